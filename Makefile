@@ -1,0 +1,32 @@
+# Everything a person or CI runs. `make help` lists it.
+PY := .venv/bin/python
+SAMPAN := .venv/bin/sampan
+
+.PHONY: help setup demo test lint bench trust clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+setup: .venv/.ready ## install everything into .venv (and Debian packages, when root)
+
+.venv/.ready: pyproject.toml hatch_build.py tools/setup.sh
+	bash tools/setup.sh
+	@touch $@
+
+demo: setup ## boot a cluster, deploy examples/guestbook, reach it, print what to try next
+	bash tools/demo.sh
+
+lint: setup ## format, lint, types and layers
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+test: lint ## lint and every test, system tests with real containers included
+	$(PY) -m pytest tests
+
+bench: setup ## measure, and write docs/benchmarks.md
+	$(PY) -m bench
+
+clean: ## remove what was built
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,156 @@
+"""Build hook: distil the Kubernetes 1.36 schema into two data files of the package.
+
+`kubernetes-validate` carries the definitions (types, list-map keys, merge keys), and
+`lightkube-models` the resources (plurals, verbs, scope, subresources). Both are needed only while
+the package is built; what the server reads at run time is `sampan/api/schema.json` (small, without
+descriptions, read at every start) and `sampan/api/descriptions.json.z` (zlib, read only when
+OpenAPI is asked for).
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+RELEASE = "v1.36.0-local"
+REF_PREFIX = "#/$defs/"
+API = Path("sampan/api")
+
+
+class SchemaHook(BuildHookInterface):  # type: ignore[type-arg]
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        target = Path(self.root) / API
+        definitions, descriptions = distil(read_definitions())
+        schema = {"definitions": definitions, "resources": read_resources(definitions)}
+        write(target / "schema.json", json.dumps(schema, separators=(",", ":")).encode())
+        packed = zlib.compress(json.dumps(descriptions, separators=(",", ":")).encode(), 9)
+        write(target / "descriptions.json.z", packed)
+
+
+def write(path: Path, data: bytes) -> None:
+    if not path.exists() or path.read_bytes() != data:
+        path.write_bytes(data)
+
+
+def package_dir(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError(f"the build needs the package {name}")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def read_definitions() -> dict[str, Any]:
+    root = package_dir("kubernetes_validate") / "kubernetes-json-schema" / RELEASE
+    tree: dict[str, Any] = json.loads((root / "_definitions.json").read_bytes())
+    return dict(tree["$defs"])
+
+
+def distil(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split the definitions into shapes and descriptions.
+
+    Shapes: name -> {"type", "required", "properties": {field: shape}, "x-kubernetes-..."} with
+    plain `$ref` names and the "null" alternative folded away (upstream treats null as absent).
+    Descriptions: name -> {"": text of the definition, field: text}.
+    """
+    shapes: dict[str, Any] = {}
+    texts: dict[str, Any] = {}
+    for name, definition in sorted(tree.items()):
+        shapes[name] = plain(definition)
+        texts[name] = {"": definition.get("description", "")} | {
+            field: prop.get("description", "")
+            for field, prop in definition.get("properties", {}).items()
+        }
+    return shapes, texts
+
+
+def plain(shape: dict[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in shape.items():
+        if key == "description" and isinstance(value, str):
+            continue
+        if key == "$ref":
+            out["$ref"] = value.removeprefix(REF_PREFIX)
+        elif key == "type" and isinstance(value, list):
+            out["type"] = next(item for item in value if item != "null")
+        elif key == "properties":
+            out["properties"] = {field: plain(prop) for field, prop in value.items()}
+        elif key in ("items", "additionalProperties") and isinstance(value, dict):
+            out[key] = plain(value)
+        elif key == "oneOf":
+            out["oneOf"] = [plain(item) for item in value]
+        else:
+            out[key] = value
+    return out
+
+
+def read_resources(definitions: dict[str, Any]) -> list[dict[str, Any]]:
+    """The resources as data: group, version, kind, plural, namespaced, verbs, subresources, and
+    the name of the definition that is their schema.
+
+    Read from the syntax tree of `lightkube.resources`, whose modules are tables of ApiInfo calls;
+    importing them would need a client library the build has no other use for.
+    """
+    rows = []
+    for path in sorted((package_dir("lightkube") / "resources").glob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                rows.extend(read_class(node))
+    mains = {key(row): row | {"subresources": {}} for row in rows if "action" not in row}
+    for row in rows:
+        if "action" in row:
+            parent = mains.get(tuple(row["parent"]))
+            if parent is not None:
+                parent["subresources"][row["action"]] = {
+                    "group": row["group"],
+                    "version": row["version"],
+                    "kind": row["kind"],
+                    "verbs": row["verbs"],
+                }
+    names = {
+        (item["group"], item["version"], item["kind"]): name
+        for name, definition in definitions.items()
+        for item in definition.get("x-kubernetes-group-version-kind", ())
+    }
+    return [mains[name] | {"definition": names[name]} for name in sorted(mains)]
+
+
+def key(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["group"], row["version"], row["kind"]
+
+
+def read_class(node: ast.ClassDef) -> list[dict[str, Any]]:
+    bases = [base.attr for base in node.bases if isinstance(base, ast.Attribute)]
+    rows = []
+    for item in node.body:
+        if isinstance(item, ast.Assign) and isinstance(item.value, ast.Call):
+            fields = {word.arg: word.value for word in item.value.keywords}
+            if "resource" not in fields:
+                continue
+            group, version, kind = literal_args(fields["resource"])
+            row: dict[str, Any] = {
+                "group": group,
+                "version": version,
+                "kind": kind,
+                "plural": ast.literal_eval(fields["plural"]),
+                "verbs": ast.literal_eval(fields["verbs"]),
+                "namespaced": any(base.startswith("Namespaced") for base in bases),
+            }
+            if "action" in fields:
+                row["action"] = ast.literal_eval(fields["action"])
+                row["parent"] = literal_args(fields["parent"])
+            rows.append(row)
+    return rows
+
+
+def literal_args(call: ast.expr) -> list[str]:
+    if not isinstance(call, ast.Call):
+        raise RuntimeError("lightkube's tables have another shape than this build knows")
+    return [ast.literal_eval(arg) for arg in call.args]

@@ -1,0 +1,1 @@
+"""What asyncio lacks: supervised tasks, bounded queues, backoff, an injected clock."""

@@ -1,0 +1,139 @@
+"""What the house knows of a resource, as data.
+
+Routes, discovery, OpenAPI, storage keys, defaulting, validation and table columns all derive from a
+`Descriptor`. Built-in ones come from `api.kinds.KINDS` joined with the distilled schema; a custom
+resource makes the very same descriptor at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import Cause, Object
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a Table (meta/v1 TableColumnDefinition)."""
+
+    name: str
+    type: str = "string"
+    description: str = ""
+    format: str = ""
+    priority: int = 0
+    """0 is always shown, 1 with `-o wide`."""
+
+
+def nothing(obj: Object) -> None:
+    """Default defaulting: none."""
+
+
+def no_causes(obj: Object, old: Object | None) -> list[Cause]:
+    """Default validation: nothing beyond the schema and metadata."""
+    return []
+
+
+def no_fields(obj: Object) -> Mapping[str, str]:
+    """Default selectable fields: only metadata.name and metadata.namespace."""
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What we write by hand about a kind: one of these per file in `api/kinds/<group>/`.
+
+    `default` sets upstream's defaults in place, on a copy that is the caller's own, after the
+    schema has pruned it. It must be idempotent. `validate(obj, old)` gets `old=None` on create; it
+    returns field errors in upstream's words and covers immutability. `validate_status` is called
+    instead of `validate` for writes to /status. `prepare(obj, old)` is upstream's
+    PrepareForCreate/Update beyond what `status` and `generation` say (dropped fields, derived
+    values); it runs before defaults and validation, on a private copy, and never touches status
+    unless that is its purpose. `cells(obj, now_s)` gives a row's cells in the order of `columns`.
+    """
+
+    group: str
+    version: str
+    kind: str
+    short_names: Sequence[str] = ()
+    categories: Sequence[str] = ()
+    default: Callable[[Object], None] = nothing
+    validate: Callable[[Object, Object | None], list[Cause]] = no_causes
+    validate_status: Callable[[Object, Object | None], list[Cause]] = no_causes
+    prepare: Callable[[Object, Object | None], None] | None = None
+    fields: Callable[[Object], Mapping[str, str]] = no_fields
+    """Selectable fields beyond metadata.name/namespace: name -> value ("" when unset)."""
+    columns: Sequence[Column] = ()
+    cells: Callable[[Object, float], list[Any]] | None = None
+    storage: str = ""
+    """Key prefix below /registry/ where upstream's is not the plural, e.g. "minions"."""
+    generation: bool | None = None
+    """Does metadata.generation count spec changes? None: yes if there is a status subresource."""
+    name_rule: str = "subdomain"
+    """Upstream's rule for metadata.name: subdomain, label, label1035 or path."""
+    extra_subresources: Mapping[str, Subresource] = field(default_factory=dict)
+    """Those the distilled schema does not list (exec, attach, portforward, proxy, token)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subresource:
+    """`group/version/kind` is what the subresource takes and gives; verbs as in discovery."""
+
+    kind: str
+    verbs: Sequence[str]
+    group: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A served resource. Hashable by identity of its path; compare `plural` and `group`."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    singular: str
+    namespaced: bool
+    verbs: tuple[str, ...]
+    """Discovery's words: create, delete, deletecollection, get, list, patch, update, watch."""
+    subresources: Mapping[str, Subresource]
+    definition: str
+    """Name of the schema definition, e.g. "io.k8s.api.core.v1.Pod"."""
+    rules: Kind
+    storage: str
+    """Key prefix with slashes, e.g. "/registry/pods/"."""
+    has_status: bool
+    counts_generation: bool
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def list_kind(self) -> str:
+        return f"{self.kind}List"
+
+    def key(self, namespace: str, name: str) -> str:
+        """Storage key, laid out as upstream does in etcd."""
+        return f"{self.storage}{namespace}/{name}" if self.namespaced else f"{self.storage}{name}"
+
+    def prefix(self, namespace: str = "") -> str:
+        """Storage prefix of a collection: of one namespace, or of all."""
+        return f"{self.storage}{namespace}/" if namespace else self.storage
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """URL path of the collection, object or subresource."""
+        parts = [f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"]
+        if self.namespaced and namespace:
+            parts.append(f"namespaces/{namespace}")
+        parts.append(self.plural)
+        if name:
+            parts.append(name)
+        if subresource:
+            parts.append(subresource)
+        return "/".join(parts)
+
+    def __hash__(self) -> int:
+        return hash((self.group, self.version, self.plural))

@@ -1,0 +1,4 @@
+"""One file per controller; CONTROLLERS lists them. Level-based: the queue holds names.
+
+A controller reads informers and writes through the client; `plan` is pure, reconcile is thin.
+"""

@@ -1,0 +1,1 @@
+"""What every controller needs to run: work queue, workers, supervision."""

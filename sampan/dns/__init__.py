@@ -1,0 +1,1 @@
+"""Cluster DNS: message (bytes), answer (pure), serve (sockets)."""

@@ -1,0 +1,1 @@
+"""One function per kernel call: namespaces, mounts, cgroups, netlink, nftables."""

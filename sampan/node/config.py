@@ -1,0 +1,31 @@
+"""What the daemon tells a node agent at start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """One node. Paths below `data` survive a reboot, those below `run` do not."""
+
+    name: str
+    data: Path
+    run: Path
+    address: str
+    """The node's InternalIP."""
+    pod_cidr: str
+    """This node's share of the cluster's pod network, e.g. "10.244.0.0/24"."""
+    dns_ip: str
+    """Cluster DNS, for pods' resolv.conf."""
+    ca_cert: Path
+    cert: Path
+    """The node's certificate, both client (system:node:NAME) and serving."""
+    key: Path
+    cluster_domain: str = "cluster.local"
+    listen_host: str = "127.0.0.1"
+    """Where the agent's own HTTPS server (logs, exec) listens; the API server connects here."""
+    listen_port: int = 0
+    """0 picks a free port; the node object says which."""
+    max_pods: int = 110

@@ -1,0 +1,76 @@
+"""Where a cluster keeps its files: one table of paths, shared by commands and daemons.
+
+`data` survives reboots (a cluster's identity, objects, images); `run` does not (sockets, pids,
+container state). Everything below `data` is created 0700, every secret 0600.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_NAME = "default"
+# A name becomes part of interface, table and cgroup names, so it is short and plain.
+NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?$")
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPaths:
+    """All paths of one cluster. Nothing here touches the disk."""
+
+    name: str
+    data: Path
+    run: Path
+
+    @property
+    def config(self) -> Path:
+        """What was chosen at creation (CIDRs, ports): JSON."""
+        return self.data / "cluster.json"
+
+    @property
+    def pki(self) -> Path:
+        return self.data / "pki"
+
+    @property
+    def database(self) -> Path:
+        return self.data / "state.db"
+
+    @property
+    def node(self) -> Path:
+        """The node's own state: pods' volumes, container logs, addresses given out."""
+        return self.data / "node"
+
+    @property
+    def images(self) -> Path:
+        return self.data / "images"
+
+    @property
+    def logs(self) -> Path:
+        """One log file per part."""
+        return self.data / "log"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.data / "admin.kubeconfig"
+
+    @property
+    def token(self) -> Path:
+        return self.data / "admin.token"
+
+
+def cluster_paths(name: str = DEFAULT_NAME, data: Path | None = None) -> ClusterPaths:
+    """The paths of cluster `name`; as root below /var/lib/sampan, else in the user's data folder.
+
+    Raises ValueError when the name could not stand in an interface or cgroup name.
+    """
+    if not NAME.match(name):
+        raise ValueError(f"cluster name {name!r}: use up to 16 of a-z, 0-9 and '-'")
+    if os.geteuid() == 0:
+        base, run = Path("/var/lib/sampan"), Path("/run/sampan")
+    else:
+        home = Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local/share"))
+        base = home / "sampan"
+        run = Path(os.environ.get("XDG_RUNTIME_DIR", f"/tmp/sampan-{os.geteuid()}")) / "sampan"
+    return ClusterPaths(name, (data or base / name).absolute(), run / name)

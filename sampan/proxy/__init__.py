@@ -1,0 +1,1 @@
+"""Services to nftables: the rules are a pure function of Services and EndpointSlices."""

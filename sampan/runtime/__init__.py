@@ -1,0 +1,1 @@
+"""Images, snapshots, bundles and containers, after OCI. It knows no pods."""

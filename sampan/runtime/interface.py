@@ -1,0 +1,241 @@
+"""Containers and images as the node agent sees them. No pods here: OCI words only.
+
+Two runtimes stand behind `Runtime`: `crun` under `conmon` (runtime/oci.py) and, later, a CRI
+endpoint. Errors carry a `reason` the agent can show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+
+class RuntimeFailure(Exception):
+    """A container or image operation failed; the text is for the pod's status."""
+
+
+class ImageNotFound(RuntimeFailure):
+    """Neither in the store nor in the registry."""
+
+
+class ImageDamaged(RuntimeFailure):
+    """An archive, manifest or layer that is not what it says (digest, format, escaping paths)."""
+
+
+class RegistryFailure(RuntimeFailure):
+    """The registry could not be reached or refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """For one registry; never sent to another host."""
+
+    username: str = ""
+    password: str = ""
+    token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that is present with all its layers."""
+
+    id: str
+    """Digest of the config, "sha256:...": what a container's imageID is."""
+    tags: Sequence[str]
+    """Normalised references, e.g. "docker.io/library/nginx:1.25"."""
+    digests: Sequence[str]
+    """e.g. "docker.io/library/nginx@sha256:..."."""
+    size_bytes: int
+    entrypoint: Sequence[str] = ()
+    command: Sequence[str] = ()
+    env: Sequence[str] = ()
+    """"NAME=value" lines."""
+    working_dir: str = ""
+    user: str = ""
+    stop_signal: str = ""
+
+
+class Images(Protocol):
+    """The local image store. Safe for several processes at once (files and atomic renames)."""
+
+    def find(self, reference: str) -> Image | None:
+        """By any reference a user may write: tag, digest, id, short name."""
+        ...
+
+    def list(self) -> Sequence[Image]: ...
+
+    async def load(self, archive: Path) -> Sequence[Image]:
+        """Import a docker or OCI archive (tar, tar.gz). All or nothing. Raises ImageDamaged."""
+        ...
+
+    async def pull(self, reference: str, credentials: Credentials | None = None) -> Image:
+        """Fetch from the registry, layers in parallel, digests checked. Concurrent pulls of one
+        reference share the work. Raises ImageNotFound, ImageDamaged, RegistryFailure."""
+        ...
+
+    async def remove(self, reference: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mount of a container (OCI mount, or a bind when `source` is a path)."""
+
+    target: str
+    source: str = ""
+    kind: str = "bind"
+    options: Sequence[str] = ()
+    """e.g. ("rbind", "ro", "rslave")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Limits for the container's cgroup; None or 0 means unlimited."""
+
+    cpu_shares: int = 0
+    """cgroup v1 scale (2..262144); the runtime translates for v2."""
+    cpu_quota_us: int = 0
+    cpu_period_us: int = 100_000
+    memory_limit_bytes: int = 0
+    pids_limit: int = 0
+    oom_score_adj: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    uid: int = 0
+    gid: int = 0
+    supplemental_gids: Sequence[int] = ()
+    capabilities: Sequence[str] = ()
+    """Effective, permitted and bounding set, e.g. "CAP_CHOWN"."""
+    privileged: bool = False
+    no_new_privileges: bool = False
+    read_only_root: bool = False
+    seccomp: str = "default"
+    """"default", "unconfined", or the path of a profile on this node."""
+    masked_paths: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """Everything needed to make a container; the runtime adds rootfs, /proc, /sys, /dev."""
+
+    id: str
+    """64 hex digits, made by the caller."""
+    image: str
+    """Image id ("sha256:...") that `Images.find` knows."""
+    args: Sequence[str]
+    env: Sequence[tuple[str, str]]
+    working_dir: str = "/"
+    hostname: str = ""
+    mounts: Sequence[Mount] = ()
+    network_namespace: str = ""
+    """Path of the pod's network namespace; "" shares the node's."""
+    share_pid_with: int = 0
+    """Join the PID namespace of this process; 0 makes a new one; -1 shares the node's."""
+    share_ipc_with: int = 0
+    """As `share_pid_with`, for the IPC namespace."""
+    cgroup_parent: str = ""
+    """Relative to the cluster's cgroup root, e.g. "kubepods/burstable/pod<uid>"."""
+    resources: Resources = field(default_factory=Resources)
+    security: Security = field(default_factory=Security)
+    log_path: Path = Path()
+    """CRI log format: "<RFC3339Nano> <stdout|stderr> <F|P> <text>"."""
+    tty: bool = False
+    stdin: bool = False
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """Kept with the container and given back by `list`, so that an agent finds its own again."""
+
+
+class State(StrEnum):
+    CREATED = "created"
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container as it is now. Times are seconds since the epoch, 0 when not yet."""
+
+    id: str
+    image: str
+    state: State
+    pid: int
+    created_at: float
+    started_at: float
+    finished_at: float
+    exit_code: int
+    oom_killed: bool
+    annotations: Mapping[str, str]
+    log_path: Path
+
+
+class ExecStreams(Protocol):
+    """A running exec session: the caller pumps bytes and waits for the exit code."""
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """The next output: (1, stdout) or (2, stderr); None when both have ended."""
+        ...
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def close_stdin(self) -> None: ...
+
+    def resize(self, columns: int, rows: int) -> None: ...
+
+    async def wait(self) -> int:
+        """The exit code; 128+n for a signal n."""
+        ...
+
+    async def kill(self) -> None:
+        """End the session and everything it still runs."""
+        ...
+
+
+class Runtime(Protocol):
+    """Containers. Every call may raise RuntimeFailure."""
+
+    async def open(self) -> None:
+        """Find the containers that are already there and start watching for exits."""
+        ...
+
+    async def create(self, spec: ContainerSpec) -> Container: ...
+
+    async def start(self, container_id: str) -> Container:
+        """Raises RuntimeFailure when the command cannot be executed (with the OCI error text)."""
+        ...
+
+    async def kill(self, container_id: str, signal: int) -> None:
+        """Signal the container's first process; a container that has exited is fine."""
+        ...
+
+    async def delete(self, container_id: str) -> None:
+        """Remove it with its root, killing what still runs; one that is gone is fine."""
+        ...
+
+    async def exec(
+        self,
+        container_id: str,
+        args: Sequence[str],
+        *,
+        tty: bool = False,
+        stdin: bool = False,
+    ) -> ExecStreams: ...
+
+    async def attach(self, container_id: str) -> ExecStreams:
+        """Join a running container's own streams; `wait` gives the container's exit code."""
+        ...
+
+    def get(self, container_id: str) -> Container | None: ...
+
+    def list(self) -> Sequence[Container]: ...
+
+    def exits(self) -> AsyncIterator[Container]:
+        """Containers as they exit, also those that exited while nobody watched. One reader."""
+        ...
+
+    async def close(self) -> None:
+        """Stop watching. Containers live on."""
+        ...

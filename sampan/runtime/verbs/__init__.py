@@ -1,0 +1,1 @@
+"""One file per container verb: create, start, exec, kill, delete."""

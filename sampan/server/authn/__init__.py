@@ -1,0 +1,1 @@
+"""Who is asking: client certificates, static tokens, service-account tokens."""

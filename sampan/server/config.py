@@ -1,0 +1,31 @@
+"""What the daemon tells the API server at start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .exchange import User
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Paths are of PEM files, all of which exist before the server starts."""
+
+    ca_cert: Path
+    ca_key: Path
+    service_account_key: Path
+    """Private EC key (P-256) that signs service-account tokens (ES256)."""
+    node_client_cert: Path
+    """Client certificate the server shows to node agents (logs, exec)."""
+    node_client_key: Path
+    advertise_host: str
+    """Address pods reach the server at; the endpoint of the `kubernetes` service."""
+    advertise_port: int
+    service_cidr: str = "10.96.0.0/12"
+    node_ports: tuple[int, int] = (30000, 32767)
+    """First and last port a NodePort may have."""
+    issuer: str = "https://kubernetes.default.svc.cluster.local"
+    tokens: Mapping[str, User] = field(default_factory=dict)
+    """Static bearer tokens."""

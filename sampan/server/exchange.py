@@ -1,0 +1,106 @@
+"""What goes through the server: a request in, an answer out. No sockets here.
+
+HTTP (`http.py`) and the in-process transport (`local.py`) both make a `Request` and hand it to
+`Server.handle`; verbs never know which it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sampan.api.descriptor import Descriptor
+from sampan.api.errors import Object
+
+NO_EXTRA: Mapping[str, Sequence[str]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who is asking (authentication.k8s.io UserInfo)."""
+
+    name: str
+    groups: Sequence[str] = ()
+    uid: str = ""
+    extra: Mapping[str, Sequence[str]] = field(default_factory=lambda: NO_EXTRA)
+
+
+ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
+
+
+@dataclass(slots=True)
+class Request:
+    """One API call."""
+
+    method: str
+    path: str
+    """Decoded path, no query."""
+    query: Mapping[str, Sequence[str]]
+    headers: Mapping[str, str]
+    """Lower-case names."""
+    body: bytes | Any
+    """Bytes over HTTP; in process the decoded value itself, which nobody may change."""
+    user: User = ANONYMOUS
+    local: bool = False
+    """True in process: answers may carry decoded objects instead of bytes."""
+
+    def param(self, name: str) -> str:
+        """The first value of a query parameter, "" when absent."""
+        values = self.query.get(name)
+        return values[0] if values else ""
+
+
+@dataclass(slots=True)
+class Response:
+    """A whole answer. Exactly one of `body` (bytes ready to send) and `obj` is what counts: in
+    process `obj` is handed over as it is; over HTTP an `obj` without `body` is encoded."""
+
+    status: int = 200
+    body: bytes | None = None
+    obj: Any = None
+    content_type: str = "application/json"
+    headers: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(slots=True)
+class Stream:
+    """An answer that goes on (watch, log). `chunks` yields bytes over HTTP; for local watches it
+    yields `client.interface.WatchEvent`s."""
+
+    chunks: AsyncIterator[Any]
+    status: int = 200
+    content_type: str = "application/json"
+    headers: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(slots=True)
+class Attributes:
+    """What a request is about: the input of authorisation and admission."""
+
+    user: User
+    verb: str
+    """RBAC's word: get, list, watch, create, update, patch, delete, deletecollection; or the
+    lower-case HTTP method for a path that is no resource."""
+    resource: Descriptor | None = None
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    path: str = ""
+
+
+@dataclass(slots=True)
+class Write:
+    """A write on its way through admission. Mutating plugins change `obj`, which is private."""
+
+    attributes: Attributes
+    operation: str
+    """CREATE, UPDATE, DELETE or CONNECT."""
+    obj: Object
+    """The new object ({} for DELETE)."""
+    old: Object | None
+    """The stored object for UPDATE and DELETE; read only."""
+    dry_run: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    """Sent back in Warning headers."""

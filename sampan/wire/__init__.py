@@ -1,0 +1,1 @@
+"""Encodings: JSON, YAML, patches, quantities. Pure functions, no I/O."""

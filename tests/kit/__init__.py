@@ -1,0 +1,1 @@
+"""What tests share: the fake clock, the fake kernel, the in-process cluster."""
