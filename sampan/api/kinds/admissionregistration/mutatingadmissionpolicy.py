@@ -1,0 +1,14 @@
+"""MutatingAdmissionPolicy (admissionregistration.k8s.io/v1)."""
+
+from __future__ import annotations
+
+from ...descriptor import Kind
+
+KIND = Kind(
+    group="admissionregistration.k8s.io",
+    version="v1",
+    kind="MutatingAdmissionPolicy",
+    categories=("api-extensions",),
+    storage="mutatingadmissionpolicies",
+    generation=True,
+)

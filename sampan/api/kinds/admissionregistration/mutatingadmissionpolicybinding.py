@@ -1,0 +1,14 @@
+"""MutatingAdmissionPolicyBinding (admissionregistration.k8s.io/v1)."""
+
+from __future__ import annotations
+
+from ...descriptor import Kind
+
+KIND = Kind(
+    group="admissionregistration.k8s.io",
+    version="v1",
+    kind="MutatingAdmissionPolicyBinding",
+    categories=("api-extensions",),
+    storage="mutatingadmissionpolicybindings",
+    generation=True,
+)

@@ -1,0 +1,14 @@
+"""Deployment (apps/v1)."""
+
+from __future__ import annotations
+
+from ...descriptor import Kind
+
+KIND = Kind(
+    group="apps",
+    version="v1",
+    kind="Deployment",
+    short_names=("deploy",),
+    categories=("all",),
+    storage="deployments",
+)

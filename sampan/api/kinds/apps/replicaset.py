@@ -1,0 +1,14 @@
+"""ReplicaSet (apps/v1)."""
+
+from __future__ import annotations
+
+from ...descriptor import Kind
+
+KIND = Kind(
+    group="apps",
+    version="v1",
+    kind="ReplicaSet",
+    short_names=("rs",),
+    categories=("all",),
+    storage="replicasets",
+)

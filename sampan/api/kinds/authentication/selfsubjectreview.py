@@ -1,0 +1,12 @@
+"""SelfSubjectReview (authentication.k8s.io/v1)."""
+
+from __future__ import annotations
+
+from ...descriptor import Kind
+
+KIND = Kind(
+    group="authentication.k8s.io",
+    version="v1",
+    kind="SelfSubjectReview",
+    storage="selfsubjectreviews",
+)

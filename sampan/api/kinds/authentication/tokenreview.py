@@ -1,0 +1,12 @@
+"""TokenReview (authentication.k8s.io/v1)."""
+
+from __future__ import annotations
+
+from ...descriptor import Kind
+
+KIND = Kind(
+    group="authentication.k8s.io",
+    version="v1",
+    kind="TokenReview",
+    storage="tokenreviews",
+)

@@ -1,0 +1,13 @@
+"""LimitRange."""
+
+from __future__ import annotations
+
+from ...descriptor import Kind
+
+KIND = Kind(
+    group="",
+    version="v1",
+    kind="LimitRange",
+    short_names=("limits",),
+    storage="limitranges",
+)

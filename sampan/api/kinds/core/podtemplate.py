@@ -1,0 +1,13 @@
+"""PodTemplate."""
+
+from __future__ import annotations
+
+from ...descriptor import Kind
+
+KIND = Kind(
+    group="",
+    version="v1",
+    kind="PodTemplate",
+    storage="podtemplates",
+    generation=True,
+)

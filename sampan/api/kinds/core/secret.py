@@ -1,0 +1,12 @@
+"""Secret."""
+
+from __future__ import annotations
+
+from ...descriptor import Kind
+
+KIND = Kind(
+    group="",
+    version="v1",
+    kind="Secret",
+    storage="secrets",
+)

@@ -1,0 +1,13 @@
+"""EndpointSlice (discovery.k8s.io/v1)."""
+
+from __future__ import annotations
+
+from ...descriptor import Kind
+
+KIND = Kind(
+    group="discovery.k8s.io",
+    version="v1",
+    kind="EndpointSlice",
+    storage="endpointslices",
+    generation=True,
+)

@@ -1,0 +1,12 @@
+"""FlowSchema (flowcontrol.apiserver.k8s.io/v1)."""
+
+from __future__ import annotations
+
+from ...descriptor import Kind
+
+KIND = Kind(
+    group="flowcontrol.apiserver.k8s.io",
+    version="v1",
+    kind="FlowSchema",
+    storage="flowschemas",
+)

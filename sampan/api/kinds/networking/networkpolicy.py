@@ -1,0 +1,14 @@
+"""NetworkPolicy (networking.k8s.io/v1)."""
+
+from __future__ import annotations
+
+from ...descriptor import Kind
+
+KIND = Kind(
+    group="networking.k8s.io",
+    version="v1",
+    kind="NetworkPolicy",
+    short_names=("netpol",),
+    storage="networkpolicies",
+    generation=True,
+)

@@ -1,0 +1,13 @@
+"""DeviceClass (resource.k8s.io/v1)."""
+
+from __future__ import annotations
+
+from ...descriptor import Kind
+
+KIND = Kind(
+    group="resource.k8s.io",
+    version="v1",
+    kind="DeviceClass",
+    storage="deviceclasses",
+    generation=True,
+)

@@ -1,0 +1,12 @@
+"""CSIStorageCapacity (storage.k8s.io/v1)."""
+
+from __future__ import annotations
+
+from ...descriptor import Kind
+
+KIND = Kind(
+    group="storage.k8s.io",
+    version="v1",
+    kind="CSIStorageCapacity",
+    storage="csistoragecapacities",
+)

@@ -1,0 +1,13 @@
+"""StorageClass (storage.k8s.io/v1)."""
+
+from __future__ import annotations
+
+from ...descriptor import Kind
+
+KIND = Kind(
+    group="storage.k8s.io",
+    version="v1",
+    kind="StorageClass",
+    short_names=("sc",),
+    storage="storageclasses",
+)

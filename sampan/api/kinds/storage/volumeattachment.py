@@ -1,0 +1,13 @@
+"""VolumeAttachment (storage.k8s.io/v1)."""
+
+from __future__ import annotations
+
+from ...descriptor import Kind
+
+KIND = Kind(
+    group="storage.k8s.io",
+    version="v1",
+    kind="VolumeAttachment",
+    storage="volumeattachments",
+    generation=False,
+)
