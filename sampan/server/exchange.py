@@ -6,7 +6,8 @@ HTTP (`http.py`) and the in-process transport (`local.py`) both make a `Request`
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,9 @@ class Request:
     user: User = ANONYMOUS
     local: bool = False
     """True in process: answers may carry decoded objects instead of bytes."""
+    upgradable: bool = False
+    """The client asked to upgrade the connection (`Connection: Upgrade`), and the transport can."""
+    audit_id: str = ""
 
     def param(self, name: str) -> str:
         """The first value of a query parameter, "" when absent."""
@@ -104,3 +108,16 @@ class Write:
     options: Mapping[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     """Sent back in Warning headers."""
+
+
+@dataclass(slots=True)
+class Upgrade:
+    """An answer that takes over the connection (exec, attach, port-forward, proxy).
+
+    Over HTTP `splice(transport, received)` runs as the request's task: reading is paused, `received`
+    is what arrived behind the request's head, nothing has been answered yet. It installs its own
+    protocol with `transport.set_protocol`, resumes reading, and owns the transport until it is
+    closed: a failed upgrade is answered and closed, never handed back (CVE-2018-1002105).
+    """
+
+    splice: Callable[[asyncio.Transport, bytes], Awaitable[None]]

@@ -1,0 +1,57 @@
+"""The resources this server serves, found by URL and by kind; custom resources come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from sampan.api.descriptor import Descriptor
+
+
+class Registry:
+    """Descriptors by (group, version, plural) and by (group, version, kind).
+
+    `generation` grows with every change, so that discovery and OpenAPI know when to be made again.
+    """
+
+    def __init__(self, descriptors: Iterable[Descriptor] = ()) -> None:
+        self._by_path: dict[tuple[str, str, str], Descriptor] = {}
+        self._by_kind: dict[tuple[str, str, str], Descriptor] = {}
+        self._versions: set[tuple[str, str]] = set()
+        self.generation = 0
+        for descriptor in descriptors:
+            self.add(descriptor)
+
+    def __iter__(self) -> Iterator[Descriptor]:
+        return iter(self._by_path.values())
+
+    def add(self, descriptor: Descriptor) -> None:
+        """Serve a resource, in the place of one of the same path if there is one."""
+        item = descriptor
+        self._by_path[item.group, item.version, item.plural] = item
+        self._by_kind[item.group, item.version, item.kind] = item
+        self._versions.add((item.group, item.version))
+        self.generation += 1
+
+    def remove(self, descriptor: Descriptor) -> None:
+        item = descriptor
+        self._by_path.pop((item.group, item.version, item.plural), None)
+        self._by_kind.pop((item.group, item.version, item.kind), None)
+        self._versions = {(entry.group, entry.version) for entry in self}
+        self.generation += 1
+
+    def find(self, group: str, version: str, plural: str) -> Descriptor | None:
+        return self._by_path.get((group, version, plural))
+
+    def find_kind(self, group: str, version: str, kind: str) -> Descriptor | None:
+        return self._by_kind.get((group, version, kind))
+
+    def serves(self, group: str, version: str) -> bool:
+        return (group, version) in self._versions
+
+    def newest(self, group: str, plural: str) -> Descriptor | None:
+        """Any version of a resource: the one added last."""
+        found = None
+        for descriptor in self:
+            if descriptor.group == group and descriptor.plural == plural:
+                found = descriptor
+        return found
