@@ -7,8 +7,7 @@ disk: an implementation keeps the live state in memory. What a read or a watch s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 
@@ -96,9 +95,7 @@ class Store(Protocol):
         to compute a guarded write from, never to answer a reader."""
         ...
 
-    def range(
-        self, prefix: str, *, after: str = "", limit: int = 0, revision: int = 0
-    ) -> Range:
+    def range(self, prefix: str, *, after: str = "", limit: int = 0, revision: int = 0) -> Range:
         """Records whose key starts with `prefix`, beginning behind key `after`.
 
         `revision` 0 means now; an older one gives the state as of then (for continued lists).
@@ -123,8 +120,16 @@ class Store(Protocol):
 
     def watch(self, prefix: str, after: int) -> AsyncIterator[Sequence[Event]]:
         """Events of keys under `prefix` with revisions greater than `after`, in order, in batches
-        as they become durable; first those of the kept window. Raises Compacted at once,
+        as they become durable; first those of the kept window. Raises Compacted at once, and
         WatcherTooSlow from the iterator. Close it with `aclose`."""
+        ...
+
+    def subscribe(
+        self, prefix: str, callback: Callable[[Sequence[Event]], None]
+    ) -> Callable[[], None]:
+        """Call `callback` with every batch of durable events under `prefix`, synchronously and
+        before the `put` that made them returns: for indexes that must never lag behind a read.
+        Returns a function that ends it. A callback must not raise."""
         ...
 
     async def compact(self, before: int) -> None:

@@ -1,0 +1,278 @@
+"""The journal on disk: SQLite in WAL mode, synchronous=FULL, one row per write.
+
+Table `log`: revision (primary key), key, created, value (NULL for a deletion), crc. The live state
+is the newest row of each key; superseded rows stay while the window of history needs them, and are
+deleted along with a later batch. One thread owns the connection; a batch is one INSERT statement,
+so it is atomic, costs one fsync, and takes the interpreter lock twice, not twice per row.
+
+What is damaged is refused, never repaired silently: a row whose checksum differs, a hole in the
+window, a file that is no database of ours. A torn tail of the WAL is SQLite's to cut off: those
+writes were never acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import sqlite3
+import threading
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from .engine import Engine
+from .interface import Damaged, Event, Record
+from .mvcc import State
+
+APPLICATION_ID = 0x53414D50  # "SAMP": so that another program's database is never taken for ours.
+FORMAT = 1
+ROWS_PER_INSERT = 512
+"""Bound parameters per statement are limited (32,766); the widths used are powers of two so that
+few statement texts exist and all stay prepared."""
+DEAD_PER_DELETE = 10_000
+"""Deleting rows waits until this many are due: single deletions would double every commit."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS log (
+    revision INTEGER PRIMARY KEY,
+    key TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    value BLOB,
+    crc INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+"""
+
+RESTORE = (
+    "Nothing was changed. Restore the data folder from a backup, or remove it with "
+    "'sampan down --purge' to begin with an empty cluster."
+)
+
+Row = tuple[int, str, int, bytes | None, int]
+
+
+def checksum(revision: int, key: str, value: bytes | None) -> int:
+    """Over everything a row means; a deletion differs from an empty value."""
+    start = zlib.crc32(b"-" if value is None else value)
+    return zlib.crc32(f"{revision} {key}".encode(), start)
+
+
+def row_of(event: Event) -> Row:
+    record = event.record
+    if record is None:
+        previous = event.previous
+        assert previous is not None
+        return (
+            event.revision,
+            previous.key,
+            previous.created,
+            None,
+            checksum(event.revision, previous.key, None),
+        )
+    crc = checksum(event.revision, record.key, record.value)
+    return event.revision, record.key, record.created, record.value, crc
+
+
+class SqliteJournal:
+    """Owns the connection in a thread of its own. `append` is called by one loop, one at a time."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._inserts: dict[int, str] = {}
+        self._dead: list[int] = []
+        self._jobs: queue.SimpleQueue[
+            tuple[list[Row], Sequence[int], int, asyncio.Future[None]] | None
+        ] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    def append(
+        self, events: Sequence[Event], dead: Sequence[int], oldest: int
+    ) -> asyncio.Future[None]:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._dead.extend(dead)
+        drop: Sequence[int] = ()
+        if len(self._dead) >= DEAD_PER_DELETE:
+            drop, self._dead = self._dead, []
+        self._jobs.put(([row_of(event) for event in events], drop, oldest, done))
+        return done
+
+    async def close(self) -> None:
+        self._jobs.put(None)
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            rows, drop, oldest, done = job
+            loop = done.get_loop()
+            try:
+                self._write(rows, drop, oldest)
+            except BaseException as error:
+                loop.call_soon_threadsafe(_settle, done, error)
+            else:
+                loop.call_soon_threadsafe(_settle, done, None)
+        self._connection.close()
+
+    def _write(self, rows: list[Row], drop: Sequence[int], oldest: int) -> None:
+        execute = self._connection.execute
+        if len(rows) <= ROWS_PER_INSERT and not drop:
+            self._insert(rows)
+            return
+        execute("BEGIN IMMEDIATE")
+        for start in range(0, len(rows), ROWS_PER_INSERT):
+            self._insert(rows[start : start + ROWS_PER_INSERT])
+        if drop:
+            # The mark says from where on history is whole; holes before it are no damage.
+            execute(
+                "INSERT INTO meta VALUES ('compacted', ?) ON CONFLICT (name) DO UPDATE"
+                " SET value = max(value, excluded.value)",
+                (oldest - 1,),
+            )
+            self._connection.executemany(
+                "DELETE FROM log WHERE revision = ?", ((revision,) for revision in drop)
+            )
+        execute("COMMIT")
+
+    def _insert(self, rows: list[Row]) -> None:
+        """Statements come in widths of powers of two (13 rows are 8 + 4 + 1), so that few texts
+        exist and all stay prepared; several of them are one transaction."""
+        width = len(rows)
+        if width & (width - 1) == 0 or self._connection.in_transaction:
+            self._insert_chunks(rows)
+            return
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._insert_chunks(rows)
+        self._connection.execute("COMMIT")
+
+    def _insert_chunks(self, rows: list[Row]) -> None:
+        start = 0
+        while start < len(rows):
+            width = 1 << ((len(rows) - start).bit_length() - 1)
+            text = self._inserts.get(width)
+            if text is None:
+                text = "INSERT INTO log VALUES " + ",".join(["(?,?,?,?,?)"] * width)
+                self._inserts[width] = text
+            chunk = rows[start : start + width]
+            self._connection.execute(text, [field for row in chunk for field in row])
+            start += width
+
+
+def _settle(done: asyncio.Future[None], error: BaseException | None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open or make the database. Raises Damaged; OSError when it is in use or not writable."""
+    if not path.exists() and path.with_name(path.name + "-wal").exists():
+        raise Damaged(f"{path} is missing but its write-ahead log is there. {RESTORE}")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    new = os.fstat(descriptor).st_size == 0
+    os.close(descriptor)
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=64, timeout=2.0
+    )
+    try:
+        # Exclusive: no second process, and no shared-memory file that could go stale.
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("BEGIN IMMEDIATE")
+        _identify(connection, path, new)
+        connection.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if "locked" in str(error):
+            raise OSError(f"{path} is in use by another process") from error
+        raise Damaged(f"{path} cannot be opened: {error}. {RESTORE}") from error
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise Damaged(f"{path} is damaged: {error}. {RESTORE}") from error
+    except Damaged:
+        connection.close()
+        raise
+    return connection
+
+
+def _identify(connection: sqlite3.Connection, path: Path, new: bool) -> None:
+    (mark,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if mark == 0 and tables == 0 and new:
+        for statement in SCHEMA.split(";"):
+            if statement.strip():
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={FORMAT}")
+    elif mark == 0 and tables == 0:
+        raise Damaged(f"{path} holds no data any more. {RESTORE}")
+    elif mark != APPLICATION_ID:
+        raise Damaged(f"{path} is not a Sampan database. {RESTORE}")
+    elif version > FORMAT:
+        raise Damaged(f"{path} was written by a newer Sampan (format {version}). {RESTORE}")
+
+
+def load(connection: sqlite3.Connection, path: Path) -> tuple[State, list[int]]:
+    """The state on disk, and revisions of rows nothing needs any more. Raises Damaged."""
+    state = State()
+    try:
+        row = connection.execute("SELECT value FROM meta WHERE name = 'compacted'").fetchone()
+        compacted = row[0] if row else 0
+        dead: list[int] = []
+        expected = compacted + 1
+        rows = connection.execute("SELECT revision, key, created, value, crc FROM log ORDER BY 1")
+        for revision, key, created, value, crc in rows:
+            if crc != checksum(revision, key, value):
+                raise Damaged(f"{path}: revision {revision} ({key}) is damaged. {RESTORE}")
+            if revision > compacted:
+                if revision != expected:
+                    raise Damaged(f"{path}: revision {expected} is missing. {RESTORE}")
+                expected += 1
+            previous = state.get(key)
+            if value is None and previous is None:
+                if revision > compacted:
+                    raise Damaged(f"{path}: what revision {revision} deleted is gone. {RESTORE}")
+                # A deletion whose subject is compacted away; it leaves with the next deletion.
+                dead.append(revision)
+                state.revision = revision
+                continue
+            record = None if value is None else Record(key, value, created, revision)
+            state.apply(Event(revision, record, previous))
+            if revision <= compacted:
+                # Already outside the window, but not deleted before the process ended.
+                _discard(state, revision, dead)
+    except sqlite3.DatabaseError as error:
+        raise Damaged(f"{path} is damaged: {error}. {RESTORE}") from error
+    state.revision = max(state.revision, compacted)
+    state.forget(compacted + 1)
+    return state, dead
+
+
+def _discard(state: State, revision: int, dead: list[int]) -> None:
+    for event in state.forget(revision + 1):
+        if event.previous is not None:
+            dead.append(event.previous.modified)
+        if event.record is None:
+            dead.append(event.revision)
+
+
+class SqliteStore(Engine):
+    """The embedded store."""
+
+    @classmethod
+    def open(cls, path: Path) -> SqliteStore:
+        """Open or create the store at `path` (0600). Raises Damaged, OSError."""
+        connection = connect(path)
+        try:
+            state, dead = load(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+        store = cls(state, SqliteJournal(connection))
+        store._dead.extend(dead)
+        return store
