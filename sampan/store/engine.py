@@ -197,13 +197,15 @@ class Engine:
             if event.record is None:
                 self._dead.append(event.revision)
 
-    def watch(self, prefix: str, after: int) -> Watch:
-        backlog = [
+    def history(self, prefix: str, after: int) -> list[Event]:
+        return [
             event
             for event in self._state.since(after)
             if (event.record or event.previous).key.startswith(prefix)  # type: ignore[union-attr]
         ]
-        return self._hub.watch(prefix, backlog)
+
+    def watch(self, prefix: str, after: int) -> Watch:
+        return self._hub.watch(prefix, self.history(prefix, after))
 
     def subscribe(self, prefix: str, callback: Callback) -> Callable[[], None]:
         self._hub.add(prefix, callback)

@@ -124,6 +124,12 @@ class Store(Protocol):
         WatcherTooSlow from the iterator. Close it with `aclose`."""
         ...
 
+    def history(self, prefix: str, after: int) -> Sequence[Event]:
+        """The kept events under `prefix` with revisions greater than `after`, in order; with
+        `subscribe` in the same turn of the loop, a watch without gap or queue. Raises Compacted,
+        FutureRevision."""
+        ...
+
     def subscribe(
         self, prefix: str, callback: Callable[[Sequence[Event]], None]
     ) -> Callable[[], None]:
