@@ -105,6 +105,9 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Security:
+    user: str = ""
+    """"user[:group]" in numbers or names of the image's own /etc/passwd and /etc/group; when not
+    empty it stands before `uid` and `gid`, which repeat it where it is numeric."""
     uid: int = 0
     gid: int = 0
     supplemental_gids: Sequence[int] = ()
