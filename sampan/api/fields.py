@@ -95,9 +95,9 @@ def immutable(path: str, value: Any) -> Cause:
 
 
 def unchanged(path: str, new: Any, old: Any) -> list[Cause]:
-    """No error when `new` equals `old`; absent, null and empty values are equal (upstream's
+    """No error when `new` equals `old`; absent, null, zero and empty values are equal (upstream's
     semantic deep equality)."""
-    if new == old or (not new and not old and new is not False and old is not False):
+    if new == old or (not new and not old):
         return []
     return [immutable(path, new)]
 
