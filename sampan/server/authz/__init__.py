@@ -1,1 +1,12 @@
-"""May they: RBAC, and the few paths open to everybody."""
+"""May this user do this? RBAC, and nothing but RBAC.
+
+It decides; it changes nothing and waits for nothing. `rules` matches, `grants` indexes,
+`authorizer` decides, `escalation` keeps users from granting what they do not hold, `policy`,
+`roles` and `controller_roles` are the default roles and bindings as data.
+"""
+
+from __future__ import annotations
+
+from .authorizer import Authorizer
+
+__all__ = ["Authorizer"]

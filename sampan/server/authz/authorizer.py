@@ -1,0 +1,160 @@
+"""Decisions: RBAC over the index of grants, remembered until a role or binding changes.
+
+No tasks, no waiting. The memory of decisions holds at most `REMEMBERED` and is emptied when full
+or when RBAC changed; a decision is about a user, verb, resource and namespace, whatever the name,
+so that reading ten thousand pods by name remembers one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from sampan.api.fields import quote
+from sampan.api.resources import resource
+
+from ..exchange import Attributes, User
+from .grants import Binding, Grants
+from .rules import Rule, matches_path, matches_resource
+
+if TYPE_CHECKING:
+    from ..app import Server
+
+GROUP = "rbac.authorization.k8s.io"
+MASTERS = "system:masters"
+# About 1.5 MB when full; more distinct (user, verb, resource, namespace) than that start afresh.
+REMEMBERED = 4096
+
+Key = tuple[str, tuple[str, ...], str, str, str, str, str]
+
+
+class Decision(NamedTuple):
+    allowed: str | None
+    """The reason, when every name is allowed."""
+    names: dict[str, str]
+    """Names that are allowed, with the reason."""
+    denied: str
+    """The reason given with a denial, mostly empty."""
+
+
+class Authorizer:
+    """Answers whether a user may do something. Needs `start` to know the cluster's roles."""
+
+    def __init__(self, server: Server | None = None) -> None:
+        self._server = server
+        self.grants = Grants()
+        self._generation = 0
+        self._resources: dict[Key, Decision] = {}
+        self._paths: dict[tuple[str, tuple[str, ...], str, str], tuple[bool, str]] = {}
+
+    def start(self) -> None:
+        """Follow the four RBAC resources. The server's cache must be open."""
+        server = self._server
+        if server is None:
+            raise RuntimeError("an authorizer without a server has nothing to follow")
+        for plural in ("clusterroles", "roles"):
+            server.observe(resource(plural, GROUP), self.grants.role_changed)
+        for plural in ("clusterrolebindings", "rolebindings"):
+            server.observe(resource(plural, GROUP), self.grants.binding_changed)
+
+    def authorize(self, attributes: Attributes) -> tuple[bool, str]:
+        """(allowed, reason). The reason of a denial is upstream's, mostly empty."""
+        user = attributes.user
+        if MASTERS in user.groups:
+            return True, ""
+        target = attributes.resource
+        if target is None:
+            return self.allows_path(user, attributes.verb, attributes.path)
+        return self.allows(
+            user,
+            attributes.verb,
+            (target.group, target.plural, attributes.subresource),
+            attributes.namespace,
+            attributes.name,
+        )
+
+    def allows(
+        self, user: User, verb: str, target: tuple[str, str, str], namespace: str, name: str
+    ) -> tuple[bool, str]:
+        """Whether `user` may `verb` a (group, plural, subresource), known to the server or not."""
+        if MASTERS in user.groups:
+            return True, ""
+        if self._generation != self.grants.generation:
+            self._forget()
+        key = (user.name, tuple(user.groups), verb, *target, namespace)
+        decision = self._resources.get(key)
+        if decision is None:
+            decision = self._decide(user, verb, target, namespace)
+            if len(self._resources) >= REMEMBERED:
+                self._resources.clear()
+            self._resources[key] = decision
+        if decision.allowed is not None:
+            return True, decision.allowed
+        if name and name in decision.names:
+            return True, decision.names[name]
+        return False, decision.denied
+
+    def allows_path(self, user: User, verb: str, path: str) -> tuple[bool, str]:
+        """Whether `user` may `verb` (a lower-case method) a path that is no resource."""
+        if MASTERS in user.groups:
+            return True, ""
+        if self._generation != self.grants.generation:
+            self._forget()
+        key = (user.name, tuple(user.groups), verb, path)
+        known = self._paths.get(key)
+        if known is None:
+            known = self._decide_path(user, verb, path)
+            if len(self._paths) >= REMEMBERED:
+                self._paths.clear()
+            self._paths[key] = known
+        return known
+
+    def rules(self, user: User, namespace: str) -> list[Rule]:
+        """Every rule `user` holds in a namespace, cluster-wide ones among them."""
+        return [rule for grant in self.grants.held(user, namespace) for rule in grant.rules or ()]
+
+    def _decide(
+        self, user: User, verb: str, target: tuple[str, str, str], namespace: str
+    ) -> Decision:
+        names: dict[str, str] = {}
+        missing: dict[str, None] = {}
+        group, plural, subresource = target
+        for binding, rules in self.grants.held(user, namespace):
+            if rules is None:
+                missing[_missing_role(binding)] = None
+                continue
+            for rule in rules:
+                if not matches_resource(rule, verb, group, plural, subresource):
+                    continue
+                reason = f"RBAC: allowed by {binding.describe()}"
+                if not rule.names:
+                    return Decision(reason, {}, "")
+                names.update(dict.fromkeys(rule.names, reason))
+        return Decision(None, names, _aggregate(missing))
+
+    def _decide_path(self, user: User, verb: str, path: str) -> tuple[bool, str]:
+        missing: dict[str, None] = {}
+        # Bindings of a namespace never grant paths: upstream asks cluster role bindings alone.
+        for binding, rules in self.grants.held(user, ""):
+            if rules is None:
+                missing[_missing_role(binding)] = None
+            elif any(matches_path(rule, verb, path) for rule in rules):
+                return True, f"RBAC: allowed by {binding.describe()}"
+        return False, _aggregate(missing)
+
+    def _forget(self) -> None:
+        self._resources.clear()
+        self._paths.clear()
+        self._generation = self.grants.generation
+
+
+def _missing_role(binding: Binding) -> str:
+    kind = "role" if binding.role.namespace else "clusterrole"
+    return f"{kind}.{GROUP} {quote(binding.role.name)} not found"
+
+
+def _aggregate(errors: Iterable[str]) -> str:
+    texts = list(errors)
+    if not texts:
+        return ""
+    return f"RBAC: {texts[0]}" if len(texts) == 1 else f"RBAC: [{', '.join(texts)}]"
