@@ -31,7 +31,8 @@ class Event(NamedTuple):
     previous: Record | None
     """The record before; None when the key was created."""
     note: Any = None
-    """Whatever the writer attached (in this process only): see `Store.put`."""
+    """Whatever the writer attached (in this process only): see `Store.put`. It stays as long as
+    the event is in the window, so a writer that attaches much empties it later."""
 
 
 class Range(NamedTuple):

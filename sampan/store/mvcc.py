@@ -48,8 +48,7 @@ class State:
             self._keys.remove(previous.key)
             del self._live[previous.key]
         self.revision = event.revision
-        # The note is for those who see the event happen; history keeps bytes only.
-        self._window.append(event._replace(note=None))
+        self._window.append(event)
         self.window_bytes += _size(event)
 
     def forget(self, before: int) -> list[Event]:

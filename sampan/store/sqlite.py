@@ -20,6 +20,7 @@ import threading
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 from .engine import Engine
 from .interface import Damaged, Event, Record
@@ -74,12 +75,70 @@ def row_of(event: Event) -> Row:
     return event.revision, record.key, record.created, record.value, crc
 
 
-class SqliteJournal:
-    """Owns the connection in a thread of its own. `append` is called by one loop, one at a time."""
+class Connection(Protocol):
+    """What is used of a database connection (sqlite3's; the tests bring one on a faulty disk)."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    @property
+    def in_transaction(self) -> bool: ...
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Any: ...
+
+    def executemany(self, sql: str, parameters: Any, /) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+class Writer:
+    """Writes batches; returns when they are durable."""
+
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._inserts: dict[int, str] = {}
+
+    def write(self, rows: Sequence[Row], drop: Sequence[int] = (), oldest: int = 0) -> None:
+        """Append `rows`, as one. With `drop`, delete those rows and mark history as whole from
+        `oldest` on."""
+        execute = self._connection.execute
+        if not drop and len(rows) & (len(rows) - 1) == 0 and len(rows) <= ROWS_PER_INSERT:
+            # One statement is a transaction of its own: one step, one fsync.
+            self._insert(rows)
+            return
+        execute("BEGIN IMMEDIATE")
+        self._insert(rows)
+        if drop:
+            execute(
+                "INSERT INTO meta VALUES ('compacted', ?) ON CONFLICT (name) DO UPDATE"
+                " SET value = max(value, excluded.value)",
+                (oldest - 1,),
+            )
+            self._connection.executemany(
+                "DELETE FROM log WHERE revision = ?", ((revision,) for revision in drop)
+            )
+        execute("COMMIT")
+
+    def _insert(self, rows: Sequence[Row]) -> None:
+        """Statements come in widths of powers of two (13 rows are 8 + 4 + 1), so that few texts
+        exist and all stay prepared."""
+        start = 0
+        while start < len(rows):
+            width = min(ROWS_PER_INSERT, 1 << ((len(rows) - start).bit_length() - 1))
+            text = self._inserts.get(width)
+            if text is None:
+                text = "INSERT INTO log VALUES " + ",".join(["(?,?,?,?,?)"] * width)
+                self._inserts[width] = text
+            chunk = rows[start : start + width]
+            self._connection.execute(text, [field for row in chunk for field in row])
+            start += width
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class SqliteJournal:
+    """A writer in a thread of its own. `append` is called by one loop, one batch at a time."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
         self._dead: list[int] = []
         self._jobs: queue.SimpleQueue[
             tuple[list[Row], Sequence[int], int, asyncio.Future[None]] | None
@@ -105,57 +164,13 @@ class SqliteJournal:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             rows, drop, oldest, done = job
-            loop = done.get_loop()
+            error: BaseException | None = None
             try:
-                self._write(rows, drop, oldest)
-            except BaseException as error:
-                loop.call_soon_threadsafe(_settle, done, error)
-            else:
-                loop.call_soon_threadsafe(_settle, done, None)
-        self._connection.close()
-
-    def _write(self, rows: list[Row], drop: Sequence[int], oldest: int) -> None:
-        execute = self._connection.execute
-        if len(rows) <= ROWS_PER_INSERT and not drop:
-            self._insert(rows)
-            return
-        execute("BEGIN IMMEDIATE")
-        for start in range(0, len(rows), ROWS_PER_INSERT):
-            self._insert(rows[start : start + ROWS_PER_INSERT])
-        if drop:
-            # The mark says from where on history is whole; holes before it are no damage.
-            execute(
-                "INSERT INTO meta VALUES ('compacted', ?) ON CONFLICT (name) DO UPDATE"
-                " SET value = max(value, excluded.value)",
-                (oldest - 1,),
-            )
-            self._connection.executemany(
-                "DELETE FROM log WHERE revision = ?", ((revision,) for revision in drop)
-            )
-        execute("COMMIT")
-
-    def _insert(self, rows: list[Row]) -> None:
-        """Statements come in widths of powers of two (13 rows are 8 + 4 + 1), so that few texts
-        exist and all stay prepared; several of them are one transaction."""
-        width = len(rows)
-        if width & (width - 1) == 0 or self._connection.in_transaction:
-            self._insert_chunks(rows)
-            return
-        self._connection.execute("BEGIN IMMEDIATE")
-        self._insert_chunks(rows)
-        self._connection.execute("COMMIT")
-
-    def _insert_chunks(self, rows: list[Row]) -> None:
-        start = 0
-        while start < len(rows):
-            width = 1 << ((len(rows) - start).bit_length() - 1)
-            text = self._inserts.get(width)
-            if text is None:
-                text = "INSERT INTO log VALUES " + ",".join(["(?,?,?,?,?)"] * width)
-                self._inserts[width] = text
-            chunk = rows[start : start + width]
-            self._connection.execute(text, [field for row in chunk for field in row])
-            start += width
+                self._writer.write(rows, drop, oldest)
+            except BaseException as failure:
+                error = failure
+            done.get_loop().call_soon_threadsafe(_settle, done, error)
+        self._writer.close()
 
 
 def _settle(done: asyncio.Future[None], error: BaseException | None) -> None:
@@ -178,13 +193,7 @@ def connect(path: Path) -> sqlite3.Connection:
         path, isolation_level=None, check_same_thread=False, cached_statements=64, timeout=2.0
     )
     try:
-        # Exclusive: no second process, and no shared-memory file that could go stale.
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("BEGIN IMMEDIATE")
-        _identify(connection, path, new)
-        connection.execute("COMMIT")
+        prepare(connection, path, new)
     except sqlite3.OperationalError as error:
         connection.close()
         if "locked" in str(error):
@@ -199,7 +208,21 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _identify(connection: sqlite3.Connection, path: Path, new: bool) -> None:
+def prepare(connection: Connection, path: Path, new: bool, synchronous: str = "FULL") -> None:
+    """Set the connection up, and make the tables of a new database. Raises Damaged.
+
+    `synchronous` is FULL but in the test that shows that NORMAL loses acknowledged writes.
+    """
+    # Exclusive: no second process, and no shared-memory file that could go stale.
+    connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(f"PRAGMA synchronous={synchronous}")
+    connection.execute("BEGIN IMMEDIATE")
+    _identify(connection, path, new)
+    connection.execute("COMMIT")
+
+
+def _identify(connection: Connection, path: Path, new: bool) -> None:
     (mark,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -217,7 +240,7 @@ def _identify(connection: sqlite3.Connection, path: Path, new: bool) -> None:
         raise Damaged(f"{path} was written by a newer Sampan (format {version}). {RESTORE}")
 
 
-def load(connection: sqlite3.Connection, path: Path) -> tuple[State, list[int]]:
+def load(connection: Connection, path: Path) -> tuple[State, list[int]]:
     """The state on disk, and revisions of rows nothing needs any more. Raises Damaged."""
     state = State()
     try:
@@ -273,6 +296,6 @@ class SqliteStore(Engine):
         except BaseException:
             connection.close()
             raise
-        store = cls(state, SqliteJournal(connection))
+        store = cls(state, SqliteJournal(Writer(connection)))
         store._dead.extend(dead)
         return store
