@@ -1,0 +1,123 @@
+"""What is decided once, when a cluster is created, and kept in DATA/cluster.json.
+
+A second cluster on the same machine takes the next free slot: its pod and service networks and its
+default port follow from the slot's number, so that clusters never share an address.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import secrets
+from dataclasses import asdict, dataclass
+from ipaddress import ip_network
+from pathlib import Path
+
+from sampan.paths import ClusterPaths
+
+SLOTS = 16
+"""Clusters side by side on one machine: as many /16 as lie in upstream's 10.96.0.0/12."""
+DEFAULT_PORT = 6443
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """Fixed for the life of a cluster's data."""
+
+    name: str
+    slot: int
+    node_name: str
+    pod_cidr: str
+    service_cidr: str
+    listen_host: str
+    listen_port: int
+    identity: str
+    """Random; tells a folder's cluster from another one of the same name."""
+
+    @property
+    def node_pod_cidr(self) -> str:
+        """The share of the first node: the first /24."""
+        return str(next(ip_network(self.pod_cidr).subnets(new_prefix=24)))
+
+    @property
+    def gateway(self) -> str:
+        """The first node's bridge address: where pods reach the API server and DNS."""
+        return str(ip_network(self.node_pod_cidr)[1])
+
+    @property
+    def dns_ip(self) -> str:
+        return str(ip_network(self.service_cidr)[10])
+
+    @property
+    def url(self) -> str:
+        host = "127.0.0.1" if self.listen_host in ("0.0.0.0", "::", "") else self.listen_host
+        return f"https://{host}:{self.listen_port}"
+
+
+def read(paths: ClusterPaths) -> ClusterConfig | None:
+    """The cluster's configuration, None when there is no cluster. Raises ValueError if damaged."""
+    return read_file(paths.config)
+
+
+def read_file(path: Path) -> ClusterConfig | None:
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        return ClusterConfig(**json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def write(paths: ClusterPaths, config: ClusterConfig) -> None:
+    write_private(paths.config, json.dumps(asdict(config), indent=2).encode())
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write whole and durably or not at all, readable by the owner alone."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+def create(paths: ClusterPaths, listen: str, others: list[ClusterConfig]) -> ClusterConfig:
+    """Decide on a new cluster beside `others`. `listen` is HOST:PORT, or "" for the default.
+
+    Raises ValueError when `listen` is malformed or no slot is free.
+    """
+    taken = {other.slot for other in others}
+    slot = next((number for number in range(SLOTS) if number not in taken), None)
+    if slot is None:
+        raise ValueError(f"{SLOTS} clusters exist on this machine; remove one first")
+    host, port = parse_listen(listen) if listen else ("127.0.0.1", DEFAULT_PORT + slot)
+    return ClusterConfig(
+        name=paths.name,
+        slot=slot,
+        node_name=node_name(),
+        pod_cidr=f"10.{244 - slot}.0.0/16",
+        service_cidr=f"10.{96 + slot}.0.0/16",
+        listen_host=host,
+        listen_port=port,
+        identity=secrets.token_hex(16),
+    )
+
+
+def parse_listen(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"--listen {listen!r}: use HOST:PORT, for example 127.0.0.1:6443")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def node_name() -> str:
+    """The machine's name as a node name (RFC 1123 subdomain)."""
+    name = re.sub(r"[^a-z0-9.-]+", "-", platform.node().lower()).strip("-.")
+    return name[:63] or "node"

@@ -1,0 +1,318 @@
+"""The parent of a cluster's processes: starts them in order, restarts them, answers for them.
+
+Only the standard library, and little of it: this process is there for as long as the cluster is and
+should weigh next to nothing. One thread, one selector; everything is an event (a child's pipe, a
+child's end, a line on the control socket, a timer for the next restart).
+
+Boot order: both processes start at once, since each spends most of its time loading code. The node
+process waits at its `go` pipe until the control plane listens, because a first connection that is
+refused would cost it a back-off.
+
+The socket RUN/sampan.sock: who connects gets a JSON line with the whole status now and after each
+change; who writes "down" ends the cluster. At most `CLIENTS` connections; a further one is closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sampan.paths import ClusterPaths
+
+PARTS = ("control", "node")
+CLIENTS = 32
+STOP_S = 15.0
+"""How long a part may take to end after SIGTERM before SIGKILL."""
+BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+STABLE_S = 60.0
+"""A part that lived this long starts over with the shortest back-off."""
+REFUSED = 3
+"""Exit code of a part that cannot start whatever is tried again (damaged data, port in use)."""
+
+
+@dataclass
+class Part:
+    name: str
+    process: subprocess.Popen[bytes] | None = None
+    pipe: int = -1
+    go: int = -1
+    state: str = "stopped"
+    error: str = ""
+    detail: dict[str, object] = field(default_factory=dict)
+    started: float = 0.0
+    failures: int = 0
+    restart_at: float = 0.0
+
+
+class Cluster:
+    """All state of the supervisor. `run` returns the exit code."""
+
+    def __init__(self, paths: ClusterPaths) -> None:
+        self.paths = paths
+        self.parts = {name: Part(name) for name in PARTS}
+        self.selector = selectors.DefaultSelector()
+        self.began = time.monotonic()
+        self.ready_s = 0.0
+        self.stopping = False
+        self.code = 0
+        self.listening = False
+        self.clients: set[socket.socket] = set()
+
+    def run(self) -> int:
+        self.paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.paths.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(self.paths.run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"cluster {self.paths.name} is already running", file=sys.stderr)
+            return 1
+        server = self._listen()
+        self._catch_signals()
+        for part in self.parts.values():
+            self._start(part)
+        while not self.stopping:
+            self._turn()
+        self._stop_parts()
+        with contextlib.suppress(OSError):
+            os.unlink(self.paths.run / "sampan.sock")
+        self._cleanup()
+        self._broadcast()
+        server.close()
+        return self.code
+
+    def _listen(self) -> socket.socket:
+        path = self.paths.run / "sampan.sock"
+        path.unlink(missing_ok=True)
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        old = os.umask(0o177)
+        server.bind(str(path))
+        os.umask(old)
+        server.listen(CLIENTS)
+        server.setblocking(False)
+        self.selector.register(server, selectors.EVENT_READ, lambda: self._accept(server))
+        return server
+
+    def _catch_signals(self) -> None:
+        read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(write)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: self._end(0))
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self.selector.register(read, selectors.EVENT_READ, lambda: self._reap(read))
+
+    def _end(self, code: int) -> None:
+        self.stopping = True
+        self.code = self.code or code
+
+    # Parts
+
+    def _start(self, part: Part) -> None:
+        pipe, child_pipe = os.pipe2(os.O_CLOEXEC)
+        child_go, part.go = os.pipe2(os.O_CLOEXEC)
+        paths = self.paths
+        command = [sys.executable, "-m", "sampan", part.name, "--name", paths.name]
+        command += ["--data", str(paths.data), "--pipe", str(child_pipe), "--go", str(child_go)]
+        with open(paths.logs / f"{part.name}.log", "ab", opener=_private) as log:
+            part.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(child_pipe, child_go),
+            )
+        os.close(child_pipe)
+        os.close(child_go)
+        part.pipe, part.state, part.error = pipe, "starting", ""
+        part.detail = {}
+        part.started, part.restart_at = time.monotonic(), 0.0
+        if self.listening or part.name == "control":
+            os.write(part.go, b"g")
+        self.selector.register(pipe, selectors.EVENT_READ, lambda: self._hear(part))
+        self._broadcast()
+
+    def _hear(self, part: Part) -> None:
+        """Lines a part says of itself: {"state": ...} with details, or {"error": ...}."""
+        data = os.read(part.pipe, 65536)
+        if not data:
+            self.selector.unregister(part.pipe)
+            os.close(part.pipe)
+            part.pipe = -1
+            return
+        for line in data.splitlines():
+            with contextlib.suppress(ValueError):
+                said = json.loads(line)
+                part.state = said.pop("state", part.state)
+                part.error = said.pop("error", part.error)
+                part.detail.update(said)
+        if part.name == "control" and part.state in ("listening", "ready") and not self.listening:
+            self.listening = True
+            self._let_go()
+        if not self.ready_s and all(item.state == "ready" for item in self.parts.values()):
+            self.ready_s = time.monotonic() - self.began
+        self._broadcast()
+
+    def _let_go(self) -> None:
+        for part in self.parts.values():
+            if part.name != "control" and part.go >= 0:
+                with contextlib.suppress(OSError):
+                    os.write(part.go, b"g")
+
+    def _reap(self, wakeup: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(wakeup, 4096)
+        for part in self.parts.values():
+            if part.process is not None and part.process.poll() is not None:
+                self._ended(part, part.process.returncode)
+
+    def _ended(self, part: Part, code: int) -> None:
+        if part.pipe >= 0:
+            self._hear_rest(part)
+        os.close(part.go)
+        part.process, part.go = None, -1
+        if part.name == "control":
+            self.listening = False
+        if code == REFUSED and not self.stopping:
+            part.state = "failed"
+            self._end(1)
+        elif not self.stopping:
+            if time.monotonic() - part.started > STABLE_S:
+                part.failures = 0
+            delay = BACKOFF_S[min(part.failures, len(BACKOFF_S) - 1)]
+            part.failures += 1
+            part.state = "restarting"
+            part.restart_at = time.monotonic() + delay
+            print(f"{part.name} ended with {code}; again in {delay} s", file=sys.stderr, flush=True)
+        self._broadcast()
+
+    def _hear_rest(self, part: Part) -> None:
+        os.set_blocking(part.pipe, False)
+        with contextlib.suppress(BlockingIOError):
+            while part.pipe >= 0:
+                self._hear(part)
+        if part.pipe >= 0:
+            self.selector.unregister(part.pipe)
+            os.close(part.pipe)
+            part.pipe = -1
+
+    def _stop_parts(self) -> None:
+        """The node first: what it still reports needs the API server."""
+        for name in reversed(PARTS):
+            part = self.parts[name]
+            if part.process is None:
+                continue
+            part.process.terminate()
+            try:
+                part.process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                part.process.kill()
+                part.process.wait()
+            if part.state != "failed":
+                part.state = "stopped"
+
+    def _cleanup(self) -> None:
+        """Stop what the cluster still runs on this machine (containers, network, mounts)."""
+        paths = self.paths
+        command = [sys.executable, "-m", "sampan", "cleanup", "--name", paths.name]
+        with open(paths.logs / "cleanup.log", "ab", opener=_private) as log:
+            subprocess.run(
+                [*command, "--data", str(paths.data)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                check=False,
+            )
+
+    # The socket
+
+    def status(self) -> dict[str, object]:
+        return {
+            "name": self.paths.name,
+            "data": str(self.paths.data),
+            "pid": os.getpid(),
+            "uptime_s": round(time.monotonic() - self.began, 3),
+            "ready_s": round(self.ready_s, 3),
+            "stopping": self.stopping,
+            "parts": {
+                part.name: {
+                    "state": part.state,
+                    "pid": part.process.pid if part.process else 0,
+                    "restarts": part.failures,
+                    "error": part.error,
+                    **part.detail,
+                }
+                for part in self.parts.values()
+            },
+        }
+
+    def _accept(self, server: socket.socket) -> None:
+        client, _ = server.accept()
+        if len(self.clients) >= CLIENTS:
+            client.close()
+            return
+        client.setblocking(False)
+        self.clients.add(client)
+        self.selector.register(client, selectors.EVENT_READ, lambda: self._command(client))
+        self._say(client, self._line())
+
+    def _line(self) -> bytes:
+        return json.dumps(self.status()).encode() + b"\n"
+
+    def _command(self, client: socket.socket) -> None:
+        try:
+            data = client.recv(4096)
+        except OSError:
+            data = b""
+        if not data:
+            self._hang_up(client)
+        elif data.strip() == b"down":
+            self._end(0)
+
+    def _say(self, client: socket.socket, line: bytes) -> None:
+        try:
+            client.sendall(line)
+        except OSError:
+            # Gone, or so slow that its buffer is full: either way not waited for.
+            self._hang_up(client)
+
+    def _hang_up(self, client: socket.socket) -> None:
+        if client in self.clients:
+            self.clients.discard(client)
+            self.selector.unregister(client)
+            client.close()
+
+    def _broadcast(self) -> None:
+        line = self._line()
+        for client in tuple(self.clients):
+            self._say(client, line)
+
+    # The loop
+
+    def _turn(self) -> None:
+        due = [part.restart_at for part in self.parts.values() if part.restart_at]
+        timeout = max(0.0, min(due) - time.monotonic()) if due else None
+        for key, _ in self.selector.select(timeout):
+            handler: Callable[[], None] = key.data
+            handler()
+        for part in self.parts.values():
+            if part.restart_at and part.restart_at <= time.monotonic() and not self.stopping:
+                self._start(part)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def supervise(paths: ClusterPaths) -> int:
+    """Run the cluster until it is told to stop; the process's exit code."""
+    return Cluster(paths).run()
