@@ -1,0 +1,184 @@
+"""What a pod needs next: a pure function of what is known and the time.
+
+`decide` reads a `PodState` and says which containers to start and which to kill, how the restart
+back-offs change and when to look again. The rules are kubelet's (pkg/kubelet/kuberuntime
+computePodActions, client-go flowcontrol.Backoff).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .state import EXITED, Crash, PodState, Waiting, any_regular_started, is_sidecar
+
+# kubelet's MaxContainerBackOff and its initial value; a container that ran twice the
+# longest delay starts over.
+CRASH_INITIAL_S = 10.0
+CRASH_CAP_S = 300.0
+CRASH_RESET_S = 2 * CRASH_CAP_S
+
+CRASH_LOOP = "CrashLoopBackOff"
+DEADLINE = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Stop one container; the pod's policy decides whether it comes back."""
+
+    name: str
+    why: str
+    """The event's message."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to do now. Everything in it may be done at once."""
+
+    start: list[str] = field(default_factory=list)
+    kill: list[Kill] = field(default_factory=list)
+    crashes: dict[str, Crash] = field(default_factory=dict)
+    """Back-offs that change because their container is started again."""
+    waiting: dict[str, Waiting] = field(default_factory=dict)
+    """Containers that have to wait for their back-off."""
+    wake_at: float = 0
+    """When to decide again even if nothing happens; 0 is never."""
+    done: bool = False
+    """Nothing will ever be started again: stop what still runs and release the pod."""
+    failure: tuple[str, str] | None = None
+
+    def wake(self, at: float) -> None:
+        if at and (not self.wake_at or at < self.wake_at):
+            self.wake_at = at
+
+
+def decide(state: PodState, now: float) -> Plan:
+    """The next step of a pod that is meant to run."""
+    plan = Plan()
+    if (state.pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        plan.done = True
+        return plan
+    deadline = state.spec.get("activeDeadlineSeconds")
+    if deadline is not None and state.started_at:
+        end = state.started_at + float(deadline)
+        if now >= end and not is_finished(state):
+            plan.failure = DEADLINE
+            plan.done = True
+            return plan
+        plan.wake(end)
+    if state.failure or is_finished(state):
+        plan.done = True
+        plan.wake_at = 0
+        return plan
+    if _init(state, now, plan):
+        for container in state.spec["containers"]:
+            _consider(state, container, state.policy, now, plan)
+    return plan
+
+
+def is_finished(state: PodState) -> bool:
+    """No container will run again: all have exited and the restart policy leaves them so."""
+    if state.policy == "Always":
+        return False
+    for container in state.spec.get("initContainers") or ():
+        last = state.last(container["name"])
+        if (
+            state.policy == "Never"
+            and not is_sidecar(container)
+            and last is not None
+            and last.state == EXITED
+            and last.exit_code != 0
+            and not any_regular_started(state)
+        ):
+            return True
+    for container in state.spec["containers"]:
+        last = state.last(container["name"])
+        if last is None or last.state != EXITED:
+            return False
+        if state.policy == "OnFailure" and last.exit_code != 0:
+            return False
+    return True
+
+
+def _init(state: PodState, now: float, plan: Plan) -> bool:
+    """Advance the init containers, one after the other; true when the others may start."""
+    initialised = any_regular_started(state)
+    for container in state.spec.get("initContainers") or ():
+        name = container["name"]
+        last = state.last(name)
+        if is_sidecar(container):
+            _consider(state, container, "Always", now, plan)
+            running = last is not None and last.state != EXITED
+            if not initialised and not (running and state.health_of(name).started):
+                return False
+            continue
+        if initialised or (last is not None and last.state == EXITED and last.exit_code == 0):
+            continue
+        # A failed one is tried again whatever the policy but Never, which is_finished saw.
+        _consider(state, container, "OnFailure", now, plan)
+        return False
+    return True
+
+
+def _consider(
+    state: PodState, container: Mapping[str, Any], policy: str, now: float, plan: Plan
+) -> None:
+    """Start, restart, kill or leave one container."""
+    name = container["name"]
+    last = state.last(name)
+    held = state.waiting.get(name)
+    if last is not None and last.state != EXITED:
+        condemned = state.health_of(name).condemned
+        if condemned:
+            plan.kill.append(
+                Kill(name, f"Container {name} failed {condemned} probe, will be restarted")
+            )
+        return
+    if last is not None:
+        if policy == "Never" or (policy == "OnFailure" and last.exit_code == 0):
+            return
+        crash = state.crashes.get(name)
+        until = _back_off_end(crash, last.finished_at)
+        if now < until:
+            assert crash is not None
+            plan.waiting[name] = Waiting(CRASH_LOOP, _crash_text(state, name, crash), until)
+            plan.wake(until)
+            return
+    if (
+        held is not None
+        and held.reason != CRASH_LOOP
+        and (now < held.retry_at or not held.retry_at)
+    ):
+        plan.wake(held.retry_at)
+        return
+    if last is not None:
+        plan.crashes[name] = _lengthened(state.crashes.get(name), last.finished_at, now)
+    plan.start.append(name)
+
+
+def _back_off_end(crash: Crash | None, exited_at: float) -> float:
+    if crash is None or exited_at - crash.updated_at > CRASH_RESET_S:
+        return 0
+    return exited_at + crash.delay_s
+
+
+def _lengthened(crash: Crash | None, exited_at: float, now: float) -> Crash:
+    """The first restart is immediate and arms ten seconds for the next, then it doubles."""
+    if crash is None or exited_at - crash.updated_at > CRASH_RESET_S:
+        return Crash(CRASH_INITIAL_S, now)
+    return Crash(min(crash.delay_s * 2, CRASH_CAP_S), now)
+
+
+def _crash_text(state: PodState, name: str, crash: Crash) -> str:
+    meta = state.pod["metadata"]
+    return (
+        f"back-off {go_duration(crash.delay_s)} restarting failed container={name} "
+        f"pod={meta['name']}_{meta['namespace']}({meta['uid']})"
+    )
+
+
+def go_duration(seconds: float) -> str:
+    """Whole seconds the way Go prints them: 10s, 1m20s, 5m0s."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"

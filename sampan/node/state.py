@@ -1,0 +1,121 @@
+"""What a pod worker knows of its pod: the input of `machine.decide` and `status.pod_status`.
+
+Plain data, no I/O. Times are wall-clock seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sampan.api.errors import Object
+
+CREATED, RUNNING, EXITED = "created", "running", "exited"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run of a container; a restart is a new attempt."""
+
+    id: str
+    """The runtime's id; "" for a run that is only remembered by the pod's status."""
+    restart_count: int
+    state: str
+    image: str = ""
+    """The reference as the spec writes it, or its normal form."""
+    image_id: str = ""
+    started_at: float = 0
+    finished_at: float = 0
+    exit_code: int = 0
+    reason: str = ""
+    """Of an exit: Completed, Error, OOMKilled, StartError, ContainerStatusUnknown."""
+    message: str = ""
+    """The termination message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why a container is not started yet; `retry_at` 0 waits for an event instead of a time."""
+
+    reason: str
+    message: str = ""
+    retry_at: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """A container's restart back-off: how long, and when it was last lengthened."""
+
+    delay_s: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What probes say of a running attempt. Without probes a running container is healthy."""
+
+    started: bool = True
+    ready: bool = True
+    condemned: str = ""
+    """"liveness" or "startup" once that probe has failed for good."""
+
+
+HEALTHY = Health()
+
+
+@dataclass(slots=True)
+class PodState:
+    """All a worker knows. The worker mutates it; the machine only reads it."""
+
+    pod: Object
+    attempts: dict[str, list[Attempt]] = field(default_factory=dict)
+    """By container name, oldest first; the last two are kept."""
+    waiting: dict[str, Waiting] = field(default_factory=dict)
+    crashes: dict[str, Crash] = field(default_factory=dict)
+    health: dict[str, Health] = field(default_factory=dict)
+    ip: str = ""
+    sandbox: bool = False
+    """The pod has its network and may start containers."""
+    terminating: bool = False
+    """The pod is being stopped: nothing is started any more."""
+    stopped: bool = False
+    """Every container has been stopped for good."""
+    failure: tuple[str, str] | None = None
+    """Reason and message of a pod failed by the agent (DeadlineExceeded, Evicted)."""
+    known: Object = field(default_factory=dict)
+    """The status as last worked out, or as the API had it: conditions keep its times."""
+    started_at: float = 0
+    """When the agent accepted the pod (status.startTime)."""
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        spec: Mapping[str, Any] = self.pod["spec"]
+        return spec
+
+    @property
+    def uid(self) -> str:
+        uid: str = self.pod["metadata"]["uid"]
+        return uid
+
+    @property
+    def policy(self) -> str:
+        policy: str = self.spec.get("restartPolicy", "Always")
+        return policy
+
+    def last(self, name: str) -> Attempt | None:
+        runs = self.attempts.get(name)
+        return runs[-1] if runs else None
+
+    def health_of(self, name: str) -> Health:
+        return self.health.get(name, HEALTHY)
+
+
+def is_sidecar(container: Mapping[str, Any]) -> bool:
+    """An init container that keeps running (KEP-753)."""
+    return container.get("restartPolicy") == "Always"
+
+
+def any_regular_started(state: PodState) -> bool:
+    """Once one has run, the pod is initialised for good."""
+    return any(state.attempts.get(item["name"]) for item in state.spec["containers"])

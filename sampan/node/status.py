@@ -1,0 +1,348 @@
+"""A pod's status as kubelet writes it: pure, from what the worker knows.
+
+Phase and conditions follow pkg/kubelet getPhase and pkg/kubelet/status/generate.go; container
+states follow convertToAPIContainerStatuses.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sampan.api.errors import Object
+
+from .quality import qos_class
+from .state import (
+    EXITED,
+    RUNNING,
+    Attempt,
+    PodState,
+    any_regular_started,
+    is_sidecar,
+)
+
+RUNTIME_NAME = "crun"
+UNKNOWN_EXIT = 137
+UNKNOWN_REASON = "ContainerStatusUnknown"
+UNKNOWN_MESSAGE = "The container could not be located when the pod was terminated"
+
+
+def rfc3339(seconds: float) -> str:
+    """metav1.Time: whole seconds, UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def pod_status(state: PodState, now: float, host_ip: str) -> Object:
+    """The status to send. Conditions keep the transition times of the pod's present ones."""
+    old = state.known
+    init = [_container_status(state, item) for item in state.spec.get("initContainers") or ()]
+    main = [_container_status(state, item) for item in state.spec["containers"]]
+    phase = _phase(state, init, main)
+    if old.get("phase") in ("Failed", "Succeeded"):
+        # A pod never comes back from its end, whatever is seen of it now.
+        phase = old["phase"]
+    status: Object = {"phase": phase, "qosClass": old.get("qosClass") or qos_class(state.spec)}
+    generation = state.pod["metadata"].get("generation")
+    if generation:
+        status["observedGeneration"] = generation
+    if state.failure:
+        status["phase"] = phase = "Failed"
+        status["reason"], status["message"] = state.failure
+    elif phase == old.get("phase"):
+        status |= {key: old[key] for key in ("reason", "message") if old.get(key)}
+    if host_ip:
+        status["hostIP"] = host_ip
+        status["hostIPs"] = [{"ip": host_ip}]
+    ip = host_ip if state.spec.get("hostNetwork") else state.ip
+    if ip:
+        status["podIP"] = ip
+        status["podIPs"] = [{"ip": ip}]
+    if state.started_at:
+        status["startTime"] = rfc3339(state.started_at)
+    if init:
+        status["initContainerStatuses"] = init
+    status["containerStatuses"] = main
+    status["conditions"] = _conditions(state, phase, (init, main), now)
+    return status
+
+
+@dataclass(slots=True)
+class _Tally:
+    """How many containers are in which state, in the words of kubelet's getPhase."""
+
+    pending: int = 0
+    failed: int = 0
+    running: int = 0
+    waiting: int = 0
+    stopped: int = 0
+    succeeded: int = 0
+
+
+def _phase(state: PodState, init: Sequence[Object], main: Sequence[Object]) -> str:
+    """kubelet's getPhase: counts of waiting, running and stopped containers decide."""
+    tally = _Tally()
+    for container, status in zip(state.spec.get("initContainers") or (), init, strict=True):
+        _count_init(tally, is_sidecar(container), status)
+    for status in main:
+        now = status["state"]
+        if "running" in now:
+            tally.running += 1
+        elif "terminated" in now:
+            tally.stopped += 1
+            tally.succeeded += now["terminated"]["exitCode"] == 0
+        elif status["lastState"].get("terminated"):
+            tally.stopped += 1
+        else:
+            tally.waiting += 1
+    policy = state.policy
+    if tally.failed and policy == "Never":
+        return "Failed"
+    if (tally.pending or tally.failed) and not any_regular_started(state):
+        return "Failed" if state.stopped and tally.failed else "Pending"
+    if tally.waiting:
+        return "Pending"
+    if tally.running:
+        return "Running"
+    if tally.stopped == tally.succeeded and (state.stopped or policy != "Always"):
+        return "Succeeded"
+    return "Failed" if state.stopped or policy == "Never" else "Running"
+
+
+def _count_init(tally: _Tally, sidecar: bool, status: Object) -> None:
+    now = status["state"]
+    ended = now.get("terminated")
+    if ended is None and "waiting" in now:
+        ended = status["lastState"].get("terminated")
+    if sidecar:
+        if "running" in now:
+            tally.running += 1
+            tally.pending += not status["started"]
+        elif ended is None:
+            tally.pending += 1
+            tally.waiting += 1
+    elif ended is None:
+        tally.pending += 1
+    elif ended["exitCode"] != 0:
+        tally.failed += 1
+
+
+def _container_status(state: PodState, container: Mapping[str, Any]) -> Object:
+    name = container["name"]
+    runs = state.attempts.get(name) or ()
+    last = runs[-1] if runs else None
+    before = runs[-2] if len(runs) > 1 else None
+    held = None if state.terminating else state.waiting.get(name)
+    status: Object = {
+        "name": name,
+        "state": {},
+        "lastState": {},
+        "ready": False,
+        "restartCount": last.restart_count if last else 0,
+        "image": (last and last.image) or container.get("image", ""),
+        "imageID": last.image_id if last else "",
+        "started": False,
+    }
+    if last is not None and last.id:
+        status["containerID"] = f"{RUNTIME_NAME}://{last.id}"
+    if last is not None and last.state == RUNNING:
+        health = state.health_of(name)
+        status["state"] = {"running": {"startedAt": rfc3339(last.started_at)}}
+        status["started"] = health.started
+        status["ready"] = health.started and health.ready
+    elif last is not None and last.state == EXITED and held is None:
+        status["state"] = {"terminated": terminated(last)}
+        status["ready"] = last.exit_code == 0 and _is_plain_init(state, name)
+    elif state.stopped and last is None and not _never_started_is_fine(state):
+        status["state"] = {"terminated": _unlocated()}
+    else:
+        status["state"] = {"waiting": _waiting(state, held)}
+        if last is not None and last.state == EXITED:
+            before = last
+    if before is not None:
+        status["lastState"] = {"terminated": terminated(before)}
+    resources = container.get("resources")
+    if resources:
+        status["resources"] = resources
+        if resources.get("requests"):
+            status["allocatedResources"] = resources["requests"]
+    return status
+
+
+def _is_plain_init(state: PodState, name: str) -> bool:
+    return any(
+        item["name"] == name and not is_sidecar(item)
+        for item in state.spec.get("initContainers") or ()
+    )
+
+
+def _never_started_is_fine(state: PodState) -> bool:
+    """A pod that failed before its containers ran shows them waiting, as upstream does."""
+    return not any(state.attempts.values())
+
+
+def _waiting(state: PodState, held: Any) -> Object:
+    if held is None:
+        plain = "PodInitializing" if state.spec.get("initContainers") else "ContainerCreating"
+        return {"reason": plain}
+    out = {"reason": held.reason}
+    if held.message:
+        out["message"] = held.message
+    return out
+
+
+def terminated(run: Attempt) -> Object:
+    """ContainerStateTerminated of an attempt that has exited."""
+    out: Object = {
+        "exitCode": run.exit_code,
+        "reason": run.reason or ("Completed" if run.exit_code == 0 else "Error"),
+        "startedAt": rfc3339(run.started_at) if run.started_at else None,
+        "finishedAt": rfc3339(run.finished_at) if run.finished_at else None,
+    }
+    if run.message:
+        out["message"] = run.message
+    if run.id:
+        out["containerID"] = f"{RUNTIME_NAME}://{run.id}"
+    return out
+
+
+def _unlocated() -> Object:
+    return {
+        "exitCode": UNKNOWN_EXIT,
+        "reason": UNKNOWN_REASON,
+        "message": UNKNOWN_MESSAGE,
+        "startedAt": None,
+        "finishedAt": None,
+    }
+
+
+def _conditions(
+    state: PodState, phase: str, statuses: tuple[Sequence[Object], Sequence[Object]], now: float
+) -> list[Object]:
+    init, main = statuses
+    containers_ready = _containers_ready(state, phase, init, main)
+    api = (state.pod.get("status") or {}).get("conditions") or ()
+    found = {item["type"]: item for item in (*api, *(state.known.get("conditions") or ()))}
+    verdicts = (
+        ("PodReadyToStartContainers", (state.sandbox, "", "")),
+        ("Initialized", _initialized(state, phase, init)),
+        ("Ready", _ready(state, containers_ready, found)),
+        ("ContainersReady", containers_ready),
+        ("PodScheduled", (True, "", "")),
+    )
+    return [_condition(state, kind, verdict, found.get(kind), now) for kind, verdict in verdicts]
+
+
+Verdict = tuple[bool, str, str]
+
+
+def _condition(
+    state: PodState, kind: str, verdict: Verdict, old: Object | None, now: float
+) -> Object:
+    good, reason, message = verdict
+    status = "True" if good else "False"
+    same = old is not None and old.get("status") == status
+    out: Object = {
+        "type": kind,
+        "status": status,
+        "lastProbeTime": None,
+        "lastTransitionTime": (
+            old["lastTransitionTime"]
+            if old is not None and same and old.get("lastTransitionTime")
+            else rfc3339(now)
+        ),
+        "reason": reason,
+        "message": message,
+    }
+    generation = state.pod["metadata"].get("generation")
+    if generation:
+        out["observedGeneration"] = generation
+    return {key: value for key, value in out.items() if value != ""}
+
+
+def _names(items: Sequence[str]) -> str:
+    """A list the way Go's %s prints it."""
+    return f"[{' '.join(items)}]"
+
+
+def _containers_ready(
+    state: PodState, phase: str, init: Sequence[Object], main: Sequence[Object]
+) -> Verdict:
+    if phase == "Succeeded":
+        return False, "PodCompleted", ""
+    if phase == "Failed":
+        return False, "PodFailed", ""
+    sidecars = {item["name"] for item in state.spec.get("initContainers") or () if is_sidecar(item)}
+    unready = [
+        status["name"]
+        for status in (*(item for item in init if item["name"] in sidecars), *main)
+        if not status["ready"]
+    ]
+    if unready:
+        message = f"containers with unready status: {_names(unready)}"
+        return False, "ContainersNotReady", message
+    return True, "", ""
+
+
+def _ready(state: PodState, containers: Verdict, found: Mapping[str, Object]) -> Verdict:
+    if not containers[0]:
+        return containers
+    missing = []
+    for gate in state.spec.get("readinessGates") or ():
+        kind = gate["conditionType"]
+        if kind not in found:
+            missing.append(
+                f'corresponding condition of pod readiness gate "{kind}" does not exist.'
+            )
+        elif found[kind].get("status") != "True":
+            missing.append(
+                f'the status of pod readiness gate "{kind}" is not "True", '
+                f"but {found[kind].get('status')}"
+            )
+    if missing:
+        return False, "ReadinessGatesNotReady", ", ".join(missing)
+    return True, "", ""
+
+
+def _initialized(state: PodState, phase: str, init: Sequence[Object]) -> Verdict:
+    if phase == "Succeeded":
+        return True, "PodCompleted", ""
+    if any_regular_started(state):
+        return True, "", ""
+    specs = state.spec.get("initContainers") or ()
+    incomplete = [
+        status["name"]
+        for container, status in zip(specs, init, strict=True)
+        if not (status["started"] if is_sidecar(container) else status["ready"])
+    ]
+    if incomplete:
+        message = f"containers with incomplete status: {_names(incomplete)}"
+        return False, "ContainersNotInitialized", message
+    return True, "", ""
+
+
+def status_patch(old: Mapping[str, Any], new: Object, uid: str) -> Object:
+    """The strategic-merge patch of /status that turns `old` into `new`.
+
+    Conditions merge by type there, so what a condition no longer says is removed with null; a pod's
+    addresses would merge too, so another address replaces the list. The uid guards the patch
+    against a new pod of the same name.
+    """
+    status = dict(new)
+    for key in ("reason", "message"):
+        if old.get(key) and not new.get(key):
+            status[key] = None
+    before = {item["type"]: item for item in old.get("conditions") or ()}
+    status["conditions"] = [
+        item
+        | {
+            key: None
+            for key in ("reason", "message")
+            if key not in item and before.get(item["type"], {}).get(key)
+        }
+        for item in new["conditions"]
+    ]
+    if old.get("podIPs") and new.get("podIPs") and old["podIPs"] != new["podIPs"]:
+        status["podIPs"] = [*new["podIPs"], {"$patch": "replace"}]
+    return {"metadata": {"uid": uid}, "status": status}

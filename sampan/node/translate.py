@@ -1,0 +1,167 @@
+"""A pod's container to what the runtime is told: a pure function.
+
+Everything that must be looked up (image, addresses, volumes' sources, ConfigMaps) is an input, so
+that a container's whole configuration can be tested as a table.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sampan.api.errors import Object
+from sampan.runtime.interface import ContainerSpec, Image, Mount
+
+from .confinement import confine
+from .environment import ConfigError, Environment, expand, variables
+from .hosts import hostname
+from .quality import cgroup_parent, cgroup_resources
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+TERMINATION_LOG = "/dev/termination-log"
+
+# Names under which the agent finds its own containers again (upstream's CRI labels).
+POD_UID = "io.kubernetes.pod.uid"
+POD_NAME = "io.kubernetes.pod.name"
+POD_NAMESPACE = "io.kubernetes.pod.namespace"
+CONTAINER_NAME = "io.kubernetes.container.name"
+RESTART_COUNT = "io.kubernetes.container.restartCount"
+IMAGE_NAME = "io.kubernetes.container.image"
+TERMINATION_FILE = "io.kubernetes.container.terminationFile"
+
+PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What translation needs to know of the node."""
+
+    memory_bytes: int
+    cluster_domain: str
+    seccomp_profiles: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one attempt of a container lives."""
+
+    id: str
+    restart_count: int
+    log_path: Path
+    termination_file: Path
+    network_namespace: str
+    """"" for a pod of the host's network."""
+    etc_files: Mapping[str, Path]
+    """Path in the container -> file on the node: /etc/hosts, /etc/hostname, /etc/resolv.conf."""
+    volumes: Mapping[tuple[str, str], Path]
+    """(volume name, expanded subPath) -> its directory or file on the node."""
+    pid_of_pod: int = 0
+    """A process whose PID namespace to join (shareProcessNamespace)."""
+
+
+def container_spec(
+    container: Mapping[str, Any],
+    image: Image,
+    around: Environment,
+    place: Place,
+    machine: Machine,
+) -> ContainerSpec:
+    """Raises ConfigError when something is missing or refused."""
+    pod = around.facts.pod
+    spec = pod["spec"]
+    own = variables(container, around)
+    name = "" if spec.get("hostNetwork") else hostname(pod, machine.cluster_domain)
+    return ContainerSpec(
+        id=place.id,
+        image=image.id,
+        args=_arguments(container, image, own),
+        env=_environment(container, image, own, name),
+        working_dir=container.get("workingDir") or image.working_dir or "/",
+        hostname=name,
+        mounts=_mounts(container, own, place),
+        network_namespace=place.network_namespace,
+        share_pid_with=-1 if spec.get("hostPID") else place.pid_of_pod,
+        share_ipc_with=-1 if spec.get("hostIPC") else 0,
+        cgroup_parent=cgroup_parent(pod),
+        resources=cgroup_resources(spec, container, machine.memory_bytes),
+        security=confine(pod, container, image.user, machine.seccomp_profiles),
+        log_path=place.log_path,
+        tty=bool(container.get("tty")),
+        stdin=bool(container.get("stdin")),
+        annotations=_annotations(pod, container, place),
+    )
+
+
+def _arguments(container: Mapping[str, Any], image: Image, own: Mapping[str, str]) -> Sequence[str]:
+    """command replaces ENTRYPOINT and drops CMD; args replaces CMD."""
+    command, args = container.get("command"), container.get("args")
+    head = [expand(word, own) for word in command] if command else list(image.entrypoint)
+    tail = [expand(word, own) for word in args or ()]
+    if not command and not args:
+        tail = list(image.command)
+    if not head and not tail:
+        raise ConfigError("no command specified")
+    return [*head, *tail]
+
+
+def _environment(
+    container: Mapping[str, Any], image: Image, own: Mapping[str, str], name: str
+) -> Sequence[tuple[str, str]]:
+    """The image's variables under the pod's; PATH, HOSTNAME and TERM as containerd sets them."""
+    out = {"PATH": DEFAULT_PATH}
+    if name:
+        out["HOSTNAME"] = name
+    if container.get("tty"):
+        out["TERM"] = "xterm"
+    for line in image.env:
+        key, _, text = line.partition("=")
+        out[key] = text
+    out |= own
+    return tuple(out.items())
+
+
+def sub_path(mount: Mapping[str, Any], own: Mapping[str, str]) -> str:
+    """The subPath of a mount, or its subPathExpr with every reference resolved."""
+    expression = mount.get("subPathExpr")
+    if not expression:
+        return str(mount.get("subPath") or "")
+    expanded = expand(expression, own)
+    if "$(" in expanded:
+        raise ConfigError(f"missing value for {expression!r}")
+    return expanded
+
+
+def _mounts(container: Mapping[str, Any], own: Mapping[str, str], place: Place) -> Sequence[Mount]:
+    out = []
+    targets = set()
+    for mount in container.get("volumeMounts") or ():
+        target = posixpath.normpath(posixpath.join("/", mount["mountPath"]))
+        source = place.volumes[mount["name"], sub_path(mount, own)]
+        options = ["rbind", "ro" if mount.get("readOnly") else "rw"]
+        options.append(PROPAGATION.get(mount.get("mountPropagation", ""), "rprivate"))
+        out.append(Mount(target, str(source), "bind", tuple(options)))
+        targets.add(target)
+    for target, source in place.etc_files.items():
+        if target not in targets and "/etc" not in targets:
+            out.append(Mount(target, str(source), "bind", ("rbind", "rw", "rprivate")))
+    log = container.get("terminationMessagePath") or TERMINATION_LOG
+    if log not in targets:
+        out.append(Mount(log, str(place.termination_file), "bind", ("rbind", "rw", "rprivate")))
+    # A mount below another one comes after it.
+    return tuple(sorted(out, key=lambda item: item.target.count("/") if item.target != "/" else 0))
+
+
+def _annotations(pod: Object, container: Mapping[str, Any], place: Place) -> Mapping[str, str]:
+    meta = pod["metadata"]
+    return {
+        POD_UID: meta["uid"],
+        POD_NAME: meta["name"],
+        POD_NAMESPACE: meta["namespace"],
+        CONTAINER_NAME: container["name"],
+        RESTART_COUNT: str(place.restart_count),
+        IMAGE_NAME: container.get("image", ""),
+        TERMINATION_FILE: str(place.termination_file),
+    }

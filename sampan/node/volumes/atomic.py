@@ -1,0 +1,96 @@
+"""Files of a volume, changed all at once: a directory behind the symbolic link `..data`.
+
+The layout is upstream's (pkg/volume/util/atomic_writer.go), which programs rely on when they watch
+their configuration: each name links to `..data/NAME`, `..data` links to the present directory, and
+an update renames a new link over `..data`. A crash leaves the old or the new state.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+DATA = "..data"
+DATA_NEW = "..data_tmp"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    content: bytes
+    mode: int = 0o644
+    uid: int = -1
+
+
+Files = Mapping[str, File]
+"""Relative path -> file."""
+
+
+def write(directory: Path, files: Files, gid: int = -1) -> bool:
+    """Make the directory show exactly `files`; false if it already did. Raises OSError."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+    if read(directory) == {path: (item.content, _mode(item, gid)) for path, item in files.items()}:
+        return False
+    stamp = time.strftime("..%Y_%m_%d_%H_%M_%S.", time.gmtime()) + secrets.token_hex(5)
+    fresh = directory / stamp
+    fresh.mkdir(mode=0o755)
+    for path, item in files.items():
+        target = fresh / path
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        target.write_bytes(item.content)
+        if item.uid >= 0 or gid >= 0:
+            os.chown(target, item.uid, gid)
+        target.chmod(_mode(item, gid))
+    if gid >= 0:
+        for folder in (directory, fresh, *(path for path in fresh.rglob("*") if path.is_dir())):
+            os.chown(folder, -1, gid)
+            folder.chmod(0o2775)
+    old = _present(directory)
+    new_link = directory / DATA_NEW
+    new_link.unlink(missing_ok=True)
+    new_link.symlink_to(stamp)
+    new_link.rename(directory / DATA)
+    _link_names(directory, {path.split("/")[0] for path in files})
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+    return True
+
+
+def read(directory: Path) -> dict[str, tuple[bytes, int]] | None:
+    """Path -> (content, mode) as the directory shows now; None before the first write."""
+    present = _present(directory)
+    if present is None:
+        return None
+    out = {}
+    for path in present.rglob("*"):
+        if path.is_file():
+            mode = stat.S_IMODE(path.stat().st_mode)
+            out[str(path.relative_to(present))] = (path.read_bytes(), mode)
+    return out
+
+
+def _mode(item: File, gid: int) -> int:
+    """With an fsGroup the group may read what the owner may."""
+    return item.mode | 0o440 if gid >= 0 else item.mode
+
+
+def _present(directory: Path) -> Path | None:
+    try:
+        return directory / os.readlink(directory / DATA)
+    except FileNotFoundError:
+        return None
+
+
+def _link_names(directory: Path, names: set[str]) -> None:
+    for entry in os.scandir(directory):
+        if not entry.name.startswith("..") and entry.name not in names:
+            os.unlink(entry.path)
+    for name in names:
+        link = directory / name
+        if not link.is_symlink():
+            link.symlink_to(f"{DATA}/{name}")
