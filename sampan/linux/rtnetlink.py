@@ -1,0 +1,195 @@
+"""The messages of rtnetlink(7) that pod networks need, as values for `netlink.Netlink.request`."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from dataclasses import dataclass
+
+from .netlink import Message, attribute
+
+# linux/netlink.h
+_REPLACE, _EXCLUDE, _CREATE = 0x100, 0x200, 0x400
+_NESTED = 0x8000
+# linux/rtnetlink.h
+_NEWLINK, _DELLINK = 16, 17
+_NEWADDR = 20
+_NEWROUTE, _DELROUTE = 24, 25
+_NEWNEIGH = 28
+_TABLE_MAIN = 254
+_PROTOCOL_STATIC = 4
+_SCOPE_GLOBAL, _SCOPE_LINK = 0, 253
+_UNICAST, _UNREACHABLE = 1, 7
+_REACH_PERMANENT = 0x80
+_ADDRESS_NO_DAD, _ADDRESS_PERMANENT = 0x02, 0x80
+_IFF_UP = 0x1
+# linux/if_link.h
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 1, 3, 4, 18
+_IFLA_AF_SPEC, _IFLA_GROUP, _IFLA_NET_NS_FD = 26, 27, 28
+_INFO_KIND, _INFO_DATA = 1, 2
+_VETH_PEER = 1
+_INET_CONF, _INET6_ADDR_GEN_MODE = 1, 8
+_ADDR_GEN_NONE = 1
+_DEVCONF_ROUTE_LOCALNET = 26
+
+_LINK = struct.Struct("=BxHiII")
+_ADDRESS = struct.Struct("=BBBBi")
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")
+_INT = struct.Struct("=i")
+
+
+@dataclass(frozen=True, slots=True)
+class Veth:
+    """A pair of devices: one here, its peer in the namespace open as `peer_namespace`."""
+
+    name: str
+    mac: bytes
+    peer_name: str
+    peer_mac: bytes
+    peer_namespace: int
+    mtu: int
+
+
+def _nest(kind: int, *attributes: bytes) -> bytes:
+    return attribute(kind | _NESTED, b"".join(attributes))
+
+
+def _text(kind: int, text: str) -> bytes:
+    return attribute(kind, text.encode() + b"\0")
+
+
+def _number(kind: int, number: int) -> bytes:
+    return attribute(kind, _INT.pack(number))
+
+
+def _ip(kind: int, address: str) -> bytes:
+    return attribute(kind, socket.inet_aton(address))
+
+
+# No IPv6 link-local address: it would cost multicast chatter per pod, and nothing uses it.
+_QUIET_IPV6 = _nest(socket.AF_INET6, attribute(_INET6_ADDR_GEN_MODE, bytes([_ADDR_GEN_NONE])))
+
+
+def new_bridge(name: str) -> Message:
+    """A bridge, down. EEXIST when there is a device of that name."""
+    payload = (
+        _LINK.pack(0, 0, 0, 0, 0)
+        + _text(_IFLA_IFNAME, name)
+        + _nest(_IFLA_LINKINFO, _text(_INFO_KIND, "bridge"))
+    )
+    return Message(_NEWLINK, _CREATE | _EXCLUDE, payload)
+
+
+def new_veth(veth: Veth) -> Message:
+    """Both ends, down; the peer is born in its namespace."""
+    peer = (
+        _LINK.pack(0, 0, 0, 0, 0)
+        + _text(_IFLA_IFNAME, veth.peer_name)
+        + attribute(_IFLA_ADDRESS, veth.peer_mac)
+        + _number(_IFLA_MTU, veth.mtu)
+        + _number(_IFLA_NET_NS_FD, veth.peer_namespace)
+    )
+    data = _nest(_INFO_DATA, attribute(_VETH_PEER, peer))
+    payload = (
+        _LINK.pack(0, 0, 0, 0, 0)
+        + _text(_IFLA_IFNAME, veth.name)
+        + attribute(_IFLA_ADDRESS, veth.mac)
+        + _number(_IFLA_MTU, veth.mtu)
+        + _nest(_IFLA_LINKINFO, _text(_INFO_KIND, "veth"), data)
+    )
+    return Message(_NEWLINK, _CREATE | _EXCLUDE, payload)
+
+
+def quieten(index: int) -> Message:
+    """No IPv6 address of its own on the device. EAFNOSUPPORT where the kernel has no IPv6."""
+    payload = _LINK.pack(0, 0, index, 0, 0) + _nest(_IFLA_AF_SPEC, _QUIET_IPV6)
+    return Message(_NEWLINK, 0, payload)
+
+
+def allow_loopback_routes(index: int) -> Message:
+    """route_localnet: packets from 127.0.0.1 may leave by this device, their answers enter."""
+    conf = _nest(_INET_CONF, _number(_DEVCONF_ROUTE_LOCALNET, 1))
+    payload = _LINK.pack(0, 0, index, 0, 0) + _nest(_IFLA_AF_SPEC, _nest(socket.AF_INET, conf))
+    return Message(_NEWLINK, 0, payload)
+
+
+def set_up(index: int) -> Message:
+    return Message(_NEWLINK, 0, _LINK.pack(0, 0, index, _IFF_UP, _IFF_UP))
+
+
+def delete_link(name: str) -> Message:
+    """The peer of a veth goes too. ENODEV when there is none."""
+    return Message(_DELLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, name))
+
+
+def set_group(name: str, group: int) -> Message:
+    """Put a device into a group. ENODEV when there is none of that name."""
+    payload = _LINK.pack(0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, name) + _number(_IFLA_GROUP, group)
+    return Message(_NEWLINK, 0, payload)
+
+
+def delete_group(group: int) -> Message:
+    """Delete every device of a group, in one go. ENODEV when it has none."""
+    return Message(_DELLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + _number(_IFLA_GROUP, group))
+
+
+def set_address(index: int, address: str, bits: int = 32) -> Message:
+    """Put an IPv4 address on the device; the same again is fine."""
+    payload = (
+        _ADDRESS.pack(
+            socket.AF_INET, bits, _ADDRESS_NO_DAD | _ADDRESS_PERMANENT, _SCOPE_GLOBAL, index
+        )
+        + _ip(2, address)
+        + _ip(1, address)
+    )
+    return Message(_NEWADDR, _CREATE | _REPLACE, payload)
+
+
+def set_route(destination: str, bits: int, index: int, gateway: str = "") -> Message:
+    """Route a network out of a device, directly or through a gateway."""
+    payload = _ROUTE.pack(
+        socket.AF_INET, bits, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC,
+        _SCOPE_GLOBAL if gateway else _SCOPE_LINK, _UNICAST, 0,
+    ) + _number(4, index)  # fmt: skip
+    if bits:
+        payload += _ip(1, destination)
+    if gateway:
+        payload += _ip(5, gateway)
+    return Message(_NEWROUTE, _CREATE | _REPLACE, payload)
+
+
+def delete_route(destination: str, bits: int) -> Message:
+    """ESRCH when there is none."""
+    payload = _ROUTE.pack(
+        socket.AF_INET, bits, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC, _SCOPE_LINK, _UNICAST, 0
+    ) + _ip(1, destination)
+    return Message(_DELROUTE, 0, payload)
+
+
+def _refusal(destination: str, bits: int) -> bytes:
+    head = _ROUTE.pack(
+        socket.AF_INET, bits, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC, _SCOPE_GLOBAL, _UNREACHABLE, 0
+    )
+    return head + _ip(1, destination)
+
+
+def new_unreachable(destination: str, bits: int) -> Message:
+    """Answer "host unreachable" for a network, unless a longer route says better. EEXIST when the
+    network has a route already."""
+    return Message(_NEWROUTE, _CREATE | _EXCLUDE, _refusal(destination, bits))
+
+
+def delete_unreachable(destination: str, bits: int) -> Message:
+    """ESRCH when there is none."""
+    return Message(_DELROUTE, 0, _refusal(destination, bits))
+
+
+def set_neighbour(index: int, address: str, mac: bytes) -> Message:
+    """A permanent ARP entry: no question is asked on the wire, and none can be answered falsely."""
+    payload = (
+        _NEIGHBOUR.pack(socket.AF_INET, index, _REACH_PERMANENT, 0, 0)
+        + _ip(1, address)
+        + attribute(2, mac)
+    )
+    return Message(_NEWNEIGH, _CREATE | _REPLACE, payload)

@@ -1,0 +1,79 @@
+"""Pod networks of this node: a namespace, an address and a route per pod.
+
+Each pod hangs off the node by a veth pair of its own and everything it sends is routed, also to a
+pod next door; so the node's service rules see every packet, whatever the machine's bridge filters
+(br_netfilter) do, and a pod can take no other's address. The gateway address all pods share lives
+on the cluster's bridge, which is there before the first pod and has no ports of its own. Both ends
+know each other's hardware address beforehand: no ARP, no waiting. See docs/designs/001-network.md.
+
+Task: one worker thread; kernel calls run there in the order they were asked for, and the event loop
+never waits. Its queue is as long as the number of pods being started or stopped (`max_pods`).
+Addresses are on disk (`addresses.py`), all else is in the kernel: an agent that starts again asks
+for each pod once more and gets the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Network
+from typing import TypeVar
+
+from .config import NodeConfig
+from .interface import PodAddress
+from .plumbing import Plumbing
+
+T = TypeVar("T")
+
+
+class BridgeNetwork:
+    """The `PodNetwork` of one node. `close` or `purge` it when done.
+
+    `cluster_cidr` is the pod network of the whole cluster: what goes there keeps its sender's
+    address, anything else that leaves the node is masqueraded. Default: this node's share.
+    """
+
+    def __init__(self, config: NodeConfig, cluster: str, cluster_cidr: str = "") -> None:
+        self._plumbing = Plumbing(config, cluster, IPv4Network(cluster_cidr or config.pod_cidr))
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="network")
+        self._ready: dict[str, PodAddress] = {}
+
+    @property
+    def gateway(self) -> str:
+        """The node's own address in the pod network."""
+        return self._plumbing.gateway
+
+    async def open(self) -> None:
+        await self._run(self._plumbing.open)
+
+    async def attach(self, pod_uid: str) -> PodAddress:
+        """Raises ValueError for a uid that cannot name a file, AddressesExhausted, OSError."""
+        found = self._ready.get(pod_uid)
+        if found is None:
+            found = await self._run(lambda: self._plumbing.attach(pod_uid))
+            self._ready[pod_uid] = found
+        return found
+
+    async def detach(self, pod_uid: str) -> None:
+        self._ready.pop(pod_uid, None)
+        await self._run(lambda: self._plumbing.detach(pod_uid))
+
+    async def retain(self, pod_uids: set[str]) -> None:
+        keep = frozenset(pod_uids)
+        for uid in self._ready.keys() - keep:
+            del self._ready[uid]
+        await self._run(lambda: self._plumbing.retain(keep))
+
+    async def close(self) -> None:
+        await self._run(self._plumbing.close)
+        self._worker.shutdown()
+
+    async def purge(self) -> None:
+        """Also without `open` before; the network is closed afterwards."""
+        self._ready.clear()
+        await self._run(self._plumbing.purge)
+        await self.close()
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, call)

@@ -1,0 +1,298 @@
+"""What a pod network is made of in the kernel: the blocking half of `network`.
+
+Every method of `Plumbing` runs on one thread, which changes its own network namespace and comes
+back; the process around it never notices.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from sampan.linux import netns, nft, rtnetlink
+from sampan.linux.netlink import Netlink, NetlinkError
+
+from .addresses import Addresses
+from .config import NodeConfig
+from .interface import PodAddress
+
+log = logging.getLogger("sampan.network")
+
+# A pod's uid names a file and must be one path component.
+_UID = re.compile(r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,200}$")
+# Interface names: this and the address in hex. Addresses are unique on a machine (clusters have
+# networks of their own), so names are too, and a name says whose it is.
+_PREFIX = "sv"
+# The end on the node has the same hardware address for every pod; 255.255.255.255 is no pod.
+_HOST_MAC = bytes.fromhex("0a58ffffffff")
+# Devices about to be deleted are gathered in this group ("sam" in bytes); groups are numbers that
+# nothing but their users gives a meaning.
+_DOOMED_GROUP = 0x73616D
+_DEFAULT_MTU = 1500
+_MIN_MTU = 1280
+# What containerd 2 allows in pods by default: low ports and ping without privileges.
+_POD_SYSCTLS = (
+    ("net/ipv4/ip_unprivileged_port_start", "0"),
+    ("net/ipv4/ping_group_range", "0 2147483647"),
+)
+
+
+class Plumbing:
+    """One node's bridge, rules and pod namespaces."""
+
+    def __init__(self, config: NodeConfig, cluster: str, cluster_network: IPv4Network) -> None:
+        self._network = IPv4Network(config.pod_cidr)
+        self._cluster_network = cluster_network
+        self.gateway = str(self._network[1])
+        self._bridge = bridge_name(cluster)
+        self._table = f"sampan-{cluster}.pods"
+        self._folder = config.run / "netns"
+        self._records = config.data / "addresses"
+        self._addresses = Addresses(self._records, self._network)
+        self._netlink: Netlink | None = None
+        self._home = -1
+        self._mtu = _DEFAULT_MTU
+        self._warned: set[str] = set()
+
+    def open(self) -> None:
+        route = self._connect()
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._addresses.read()
+        self._mtu = _uplink_mtu(route)
+        self._write_sysctl("net/ipv4/ip_forward", "1")
+        self._make_bridge(route)
+        nft.apply_blocking(self._rules())
+
+    def _connect(self) -> Netlink:
+        if self._netlink is None:
+            self._home = netns.open_own()
+            self._netlink = Netlink()
+        return self._netlink
+
+    def _make_bridge(self, route: Netlink) -> None:
+        with _ignoring(errno.EEXIST):
+            route.request(rtnetlink.new_bridge(self._bridge))
+        bridge = route.link(self._bridge)
+        if bridge is None:
+            raise NetlinkError(errno.ENODEV, f"{self._bridge}: gone as soon as made")
+        with _ignoring(errno.EAFNOSUPPORT):
+            route.request(rtnetlink.quieten(bridge.index))
+        route.request(
+            rtnetlink.set_up(bridge.index),
+            rtnetlink.set_address(bridge.index, self.gateway),
+        )
+        # What is sent to an address without a pod comes back at once; else it would leave by the
+        # default route.
+        with _ignoring(errno.EEXIST):
+            route.request(
+                rtnetlink.new_unreachable(
+                    str(self._network.network_address), self._network.prefixlen
+                )
+            )
+
+    def attach(self, uid: str) -> PodAddress:
+        if not _UID.match(uid):
+            raise ValueError(f"pod uid {uid!r} cannot name a namespace")
+        route = self._connect()
+        path = self._folder / uid
+        ip = self._addresses.give(uid)
+        name = _interface_name(ip)
+        namespace = netns.open_pinned(path)
+        if namespace is not None and route.link(name) is None:
+            # Half made, or its device is gone: what is in it cannot be mended from here.
+            os.close(namespace)
+            netns.remove(path)
+            namespace = None
+        fresh = namespace is None
+        if namespace is None:
+            self._delete_link(name)
+            namespace = netns.create(path, self._home)
+        try:
+            if fresh:
+                route.request(
+                    rtnetlink.new_veth(
+                        rtnetlink.Veth(name, _HOST_MAC, "eth0", _pod_mac(ip), namespace, self._mtu)
+                    )
+                )
+            self._configure_pod(namespace, ip)
+            self._configure_host(route, name, ip)
+        except BaseException:
+            self._delete_link(name)
+            netns.remove(path)
+            raise
+        finally:
+            os.close(namespace)
+        return PodAddress(path, ip)
+
+    def _configure_pod(self, namespace: int, ip: str) -> None:
+        with netns.inside(namespace, self._home):
+            for name, value in _POD_SYSCTLS:
+                self._write_sysctl(name, value)
+            inner = Netlink()
+        with inner:
+            eth0 = inner.link("eth0")
+            if eth0 is None:
+                raise NetlinkError(errno.ENODEV, "eth0 is missing in the pod's namespace")
+            with _ignoring(errno.EAFNOSUPPORT):
+                inner.request(rtnetlink.quieten(eth0.index))
+            inner.request(
+                rtnetlink.set_up(1),
+                rtnetlink.set_up(eth0.index),
+                rtnetlink.set_address(eth0.index, ip),
+                rtnetlink.set_neighbour(eth0.index, self.gateway, _HOST_MAC),
+                rtnetlink.set_route(self.gateway, 32, eth0.index),
+                rtnetlink.set_route("0.0.0.0", 0, eth0.index, self.gateway),
+            )
+
+    def _configure_host(self, route: Netlink, name: str, ip: str) -> None:
+        host = route.link(name)
+        if host is None:
+            raise NetlinkError(errno.ENODEV, f"{name}: gone as soon as made")
+        with _ignoring(errno.EAFNOSUPPORT):
+            route.request(rtnetlink.quieten(host.index))
+        route.request(
+            rtnetlink.allow_loopback_routes(host.index),
+            rtnetlink.set_up(host.index),
+            rtnetlink.set_neighbour(host.index, ip, _pod_mac(ip)),
+            rtnetlink.set_route(ip, 32, host.index),
+        )
+
+    def detach(self, uid: str) -> None:
+        if not _UID.match(uid):
+            return
+        route = self._connect()
+        ip = self._addresses.get(uid)
+        if ip:
+            # The device goes with its namespace, in the kernel's own time and many at once.
+            # Deleting it here would take 20 ms each and hold up every other pod's network.
+            with _ignoring(errno.ESRCH):
+                route.request(rtnetlink.delete_route(ip, 32))
+        netns.remove(self._folder / uid)
+        self._addresses.take_back(uid)
+
+    def retain(self, uids: frozenset[str]) -> None:
+        route = self._connect()
+        present = {path.name for path in self._folder.iterdir()} | self._addresses.pods.keys()
+        for uid in present - uids:
+            self.detach(uid)
+        used = {_interface_name(ip) for ip in self._addresses.pods.values()}
+        self._delete_links([name for name in self._own_links(route) if name not in used])
+
+    def purge(self) -> None:
+        route = self._connect()
+        self._delete_links([*self._own_links(route)])
+        if self._folder.is_dir():
+            for path in self._folder.iterdir():
+                netns.remove(path)
+            self._folder.rmdir()
+        self._delete_link(self._bridge)
+        with _ignoring(errno.ESRCH):
+            route.request(
+                rtnetlink.delete_unreachable(
+                    str(self._network.network_address), self._network.prefixlen
+                )
+            )
+        nft.apply_blocking(nft.remove_table("ip", self._table))
+        if self._records.is_dir():
+            for record in self._records.iterdir():
+                record.unlink()
+            self._records.rmdir()
+
+    def close(self) -> None:
+        if self._netlink is not None:
+            self._rtnetlink.close()
+            os.close(self._home)
+            self._netlink = None
+
+    def _own_links(self, route: Netlink) -> Iterator[str]:
+        for link in route.links():
+            digits = link.name.removeprefix(_PREFIX)
+            if (
+                link.name.startswith(_PREFIX)
+                and re.fullmatch(r"[0-9a-f]{8}", digits)
+                and IPv4Address(int(digits, 16)) in self._network
+            ):
+                yield link.name
+
+    def _delete_links(self, names: list[str]) -> None:
+        """All at once: as a group they cost the kernel as much waiting as one alone."""
+        route = self._connect()
+        for name in names:
+            with _ignoring(errno.ENODEV):
+                route.request(rtnetlink.set_group(name, _DOOMED_GROUP))
+        if names:
+            with _ignoring(errno.ENODEV):
+                route.request(rtnetlink.delete_group(_DOOMED_GROUP))
+
+    def _delete_link(self, name: str) -> None:
+        with _ignoring(errno.ENODEV):
+            self._connect().request(rtnetlink.delete_link(name))
+
+    def _rules(self) -> str:
+        """The node's own rules, replaced as a whole.
+
+        NodePorts on 127.0.0.1 need devices that route loopback addresses; a pod must not reach
+        the node's loopback services by that (CVE-2020-8558), hence the drop before any rewriting.
+        """
+        table = f"ip {self._table}"
+        return nft.remove_table("ip", self._table) + (
+            f"add table {table}\n"
+            f"add chain {table} guard {{ type filter hook prerouting priority -300; }}\n"
+            f'add rule {table} guard iifname "{_PREFIX}*" ip daddr 127.0.0.0/8 drop\n'
+            f"add chain {table} leave {{ type nat hook postrouting priority 100; }}\n"
+            f"add rule {table} leave ip saddr {self._network}"
+            f" ip daddr != {self._cluster_network} masquerade\n"
+        )
+
+    def _write_sysctl(self, name: str, value: str) -> None:
+        path = Path("/proc/sys", name)
+        try:
+            if path.read_text().split() != value.split():
+                path.write_text(value)
+        except OSError as error:
+            if name not in self._warned:
+                self._warned.add(name)
+                log.warning("cannot set %s to %s: %s", name, value, error.strerror)
+
+
+class _ignoring:  # noqa: N801 - reads as the statement it is
+    """Swallow a NetlinkError with one errno."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        return isinstance(error, NetlinkError) and error.errno == self._number
+
+
+def bridge_name(cluster: str) -> str:
+    """The cluster's bridge; the kernel allows 15 characters, a cluster's name 16."""
+    if len(cluster) <= 12:
+        return f"sb-{cluster}"
+    return f"sb-{cluster[:5]}-{hashlib.sha256(cluster.encode()).hexdigest()[:6]}"
+
+
+def _interface_name(ip: str) -> str:
+    return f"{_PREFIX}{int(IPv4Address(ip)):08x}"
+
+
+def _pod_mac(ip: str) -> bytes:
+    return b"\x0a\x58" + IPv4Address(ip).packed
+
+
+def _uplink_mtu(route: Netlink) -> int:
+    """Pods' packets should fit the way out, or every connection starts with an ICMP error."""
+    index = route.default_route_device()
+    for link in route.links():
+        if link.index == index:
+            return max(_MIN_MTU, min(link.mtu, 65535))
+    return _DEFAULT_MTU
