@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .netlink import Message, attribute
@@ -30,7 +31,8 @@ _INFO_KIND, _INFO_DATA = 1, 2
 _VETH_PEER = 1
 _INET_CONF, _INET6_ADDR_GEN_MODE = 1, 8
 _ADDR_GEN_NONE = 1
-_DEVCONF_ROUTE_LOCALNET = 26
+# linux/ip.h: options for `set_ipv4_options`.
+RP_FILTER, ROUTE_LOCALNET = 8, 26
 
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBi")
@@ -107,9 +109,9 @@ def quieten(index: int) -> Message:
     return Message(_NEWLINK, 0, payload)
 
 
-def allow_loopback_routes(index: int) -> Message:
-    """route_localnet: packets from 127.0.0.1 may leave by this device, their answers enter."""
-    conf = _nest(_INET_CONF, _number(_DEVCONF_ROUTE_LOCALNET, 1))
+def set_ipv4_options(index: int, options: Mapping[int, int]) -> Message:
+    """Set net.ipv4.conf.DEVICE.* by their numbers, without a write to /proc each."""
+    conf = _nest(_INET_CONF, *(_number(option, value) for option, value in options.items()))
     payload = _LINK.pack(0, 0, index, 0, 0) + _nest(_IFLA_AF_SPEC, _nest(socket.AF_INET, conf))
     return Message(_NEWLINK, 0, payload)
 

@@ -34,6 +34,8 @@ _HOST_MAC = bytes.fromhex("0a58ffffffff")
 # Devices about to be deleted are gathered in this group ("sam" in bytes); groups are numbers that
 # nothing but their users gives a meaning.
 _DOOMED_GROUP = 0x73616D
+# NodePorts on 127.0.0.1 need route_localnet; a sender address that is not the pod's is dropped.
+_HOST_END = {rtnetlink.ROUTE_LOCALNET: 1, rtnetlink.RP_FILTER: 1}
 _DEFAULT_MTU = 1500
 _MIN_MTU = 1280
 # What containerd 2 allows in pods by default: low ports and ping without privileges.
@@ -157,7 +159,7 @@ class Plumbing:
         with _ignoring(errno.EAFNOSUPPORT):
             route.request(rtnetlink.quieten(host.index))
         route.request(
-            rtnetlink.allow_loopback_routes(host.index),
+            rtnetlink.set_ipv4_options(host.index, _HOST_END),
             rtnetlink.set_up(host.index),
             rtnetlink.set_neighbour(host.index, ip, _pod_mac(ip)),
             rtnetlink.set_route(ip, 32, host.index),
@@ -206,7 +208,7 @@ class Plumbing:
 
     def close(self) -> None:
         if self._netlink is not None:
-            self._rtnetlink.close()
+            self._netlink.close()
             os.close(self._home)
             self._netlink = None
 
