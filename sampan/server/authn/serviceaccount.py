@@ -1,0 +1,208 @@
+"""Tokens of service accounts: issued for TokenRequest, checked at each request.
+
+A token is bound to its service account, and often to a pod or node: it is good only as long as
+objects of the same name and uid exist. Signatures of seen tokens are remembered (at most
+`REMEMBERED`, the oldest are forgotten first); the objects are looked up every time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sampan.api.errors import Object
+from sampan.api.resources import resource
+
+from ..exchange import User
+from .jwt import BadToken, Key, peek
+
+if TYPE_CHECKING:
+    from ..app import Server
+
+PREFIX = "system:serviceaccount:"
+ALL_GROUP = "system:serviceaccounts"
+AUTHENTICATED = "system:authenticated"
+CLAIMS = "kubernetes.io"
+EXTRA = "authentication.kubernetes.io/"
+REMEMBERED = 4096
+# Upstream's leeway: clocks of several servers may differ this much.
+LEEWAY_S = 60
+# A pod's token stays good this long after the pod's grace period ends, for its last words.
+POD_LEEWAY_S = 60
+
+
+class Bound(NamedTuple):
+    """An object a token is bound to."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a good signature says."""
+
+    user: User
+    audiences: tuple[str, ...]
+    not_before_s: float
+    expires_s: float
+    namespace: str
+    account: Bound
+    pod: Bound | None
+    node: Bound | None
+
+
+def groups_of(namespace: str) -> tuple[str, ...]:
+    """The groups every service account of a namespace is in."""
+    return (ALL_GROUP, f"{ALL_GROUP}:{namespace}", AUTHENTICATED)
+
+
+class ServiceAccountTokens:
+    """Issues and checks tokens with one key."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._key = Key(server.config.service_account_key)
+        self._issuer = server.config.issuer
+        self._seen: dict[bytes, Verified] = {}
+
+    @property
+    def key(self) -> Key:
+        return self._key
+
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        """The audiences that are this API server."""
+        return (self._issuer,)
+
+    def issue(
+        self,
+        account: Object,
+        audiences: Sequence[str],
+        lifetime_s: int,
+        bound: Mapping[str, Bound] | None = None,
+    ) -> tuple[str, float]:
+        """A token for `account` and when it expires (seconds since the epoch). `bound` names what
+        it is bound to: "pod", "node", "secret"."""
+        meta = account["metadata"]
+        namespace, name = meta["namespace"], meta["name"]
+        now = int(self._server.clock.now())
+        private: dict[str, Any] = {"namespace": namespace}
+        for kind, target in (bound or {}).items():
+            private[kind] = {"name": target.name, "uid": target.uid}
+        private["serviceaccount"] = {"name": name, "uid": meta["uid"]}
+        expires = now + lifetime_s
+        claims = {
+            "aud": list(audiences) or [self._issuer],
+            "exp": expires,
+            "iat": now,
+            "iss": self._issuer,
+            "jti": str(uuid.uuid4()),
+            CLAIMS: private,
+            "nbf": now,
+            "sub": f"{PREFIX}{namespace}:{name}",
+        }
+        return self._key.sign(claims), expires
+
+    def is_ours(self, token: str) -> bool:
+        """Does the token say that this cluster issued it? Says nothing of its truth."""
+        try:
+            return bool(peek(token).get("iss") == self._issuer)
+        except BadToken:
+            return False
+
+    def check(self, token: str, audiences: Sequence[str] = ()) -> tuple[User, list[str]]:
+        """The user, and which of `audiences` (default: this server's) the token is for.
+
+        Raises BadToken when it is forged, expired, for others, or bound to what is gone.
+        """
+        digest = hashlib.sha256(token.encode()).digest()
+        verified = self._seen.get(digest)
+        if verified is None:
+            verified = self._verify(token)
+            if len(self._seen) >= REMEMBERED:
+                self._seen.pop(next(iter(self._seen)))
+            self._seen[digest] = verified
+        now = self._server.clock.now()
+        if now > verified.expires_s + LEEWAY_S:
+            self._seen.pop(digest, None)
+            raise BadToken("service account token has expired")
+        if now < verified.not_before_s - LEEWAY_S:
+            raise BadToken("service account token is not valid yet")
+        shared = [item for item in audiences or self.audiences if item in verified.audiences]
+        if not shared:
+            raise BadToken(
+                f"token audiences {list(verified.audiences)} is invalid for the target audiences"
+                f" {list(audiences or self.audiences)}"
+            )
+        self._check_bound(verified, now)
+        return verified.user, shared
+
+    def _verify(self, token: str) -> Verified:
+        if peek(token).get("iss") != self._issuer:
+            raise BadToken("token was not issued by this cluster")
+        return _read_claims(self._key.verify(token))
+
+    def _check_bound(self, verified: Verified, now: float) -> None:
+        find = self._server.find_object
+        namespace = verified.namespace
+        account = find(resource("serviceaccounts"), namespace, verified.account.name)
+        if account is None or account["metadata"].get("uid") != verified.account.uid:
+            raise BadToken("service account token has been invalidated")
+        if verified.pod is not None:
+            pod = find(resource("pods"), namespace, verified.pod.name)
+            if pod is None or not _is_alive(pod, verified.pod.uid, now):
+                raise BadToken("pod bound to the service account token is gone")
+        elif verified.node is not None:
+            node = find(resource("nodes"), "", verified.node.name)
+            if node is None or not _is_alive(node, verified.node.uid, now):
+                raise BadToken("node bound to the service account token is gone")
+
+
+def _is_alive(obj: Object, uid: str, now: float) -> bool:
+    meta = obj["metadata"]
+    if meta.get("uid") != uid:
+        return False
+    deleted = meta.get("deletionTimestamp")
+    return not deleted or now < datetime.fromisoformat(deleted).timestamp() + POD_LEEWAY_S
+
+
+def _read_claims(claims: Mapping[str, Any]) -> Verified:
+    """Verified claims as a user. Raises BadToken when they lack what every token of ours says."""
+    try:
+        private = claims[CLAIMS]
+        namespace = str(private["namespace"])
+        account = _bound(private["serviceaccount"])
+        pod = _bound(private["pod"]) if "pod" in private else None
+        node = _bound(private["node"]) if "node" in private else None
+        audience = claims["aud"]
+        name = f"{PREFIX}{namespace}:{account.name}"
+        expires, not_before = float(claims["exp"]), float(claims["nbf"])
+        token_id = str(claims["jti"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadToken("token claims are incomplete") from error
+    if claims.get("sub") != name:
+        raise BadToken("token subject does not match its service account")
+    extra = {f"{EXTRA}credential-id": (f"JTI={token_id}",)}
+    for kind, bound in (("pod", pod), ("node", node)):
+        if bound is not None:
+            extra[f"{EXTRA}{kind}-name"] = (bound.name,)
+            extra[f"{EXTRA}{kind}-uid"] = (bound.uid,)
+    return Verified(
+        user=User(name, groups_of(namespace), account.uid, extra),
+        audiences=(audience,) if isinstance(audience, str) else tuple(audience),
+        not_before_s=not_before,
+        expires_s=expires,
+        namespace=namespace,
+        account=account,
+        pod=pod,
+        node=node,
+    )
+
+
+def _bound(raw: Mapping[str, Any]) -> Bound:
+    return Bound(str(raw["name"]), str(raw["uid"]))
