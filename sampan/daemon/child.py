@@ -38,7 +38,12 @@ class Child:
         parser.add_argument("--data", required=True, type=Path)
         parser.add_argument("--pipe", type=int, default=-1)
         parser.add_argument("--go", type=int, default=-1)
+        parser.add_argument("--listen", default="")
+        parser.add_argument("--server", default="")
+        parser.add_argument("--token", default="")
+        parser.add_argument("--node-name", default="")
         options = parser.parse_args(arguments)
+        self.options = options
         self.part = part
         self.paths: ClusterPaths = cluster_paths(options.name, options.data)
         self._pipe: int = options.pipe

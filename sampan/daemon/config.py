@@ -11,11 +11,11 @@ import os
 import platform
 import re
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
 
-from sampan.paths import ClusterPaths
+from sampan.paths import ClusterPaths, cluster_paths
 
 SLOTS = 16
 """Clusters side by side on one machine: as many /16 as lie in upstream's 10.96.0.0/12."""
@@ -108,6 +108,37 @@ def create(paths: ClusterPaths, listen: str, others: list[ClusterConfig]) -> Clu
         listen_port=port,
         identity=secrets.token_hex(16),
     )
+
+
+def ensure(paths: ClusterPaths, listen: str) -> ClusterConfig:
+    """Decide on the cluster if it is new; `listen` may change at any start. Raises ValueError."""
+    now = read(paths)
+    if now is None:
+        if paths.database.exists() or paths.pki.exists():
+            raise ValueError(
+                f"{paths.config} is missing but {paths.data} holds a cluster; restore it from a"
+                " backup, or remove the cluster with 'sampan down --purge'"
+            )
+        now = create(paths, listen, neighbours(paths))
+        write(paths, now)
+    elif listen:
+        host, port = parse_listen(listen)
+        if (host, port) != (now.listen_host, now.listen_port):
+            now = replace(now, listen_host=host, listen_port=port)
+            write(paths, now)
+    return now
+
+
+def neighbours(paths: ClusterPaths) -> list[ClusterConfig]:
+    """The other clusters of this machine: those with data in the usual place, and those that run
+    (each leaves a copy of its configuration in its run folder)."""
+    found = {}
+    usual = cluster_paths(paths.name).data.parent
+    for path in (*usual.glob("*/cluster.json"), *paths.run.parent.glob("*/cluster.json")):
+        other = read_file(path)
+        if other is not None and path != paths.config:
+            found[other.identity] = other
+    return list(found.values())
 
 
 def parse_listen(listen: str) -> tuple[str, int]:

@@ -14,6 +14,7 @@ change; who writes "down" ends the cluster. At most `CLIENTS` connections; a fur
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import fcntl
 import json
@@ -26,8 +27,9 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from sampan.paths import ClusterPaths
+from sampan.paths import ClusterPaths, cluster_paths
 
 PARTS = ("control", "node")
 CLIENTS = 32
@@ -57,8 +59,9 @@ class Part:
 class Cluster:
     """All state of the supervisor. `run` returns the exit code."""
 
-    def __init__(self, paths: ClusterPaths) -> None:
+    def __init__(self, paths: ClusterPaths, client: int = -1) -> None:
         self.paths = paths
+        self.first_client = client
         self.parts = {name: Part(name) for name in PARTS}
         self.selector = selectors.DefaultSelector()
         self.began = time.monotonic()
@@ -79,6 +82,8 @@ class Cluster:
             return 1
         server = self._listen()
         self._catch_signals()
+        if self.first_client >= 0:
+            self._greet(socket.socket(fileno=self.first_client))
         for part in self.parts.values():
             self._start(part)
         while not self.stopping:
@@ -256,7 +261,9 @@ class Cluster:
         }
 
     def _accept(self, server: socket.socket) -> None:
-        client, _ = server.accept()
+        self._greet(server.accept()[0])
+
+    def _greet(self, client: socket.socket) -> None:
         if len(self.clients) >= CLIENTS:
             client.close()
             return
@@ -313,6 +320,29 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
-def supervise(paths: ClusterPaths) -> int:
+def main(arguments: list[str]) -> int:
     """Run the cluster until it is told to stop; the process's exit code."""
-    return Cluster(paths).run()
+    parser = argparse.ArgumentParser(prog="sampan supervise")
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--listen", default="")
+    parser.add_argument("--client", type=int, default=-1)
+    options = parser.parse_args(arguments)
+    paths = cluster_paths(options.name, options.data)
+    try:
+        from .config import ensure
+
+        ensure(paths, options.listen)
+    except (OSError, ValueError) as error:
+        return refuse(options.client, str(error))
+    return Cluster(paths, options.client).run()
+
+
+def refuse(client: int, why: str) -> int:
+    """Tell who started us, in the form of a status."""
+    print(why, file=sys.stderr)
+    if client >= 0:
+        status = {"parts": {"control": {"state": "failed", "error": why}}}
+        with socket.socket(fileno=client) as link, contextlib.suppress(OSError):
+            link.sendall(json.dumps(status).encode() + b"\n")
+    return 1

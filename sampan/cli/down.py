@@ -1,0 +1,57 @@
+"""`sampan down`: stop everything a cluster runs; with --purge, remove its data too."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from sampan.client import kubeconfig as files
+from sampan.paths import ClusterPaths
+
+from .options import NAME, Data, Name, context_of, fail, paths_of
+from .progress import Progress
+from .supervisor import connect, statuses
+
+
+def down(
+    name: Name = NAME,
+    data: Data = None,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Remove the cluster's data as well.")
+    ] = False,
+) -> None:
+    """Stop a cluster: its processes, containers, network. Its data stays."""
+    paths = paths_of(name, data)
+    link = connect(paths)
+    with Progress(f"stopping cluster {name}"):
+        if link is not None:
+            link.sendall(b"down\n")
+            for _ in statuses(link):
+                pass
+        else:
+            # Whatever a crash left behind.
+            command = [sys.executable, "-m", "sampan", "cleanup", "--name", name]
+            subprocess.run([*command, "--data", str(paths.data)], check=False)
+    if purge:
+        remove(paths)
+        try:
+            files.remove(files.user_path(), context_of(name))
+        except (files.KubeconfigError, OSError) as error:
+            fail(f"the cluster is gone, but its context is not: {error}")
+        print(f"cluster {name} is gone, with its data")
+    else:
+        print(f"cluster {name} is stopped; its data is in {paths.data}")
+
+
+def remove(paths: ClusterPaths) -> None:
+    """Remove the data folder, if it is one of ours."""
+    if not paths.data.exists():
+        return
+    known = (paths.config, paths.logs, paths.pki)
+    if not any(path.exists() for path in known):
+        fail(f"{paths.data} does not look like a cluster's data; nothing was removed")
+    shutil.rmtree(paths.data)

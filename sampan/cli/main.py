@@ -1,0 +1,31 @@
+"""All commands, in the order `sampan --help` shows them."""
+
+from __future__ import annotations
+
+import typer
+
+from . import doctor, down, image, kubeconfig, logs, parts, status, up, version
+
+app = typer.Typer(
+    help="A Kubernetes cluster you install with pip.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(up.up)
+app.command()(down.down)
+app.command()(status.status)
+app.command()(kubeconfig.kubeconfig)
+app.command()(logs.logs)
+app.command()(doctor.doctor)
+app.add_typer(image.app, name="image")
+app.command()(version.version)
+app.command()(parts.server)
+app.command()(parts.agent)
+
+
+def main() -> int:
+    """Run the command line; the exit code (typer exits by itself with others than 0)."""
+    app()
+    return 0

@@ -1,0 +1,38 @@
+"""Options that every command takes, and the errors it may end with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from sampan.paths import DEFAULT_NAME, ClusterPaths, cluster_paths
+
+Name = Annotated[str, typer.Option("--name", help="The cluster, when there are several.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Its data folder [as root: /var/lib/sampan/NAME].", metavar="DIR"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+NAME = DEFAULT_NAME
+
+
+def paths_of(name: str, data: Path | None) -> ClusterPaths:
+    try:
+        return cluster_paths(name, data)
+    except ValueError as error:
+        fail(str(error))
+
+
+def fail(text: str) -> NoReturn:
+    """One line that says what is wrong and how to mend it; exit code 1."""
+    print(f"sampan: {text}", file=sys.stderr)
+    raise typer.Exit(1)
+
+
+def context_of(name: str) -> str:
+    """The kubeconfig context of a cluster."""
+    return "sampan" if name == DEFAULT_NAME else f"sampan-{name}"

@@ -1,0 +1,72 @@
+"""Talking to a running cluster's supervisor: a line of JSON now and after each change."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from sampan.paths import ClusterPaths
+
+Status = dict[str, Any]
+
+START_TIMEOUT_S = 60.0
+"""A part that neither gets ready nor fails within this is reported as stuck."""
+
+
+def connect(paths: ClusterPaths) -> socket.socket | None:
+    """A connection to the supervisor; None when the cluster is not running."""
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        link.connect(str(paths.run / "sampan.sock"))
+    except (FileNotFoundError, ConnectionRefusedError):
+        link.close()
+        return None
+    return link
+
+
+def start(paths: ClusterPaths, listen: str, *, foreground: bool) -> socket.socket:
+    """Start a supervisor; the connection it was born with (nothing to wait for or to race)."""
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-m", "sampan", "supervise", "--name", paths.name]
+    command += ["--data", str(paths.data), "--client", str(theirs.fileno())]
+    if listen:
+        command += ["--listen", listen]
+    paths.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with open(paths.logs / "supervisor.log", "ab") as log:
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(theirs.fileno(),),
+            start_new_session=not foreground,
+            cwd="/",
+        )
+    theirs.close()
+    return ours
+
+
+def statuses(link: socket.socket, timeout_s: float | None = None) -> Iterator[Status]:
+    """Each status as it comes, until the supervisor ends. Raises TimeoutError."""
+    link.settimeout(timeout_s)
+    buffer = b""
+    while data := link.recv(65536):
+        *lines, buffer = (buffer + data).split(b"\n")
+        for line in lines:
+            yield json.loads(line)
+
+
+def is_ready(status: Status) -> bool:
+    return all(part["state"] == "ready" for part in status["parts"].values())
+
+
+def failure(status: Status) -> str:
+    """Why a part can not start, "" while there is hope."""
+    for part in status["parts"].values():
+        if part["state"] == "failed":
+            return str(part["error"] or "see 'sampan logs'")
+    return ""

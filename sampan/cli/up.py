@@ -1,0 +1,134 @@
+"""`sampan up`: boot a cluster, or find it running, and wait until it can be used."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from typing import Annotated, Any
+
+import typer
+
+from sampan.client import kubeconfig as files
+from sampan.paths import ClusterPaths
+
+from .options import NAME, Data, Json, Name, context_of, fail, paths_of
+from .progress import Progress
+from .supervisor import START_TIMEOUT_S, Status, connect, failure, is_ready, start, statuses
+
+PROGRAMS = {"crun": "crun", "conmon": "conmon", "nft": "nftables"}
+"""Program -> the Debian package that has it."""
+
+
+def up(
+    name: Name = NAME,
+    data: Data = None,
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where the API listens [127.0.0.1:6443].")
+    ] = "",
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay until Ctrl-C, then stop the cluster.")
+    ] = False,
+    no_merge: Annotated[
+        bool, typer.Option("--no-merge", help="Leave the user's kubeconfig alone.")
+    ] = False,
+    json_output: Json = False,
+) -> None:
+    """Start a cluster and wait until it is ready; a running one is left as it is."""
+    began = time.monotonic()
+    paths = paths_of(name, data)
+    check_machine()
+    link = connect(paths)
+    running = link is not None
+    if link is None:
+        link = start(paths, listen, foreground=foreground)
+    status = wait_ready(link, f"cluster {name}")
+    seconds = time.monotonic() - began
+    if not no_merge:
+        merge(paths)
+    report(paths, status, seconds, running=running, merged=not no_merge, as_json=json_output)
+    if foreground and not running:
+        stay(link)
+
+
+def check_machine() -> None:
+    """What can be said before anything is started."""
+    if os.geteuid() != 0:
+        fail("running containers needs root; run it again with sudo")
+    for program, package in PROGRAMS.items():
+        if shutil.which(program) is None:
+            fail(f"{program} is missing; install it with: apt-get install {package}")
+
+
+def wait_ready(link: Any, what: str) -> Status:
+    """Follow the supervisor until every part is ready; ends the command when that cannot be."""
+    with Progress(f"starting {what}") as progress:
+        try:
+            for status in statuses(link, START_TIMEOUT_S):
+                if why := failure(status):
+                    fail(why)
+                if is_ready(status):
+                    return status
+                progress.say(describe(status))
+        except TimeoutError:
+            fail(f"{what} is not ready after {START_TIMEOUT_S:.0f} s; see 'sampan logs'")
+    fail(f"{what} ended while it was starting; see 'sampan logs'")
+
+
+def merge(paths: ClusterPaths) -> None:
+    """Make the cluster the current context of the user's kubeconfig."""
+    try:
+        files.merge(files.user_path(), context_of(paths.name), files.read(paths.kubeconfig))
+    except (files.KubeconfigError, OSError) as error:
+        fail(f"the cluster runs, but {error}; use KUBECONFIG={paths.kubeconfig} or --no-merge")
+
+
+def describe(status: Status) -> str:
+    return ", ".join(f"{name} {part['state']}" for name, part in status["parts"].items())
+
+
+def report(
+    paths: ClusterPaths,
+    status: Status,
+    seconds: float,
+    *,
+    running: bool,
+    merged: bool,
+    as_json: bool,
+) -> None:
+    kubeconfig = paths.kubeconfig
+    context = context_of(paths.name)
+    url = status["parts"]["control"].get("url", "")
+    if as_json:
+        import json
+
+        facts = {
+            "name": paths.name,
+            "running": running,
+            "seconds": round(seconds, 3),
+            "ready_s": status["ready_s"],
+            "url": url,
+            "kubeconfig": str(kubeconfig),
+            "context": context if merged else None,
+        }
+        print(json.dumps(facts))
+        return
+    if running:
+        print(f"cluster {paths.name} is running at {url}")
+    else:
+        print(f"cluster {paths.name} is ready at {url} after {seconds:.2f} s")
+    if merged:
+        print(f"kubectl uses it now (context {context}); elsewhere: KUBECONFIG={kubeconfig}")
+    else:
+        print(f"use it with: export KUBECONFIG={kubeconfig}")
+
+
+def stay(link: Any) -> None:
+    """Print changes until the supervisor ends; Ctrl-C ends the cluster."""
+    try:
+        for status in statuses(link):
+            print(describe(status), flush=True)
+    except KeyboardInterrupt:
+        link.sendall(b"down\n")
+        for _ in statuses(link):
+            pass
