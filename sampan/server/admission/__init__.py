@@ -1,1 +1,94 @@
-"""What a write must pass before it is stored; CHAIN is the ordered table."""
+"""What a write must pass before it is stored. `CHAIN` is the ordered table, one file per plugin.
+
+Plugins change or refuse objects; they store nothing. For each kind of request the plugins that
+handle it are picked once and remembered, so a request that none is about costs one lookup.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..exchange import Write
+from . import (
+    defaultingressclass,
+    defaultstorageclass,
+    defaulttolerationseconds,
+    denyserviceexternalips,
+    limitranger,
+    namespacelifecycle,
+    noderestriction,
+    priority,
+    rbacescalation,
+    runtimeclass,
+    serviceaccount,
+    taintnodesbycondition,
+)
+from .plugin import Plugin, Step
+
+if TYPE_CHECKING:
+    from ..app import Server
+
+__all__ = ["CHAIN", "Admission", "Plugin"]
+
+# The order is upstream's (AllOrderedPlugins): each plugin sees what those above it have set.
+CHAIN: tuple[Plugin, ...] = (
+    namespacelifecycle.PLUGIN,  # first, so that a missing namespace is what one hears about
+    limitranger.PLUGIN,  # requests and limits, before anything counts them
+    serviceaccount.PLUGIN,
+    noderestriction.PLUGIN,
+    taintnodesbycondition.PLUGIN,
+    priority.PLUGIN,
+    defaulttolerationseconds.PLUGIN,
+    defaultstorageclass.PLUGIN,
+    runtimeclass.PLUGIN,
+    defaultingressclass.PLUGIN,
+    denyserviceexternalips.PLUGIN,
+    rbacescalation.PLUGIN,
+)
+
+
+class _Steps(NamedTuple):
+    mutate: tuple[Step, ...]
+    validate: tuple[Step, ...]
+
+
+class Admission:
+    """Runs the chain. Memory: one entry per (resource, subresource, operation) served."""
+
+    def __init__(self, server: Server, chain: tuple[Plugin, ...] = CHAIN) -> None:
+        self._server = server
+        self._chain = chain
+        self._steps: dict[tuple[str, str, str, str], _Steps] = {}
+
+    async def admit(self, write: Write) -> None:
+        """The mutating pass, before defaults and validation. Raises StatusErrors."""
+        for step in self._find(write).mutate:
+            pending = step(self._server, write)
+            if pending is not None:
+                await pending
+
+    async def validate(self, write: Write) -> None:
+        """The validating pass, on the object as it will be stored. Raises StatusErrors."""
+        for step in self._find(write).validate:
+            pending = step(self._server, write)
+            if pending is not None:
+                await pending
+
+    def _find(self, write: Write) -> _Steps:
+        attributes = write.attributes
+        target = attributes.resource
+        if target is None:
+            return _Steps((), ())
+        key = (target.group, target.plural, attributes.subresource, write.operation)
+        steps = self._steps.get(key)
+        if steps is None:
+            steps = self._steps[key] = self._pick(*key)
+        return steps
+
+    def _pick(self, group: str, plural: str, subresource: str, operation: str) -> _Steps:
+        name = f"{plural}/{subresource}" if subresource else plural
+        picked = [plugin for plugin in self._chain if plugin.handles(group, name, operation)]
+        return _Steps(
+            tuple(plugin.mutate for plugin in picked if plugin.mutate is not None),
+            tuple(plugin.validate for plugin in picked if plugin.validate is not None),
+        )
