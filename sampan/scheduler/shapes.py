@@ -1,0 +1,91 @@
+"""Finding the best node for pods of the same shape without looking at every node each time.
+
+For each shape a heap holds the fitting nodes by score. Placing a pod changes one node, so only that
+node's entry is redone: the cost per pod is the logarithm of the nodes, not their number. Entries
+are replaced lazily: each node has a stamp per shape, and an entry with an old stamp is skipped.
+
+At most `SHAPES` shapes are kept, the least recently used is dropped; a dropped one is rebuilt when
+it comes again, at the price of one look at every node.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+
+from .demand import Demand
+from .nodes import Nodes, NodeState
+from .verdict import fits, score
+
+SHAPES = 64
+
+Entry = tuple[float, str, int]
+"""(-score, node name, stamp)"""
+
+
+class Shape:
+    """The fitting nodes of one shape, best first."""
+
+    def __init__(self, demand: Demand, nodes: Nodes) -> None:
+        self._demand = demand
+        self._nodes = nodes
+        self._heap: list[Entry] = []
+        self._stamps: dict[str, int] = {}
+        self._stamp = 0
+        self._seen = -1
+
+    def best(self) -> NodeState | None:
+        self._catch_up()
+        heap = self._heap
+        while heap:
+            _, name, stamp = heap[0]
+            if self._stamps.get(name) == stamp:
+                return self._nodes.by_name[name]
+            heapq.heappop(heap)
+        return None
+
+    def _catch_up(self) -> None:
+        nodes = self._nodes
+        if self._seen < nodes.log_start:
+            self._heap, self._stamps = [], {}
+            for name in nodes.by_name:
+                self._renew(name)
+        else:
+            for name in dict.fromkeys(nodes.log[self._seen - nodes.log_start :]):
+                self._renew(name)
+        self._seen = nodes.position
+        if len(self._heap) > 4 * len(self._stamps) + 64:
+            self._compact()
+
+    def _renew(self, name: str) -> None:
+        node = self._nodes.by_name.get(name)
+        if node is None or not fits(self._demand, node):
+            self._stamps.pop(name, None)
+            return
+        # Stamps are never used twice, so an entry of a node that went and came is stale for good.
+        self._stamp += 1
+        self._stamps[name] = self._stamp
+        heapq.heappush(self._heap, (-score(self._demand, node), name, self._stamp))
+
+    def _compact(self) -> None:
+        self._heap = [item for item in self._heap if self._stamps.get(item[1]) == item[2]]
+        heapq.heapify(self._heap)
+
+
+class Shapes:
+    """The shapes in use, by name."""
+
+    def __init__(self, nodes: Nodes) -> None:
+        self._nodes = nodes
+        self._shapes: OrderedDict[bytes, Shape] = OrderedDict()
+
+    def best(self, demand: Demand) -> NodeState | None:
+        """As `verdict.choose` over all nodes."""
+        shape = self._shapes.get(demand.shape)
+        if shape is None:
+            shape = self._shapes[demand.shape] = Shape(demand, self._nodes)
+            if len(self._shapes) > SHAPES:
+                self._shapes.popitem(last=False)
+        else:
+            self._shapes.move_to_end(demand.shape)
+        return shape.best()

@@ -1,0 +1,62 @@
+"""The order of pods, and when they may be tried again."""
+
+from __future__ import annotations
+
+from sampan.scheduler.queue import Queue
+
+
+def test_priority_then_age() -> None:
+    queue = Queue()
+    queue.add("old", 0, 1.0)
+    queue.add("young", 0, 2.0)
+    queue.add("important", 100, 3.0)
+    assert [queue.pop(4.0) for _ in range(4)] == ["important", "old", "young", None]
+
+
+def test_a_parked_pod_waits_for_a_change_and_its_back_off() -> None:
+    queue = Queue()
+    queue.add("a", 0, 0.0)
+    assert queue.pop(0.0) == "a"
+    queue.park("a", 0.0)
+    assert queue.pop(100.0) is None
+    queue.wake(0.5)
+    assert queue.pop(0.5) is None
+    assert queue.next_due_s() == 1.0
+    assert queue.pop(1.0) == "a"
+    queue.park("a", 1.0)
+    queue.wake(50.0)
+    assert queue.pop(50.0) == "a"
+
+
+def test_a_change_during_the_attempt_is_not_missed() -> None:
+    queue = Queue()
+    queue.add("a", 0, 0.0)
+    queue.pop(0.0)
+    queue.wake(0.0)
+    queue.park("a", 0.0)
+    assert queue.pop(1.0) == "a"
+
+
+def test_back_off_doubles_to_its_cap() -> None:
+    queue = Queue()
+    queue.add("a", 0, 0.0)
+    now, delays = 0.0, []
+    for _ in range(6):
+        assert queue.pop(now) == "a"
+        queue.retry("a", now)
+        due = queue.next_due_s()
+        assert due is not None
+        delays.append(due - now)
+        now = due
+    assert delays == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+
+
+def test_a_removed_pod_never_comes_back() -> None:
+    queue = Queue()
+    queue.add("a", 0, 0.0)
+    queue.remove("a")
+    assert queue.pop(0.0) is None
+    queue.park("a", 0.0)
+    queue.wake(9.0)
+    assert len(queue) == 0
+    assert queue.pop(9.0) is None
