@@ -1,0 +1,202 @@
+"""What every cluster has: namespaces, priority classes, roles, the `kubernetes` service.
+
+Run once at each start, before the first request. What is there already is looked up in memory and
+left alone, so later starts write next to nothing; the first one writes it all at once, and the
+store commits that as a few groups. What was changed by hand stays, but the `kubernetes` service
+always leads to this server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ipaddress
+from collections.abc import Coroutine, Iterator
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from sampan.api.descriptor import Descriptor
+from sampan.api.errors import AlreadyExists, Object
+from sampan.api.resources import resource
+
+from .authz.policy import Default, default_policy, missing_parts
+
+if TYPE_CHECKING:
+    from .app import Server
+
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+# Value and description of upstream's two classes for system pods.
+PRIORITY_CLASSES = {
+    "system-node-critical": (
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+    "system-cluster-critical": (
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another"
+        " node if necessary.",
+    ),
+}
+SERVICE = "kubernetes"
+PORT = "https"
+
+
+async def bootstrap(server: Server) -> None:
+    """Bring the cluster's own objects to be. Raises StatusErrors and StoreErrors."""
+    # Namespaces first: nothing else may be made in one that is not there.
+    await asyncio.gather(*_missing(server, _namespaces()))
+    await asyncio.gather(
+        *_missing(server, _objects(server)),
+        *_missing_policy(server),
+        *_stale_endpoints(server),
+    )
+
+
+def _missing(server: Server, defaults: Iterator[Default]) -> Iterator[Coroutine[Any, Any, None]]:
+    for default in defaults:
+        if server.find_object(default.resource, *default.key) is None:
+            yield _create(server, default)
+
+
+async def _create(server: Server, default: Default) -> None:
+    namespace, _ = default.key
+    try:
+        await server.create_object(default.resource, default.obj, namespace)
+    except AlreadyExists:
+        # Another server of the same cluster was faster.
+        return
+
+
+def _missing_policy(server: Server) -> Iterator[Coroutine[Any, Any, None]]:
+    for default in default_policy():
+        stored = server.find_object(default.resource, *default.key)
+        if stored is None:
+            yield _create(server, default)
+        elif missing_parts(stored, default.obj) is not None:
+            yield _complete(server, default)
+
+
+async def _complete(server: Server, default: Default) -> None:
+    """Give a role or binding back what it lacks."""
+    await server.update_object(
+        default.resource,
+        *default.key,
+        lambda stored: missing_parts(stored, default.obj) or stored,
+    )
+
+
+def _stale_endpoints(server: Server) -> Iterator[Coroutine[Any, Any, None]]:
+    """The address of this server may be another one than at the last start."""
+    for default in _endpoints(server):
+        stored = server.find_object(default.resource, *default.key)
+        if stored is None:
+            yield _create(server, default)
+        elif any(stored.get(field) != default.obj[field] for field in _endpoint_fields(default)):
+            yield _repoint(server, default)
+
+
+def _endpoint_fields(default: Default) -> tuple[str, ...]:
+    return ("subsets",) if default.resource.plural == "endpoints" else ("endpoints", "ports")
+
+
+async def _repoint(server: Server, default: Default) -> None:
+    fields = {field: default.obj[field] for field in _endpoint_fields(default)}
+    await server.update_object(default.resource, *default.key, lambda stored: {**stored, **fields})
+
+
+def _namespaces() -> Iterator[Default]:
+    for name in NAMESPACES:
+        yield _default(resource("namespaces"), name)
+
+
+def _objects(server: Server) -> Iterator[Default]:
+    for name, (value, description) in PRIORITY_CLASSES.items():
+        yield _default(
+            resource("priorityclasses", "scheduling.k8s.io"),
+            name,
+            value=value,
+            description=description,
+        )
+    network = ipaddress.ip_network(server.config.service_cidr)
+    port = {
+        "name": PORT,
+        "port": 443,
+        "protocol": "TCP",
+        "targetPort": server.config.advertise_port,
+    }
+    yield _default(
+        resource("services"),
+        SERVICE,
+        "default",
+        {"component": "apiserver", "provider": "kubernetes"},
+        spec={"clusterIP": str(network[1]), "ports": [port], "type": "ClusterIP"},
+    )
+    ca = server.config.ca_cert.read_text()
+    yield _default(
+        resource("configmaps"),
+        "extension-apiserver-authentication",
+        "kube-system",
+        data={"client-ca-file": ca},
+    )
+    yield _default(
+        resource("configmaps"),
+        "cluster-info",
+        "kube-public",
+        data={"kubeconfig": _cluster_info(server, ca)},
+    )
+
+
+def _cluster_info(server: Server, ca: str) -> str:
+    """A kubeconfig without credentials, by which others find and trust this cluster. JSON is YAML."""
+    cluster = {
+        "certificate-authority-data": base64.b64encode(ca.encode()).decode(),
+        "server": f"https://{server.config.advertise_host}:{server.config.advertise_port}",
+    }
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "", "cluster": cluster}],
+        "contexts": None,
+        "current-context": "",
+        "preferences": {},
+        "users": None,
+    }
+    return orjson.dumps(config).decode()
+
+
+def _endpoints(server: Server) -> Iterator[Default]:
+    host = server.config.advertise_host
+    port = {"name": PORT, "port": server.config.advertise_port, "protocol": "TCP"}
+    yield _default(
+        resource("endpoints"),
+        SERVICE,
+        "default",
+        {"endpointslice.kubernetes.io/skip-mirror": "true"},
+        subsets=[{"addresses": [{"ip": host}], "ports": [port]}],
+    )
+    yield _default(
+        resource("endpointslices", "discovery.k8s.io"),
+        SERVICE,
+        "default",
+        {"kubernetes.io/service-name": SERVICE},
+        addressType=f"IPv{ipaddress.ip_address(host).version}",
+        endpoints=[{"addresses": [host], "conditions": {"ready": True}}],
+        ports=[port],
+    )
+
+
+def _default(
+    target: Descriptor,
+    name: str,
+    namespace: str = "",
+    labels: dict[str, str] | None = None,
+    **fields: Any,
+) -> Default:
+    meta: Object = {"name": name}
+    if namespace:
+        meta["namespace"] = namespace
+    if labels:
+        meta["labels"] = labels
+    head = {"kind": target.kind, "apiVersion": target.api_version, "metadata": meta}
+    return Default(target, {**head, **fields})
