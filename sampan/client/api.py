@@ -70,3 +70,9 @@ class Client:
         """DELETE with DeleteOptions (preconditions, gracePeriodSeconds, propagationPolicy)."""
         path = resource.path(namespace, name)
         return await self.transport.request("DELETE", path, body=options)
+
+    async def delete_collection(
+        self, resource: Descriptor, namespace: str = "", query: Mapping[str, str] | None = None
+    ) -> Object:
+        """DELETE of every object of a collection that the query's selectors match."""
+        return await self.transport.request("DELETE", resource.path(namespace), query=query)

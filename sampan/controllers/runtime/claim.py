@@ -1,0 +1,71 @@
+"""Which objects belong to a workload: release those that no longer match, adopt orphans that do
+(upstream's controller_ref_manager)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sampan.api.errors import NotFound, Object
+from sampan.client.informer import Informer
+
+from .owners import controller_reference, orphans, owned, with_owner, without_owner
+from .selection import selects
+
+
+async def claim(
+    children: Informer,
+    owners: Informer,
+    owner: Object,
+    adoptable: Callable[[Object], bool] = lambda _: True,
+) -> list[Object]:
+    """What `owner` controls and selects, after releasing and adopting.
+
+    `children` has the owner indexes. Every write is guarded by the version in the cache, so a
+    race raises Conflict and the sync is tried again. Raises as the client does.
+    """
+    selector = owner["spec"].get("selector")
+    going = bool(owner["metadata"].get("deletionTimestamp"))
+    mine = []
+    for child in owned(children, owner):
+        if selects(selector, child["metadata"].get("labels")):
+            mine.append(child)
+        elif not going:
+            await _write(children, without_owner(child, owner["metadata"]["uid"]))
+    if not going:
+        mine += await _adopt(children, owners, owner, adoptable)
+    return mine
+
+
+async def _adopt(
+    children: Informer, owners: Informer, owner: Object, adoptable: Callable[[Object], bool]
+) -> list[Object]:
+    selector = owner["spec"].get("selector") or {}
+    meta = owner["metadata"]
+    candidates = [
+        child
+        for child in orphans(children, meta["namespace"], selector.get("matchLabels") or {})
+        if not child["metadata"].get("deletionTimestamp")
+        and adoptable(child)
+        and selects(selector, child["metadata"].get("labels"))
+    ]
+    if not candidates:
+        return []
+    # The cache may not know yet that the owner is going or gone (kubernetes#42639).
+    live = await owners.get_live(meta["namespace"], meta["name"])
+    if (
+        live is None
+        or live["metadata"]["uid"] != meta["uid"]
+        or live["metadata"].get("deletionTimestamp")
+    ):
+        return []
+    reference = controller_reference(owners.resource, owner)
+    adopted = [await _write(children, with_owner(child, reference)) for child in candidates]
+    return [child for child in adopted if child is not None]
+
+
+async def _write(children: Informer, child: Object) -> Object | None:
+    """Write new owners; None if the child is gone."""
+    try:
+        return await children.client.update(children.resource, child)
+    except NotFound:
+        return None

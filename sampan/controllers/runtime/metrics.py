@@ -1,0 +1,96 @@
+"""What a work queue counts, under upstream's names (k8s.io/component-base metrics workqueue)."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+# prometheus.ExponentialBuckets(10e-9, 10, 10): from 10 ns to 10 s.
+BUCKETS_S = tuple(1e-8 * 10**power for power in range(10))
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Cumulative when read, per bucket when written."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
+    total_s: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(BUCKETS_S, seconds)] += 1
+        self.total_s += seconds
+
+    def lines(self, metric: str, name: str) -> Iterable[str]:
+        seen = 0
+        for limit, count in zip((*BUCKETS_S, None), self.counts, strict=True):
+            seen += count
+            bound = "+Inf" if limit is None else f"{limit:g}"
+            yield f'{metric}_bucket{{name="{name}",le="{bound}"}} {seen}'
+        yield f'{metric}_sum{{name="{name}"}} {self.total_s:.9g}'
+        yield f'{metric}_count{{name="{name}"}} {seen}'
+
+
+@dataclass(slots=True)
+class QueueMetrics:
+    """Counters of one queue."""
+
+    adds: int = 0
+    retries: int = 0
+    failures: int = 0
+    """Reconciles that raised something other than a conflict."""
+    conflicts: int = 0
+    waited: Histogram = field(default_factory=Histogram)
+    worked: Histogram = field(default_factory=Histogram)
+
+
+@dataclass(slots=True)
+class Reading:
+    """One queue at the moment of a scrape."""
+
+    name: str
+    metrics: QueueMetrics
+    depth: int
+    running_s: list[float]
+    """How long each reconcile that is under way has been running."""
+
+
+def exposition(readings: Iterable[Reading]) -> str:
+    """Prometheus text of all queues."""
+    rows = [*readings]
+    out: list[str] = []
+
+    def plain(metric: str, kind: str, values: Iterable[tuple[str, float]]) -> None:
+        out.append(f"# TYPE {metric} {kind}")
+        out.extend(f'{metric}{{name="{name}"}} {value:g}' for name, value in values)
+
+    plain("workqueue_depth", "gauge", ((row.name, row.depth) for row in rows))
+    plain("workqueue_adds_total", "counter", ((row.name, row.metrics.adds) for row in rows))
+    plain("workqueue_retries_total", "counter", ((row.name, row.metrics.retries) for row in rows))
+    for metric in ("queue", "work"):
+        title = f"workqueue_{metric}_duration_seconds"
+        out.append(f"# TYPE {title} histogram")
+        for row in rows:
+            histogram = row.metrics.waited if metric == "queue" else row.metrics.worked
+            out.extend(histogram.lines(title, row.name))
+    plain(
+        "workqueue_unfinished_work_seconds",
+        "gauge",
+        ((row.name, sum(row.running_s)) for row in rows),
+    )
+    plain(
+        "workqueue_longest_running_processor_seconds",
+        "gauge",
+        ((row.name, max(row.running_s, default=0.0)) for row in rows),
+    )
+    plain(
+        "sampan_controller_failures_total",
+        "counter",
+        ((row.name, row.metrics.failures) for row in rows),
+    )
+    plain(
+        "sampan_controller_conflicts_total",
+        "counter",
+        ((row.name, row.metrics.conflicts) for row in rows),
+    )
+    return "\n".join(out) + "\n"
