@@ -7,10 +7,12 @@ that as the lookup `wire.strategic` takes, and `list_keys` the keys of an associ
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
-from sampan.wire.strategic import Lookup, Merge, free_form
+from sampan.wire.strategic import Lookup, Merge, free_form, strategic_merge
 
 from .decoding import Decoded, cannot_handle, decode, unrecognized
+from .errors import Object
 from .shapes import Shape, definition_of, definitions, read_descriptions, resource_rows
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "resolve",
     "resource_rows",
     "shape_at",
+    "strategic_patch",
     "unrecognized",
 ]
 
@@ -59,6 +62,11 @@ def _step(shape: Shape) -> Shape:
 def merge_of(definition: str) -> Lookup:
     """How the fields of a definition merge, for `wire.strategic`."""
     return _lookup({"$ref": definition})
+
+
+def strategic_patch(obj: Object, patch: Any, definition: str) -> Object:
+    """`wire.strategic.strategic_merge` by the schema of a definition. Raises PatchError."""
+    return strategic_merge(obj, patch, merge_of(definition))
 
 
 def merge_info(definition: str, *path: str) -> Merge | None:
