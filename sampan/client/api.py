@@ -59,6 +59,7 @@ class Client:
         body: Any,
         namespace: str = "",
         subresource: str = "",
+        *,
         content_type: str = MERGE_PATCH,
     ) -> Object:
         path = resource.path(namespace, name, subresource)

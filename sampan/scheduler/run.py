@@ -228,7 +228,12 @@ class Scheduler:
         patch = {"metadata": {"uid": meta["uid"]}, "status": {"conditions": [condition]}}
         try:
             await self._client.patch(
-                resource("pods"), meta["name"], patch, meta["namespace"], "status", STRATEGIC_PATCH
+                resource("pods"),
+                meta["name"],
+                patch,
+                meta["namespace"],
+                "status",
+                content_type=STRATEGIC_PATCH,
             )
         except (StatusError, OSError) as error:
             log.debug("status of %s/%s: %s", meta["namespace"], meta["name"], error)
