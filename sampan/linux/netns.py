@@ -65,7 +65,7 @@ def remove(path: Path) -> None:
     """Unpin; the kernel ends the namespace when its last process has. A missing one is fine."""
     try:
         while True:
-            mounts.umount(path, lazy=True)
+            mounts.unmount(path, detach=True)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOENT):
             raise

@@ -148,8 +148,11 @@ def set_address(index: int, address: str, bits: int = 32) -> Message:
     return Message(_NEWADDR, _CREATE | _REPLACE, payload)
 
 
-def set_route(destination: str, bits: int, index: int, gateway: str = "") -> Message:
-    """Route a network out of a device, directly or through a gateway."""
+def set_route(
+    destination: str, bits: int, index: int, gateway: str = "", source: str = ""
+) -> Message:
+    """Route a network out of a device, directly or through a gateway; `source` is the address
+    that sockets of this namespace get when they bind to none."""
     payload = _ROUTE.pack(
         socket.AF_INET, bits, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC,
         _SCOPE_GLOBAL if gateway else _SCOPE_LINK, _UNICAST, 0,
@@ -158,6 +161,8 @@ def set_route(destination: str, bits: int, index: int, gateway: str = "") -> Mes
         payload += _ip(1, destination)
     if gateway:
         payload += _ip(5, gateway)
+    if source:
+        payload += _ip(7, source)
     return Message(_NEWROUTE, _CREATE | _REPLACE, payload)
 
 

@@ -162,7 +162,7 @@ class Plumbing:
             rtnetlink.set_ipv4_options(host.index, _HOST_END),
             rtnetlink.set_up(host.index),
             rtnetlink.set_neighbour(host.index, ip, _pod_mac(ip)),
-            rtnetlink.set_route(ip, 32, host.index),
+            rtnetlink.set_route(ip, 32, host.index, source=self.gateway),
         )
 
     def detach(self, uid: str) -> None:

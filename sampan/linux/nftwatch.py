@@ -1,0 +1,102 @@
+"""Notice when somebody changes nftables: an nfnetlink socket that hears of each transaction.
+
+`flush ruleset` by an administrator or another firewall removes our tables too. The kernel says
+that a transaction happened (NFT_MSG_NEWGEN); a filter on the socket keeps everything else out, so
+that nothing wakes us in quiet times and a transaction of any size costs one small message.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+
+_NETLINK_NETFILTER = 12
+_NFNLGRP_NFTABLES = 7
+_SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
+_SO_ATTACH_FILTER = 26
+_SUBSYSTEM = 10 << 8
+_NEWTABLE, _GETTABLE, _NEWGEN = 0, 1, 15
+_TABLE_NAME, _TABLE_HANDLE = 1, 4
+_ERROR = 2
+_HEADER = struct.Struct("=IHHII")
+_GENERIC = struct.Struct("=BBH")
+_ATTRIBUTE = struct.Struct("=HH")
+_TIMEOUT_S = 10
+
+
+class TransactionWatch:
+    """A non-blocking descriptor that becomes readable when a transaction was committed."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
+        )
+        self._socket.setblocking(False)
+        _accept_only(self._socket, _SUBSYSTEM | _NEWGEN)
+        self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def drain(self) -> None:
+        """Forget what has been heard. Messages lost to a full buffer do not matter: one is left."""
+        while True:
+            try:
+                if not self._socket.recv(4096):
+                    return
+            except BlockingIOError:
+                return
+            except OSError:
+                continue
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _accept_only(sock: socket.socket, kind: int) -> None:
+    """A classic BPF program: take messages of one type, drop all others."""
+    program = b"".join(
+        struct.pack("=HBBI", *step)
+        for step in (
+            (0x28, 0, 0, 4),  # load the half-word at 4, nlmsg_type; the load is big-endian
+            (0x15, 0, 1, socket.htons(kind)),
+            (0x06, 0, 0, 0xFFFFFFFF),
+            (0x06, 0, 0, 0),
+        )
+    )
+    code = ctypes.create_string_buffer(program, len(program))
+    sock.setsockopt(
+        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 4, ctypes.addressof(code))
+    )
+
+
+def table_handle(name: str) -> int:
+    """The kernel's number for the IPv4 table of that name; 0 when there is none.
+
+    A table that was removed and made again has another number. Takes some 50 us.
+    """
+    named = name.encode() + b"\0"
+    attribute = _ATTRIBUTE.pack(4 + len(named), _TABLE_NAME) + named + bytes(-len(named) % 4)
+    payload = _GENERIC.pack(socket.AF_INET, 0, 0) + attribute
+    head = _HEADER.pack(_HEADER.size + len(payload), _SUBSYSTEM | _GETTABLE, 0x1, 1, 0)
+    with socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
+    ) as sock:
+        sock.settimeout(_TIMEOUT_S)
+        sock.send(head + payload)
+        answer = sock.recv(65536)
+    _, kind, _, _, _ = _HEADER.unpack_from(answer)
+    if kind == _ERROR:
+        number = -struct.unpack_from("=i", answer, _HEADER.size)[0]
+        if number == 2:
+            return 0
+        raise OSError(number, os.strerror(number), name)
+    offset = _HEADER.size + _GENERIC.size
+    while offset + 4 <= len(answer):
+        size, attribute_kind = _ATTRIBUTE.unpack_from(answer, offset)
+        if attribute_kind & 0x3FFF == _TABLE_HANDLE:
+            return int.from_bytes(answer[offset + 4 : offset + size], "big")
+        offset += max(4, (size + 3) & ~3)
+    return 0

@@ -1,0 +1,183 @@
+"""The cluster's table: which rules are in the kernel, and the script that makes them others.
+
+A `Table` remembers the rules of each service as last planned. `change` gives the nft transaction
+from there to the new ones, `whole` the one that makes everything anew. Both are text; the caller
+applies them in order, and asks for `whole` after a failure. Nothing here talks to the kernel.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from types import MappingProxyType
+
+from sampan.linux.nft import remove_table
+
+from .rules import MASQUERADE_MARK, NOTHING, Rules
+
+Key = tuple[str, str]
+
+# The maps of verdicts, which are also fields of `Rules`.
+_KINDS = ("services", "nodeports")
+# Elements per line of a script: nft quotes a whole line when it dislikes one element of it.
+_ELEMENTS_PER_LINE = 200
+
+
+class Table:
+    """The rules of one cluster on one node. `service_cidr`: addresses there that no service has
+    are refused instead of leaving by the default route ("" lets them go)."""
+
+    def __init__(self, cluster: str, service_cidr: str = "") -> None:
+        self.name = f"sampan-{cluster}"
+        self._table = f"ip {self.name}"
+        self._service_cidr = service_cidr
+        self._rules: dict[Key, Rules] = {}
+        self._hairpins: Counter[str] = Counter()
+        self._owners: dict[str, dict[str, Key]] = {kind: {} for kind in _KINDS}
+        self._contested: dict[Key, Rules] = {}
+        self._stale: set[str] = set()
+
+    @property
+    def rules(self) -> Mapping[Key, Rules]:
+        """The rules of each service that has any, without what another service owns."""
+        return MappingProxyType(self._rules)
+
+    @property
+    def has_stale_chains(self) -> bool:
+        """Chains nothing leads to any more wait for the next `change`: a kernel before 6.2 refuses
+        to delete a chain in the very transaction that deletes the element leading to it."""
+        return bool(self._stale)
+
+    def remove(self) -> str:
+        return remove_table("ip", self.name)
+
+    def whole(self) -> str:
+        """Everything anew, in one transaction: connections see the old rules or the new ones."""
+        self._stale.clear()
+        lines = [self.remove().rstrip("\n"), *self._frame()]
+        for rules in self._rules.values():
+            for name, body in rules.chains.items():
+                lines += self._fill(name, body)
+        for kind in _KINDS:
+            elements = (
+                f"{key} : {verdict}"
+                for rules in self._rules.values()
+                for key, verdict in getattr(rules, kind).items()
+            )
+            lines += self._elements("add", kind, elements)
+        lines += self._elements("add", "hairpins", (f"{ip} . {ip}" for ip in self._hairpins))
+        return "\n".join(lines) + "\n"
+
+    def change(self, wanted: Mapping[Key, Rules]) -> str:
+        """From the rules of these services as they are to `wanted`; "" when nothing differs."""
+        wanted = {**self._contested, **wanted}
+        chains = [f"delete chain {self._table} {name}" for name in sorted(self._stale)]
+        removals: dict[str, list[str]] = {kind: [] for kind in _KINDS}
+        additions: dict[str, list[str]] = {kind: [] for kind in _KINDS}
+        emptied: set[str] = set()
+        before = {key: self._rules.pop(key, NOTHING) for key in wanted}
+        for key, new in self._claim(before, wanted).items():
+            old = before[key]
+            if new != NOTHING:
+                self._rules[key] = new
+            for name, body in new.chains.items():
+                if old.chains.get(name) != body:
+                    chains += self._fill(name, body)
+            emptied |= old.chains.keys() - new.chains.keys()
+            for kind in _KINDS:
+                gone, added = _difference(getattr(old, kind), getattr(new, kind))
+                removals[kind] += gone
+                additions[kind] += added
+        chains += [f"flush chain {self._table} {name}" for name in sorted(emptied)]
+        self._stale = emptied
+        removals["hairpins"], additions["hairpins"] = self._count_hairpins(before)
+        lines = chains
+        for verb, parts in (("delete", removals), ("add", additions)):
+            for kind, elements in parts.items():
+                lines += self._elements(verb, kind, elements)
+        return "\n".join(lines) + "\n" if lines else ""
+
+    def _claim(self, before: Mapping[Key, Rules], wanted: Mapping[Key, Rules]) -> dict[Key, Rules]:
+        """`wanted` without the elements that other services own; those who lose are asked again
+        at the next change. Two Services can name one load balancer address and port."""
+        self._contested = {}
+        for key, old in before.items():
+            for kind, owners in self._owners.items():
+                for element in getattr(old, kind).keys() - getattr(wanted[key], kind).keys():
+                    owners.pop(element, None)
+        granted = {}
+        for key, new in wanted.items():
+            lost = False
+            own: dict[str, dict[str, str]] = {}
+            for kind, owners in self._owners.items():
+                own[kind] = {}
+                for element, verdict in getattr(new, kind).items():
+                    if owners.setdefault(element, key) == key:
+                        own[kind][element] = verdict
+                    else:
+                        lost = True
+            granted[key] = new
+            if lost:
+                self._contested[key] = new
+                granted[key] = replace(new, services=own["services"], nodeports=own["nodeports"])
+        return granted
+
+    def _count_hairpins(self, before: Mapping[Key, Rules]) -> tuple[list[str], list[str]]:
+        """(gone, new). Services share endpoints: an address leaves with the last that has it."""
+        touched: dict[str, bool] = {}
+        for key, old in before.items():
+            new = self._rules.get(key, NOTHING)
+            for ip in old.hairpins ^ new.hairpins:
+                touched.setdefault(ip, self._hairpins[ip] > 0)
+                self._hairpins[ip] += 1 if ip in new.hairpins else -1
+        gone = [f"{ip} . {ip}" for ip, had in touched.items() if had and not self._hairpins[ip]]
+        new_ones = [f"{ip} . {ip}" for ip, had in touched.items() if self._hairpins[ip] and not had]
+        for ip in touched:
+            if not self._hairpins[ip]:
+                del self._hairpins[ip]
+        return gone, new_ones
+
+    def _fill(self, chain: str, rules: Iterable[str]) -> Iterator[str]:
+        yield f"add chain {self._table} {chain}"
+        yield f"flush chain {self._table} {chain}"
+        for rule in rules:
+            yield f"add rule {self._table} {chain} {rule}"
+
+    def _elements(self, verb: str, kind: str, elements: Iterable[str]) -> Iterator[str]:
+        source = iter(elements)
+        while batch := list(islice(source, _ELEMENTS_PER_LINE)):
+            yield f"{verb} element {self._table} {kind} {{ {', '.join(batch)} }}"
+
+    def _frame(self) -> Iterator[str]:
+        """What does not depend on services. Chains of type nat see the first packet of each
+        connection alone; that one costs a lookup in one hash map, or two for a node port."""
+        table = self._table
+        bit = f"{MASQUERADE_MARK:#x}"
+        yield f"add table {table}"
+        port = "inet_proto . inet_service"
+        yield f"add map {table} services {{ type ipv4_addr . {port} : verdict; }}"
+        yield f"add map {table} nodeports {{ type {port} : verdict; }}"
+        yield f"add set {table} hairpins {{ type ipv4_addr . ipv4_addr; }}"
+        yield f"add chain {table} refuse"
+        yield f"add rule {table} refuse meta l4proto tcp reject with tcp reset"
+        yield f"add rule {table} refuse reject with icmp type port-unreachable"
+        yield f"add chain {table} route"
+        yield f"add rule {table} route ip daddr . meta l4proto . th dport vmap @services"
+        yield f"add rule {table} route fib daddr type local meta l4proto . th dport vmap @nodeports"
+        if self._service_cidr:
+            yield f"add rule {table} route ip daddr {self._service_cidr} goto refuse"
+        for hook in ("prerouting", "output"):
+            yield f"add chain {table} {hook} {{ type nat hook {hook} priority -100; }}"
+            yield f"add rule {table} {hook} goto route"
+        yield f"add chain {table} postrouting {{ type nat hook postrouting priority 100; }}"
+        yield f"add rule {table} postrouting meta mark & {bit} == {bit} masquerade"
+        yield f"add rule {table} postrouting ip saddr . ip daddr @hairpins masquerade"
+
+
+def _difference(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """(keys to delete, "key : verdict" to add); a verdict that changed is both."""
+    gone = [key for key, verdict in old.items() if new.get(key) != verdict]
+    added = [f"{key} : {verdict}" for key, verdict in new.items() if old.get(key) != verdict]
+    return gone, added
