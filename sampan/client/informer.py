@@ -103,6 +103,10 @@ class Informer:
             return [*self._by_namespace.get(namespace, {}).values()]
         return [*self._objects.values()]
 
+    def holds(self, namespace: str) -> bool:
+        """Is anything of this namespace cached?"""
+        return namespace in self._by_namespace
+
     async def get_live(self, namespace: str, name: str) -> Object | None:
         """What the server says now; None if there is no such object. Raises as the client does."""
         try:

@@ -4,10 +4,18 @@ A controller reads informers and writes through the client; `plan` is pure, reco
 """
 
 from .deployment import DeploymentController
+from .garbage import GarbageCollector
+from .namespace import NamespaceController
 from .replicaset import ReplicaSetController
+from .rootca import RootCaController
 from .runtime.controller import Controller
+from .serviceaccount import ServiceAccountController
 
 CONTROLLERS: tuple[type[Controller], ...] = (
+    ServiceAccountController,
+    RootCaController,
+    NamespaceController,
     DeploymentController,
     ReplicaSetController,
+    GarbageCollector,
 )
