@@ -2,28 +2,92 @@
 
 `handle` is the only way in: path, authorisation, verb. Verbs decode, admit (mutating), default,
 validate (schema, kind, admission) and store, in that order. Errors become a Status here and
-nowhere else. One background task, `cache.run`, follows the store; it keeps the label indexes.
+nowhere else. Gets and lists need nothing that waits: `begin` answers them without a task.
+
+Bounds: `MAX_MUTATING` writes and `MAX_READING` other requests that wait at a time; above that a
+request is answered 429 with Retry-After. Watches and streams do not count once they run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from sampan.aio.clock import Clock
+from sampan.api import errors
 from sampan.api.descriptor import Descriptor
-from sampan.api.errors import Object
-from sampan.store.interface import Store
+from sampan.api.errors import Details, Object, StatusError
+from sampan.api.resources import builtin
+from sampan.api.times import format_time
+from sampan.store.interface import Store, StoreError
 
+from . import bootstrap, health
+from .admission import Admission
+from .answer import encode
+from .authn import Authenticator
+from .authz import Authorizer
+from .body import read_object
+from .cache import Cache, Observer
 from .config import ServerConfig
-from .exchange import Request, Response, Stream, Upgrade, User
+from .exchange import Attributes, Request, Response, Stream, Upgrade, User
+from .local import LocalTransport
+from .metrics import Metrics
+from .negotiate import form_of
+from .options import WriteOptions, parse_delete_options
 from .registry import Registry
+from .routes import attributes_of, method_not_allowed, names_resource, unknown_resource
+from .strategies import STRATEGIES
+from .verbs import create, delete, deletecollection, get, patch, update, watch
+from .verbs import list as list_verb
+from .writing import Context, private_copy
+from .writing import create as write_create
+from .writing import update as write_update
 
+log = logging.getLogger("sampan.server")
+
+# SHIM until the rooms are filled
+import importlib  # noqa
+
+
+def _try(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+discovery = _try("sampan.server.discovery")
+openapi = _try("sampan.server.openapi")
+SUBRESOURCES = getattr(_try("sampan.server.subresources"), "SUBRESOURCES", {})
+
+MAX_READING = 400
+MAX_MUTATING = 200
+"""Requests under way at a time, as upstream's flags: beyond that waiting only grows memory."""
+
+SYSTEM = User("system:apiserver", ("system:masters",))
+"""Who the server is to its own admission when it writes by itself."""
+
+Answer = Response | Stream | Upgrade
 Change = Callable[[Object], Object]
 """Gets a private deep copy of the stored object, gives what is to be stored (often the same)."""
+Handler = Callable[["Server", Request, Attributes], Coroutine[Any, Any, Answer]]
 
-Observer = Callable[[str, Object, Object | None], None]
-"""Called with ADDED, MODIFIED or DELETED, the object (the last one when deleted), the one before."""
+# Verbs that only look into memory.
+SYNCHRONOUS: Mapping[str, Callable[[Server, Request, Attributes], Response | Stream]] = {
+    "get": get.handle,
+    "list": list_verb.handle,
+    "watch": watch.handle,
+}
+ASYNCHRONOUS: Mapping[str, Handler] = {
+    "create": create.handle,
+    "update": update.handle,
+    "patch": patch.handle,
+    "delete": delete.handle,
+    "deletecollection": deletecollection.handle,
+}
+# What a generic subresource (status and its like) can be asked for.
+PART_VERBS = frozenset({"get", "update", "patch"})
 
 
 class Server:
@@ -33,46 +97,205 @@ class Server:
         self.store = store
         self.config = config
         self.clock = clock
-        self.resources: Registry
-        self.authn: Any  # authn.Authenticator(server): authenticate(headers, peer_cert_der)
-        self.authorizer: Any  # authz.Authorizer(server): authorize(Attributes) -> (bool, reason)
-        self.admission: Any  # admission.Admission(server): await admit(Write)
+        self.resources = Registry(builtin())
+        self.cache = Cache(store)
+        self.metrics = Metrics()
+        self.authn = Authenticator(self)
+        self.authorizer = Authorizer(self)
+        self.admission = Admission(self)
+        self.strategies: dict[tuple[str, str], Any] = {}
+        self.watchers: set[watch.Watcher] = set()
+        self.ready = False
+        self.closing = False
+        self._reading = 0
+        self._mutating = 0
+        self._second = (0, "")
 
     async def start(self) -> None:
-        """Open the cache, then bootstrap.bootstrap(self), then serve as ready."""
-        raise NotImplementedError
-
-    async def handle(self, request: Request) -> Response | Stream | Upgrade:
-        """Answer one authenticated request. Never raises StatusError: it becomes a Response."""
-        raise NotImplementedError
+        """Open the cache and what is built on it, then seed what every cluster has."""
+        self.cache.open()
+        for key, strategy in STRATEGIES.items():
+            self.strategies[key] = strategy(self)
+        for part in (self.authn, self.authorizer, self.admission):
+            begin = getattr(part, "start", None)
+            if begin is not None:
+                begin()
+        await bootstrap.bootstrap(self)
+        self.ready = True
 
     async def close(self) -> None:
         """End watches and background tasks. The store stays open: it is the caller's."""
-        raise NotImplementedError
+        self.ready = False
+        self.closing = True
+        for watcher in tuple(self.watchers):
+            watcher.close()
+        self.cache.close()
+
+    def local_transport(self, user: User) -> LocalTransport:
+        """A client transport in this process, as `user`."""
+        return LocalTransport(self, user)
+
+    def timestamp(self) -> str:
+        """Now, as objects carry it; made once a second."""
+        second = int(self.clock.now())
+        if second != self._second[0]:
+            self._second = (second, format_time(second))
+        return self._second[1]
+
+    # Requests.
+
+    async def handle(self, request: Request) -> Answer:
+        """Answer one authenticated request. Never raises StatusError: it becomes a Response."""
+        answer = self.begin(request)
+        return await answer if isinstance(answer, Coroutine) else answer
+
+    def begin(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+        """Answer at once what needs no waiting; else give the coroutine that answers."""
+        began = self.clock.monotonic()
+        attributes = None
+        try:
+            attributes = attributes_of(request, self.resources)
+            answer = self._dispatch(request, attributes)
+        except Exception as error:
+            answer = failure(request, error)
+        if isinstance(answer, Coroutine):
+            return self._finish(request, attributes, answer, began)
+        self.metrics.count(attributes, request.method, answer, self.clock.monotonic() - began)
+        return answer
+
+    async def _finish(
+        self,
+        request: Request,
+        attributes: Attributes | None,
+        work: Coroutine[Any, Any, Answer],
+        began: float,
+    ) -> Answer:
+        reading = request.method == "GET"
+        if reading:
+            self._reading += 1
+        else:
+            self._mutating += 1
+        answer: Answer
+        try:
+            if self._reading > MAX_READING or self._mutating > MAX_MUTATING:
+                work.close()
+                raise errors.TooManyRequests(
+                    "too many requests, please try again later", Details(retry_after_s=1)
+                )
+            answer = await work
+            if isinstance(answer, Response) and answer.body is None and not request.local:
+                answer = self._encoded(request, answer)
+        except Exception as error:
+            answer = failure(request, error)
+        finally:
+            if reading:
+                self._reading -= 1
+            else:
+                self._mutating -= 1
+        self.metrics.count(attributes, request.method, answer, self.clock.monotonic() - began)
+        return answer
+
+    def in_flight(self) -> tuple[int, int]:
+        """How many (reading, mutating) requests are under way."""
+        return self._reading, self._mutating
+
+    def _encoded(self, request: Request, answer: Response) -> Response:
+        made = encode(answer.obj, form_of(request.headers.get("accept", ""))._replace(convert=""))
+        answer.body, answer.content_type = made.body, made.content_type
+        return answer
+
+    def _dispatch(
+        self, request: Request, attributes: Attributes
+    ) -> Answer | Coroutine[Any, Any, Answer]:
+        self.authorize(attributes)
+        resource = attributes.resource
+        if resource is None:
+            return self._path(request)
+        verb, subresource = attributes.verb, attributes.subresource
+        special = SUBRESOURCES.get((resource.plural, subresource))
+        if special is None and subresource:
+            special = SUBRESOURCES.get(("*", subresource))
+        if subresource:
+            if subresource not in resource.subresources:
+                raise unknown_resource()
+            if special is not None:
+                return run_special(special, self, request, attributes)
+            if verb not in PART_VERBS:
+                raise method_not_allowed()
+        elif special is not None and verb == "create":
+            return run_special(special, self, request, attributes)
+        elif verb not in resource.verbs:
+            raise method_not_allowed()
+        now = SYNCHRONOUS.get(verb)
+        if now is None:
+            return ASYNCHRONOUS[verb](self, request, attributes)
+        return now(self, request, attributes)
+
+    def _path(self, request: Request) -> Answer:
+        if names_resource(request.path):
+            raise unknown_resource()
+        if request.method not in ("GET", "HEAD"):
+            raise method_not_allowed()
+        accept = request.headers.get("accept", "")
+        answer = health.answer(self, request)
+        if answer is None and discovery is not None:
+            answer = discovery.answer(request.path, accept, self.resources)
+        if answer is None and openapi is not None:
+            answer = openapi.answer(request.path, accept, self.resources, request.headers)
+        if answer is None:
+            raise unknown_resource()
+        if answer.body is None and not request.local:
+            return self._encoded(request, answer)
+        return answer
+
+    def authorize(self, attributes: Attributes) -> None:
+        """Raise Forbidden, in upstream's words, unless the user may do this."""
+        allowed, reason = self.authorizer.authorize(attributes)
+        if not allowed:
+            raise forbidden(attributes, reason)
+
+    def decode_body(self, request: Request) -> Object:
+        """The request's body as an object (JSON or YAML); in process it is the caller's."""
+        return read_object(request).value
+
+    def patched(self, request: Request, old: Object, resource: Descriptor | None) -> Object:
+        """The request's patch applied to a copy of `old`. No strategic patch without `resource`."""
+        result = patch.patch_of(request, resource)(private_copy(old))
+        if not isinstance(result, dict):
+            raise errors.BadRequest("the patch does not make an object")
+        return result
 
     # What authorisation, admission, subresources and bootstrap use. No authorisation happens here.
 
     def observe(self, resource: Descriptor, observer: Observer) -> None:
         """Call `observer` for every object there is (as ADDED) now, and for each later write."""
-        raise NotImplementedError
+        self.cache.observe(resource, observer)
 
     def find_object(self, resource: Descriptor, namespace: str, name: str) -> Object | None:
         """The stored object, shared (never change it), or None."""
-        raise NotImplementedError
+        record = self.store.get(resource.key(namespace, name))
+        return None if record is None else self.cache.decode(record)
 
     def get_object(self, resource: Descriptor, namespace: str, name: str) -> Object:
         """The same, or NotFound in upstream's words."""
-        raise NotImplementedError
+        found = self.find_object(resource, namespace, name)
+        if found is None:
+            raise errors.not_found(resource.group, resource.plural, name)
+        return found
 
     def list_objects(self, resource: Descriptor, namespace: str = "") -> list[Object]:
         """All objects of a collection, shared, in key order."""
-        raise NotImplementedError
+        records = self.store.range(resource.prefix(namespace)).records
+        return [self.cache.peek(record) for record in records]
 
     async def create_object(
         self, resource: Descriptor, body: Object, namespace: str = "", user: User | None = None
     ) -> Object:
         """The whole create path (admission, defaults, validation); AlreadyExists as usual."""
-        raise NotImplementedError
+        attributes = Attributes(user or SYSTEM, "create", resource, "", namespace)
+        context = Context(self, attributes, resource)
+        obj = create.decode_value(context, body, resource, shared=True)
+        return (await write_create(context, obj)).obj
 
     async def update_object(
         self,
@@ -83,12 +306,23 @@ class Server:
         *,
         user: User | None = None,
         subresource: str = "",
+        dry_run: bool = False,
     ) -> Object:
         """Guarded update with retries: re-reads, applies `change` to a copy, admits, validates and
         stores. `subresource` "status" stores only status, "" only what is not status; any other
         (binding, ephemeralcontainers, resize, scale ...) stores all of what `change` gives.
         `change` may raise StatusErrors; a body with another resourceVersion raises Conflict."""
-        raise NotImplementedError
+        attributes = Attributes(user or SYSTEM, "update", resource, subresource, namespace, name)
+        context = Context(self, attributes, resource, WriteOptions(dry_run=dry_run))
+
+        def compute(old: Object, private: Object) -> Object:
+            version = old["metadata"]["resourceVersion"]
+            new = change(private)
+            if new["metadata"].get("resourceVersion") == version:
+                new["metadata"].pop("resourceVersion")
+            return new
+
+        return (await write_update(context, name, compute)).obj
 
     async def delete_object(
         self,
@@ -100,4 +334,64 @@ class Server:
         user: User | None = None,
     ) -> Object:
         """The whole delete path with DeleteOptions (grace, preconditions, finalizers)."""
-        raise NotImplementedError
+        attributes = Attributes(user or SYSTEM, "delete", resource, "", namespace, name)
+        parsed = parse_delete_options(options or {})
+        context = Context(self, attributes, resource, WriteOptions(dry_run=parsed.dry_run))
+        return (await delete.delete(context, name, parsed)).obj
+
+
+def run_special(
+    special: Handler, server: Server, request: Request, attributes: Attributes
+) -> Coroutine[Any, Any, Answer]:
+    return special(server, request, attributes)
+
+
+def forbidden(attributes: Attributes, reason: str) -> errors.Forbidden:
+    """Upstream's Forbidden (apiserver endpoints/handlers/responsewriters)."""
+    user, resource = attributes.user.name, attributes.resource
+    because = f": {reason}" if reason else ""
+    if resource is None:
+        return errors.Forbidden(
+            f'forbidden: User "{user}" cannot {attributes.verb} path "{attributes.path}"{because}',
+            Details(),
+        )
+    plural = resource.plural
+    if attributes.subresource:
+        plural += f"/{attributes.subresource}"
+    place = (
+        f'in the namespace "{attributes.namespace}"'
+        if attributes.namespace
+        else "at the cluster scope"
+    )
+    why = (
+        f'User "{user}" cannot {attributes.verb} resource "{plural}" in API group '
+        f'"{resource.group}" {place}{because}'
+    )
+    return errors.forbidden(resource.group, resource.plural, attributes.name, why)
+
+
+def failure(request: Request, error: Exception) -> Response:
+    """Every error as a Status answer: the one place where exceptions become HTTP."""
+    if isinstance(error, StatusError):
+        status = error
+    elif isinstance(error, StoreError):
+        log.error("store: %s", error)
+        status = errors.InternalError(f"Internal error occurred: {error}")
+    else:
+        log.exception("%s %s failed", request.method, request.path, exc_info=error)
+        status = errors.InternalError(f"Internal error occurred: {type(error).__name__}")
+    headers: list[tuple[str, str]] = []
+    if status.details is not None and status.details.retry_after_s:
+        headers.append(("Retry-After", str(status.details.retry_after_s)))
+    body = status.status_object()
+    token = getattr(status, "continue_token", "")
+    if token:
+        body["metadata"]["continue"] = token
+    if request.local:
+        return Response(status.code, obj=status, headers=headers)
+    try:
+        made = encode(body, form_of(request.headers.get("accept", ""))._replace(convert=""))
+    except StatusError:
+        made = encode(body)
+    made.status, made.headers = status.code, headers
+    return made

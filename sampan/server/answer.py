@@ -1,0 +1,69 @@
+"""From a result to an answer in the form the client asked for.
+
+Stored bytes go out as they are; only Tables, metadata and YAML are made anew.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sampan.api.errors import Object
+from sampan.wire import yaml as yaml_wire
+from sampan.wire.json import dumps
+
+from . import table
+from .exchange import Request, Response
+from .negotiate import PLAIN, YAML, Form, form_of
+
+if TYPE_CHECKING:
+    from .writing import Context, Written
+
+MAX_WARNINGS_BYTES = 4096
+"""Upstream cuts warnings there, so that proxies do not drop the answer for its headers."""
+
+
+def answer_written(context: Context, request: Request, written: Written) -> Response:
+    """The answer of a write: the object; 201 when it was created."""
+    status = 201 if written.created else 200
+    headers = warning_headers(context.warnings) if context.warnings else ()
+    if request.local:
+        return Response(status, obj=written.obj, headers=headers)
+    form = form_of(request.headers.get("accept", ""))
+    if form.plain and written.body is not None:
+        return Response(status, written.body, headers=headers)
+    response = answer_object(context, request, written.obj, form)
+    response.status = status
+    response.headers = headers
+    return response
+
+
+def answer_object(context: Context, request: Request, obj: Object, form: Form) -> Response:
+    resource = context.resource
+    if form.convert == "Table":
+        include = request.param("includeObject") or "Metadata"
+        now_s = context.server.clock.now()
+        return encode(table.table_of(resource, [obj], form.version, include, now_s), form)
+    if form.partial:
+        return encode(table.partial_of(obj, form.version), form)
+    return encode(obj, form)
+
+
+def encode(obj: Object, form: Form = PLAIN) -> Response:
+    """A response with the object encoded as the form's media type says."""
+    if form.media == YAML:
+        return Response(200, yaml_wire.dumps(obj), content_type=YAML)
+    return Response(200, dumps(obj))
+
+
+def warning_headers(warnings: list[str]) -> list[tuple[str, str]]:
+    """Warning headers (RFC 7234, code 299), each once."""
+    headers = []
+    left = MAX_WARNINGS_BYTES
+    for text in dict.fromkeys(warnings):
+        left -= len(text)
+        if left < 0:
+            break
+        quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+        clean = "".join(letter if letter.isprintable() else " " for letter in quoted)
+        headers.append(("Warning", f'299 - "{clean}"'))
+    return headers

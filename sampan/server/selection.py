@@ -1,0 +1,102 @@
+"""Label and field selectors of a request, and the objects they pick.
+
+Equality requirements are looked up in the cache's indexes, so that the cost of a list by label is
+what it gives, not what there is. The rest of a selector is checked on the candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from sampan.api import selectors
+from sampan.api.descriptor import Descriptor
+from sampan.api.errors import Object
+
+from .exchange import Request
+
+if TYPE_CHECKING:
+    from .cache import Cache
+
+NAME = "metadata.name"
+NAMESPACE = "metadata.namespace"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a list or watch asks for. Empty selectors are None."""
+
+    resource: Descriptor
+    labels: selectors.Selector | None = None
+    fields: selectors.FieldSelector | None = None
+
+    @property
+    def everything(self) -> bool:
+        return self.labels is None and self.fields is None
+
+    @property
+    def name(self) -> str:
+        """The one name the fields allow, "" when they do not say."""
+        if self.fields is not None:
+            for field, value in self.fields.equals:
+                if field == NAME:
+                    return value
+        return ""
+
+    def matches(self, obj: Object) -> bool:
+        metadata = obj["metadata"]
+        if self.labels is not None and not self.labels.matches(metadata.get("labels") or {}):
+            return False
+        return self.fields is None or self.fields.matches(self.fields_of(obj))
+
+    def fields_of(self, obj: Object) -> Mapping[str, str]:
+        metadata = obj["metadata"]
+        own = {NAME: metadata.get("name", ""), NAMESPACE: metadata.get("namespace", "")}
+        if self.fields is None or all(term.field in own for term in self.fields.terms):
+            return own
+        return {**self.resource.rules.fields(obj), **own}
+
+    def candidates(self, cache: Cache, namespace: str) -> list[str] | None:
+        """Storage keys, sorted, that hold every match; None when only a scan can tell."""
+        resource = self.resource
+        if self.name and (namespace or not resource.namespaced):
+            return [resource.key(namespace, self.name)]
+        best: set[str] | None = None
+        for name, value in self.labels.equals if self.labels is not None else ():
+            best = _smaller(best, cache.keys_with_label(resource, name, value))
+        for name, value in self.fields.equals if self.fields is not None else ():
+            if name not in (NAME, NAMESPACE):
+                best = _smaller(best, cache.keys_with_field(resource, name, value))
+        if best is None:
+            return None
+        prefix = resource.prefix(namespace)
+        return sorted(key for key in best if key.startswith(prefix))
+
+
+def _smaller(best: set[str] | None, found: set[str] | None) -> set[str] | None:
+    if found is None:
+        return best
+    return found if best is None or len(found) < len(best) else best
+
+
+def selection_of(request: Request, resource: Descriptor) -> Selection:
+    """The selectors of a request. Raises BadRequest in upstream's words."""
+    if not request.query:
+        return Selection(resource)
+    label_text, field_text = request.param("labelSelector"), request.param("fieldSelector")
+    labels = selectors.parse_labels(label_text) if label_text else None
+    fields = selectors.parse_fields(field_text, _selectable(resource)) if field_text else None
+    return Selection(
+        resource,
+        None if labels is None or labels.everything else labels,
+        None if fields is None or fields.everything else fields,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _selectable(resource: Descriptor) -> frozenset[str]:
+    """The names of a kind's own selectable fields: those it gives for an empty object."""
+    empty = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": {}}
+    return frozenset(resource.rules.fields(empty))

@@ -1,0 +1,60 @@
+"""create: POST to a collection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sampan.api import schema
+from sampan.api.descriptor import Descriptor
+from sampan.api.errors import Object
+
+from ..answer import answer_written
+from ..body import read_object
+from ..exchange import Attributes, Request, Response
+from ..options import write_options
+from ..routes import method_not_allowed
+from ..writing import Context, create, private_copy
+
+if TYPE_CHECKING:
+    from ..app import Server
+
+
+async def handle(server: Server, request: Request, attributes: Attributes) -> Response:
+    resource = attributes.resource
+    assert resource is not None
+    if resource.namespaced and not attributes.namespace:
+        raise method_not_allowed()
+    context = Context(server, attributes, resource, write_options(request, "CreateOptions"))
+    obj = decode_object(context, request, resource)
+    written = await create(context, obj)
+    return answer_written(context, request, written)
+
+
+def decode_object(context: Context, request: Request, resource: Descriptor) -> Object:
+    """The request's object: of the right type, checked against the schema, private."""
+    body = read_object(request, resource)
+    return decode_value(context, body.value, resource, body.duplicates, shared=request.local)
+
+
+def decode_value(
+    context: Context,
+    value: Object,
+    resource: Descriptor,
+    duplicates: tuple[str, ...] = (),
+    *,
+    shared: bool = False,
+) -> Object:
+    """Prune and check a value; unknown fields are errors or warnings as fieldValidation says."""
+    validation = context.options.field_validation
+    decoded = schema.decode(
+        resource.definition, value, strict=validation == "Strict", duplicates=duplicates
+    )
+    if validation == "Warn":
+        context.warnings.extend(decoded.problems)
+    obj = decoded.obj
+    if shared:
+        obj = private_copy(obj)
+    obj["apiVersion"] = resource.api_version
+    obj["kind"] = resource.kind
+    obj.setdefault("metadata", {})
+    return obj

@@ -1,0 +1,214 @@
+"""delete: at once, or by marking the object until finalizers and grace are done with it.
+
+Follows rest.BeforeDelete and the generic registry's Delete. A pod with a node gets time: it is
+marked, and its node deletes it with grace 0 when its containers are gone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orjson import loads
+
+from sampan.api import errors
+from sampan.api.errors import Object
+from sampan.api.times import format_time, parse_time
+from sampan.store.interface import Record, RevisionMismatch
+from sampan.wire.json import encode_object, splice_version
+
+from ..answer import answer_object, warning_headers
+from ..body import read_value
+from ..cache import Note, with_version
+from ..exchange import Attributes, Request, Response, Write
+from ..negotiate import form_of
+from ..options import DeleteOptions, WriteOptions, delete_options
+from ..writing import ATTEMPTS, MODIFIED, Context, Written, newest
+
+if TYPE_CHECKING:
+    from ..app import Server
+
+RETURNS_OBJECT = frozenset(
+    {"pods", "namespaces", "persistentvolumes", "persistentvolumeclaims", "podtemplates",
+     "resourcequotas", "serviceaccounts", "services"}
+)  # fmt: skip
+"""Core plurals whose deletion answers with the object, not a Status."""
+
+ORPHANS_BY_DEFAULT = frozenset({("batch", "jobs"), ("", "replicationcontrollers")})
+"""Kinds whose v1 storage keeps dependents unless told otherwise."""
+
+JOB_WARNING = (
+    "child pods are preserved by default when jobs are deleted; set "
+    "propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress "
+    "this warning"
+)
+ORPHAN = "orphan"
+FOREGROUND = "foregroundDeletion"
+FINISHED = ("Succeeded", "Failed")
+
+
+async def handle(server: Server, request: Request, attributes: Attributes) -> Response:
+    resource = attributes.resource
+    assert resource is not None
+    body = read_value(request) if request.body else None
+    options = delete_options(request, body)
+    context = Context(server, attributes, resource, WriteOptions(dry_run=options.dry_run))
+    written = await delete(context, attributes.name, options)
+    headers = warning_headers(context.warnings)
+    if written.deleted and (resource.group or resource.plural not in RETURNS_OBJECT):
+        return Response(200, obj=_success(context, written.obj), headers=headers)
+    if request.local:
+        return Response(200, obj=written.obj)
+    form = form_of(request.headers.get("accept", ""))
+    if form.plain and written.body is not None:
+        return Response(200, written.body, headers=headers)
+    response = answer_object(context, request, written.obj, form)
+    response.headers = headers
+    return response
+
+
+def _success(context: Context, obj: Object) -> Object:
+    details: Object = {"name": obj["metadata"]["name"]}
+    if context.resource.group:
+        details["group"] = context.resource.group
+    details |= {"kind": context.resource.plural, "uid": obj["metadata"].get("uid", "")}
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": details,
+    }
+
+
+async def delete(context: Context, name: str, options: DeleteOptions) -> Written:
+    """Delete one object as `options` ask. `deleted` tells whether it is gone."""
+    for _ in range(ATTEMPTS):
+        record = newest(context, name)
+        try:
+            return await _delete_once(context, record, options)
+        except RevisionMismatch:
+            continue
+    resource = context.resource
+    raise errors.conflict(resource.group, resource.plural, name, MODIFIED)
+
+
+async def _delete_once(context: Context, record: Record, options: DeleteOptions) -> Written:
+    server = context.server
+    old = server.cache.decode(record)
+    _check_preconditions(context, old, options)
+    write = Write(
+        context.attributes, "DELETE", {}, old, options.dry_run, options.raw, context.warnings
+    )
+    await server.admission.validate(write)
+    new: Object = loads(record.value)
+    if _mark(context, new, options):
+        if new == {**old, "metadata": _without_version(old["metadata"])}:
+            return Written(old, splice_version(record.value, record.modified))
+        if options.dry_run:
+            return Written(with_version(new, record.modified))
+        value = encode_object(new)
+        put = await server.store.put(
+            record.key, value, expected=record.modified, note=Note(new, old)
+        )
+        return Written(new, splice_version(value, put.modified))
+    if options.dry_run:
+        return Written(old, deleted=True)
+    gone = await server.store.delete(record.key, expected=record.modified, note=Note(None, old))
+    return Written(with_version(old, gone.modified), deleted=True)
+
+
+def _without_version(metadata: Object) -> Object:
+    return {name: value for name, value in metadata.items() if name != "resourceVersion"}
+
+
+def _check_preconditions(context: Context, old: Object, options: DeleteOptions) -> None:
+    resource, metadata = context.resource, old["metadata"]
+    for what, given, stored in (
+        ("UID", options.uid, metadata.get("uid", "")),
+        ("ResourceVersion", options.resource_version, metadata["resourceVersion"]),
+    ):
+        if given and given != stored:
+            field = "UID" if what == "UID" else "ResourceVersion"
+            raise errors.conflict(
+                resource.group,
+                resource.plural,
+                metadata["name"],
+                f"Precondition failed: {field} in precondition: {given}, "
+                f"{field} in object meta: {stored}",
+            )
+
+
+def _mark(context: Context, new: Object, options: DeleteOptions) -> bool:
+    """Mark `new` (private) as being deleted; False when nothing holds it back."""
+    resource, metadata = context.resource, new["metadata"]
+    now_s = context.server.clock.now()
+    if resource.plural == "namespaces" and not resource.group:
+        return _mark_namespace(new, now_s)
+    finalizers = _finalizers(context, new, options)
+    if finalizers != metadata.get("finalizers", []):
+        metadata["finalizers"] = finalizers
+    grace_s = _grace_s(context, new, options)
+    if grace_s > 0 or finalizers:
+        _set_deletion(new, now_s, grace_s, graceful=resource.plural == "pods")
+        return True
+    return False
+
+
+def _mark_namespace(new: Object, now_s: float) -> bool:
+    metadata = new["metadata"]
+    if "deletionTimestamp" not in metadata:
+        metadata["deletionTimestamp"] = format_time(now_s)
+        new["status"] = {**(new.get("status") or {}), "phase": "Terminating"}
+        return True
+    return bool(new.get("spec", {}).get("finalizers") or metadata.get("finalizers"))
+
+
+def _finalizers(context: Context, new: Object, options: DeleteOptions) -> list[str]:
+    """Finalizers with those of the garbage collector as the propagation policy wants them."""
+    finalizers: list[str] = new["metadata"].get("finalizers", [])
+    policy = options.propagation
+    key = (context.resource.group, context.resource.plural)
+    if not policy:
+        if ORPHAN in finalizers or FOREGROUND in finalizers:
+            return finalizers
+        if key in ORPHANS_BY_DEFAULT:
+            policy = "Orphan"
+            if key == ("batch", "jobs"):
+                context.warnings.append(JOB_WARNING)
+    kept = [item for item in finalizers if item not in (ORPHAN, FOREGROUND)]
+    if policy == "Orphan":
+        kept.append(ORPHAN)
+    elif policy == "Foreground":
+        kept.append(FOREGROUND)
+    return kept
+
+
+def _grace_s(context: Context, obj: Object, options: DeleteOptions) -> int:
+    """Seconds the object may still live. Only pods are asked for any."""
+    if context.resource.plural != "pods" or context.resource.group:
+        return 0
+    spec = obj.get("spec") or {}
+    grace_s = options.grace_s
+    if grace_s is None:
+        grace_s = spec.get("terminationGracePeriodSeconds", 30)
+    if not spec.get("nodeName") or (obj.get("status") or {}).get("phase") in FINISHED:
+        return 0
+    # Upstream takes a negative period as one second.
+    return 1 if grace_s < 0 else grace_s
+
+
+def _set_deletion(obj: Object, now_s: float, grace_s: int, *, graceful: bool) -> None:
+    metadata = obj["metadata"]
+    marked = metadata.get("deletionTimestamp")
+    if marked is not None:
+        before_s = metadata.get("deletionGracePeriodSeconds") or 0
+        if grace_s >= before_s:
+            return
+        # A shorter period counts from when deletion was first asked for.
+        metadata["deletionTimestamp"] = format_time(parse_time(marked) - before_s + grace_s)
+        metadata["deletionGracePeriodSeconds"] = grace_s
+        return
+    metadata["deletionTimestamp"] = format_time(now_s + grace_s)
+    metadata["deletionGracePeriodSeconds"] = grace_s
+    if metadata.get("generation"):
+        metadata["generation"] += 1

@@ -1,0 +1,263 @@
+"""list: a collection as of one revision, whole or in pages.
+
+A page names the revision of the first one in its continue token, so that all pages show the same
+moment; when that moment is compacted the client gets 410 with a token to go on inconsistently.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from orjson import JSONDecodeError, dumps, loads
+
+from sampan.api import errors, fields
+from sampan.api.descriptor import Descriptor
+from sampan.api.errors import BadRequest, Expired, Object
+from sampan.store.interface import Compacted, Record
+from sampan.wire.json import splice_version
+
+from .. import table
+from ..answer import encode
+from ..exchange import Attributes, Request, Response
+from ..negotiate import Form, form_of
+from ..selection import Selection, selection_of
+from .get import check_not_ahead
+
+if TYPE_CHECKING:
+    from ..app import Server
+
+PAGE = 500
+"""Records read at a time when a selector has to look at each."""
+
+TOO_OLD_LIST = "The resourceVersion for the provided list is too old."
+TOO_OLD_TOKEN = (
+    "The provided continue parameter is too old to display a consistent list result. You can "
+    "start a new list without the continue parameter, or use the continue token in this response "
+    "to retrieve the remainder of the results. Continuing with the provided token results in an "
+    "inconsistent list - objects that were created, modified, or deleted between the time the "
+    "first chunk was returned and now may show up in the list."
+)
+
+
+class Page(NamedTuple):
+    """What a list found."""
+
+    records: Sequence[Record]
+    revision: int
+    token: str = ""
+    remaining: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The paging parameters of a list."""
+
+    limit: int = 0
+    after: str = ""
+    """Storage key the page begins behind."""
+    revision: int = 0
+    """0 is now."""
+
+
+def handle(server: Server, request: Request, attributes: Attributes) -> Response:
+    resource = attributes.resource
+    assert resource is not None
+    namespace = attributes.namespace
+    selection = selection_of(request, resource)
+    query = _query(server, request, resource.prefix(namespace))
+    try:
+        page = find(server, selection, namespace, query)
+    except Compacted:
+        raise _expired(server, request, query, resource.prefix(namespace)) from None
+    if request.local:
+        return Response(200, obj=_decoded(server, resource, page))
+    form = form_of(request.headers.get("accept", ""))
+    if form.plain:
+        return Response(200, _encoded(resource, page))
+    return _converted(server, request, resource, page, form)
+
+
+def find(server: Server, selection: Selection, namespace: str, query: Query) -> Page:
+    """The records a selection picks, in key order. Raises Compacted."""
+    store, prefix = server.store, selection.resource.prefix(namespace)
+    if selection.everything:
+        found = store.range(prefix, after=query.after, limit=query.limit, revision=query.revision)
+        if not found.more:
+            return Page(found.records, found.revision)
+        token = make_token(found.revision, found.records[-1].key, prefix)
+        return Page(found.records, found.revision, token, found.remaining)
+    if not query.revision:
+        keys = selection.candidates(server.cache, namespace)
+        if keys is not None:
+            return _pick(server, selection, keys, query, prefix)
+    return _scan(server, selection, prefix, query)
+
+
+def _pick(server: Server, selection: Selection, keys: list[str], query: Query, prefix: str) -> Page:
+    store, cache = server.store, server.cache
+    picked: list[Record] = []
+    for key in keys:
+        record = store.get(key)
+        if record is None or key <= query.after or not selection.matches(cache.decode(record)):
+            continue
+        if query.limit and len(picked) == query.limit:
+            token = make_token(store.revision, picked[-1].key, prefix)
+            return Page(picked, store.revision, token)
+        picked.append(record)
+    return Page(picked, store.revision)
+
+
+def _scan(server: Server, selection: Selection, prefix: str, query: Query) -> Page:
+    store, cache = server.store, server.cache
+    picked: list[Record] = []
+    after, revision = query.after, query.revision
+    while True:
+        found = store.range(prefix, after=after, limit=PAGE, revision=revision)
+        # Every part is of the first part's moment; nothing else runs in between when it is now.
+        for record in found.records:
+            if selection.matches(cache.peek(record)):
+                if query.limit and len(picked) == query.limit:
+                    token = make_token(found.revision, picked[-1].key, prefix)
+                    return Page(picked, found.revision, token)
+                picked.append(record)
+        if not found.more:
+            return Page(picked, found.revision)
+        after = found.records[-1].key
+
+
+def _query(server: Server, request: Request, prefix: str) -> Query:
+    if not request.query:
+        return Query()
+    limit_text, token = request.param("limit"), request.param("continue")
+    version, match = request.param("resourceVersion"), request.param("resourceVersionMatch")
+    limit = _limit(limit_text) if limit_text else 0
+    _check_match(version, match, token, request)
+    if token:
+        revision, after = read_token(token, prefix)
+        return Query(limit, after, revision)
+    if not version or version == "0":
+        return Query(limit)
+    revision = check_not_ahead(server, version)
+    if match == "Exact" or (limit and not match):
+        return Query(limit, "", revision)
+    return Query(limit)
+
+
+def _limit(text: str) -> int:
+    try:
+        return max(0, int(text))
+    except ValueError:
+        raise BadRequest(f'strconv.ParseInt: parsing "{text[:40]}": invalid syntax') from None
+
+
+def _check_match(version: str, match: str, token: str, request: Request) -> None:
+    """Combinations upstream refuses (apis/meta/internalversion/validation)."""
+    causes = []
+    if request.param("sendInitialEvents"):
+        causes.append(
+            fields.forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list")
+        )
+    if match:
+        path = "resourceVersionMatch"
+        if token:
+            causes.append(
+                fields.forbidden(
+                    path, "resourceVersionMatch is forbidden when continue is provided"
+                )
+            )
+        elif not version:
+            causes.append(
+                fields.forbidden(
+                    path, "resourceVersionMatch is forbidden unless resourceVersion is provided"
+                )
+            )
+        if match not in ("Exact", "NotOlderThan"):
+            causes.append(fields.not_supported(path, match, ("Exact", "NotOlderThan")))
+        elif match == "Exact" and version == "0":
+            causes.append(
+                fields.forbidden(
+                    path, 'resourceVersionMatch "Exact" is forbidden for resourceVersion "0"'
+                )
+            )
+    if causes:
+        raise errors.invalid("meta.k8s.io", "ListOptions", "", causes)
+    if token and version and version != "0":
+        raise BadRequest("specifying resource version is not allowed when using continue")
+
+
+def make_token(revision: int, last_key: str, prefix: str) -> str:
+    """A continue token as upstream makes them: it is opaque, but ours survive a migration."""
+    start = last_key.removeprefix(prefix) + "\0"
+    raw = dumps({"v": "meta.k8s.io/v1", "rv": revision, "start": start})
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def read_token(token: str, prefix: str) -> tuple[int, str]:
+    """(revision, key the page begins behind) of a token. -1 stands for now, as upstream."""
+    try:
+        raw = loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        version, revision, start = raw["v"], raw["rv"], raw["start"]
+        good = version == "meta.k8s.io/v1" and type(revision) is int and type(start) is str
+    except (binascii.Error, JSONDecodeError, KeyError, TypeError, ValueError):
+        good = False
+    if not good or not start or start.startswith(("/", "..")) or revision < -1 or revision == 0:
+        raise BadRequest("continue key is not valid: encoded continue token is malformed")
+    return max(revision, 0), prefix + start.removesuffix("\0")
+
+
+def _expired(server: Server, request: Request, query: Query, prefix: str) -> Expired:
+    if not request.param("continue"):
+        return Expired(TOO_OLD_LIST)
+    error = Expired(TOO_OLD_TOKEN)
+    error.continue_token = make_token(-1, query.after, prefix)  # type: ignore[attr-defined]
+    return error
+
+
+def _metadata(page: Page) -> Object:
+    metadata: Object = {"resourceVersion": str(page.revision)}
+    if page.token:
+        metadata["continue"] = page.token
+        if page.remaining:
+            metadata["remainingItemCount"] = page.remaining
+    return metadata
+
+
+def _encoded(resource: Descriptor, page: Page) -> bytes:
+    head = dumps(
+        {
+            "kind": resource.list_kind,
+            "apiVersion": resource.api_version,
+            "metadata": _metadata(page),
+            "items": [],
+        }
+    )
+    items = b",".join([splice_version(record.value, record.modified) for record in page.records])
+    return b"%b%b]}" % (head[:-2], items)
+
+
+def _decoded(server: Server, resource: Descriptor, page: Page) -> Object:
+    return {
+        "kind": resource.list_kind,
+        "apiVersion": resource.api_version,
+        "metadata": _metadata(page),
+        "items": [server.cache.decode(record) for record in page.records],
+    }
+
+
+def _converted(
+    server: Server, request: Request, resource: Descriptor, page: Page, form: Form
+) -> Response:
+    objects = (server.cache.peek(record) for record in page.records)
+    if form.convert == "Table":
+        include = request.param("includeObject") or "Metadata"
+        answer = table.table_of(resource, objects, form.version, include, server.clock.now())
+        answer["metadata"] = _metadata(page)
+    elif form.partial:
+        answer = table.partial_list_of(objects, form.version, _metadata(page))
+    else:
+        answer = _decoded(server, resource, page)
+    return encode(answer, form)

@@ -1,0 +1,133 @@
+"""patch: JSON patch, merge patch, strategic merge patch; apply is in `apply.py`.
+
+A patch without a resourceVersion is computed on the newest state and tried again when it lost a
+race; nobody's write is lost, since each try starts from what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sampan.api import schema
+from sampan.api.descriptor import Descriptor
+from sampan.api.errors import (
+    BadRequest,
+    Invalid,
+    Object,
+    RequestEntityTooLarge,
+    StatusError,
+    UnsupportedMediaType,
+)
+from sampan.client.interface import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
+from sampan.wire.json import dumps, loads
+from sampan.wire.patch import PatchError, json_patch, merge_patch, strategic_merge
+
+from ..answer import answer_written
+from ..body import media_type, parse_json
+from ..exchange import Attributes, Request, Response
+from ..options import write_options
+from ..writing import Context, match_namespace, update
+from . import apply
+from .create import decode_value
+from .update import check_name
+
+if TYPE_CHECKING:
+    from ..app import Server
+
+Patch = Callable[[Object], Any]
+
+
+async def handle(server: Server, request: Request, attributes: Attributes) -> Response:
+    resource = attributes.resource
+    assert resource is not None
+    if media_type(request) == APPLY_PATCH:
+        return await apply.handle(server, request, attributes)
+    context = Context(server, attributes, resource, write_options(request, "PatchOptions"))
+    if context.options.force:
+        raise BadRequest(
+            'PatchOptions.meta.k8s.io "" is invalid: force: Forbidden: may not be '
+            "specified for non-apply patch"
+        )
+    patch = patch_of(request, resource)
+
+    def compute(old: Object, private: Object) -> Object:
+        return _patched(context, patch, private)
+
+    written = await update(context, attributes.name, compute)
+    return answer_written(context, request, written)
+
+
+def _patched(context: Context, patch: Patch, current: Object) -> Object:
+    """The decoded result of the patch on `current`, which is private and may be taken apart."""
+    resource = context.resource
+    stored = current["metadata"]
+    version = stored["resourceVersion"]
+    result = patch(current)
+    if not isinstance(result, dict):
+        raise BadRequest("the patch does not make an object")
+    obj = decode_value(context, result, resource)
+    metadata = obj["metadata"]
+    if metadata.get("resourceVersion") == version:
+        # The client's patch does not speak of the version: it is computed anew if it must be.
+        del metadata["resourceVersion"]
+    check_name(context.attributes.name, obj)
+    match_namespace(context, metadata)
+    return obj
+
+
+def patch_of(request: Request, resource: Descriptor | None) -> Patch:
+    """The patch in a request, as a function on a private copy of the object.
+
+    Raises UnsupportedMediaType, BadRequest. Without `resource` no strategic patch is possible.
+    """
+    media = media_type(request)
+    if media == JSON_PATCH:
+        operations = _body(request)
+        return lambda obj: _apply(json_patch, obj, operations)
+    if media == MERGE_PATCH:
+        patch = _map(_body(request))
+        return lambda obj: _apply(merge_patch, obj, patch)
+    if media == STRATEGIC_PATCH and resource is not None and resource.definition:
+        patch = _map(_body(request))
+        lookup = schema.merge_of(resource.definition)
+        return lambda obj: _apply(strategic_merge, obj, patch, lookup)
+    raise UnsupportedMediaType(
+        "the body of the request was in an unknown format - accepted media types include: "
+        + ", ".join(
+            media
+            for media in (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
+            if media != STRATEGIC_PATCH or (resource is not None and resource.definition)
+        )
+    )
+
+
+def _body(request: Request) -> Any:
+    if isinstance(request.body, bytes):
+        return parse_json(request.body)
+    # In process the body stays the caller's, and parts of a patch end up in the object.
+    return loads(dumps(request.body))
+
+
+def _map(patch: Any) -> Object:
+    if not isinstance(patch, dict):
+        found = {list: "array", str: "string", bool: "bool"}.get(type(patch), "number")
+        raise BadRequest(
+            f"json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
+        )
+    return patch
+
+
+def _apply(function: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return function(*args)
+    except PatchError as error:
+        raise _status(error) from None
+
+
+def _status(error: PatchError) -> StatusError:
+    if error.code == 413:
+        return RequestEntityTooLarge(error.message)
+    if error.code == 422:
+        return Invalid(f"the server rejected our request due to an error in our request: {error}")
+    return BadRequest(error.message)
