@@ -1,0 +1,1 @@
+"""Measurements: `make bench` runs them. Timings live here, never in a test."""

@@ -1,0 +1,107 @@
+"""`make bench`: boot, load, measure, write docs/benchmarks.md.
+
+The load tools are those of the shared bench folder beside the checkout (or SAMPAN_BENCH_TOOLS), so
+that upstream and Sampan are measured the same way; without them only boot, memory and CPU are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from . import figures
+from .cluster import Cluster, boot, sampan
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOTS = 5
+SETTLE_S = 60
+IDLE_S = 30
+SEQUENCE, BURST = 10, 30
+IMAGE = "bench-web:1.0"
+
+
+def tools() -> Path | None:
+    path = Path(os.environ.get("SAMPAN_BENCH_TOOLS", ROOT.parent / "shared" / "bench"))
+    return path if (path / "apiload.py").exists() else None
+
+
+def load(script: Path, cluster: Cluster, *arguments: str) -> list[dict[str, Any]]:
+    command = [sys.executable, str(script), cluster.url, cluster.token, *arguments]
+    lines = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            lines.append(json.loads(line))
+    errors = [line for line in lines if line.get("errors") or line.get("failed")]
+    if process.returncode or errors:
+        raise SystemExit(f"{script.name} reported errors: {errors}")
+    return lines
+
+
+def idle(cluster: Cluster) -> dict[str, float]:
+    time.sleep(SETTLE_S)
+    memory = cluster.resident_bytes() / 1e6
+    before = cluster.cpu_s()
+    time.sleep(IDLE_S)
+    cpu = 100 * (cluster.cpu_s() - before) / IDLE_S
+    return {"memory": round(memory, 1), "cpu": round(cpu, 2)}
+
+
+def boots() -> float:
+    seconds = []
+    for _ in range(BOOTS):
+        cluster = boot()
+        seconds.append(cluster.boot_s)
+        cluster.down()
+    print(f"boots: {[round(item, 2) for item in seconds]}", flush=True)
+    return round(statistics.median(seconds), 2)
+
+
+def web_image(cluster: Cluster) -> None:
+    """An image with a web server on port 80, made from busybox."""
+    archive = cluster.data.parent / "web.tar"
+    maker = [sys.executable, str(ROOT / "examples/guestbook/build.py"), "--bench", str(archive)]
+    subprocess.run([*maker, "--tag", IMAGE], check=True, cwd=ROOT)
+    sampan("image", "load", "--data", str(cluster.data), str(archive))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench")
+    parser.add_argument("--only", default="boot,idle,api,pods", help="which parts to run")
+    parser.add_argument("--write", action="store_true", help="write the page even if partial")
+    options = parser.parse_args()
+    parts = set(options.only.split(","))
+    values: dict[str, float] = {}
+    if "boot" in parts:
+        values["boot"] = boots()
+    cluster = boot()
+    try:
+        if "idle" in parts:
+            values |= idle(cluster)
+        folder = tools()
+        if folder is None:
+            print("the load tools are not beside this checkout: only boot and idle are measured")
+        else:
+            if "pods" in parts:
+                web_image(cluster)
+                extra = ["--image", IMAGE, "--seq", str(SEQUENCE), "--burst", str(BURST)]
+                values |= figures.collect(load(folder / "podstart.py", cluster, *extra))
+            if "api" in parts:
+                values |= figures.collect(load(folder / "apiload.py", cluster))
+    finally:
+        cluster.down()
+    page = figures.page(values, [])
+    print(page)
+    if parts >= {"boot", "idle", "api", "pods"} or options.write:
+        (ROOT / "docs/benchmarks.md").write_text(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""The control-plane process: API server, controllers and scheduler in one event loop.
+
+Boot order, each step because the next one needs it:
+  configuration   the addresses certificates are made for
+  certificates    the server's own, and those the node process waits for
+  store           damaged data stops everything before a byte is served
+  server          bootstrap objects are written before anybody can ask for them
+  sockets         "listening" is said now: the node process may connect
+  controllers, scheduler   clients of the server like any other, over the in-process transport
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from sampan.aio.clock import SystemClock
+from sampan.aio.tasks import Supervisor
+from sampan.client import kubeconfig
+from sampan.client.api import Client
+from sampan.client.informer import Informers
+from sampan.controllers.runtime.run import run_controllers
+from sampan.paths import DEFAULT_NAME, ClusterPaths
+from sampan.scheduler.run import Scheduler
+from sampan.server.app import Server
+from sampan.server.config import ServerConfig
+from sampan.server.exchange import User
+from sampan.server.http import serve
+from sampan.store.interface import Damaged
+from sampan.store.sqlite import RESTORE, SqliteStore
+
+from . import config, pki
+from .child import Child, Refused
+
+ADMIN = User("kubernetes-admin", ("system:masters", "system:authenticated"))
+# In-process components are part of the server's own process: no key of theirs could leak that
+# does not lie beside the CA's. Their names are upstream's, for audit and events.
+CONTROLLERS = User("system:kube-controller-manager", ("system:masters", "system:authenticated"))
+SCHEDULER = User("system:kube-scheduler", ("system:masters", "system:authenticated"))
+IP_FREEBIND = 15
+BACKLOG = 1024
+
+
+def main(arguments: list[str]) -> int:
+    child = Child("control", arguments)
+    return child.run(lambda: run(child))
+
+
+async def run(child: Child) -> None:
+    paths = child.paths
+    try:
+        cluster = config.ensure(paths, child.options.listen)
+        pki.ensure(paths.pki, cluster)
+        listeners = listen(cluster)
+        store = open_store(paths)
+    except (Damaged, OSError, ValueError) as error:
+        raise Refused(str(error)) from error
+    clock = SystemClock()
+    supervisor = Supervisor(clock)
+    server = Server(store, server_config(paths, cluster), clock)
+    try:
+        await server.start()
+        write_kubeconfig(paths, cluster)
+        http = await serve(server, listeners, paths.pki / "server.crt", paths.pki / "server.key")
+        child.say(state="listening", url=cluster.url)
+        supervisor.start("store", store.failed, vital=True)
+        controllers = Client(server.local_transport(CONTROLLERS))
+        informers = Informers(controllers, supervisor, clock)
+        await run_controllers(
+            controllers, informers, supervisor, clock, ca=(paths.pki / "ca.crt").read_text()
+        )
+        scheduler = Scheduler(Client(server.local_transport(SCHEDULER)), informers, clock)
+        supervisor.start("scheduler", scheduler.run)
+        child.say(state="ready")
+        try:
+            await supervisor.wait()
+        finally:
+            await supervisor.stop()
+            await http.close()
+    finally:
+        await server.close()
+        await store.close()
+
+
+def listen(cluster: config.ClusterConfig) -> list[socket.socket]:
+    """The configured address, and the first node's gateway, where pods reach the server: it may
+    not exist yet, so it is bound without asking (IP_FREEBIND)."""
+    host, port = cluster.listen_host, cluster.listen_port
+    sockets = [bind(host, port)]
+    if host not in ("0.0.0.0", "::"):
+        sockets.append(bind(cluster.gateway, port, freebind=True))
+    return sockets
+
+
+def bind(host: str, port: int, *, freebind: bool = False) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if freebind:
+        listener.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise OSError(
+                f"{host}:{port} is in use; stop what uses it, or choose another with --listen"
+            ) from error
+        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def open_store(paths: ClusterPaths) -> SqliteStore:
+    """The store; a database that was there once and is gone is not replaced by an empty one."""
+    mark = paths.data / "initialised"
+    if mark.exists() and not paths.database.exists():
+        raise Damaged(f"{paths.database} is missing. {RESTORE}")
+    store = SqliteStore.open(paths.database)
+    if not mark.exists():
+        config.write_private(mark, b"")
+    return store
+
+
+def server_config(paths: ClusterPaths, cluster: config.ClusterConfig) -> ServerConfig:
+    return ServerConfig(
+        ca_cert=paths.pki / "ca.crt",
+        ca_key=paths.pki / "ca.key",
+        service_account_key=paths.pki / "sa.key",
+        node_client_cert=paths.pki / "node-client.crt",
+        node_client_key=paths.pki / "node-client.key",
+        advertise_host=cluster.gateway,
+        advertise_port=cluster.listen_port,
+        service_cidr=cluster.service_cidr,
+        tokens={paths.token.read_text().strip(): ADMIN},
+    )
+
+
+def write_kubeconfig(paths: ClusterPaths, cluster: config.ClusterConfig) -> None:
+    """The admin's kubeconfig, made anew when the address or the certificate changed."""
+    name = "sampan" if cluster.name == DEFAULT_NAME else f"sampan-{cluster.name}"
+    access = kubeconfig.Access(
+        url=cluster.url,
+        ca=(paths.pki / "ca.crt").read_text(),
+        cert=(paths.pki / "admin.crt").read_text(),
+        key=(paths.pki / "admin.key").read_text(),
+    )
+    try:
+        if kubeconfig.read(paths.kubeconfig) == access:
+            return
+    except kubeconfig.KubeconfigError:
+        pass
+    kubeconfig.write(paths.kubeconfig, kubeconfig.build(name, access))

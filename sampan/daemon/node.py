@@ -1,0 +1,78 @@
+"""The node process: agent, service proxy and DNS in one event loop.
+
+Boot order, each step because the next one needs it:
+  mount namespace   while the process still has one thread; every mount is made inside it
+  network, runtime  they need no API server, so they are opened while the control plane loads
+  go                the supervisor says that the API server listens, and the certificates are there
+  informers         shared by all three parts
+  agent, proxy, dns
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from sampan.aio.clock import SystemClock
+from sampan.aio.tasks import Supervisor
+from sampan.client.api import Client
+from sampan.client.http import HttpTransport
+from sampan.client.informer import Informers
+from sampan.dns.serve import DnsConfig, DnsServer
+from sampan.linux.namespaces import enter_node_namespace
+from sampan.node.agent import Agent
+from sampan.proxy.run import Proxy, ProxyConfig
+
+from . import config
+from .child import Child, Refused
+from .wiring import node_config, node_images, node_network, node_runtime
+
+
+def main(arguments: list[str]) -> int:
+    child = Child("node", arguments)
+    try:
+        child.paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+        enter_node_namespace(child.paths.run)
+    except OSError as error:
+        child.say(error=f"cannot make the node's mount namespace: {error}")
+        return 1
+    return child.run(lambda: run(child))
+
+
+async def run(child: Child) -> None:
+    paths = child.paths
+    cluster = config.read(paths)
+    if cluster is None:
+        raise Refused(f"there is no cluster in {paths.data}; start it with 'sampan up'")
+    clock = SystemClock()
+    supervisor = Supervisor(clock)
+    settings = node_config(paths, cluster)
+    network, runtime = node_network(paths, cluster), node_runtime(paths, cluster)
+    await asyncio.gather(network.open(), runtime.open())
+    await child.go()
+    transport = HttpTransport(
+        cluster.url, ca=settings.ca_cert, cert=settings.cert, key=settings.key
+    )
+    client = Client(transport)
+    informers = Informers(client, supervisor, clock)
+    agent = Agent(settings, client, runtime, node_images(paths), network, clock)
+    proxy = Proxy(
+        informers,
+        ProxyConfig(cluster.name, cluster.node_name, cluster.node_pod_cidr, cluster.service_cidr),
+    )
+    dns = DnsServer(
+        client,
+        informers,
+        DnsConfig(host=cluster.gateway, service_ip=cluster.dns_ip, node_name=cluster.node_name),
+    )
+    try:
+        supervisor.start("agent", agent.run)
+        supervisor.start("proxy", proxy.run)
+        supervisor.start("dns", dns.run)
+        await asyncio.gather(agent.ready.wait(), proxy.ready.wait(), dns.ready.wait())
+        child.say(state="ready")
+        await supervisor.wait()
+    finally:
+        await supervisor.stop()
+        await runtime.close()
+        await network.close()
+        await transport.close()

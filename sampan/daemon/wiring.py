@@ -1,0 +1,37 @@
+"""The node's parts, made from a cluster's configuration: shared by the node process and cleanup."""
+
+from __future__ import annotations
+
+from sampan.node.config import NodeConfig
+from sampan.node.network import BridgeNetwork
+from sampan.paths import ClusterPaths
+from sampan.runtime.images import ImageStore
+from sampan.runtime.oci import OciRuntime
+
+from .config import ClusterConfig
+
+
+def node_config(paths: ClusterPaths, cluster: ClusterConfig) -> NodeConfig:
+    return NodeConfig(
+        name=cluster.node_name,
+        data=paths.node,
+        run=paths.run,
+        address=cluster.gateway,
+        pod_cidr=cluster.node_pod_cidr,
+        dns_ip=cluster.dns_ip,
+        ca_cert=paths.pki / "ca.crt",
+        cert=paths.pki / "node.crt",
+        key=paths.pki / "node.key",
+    )
+
+
+def node_network(paths: ClusterPaths, cluster: ClusterConfig) -> BridgeNetwork:
+    return BridgeNetwork(node_config(paths, cluster), cluster.name, cluster.pod_cidr)
+
+
+def node_images(paths: ClusterPaths) -> ImageStore:
+    return ImageStore(paths.images)
+
+
+def node_runtime(paths: ClusterPaths, cluster: ClusterConfig) -> OciRuntime:
+    return OciRuntime(paths.node, paths.run, node_images(paths), f"sampan-{cluster.name}")
