@@ -73,7 +73,7 @@ def answer(
     if headers.get("if-none-match") == etag:
         return Response(304, b"", content_type=found.content_type, headers=found.headers)
     # The caller may set fields of its response; the cached one stays as it is.
-    return Response(200, found.body, found.obj, found.content_type, found.headers)
+    return Response(200, found.body, None, found.content_type, found.headers)
 
 
 def _response(document: Object, form: str) -> Response:
@@ -83,7 +83,7 @@ def _response(document: Object, form: str) -> Response:
     if form:
         media = f"application/json;g=apidiscovery.k8s.io;v={form};as=APIGroupDiscoveryList"
     headers = (("ETag", etag), ("Vary", "Accept"), ("Cache-Control", "no-cache, private"))
-    return Response(200, body, document, media, headers)
+    return Response(200, body, None, media, headers)
 
 
 def _form(accept: str) -> str:

@@ -1,0 +1,160 @@
+"""OpenAPI: /openapi/v3 (an index, and a document per group version) and /openapi/v2.
+
+Documents are made when first asked for and kept gzipped until the registry changes; what they
+are made from (descriptions, the tree before encoding) is let go at once. Protobuf, which kubectl
+asks /openapi/v2 for, is not served: 406, and kubectl goes on with version 3.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Mapping
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import orjson
+
+from sampan.api.descriptor import Descriptor
+from sampan.api.errors import NotAcceptable, Object
+from sampan.api.schema import read_descriptions
+
+from .discovery import GIT_VERSION, versions_of
+from .exchange import Response
+from .openapi_paths import definitions_of, paths_of
+from .openapi_schemas import reachable, schema_of, shape_of
+from .registry import Registry
+
+GZIP_LEVEL = 5
+"""Twelve to one in a fraction of the time of level 9."""
+JSON_TYPES = frozenset(("application/json", "application/*", "*/*", ""))
+
+
+class _Document(NamedTuple):
+    packed: bytes
+    etag: str
+
+
+_cache: WeakKeyDictionary[Registry, tuple[int, dict[str, _Document]]] = WeakKeyDictionary()
+
+
+def answer(
+    path: str, accept: str, resources: Registry, headers: Mapping[str, str]
+) -> Response | None:
+    """The answer for an OpenAPI path; None when the path is none, or of nothing served."""
+    path = path.rstrip("/")
+    if not path.startswith("/openapi/"):
+        return None
+    generation, made = _cache.get(resources, (-1, {}))
+    if generation != resources.generation:
+        made = {}
+        _cache[resources] = (resources.generation, made)
+    found = made.get(path)
+    if found is None:
+        body = _body(path, resources)
+        if body is None:
+            return None
+        etag = f'"{hashlib.sha256(body).hexdigest()[:32].upper()}"'
+        found = made[path] = _Document(gzip.compress(body, GZIP_LEVEL, mtime=0), etag)
+    _check(accept)
+    return _respond(found, headers)
+
+
+def _check(accept: str) -> None:
+    for clause in accept.split(","):
+        media, *params = (part.strip() for part in clause.split(";"))
+        if media in JSON_TYPES and not any(param.startswith("as=") for param in params):
+            return
+    raise NotAcceptable("only the following media types are accepted: application/json")
+
+
+def _respond(document: _Document, headers: Mapping[str, str]) -> Response:
+    base = [("ETag", document.etag), ("Vary", "Accept, Accept-Encoding")]
+    if headers.get("if-none-match", "") == document.etag:
+        return Response(304, b"", headers=base)
+    if "gzip" in headers.get("accept-encoding", ""):
+        return Response(200, document.packed, headers=[*base, ("Content-Encoding", "gzip")])
+    return Response(200, gzip.decompress(document.packed), headers=base)
+
+
+def _body(path: str, resources: Registry) -> bytes | None:
+    if path == "/openapi/v2":
+        return orjson.dumps(document_v2(resources))
+    if path == "/openapi/v3":
+        return orjson.dumps(index(resources))
+    group, version = _group_version(path.removeprefix("/openapi/v3/"))
+    if not version:
+        return None
+    found = [item for item in resources if (item.group, item.version) == (group, version)]
+    return orjson.dumps(document_v3(found)) if found else None
+
+
+def _group_version(where: str) -> tuple[str, str]:
+    """ "api/v1" -> ("", "v1"), "apis/apps/v1" -> ("apps", "v1"); ("", "") for anything else."""
+    parts = where.split("/")
+    if len(parts) == 2 and parts[0] == "api":
+        return "", parts[1]
+    if len(parts) == 3 and parts[0] == "apis":
+        return parts[1], parts[2]
+    return "", ""
+
+
+def index(resources: Registry) -> Object:
+    """Where each group version's document is; the hash in the URL changes with its content, so
+    that clients may keep what they have."""
+    paths = {}
+    for group, versions in versions_of(resources).items():
+        for version in versions:
+            where = f"apis/{group}/{version}" if group else f"api/{version}"
+            items = [item for item in resources if (item.group, item.version) == (group, version)]
+            paths[where] = {"serverRelativeURL": f"/openapi/v3/{where}?hash={_digest(items)}"}
+    return {"paths": paths}
+
+
+def _digest(items: list[Descriptor]) -> str:
+    """A hash of what a document is made from, which is quicker to have than the document."""
+    digest = hashlib.sha256(GIT_VERSION.encode())
+    for item in sorted(items, key=lambda item: item.plural):
+        subs = sorted((name, sub.kind, sub.verbs) for name, sub in item.subresources.items())
+        shape = shape_of(item.definition)
+        row = [item.plural, item.kind, item.namespaced, item.verbs, item.definition, subs, shape]
+        digest.update(orjson.dumps(row))
+    return digest.hexdigest()[:32].upper()
+
+
+def document_v3(items: list[Descriptor]) -> Object:
+    """The document of one group version."""
+    texts = read_descriptions()
+    names = reachable(name for item in items for name in definitions_of(item))
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": GIT_VERSION},
+        "paths": {path: item for resource in items for path, item in paths_of(resource, 3)},
+        "components": {
+            "schemas": {name: schema_of(name, texts, 3) for name in names},
+            "securitySchemes": {"BearerToken": _BEARER},
+        },
+        "security": [{"BearerToken": []}],
+    }
+
+
+def document_v2(resources: Registry) -> Object:
+    """The one document of everything served."""
+    texts = read_descriptions()
+    names = reachable(name for item in resources for name in definitions_of(item))
+    return {
+        "swagger": "2.0",
+        "info": {"title": "Kubernetes", "version": GIT_VERSION},
+        "paths": {path: item for resource in resources for path, item in paths_of(resource, 2)},
+        "definitions": {name: schema_of(name, texts, 2) for name in names},
+        "securityDefinitions": {"BearerToken": _BEARER},
+        "security": [{"BearerToken": []}],
+    }
+
+
+_BEARER = {
+    "description": "Bearer Token authentication",
+    "type": "apiKey",
+    "name": "authorization",
+    "in": "header",
+}
