@@ -148,12 +148,12 @@ def _objects(server: Server) -> Iterator[Default]:
 
 
 def _cluster_info(server: Server, ca: str) -> str:
-    """A kubeconfig without credentials, by which others find and trust this cluster. JSON is YAML."""
+    """A kubeconfig without credentials, by which others find and trust the cluster; in JSON."""
     cluster = {
         "certificate-authority-data": base64.b64encode(ca.encode()).decode(),
         "server": f"https://{server.config.advertise_host}:{server.config.advertise_port}",
     }
-    config = {
+    config: Object = {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "", "cluster": cluster}],

@@ -68,7 +68,8 @@ class Admission:
                 await pending
 
     async def validate(self, write: Write) -> None:
-        """The validating pass, on the object as it will be stored. Raises StatusErrors."""
+        """The validating pass, on the object as it will be stored; the only one for deletions.
+        Raises StatusErrors."""
         for step in self._find(write).validate:
             pending = step(self._server, write)
             if pending is not None:
@@ -88,7 +89,11 @@ class Admission:
     def _pick(self, group: str, plural: str, subresource: str, operation: str) -> _Steps:
         name = f"{plural}/{subresource}" if subresource else plural
         picked = [plugin for plugin in self._chain if plugin.handles(group, name, operation)]
-        return _Steps(
-            tuple(plugin.mutate for plugin in picked if plugin.mutate is not None),
-            tuple(plugin.validate for plugin in picked if plugin.validate is not None),
+        mutating = tuple(plugin.mutate for plugin in picked if plugin.mutate is not None)
+        validating = tuple(plugin.validate for plugin in picked if plugin.validate is not None)
+        # A deletion has nothing to change, so it has one pass.
+        return (
+            _Steps((), mutating + validating)
+            if operation == "DELETE"
+            else _Steps(mutating, validating)
         )

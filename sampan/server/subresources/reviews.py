@@ -1,0 +1,189 @@
+"""Reviews: questions about tokens and rights, answered at once and never stored.
+
+TokenReview, SubjectAccessReview and its local and self forms, SelfSubjectRulesReview,
+SelfSubjectReview: POST only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sampan.api import fields
+from sampan.api.errors import BadRequest, Cause, Object, invalid
+from sampan.api.times import format_time
+
+from ..authn.jwt import BadToken
+from ..exchange import Attributes, Request, Response, User
+from ..routes import method_not_allowed
+from .reading import Shape, read_body
+
+if TYPE_CHECKING:
+    from ..app import Server
+
+AUTHORIZATION = "authorization.k8s.io"
+# RBAC rules do not mention what webhooks might say; there are none, so the answer is complete.
+COMPLETE = False
+
+
+async def token_review(server: Server, request: Request, attributes: Attributes) -> Response:
+    """POST tokenreviews."""
+    body = _read(server, request, attributes)
+    spec = body["spec"]
+    token = spec.get("token")
+    if not token:
+        raise BadRequest("token is required for TokenReview in authentication")
+    audiences = spec.get("audiences") or ()
+    status: Object
+    try:
+        user, shared = server.authn.check_token(token, audiences)
+        status = {"authenticated": True, "user": _user_info(user), "audiences": shared}
+    except BadToken as error:
+        status = {"user": {}, "error": f"[invalid bearer token, {error}]"}
+    return _answer(body, status)
+
+
+async def access_review(server: Server, request: Request, attributes: Attributes) -> Response:
+    """POST subjectaccessreviews and localsubjectaccessreviews: may somebody else do this?"""
+    body = _read(server, request, attributes)
+    spec, kind = body["spec"], body["kind"]
+    causes = _causes(spec)
+    if not spec.get("user") and not spec.get("groups"):
+        causes.append(
+            fields.required("spec.user", "at least one of user or group must be specified")
+        )
+    if kind == "LocalSubjectAccessReview":
+        causes += _local_causes(spec, body, attributes)
+    if causes:
+        raise invalid(AUTHORIZATION, kind, "", causes)
+    extra = {key.lower(): tuple(values) for key, values in (spec.get("extra") or {}).items()}
+    user = User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""), extra)
+    return _answer(body, _decide(server, user, spec))
+
+
+async def self_access_review(server: Server, request: Request, attributes: Attributes) -> Response:
+    """POST selfsubjectaccessreviews: may I do this?"""
+    body = _read(server, request, attributes)
+    causes = _causes(body["spec"])
+    if causes:
+        raise invalid(AUTHORIZATION, body["kind"], "", causes)
+    return _answer(body, _decide(server, attributes.user, body["spec"]))
+
+
+async def self_rules_review(server: Server, request: Request, attributes: Attributes) -> Response:
+    """POST selfsubjectrulesreviews: what may I do in a namespace?"""
+    body = _read(server, request, attributes)
+    namespace = body["spec"].get("namespace")
+    if not namespace:
+        raise BadRequest("no namespace on request")
+    resource_rules: list[Object] = []
+    path_rules: list[Object] = []
+    for rule in server.authorizer.rules(attributes.user, namespace):
+        if rule.resources:
+            resource_rules.append(
+                {
+                    field: rule.raw[field]
+                    for field in ("verbs", "apiGroups", "resources", "resourceNames")
+                    if rule.raw.get(field)
+                }
+            )
+        if rule.urls:
+            path_rules.append({"verbs": rule.raw["verbs"], "nonResourceURLs": list(rule.urls)})
+    status = {
+        "resourceRules": resource_rules,
+        "nonResourceRules": path_rules,
+        "incomplete": COMPLETE,
+    }
+    return _answer(body, status)
+
+
+async def self_review(server: Server, request: Request, attributes: Attributes) -> Response:
+    """POST selfsubjectreviews: who am I? (`kubectl auth whoami`)"""
+    body = _read(server, request, attributes)
+    del body["spec"]
+    body["metadata"] = {"creationTimestamp": format_time(server.clock.now())}
+    return _answer(body, {"userInfo": _user_info(attributes.user)})
+
+
+def _read(server: Server, request: Request, attributes: Attributes) -> Object:
+    """The review asked for: a copy with kind, version, metadata and spec set."""
+    target = attributes.resource
+    if request.method != "POST" or target is None:
+        raise method_not_allowed()
+    shape = Shape(target.api_version, target.kind, target.definition)
+    body = read_body(request, shape)
+    return {
+        "kind": target.kind,
+        "apiVersion": target.api_version,
+        "metadata": body.get("metadata") or {},
+        "spec": body.get("spec") or {},
+    }
+
+
+def _answer(body: Object, status: Object) -> Response:
+    return Response(201, obj={**body, "status": status})
+
+
+def _causes(spec: Mapping[str, Any]) -> list[Cause]:
+    has_resource = spec.get("resourceAttributes") is not None
+    has_path = spec.get("nonResourceAttributes") is not None
+    if has_resource == has_path:
+        return [
+            fields.invalid(
+                "spec.resourceAttributes",
+                spec.get("resourceAttributes"),
+                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+            )
+        ]
+    return []
+
+
+def _local_causes(spec: Object, body: Object, attributes: Attributes) -> list[Cause]:
+    causes = []
+    asked = spec.get("resourceAttributes") or {}
+    if asked.get("namespace", "") != attributes.namespace:
+        causes.append(
+            fields.invalid(
+                "spec.resourceAttributes.namespace",
+                asked.get("namespace", ""),
+                "must match metadata.namespace",
+            )
+        )
+    if spec.get("nonResourceAttributes") is not None:
+        causes.append(
+            fields.invalid(
+                "spec.nonResourceAttributes",
+                spec["nonResourceAttributes"],
+                "disallowed on this kind of request",
+            )
+        )
+    return causes
+
+
+def _decide(server: Server, user: User, spec: Object) -> Object:
+    """The status of an access review: RBAC only allows, it never denies against others."""
+    asked = spec.get("resourceAttributes")
+    if asked is not None:
+        target = (asked.get("group", ""), asked.get("resource", ""), asked.get("subresource", ""))
+        allowed, reason = server.authorizer.allows(
+            user, asked.get("verb", ""), target, asked.get("namespace", ""), asked.get("name", "")
+        )
+    else:
+        path = spec.get("nonResourceAttributes") or {}
+        allowed, reason = server.authorizer.allows_path(
+            user, path.get("verb", "").lower(), path.get("path", "")
+        )
+    status: Object = {"allowed": allowed}
+    if reason:
+        status["reason"] = reason
+    return status
+
+
+def _user_info(user: User) -> Object:
+    info: Object = {"username": user.name}
+    if user.uid:
+        info["uid"] = user.uid
+    info["groups"] = list(user.groups)
+    if user.extra:
+        info["extra"] = {key: list(values) for key, values in user.extra.items()}
+    return info

@@ -1,0 +1,106 @@
+"""serviceaccounts/token: a TokenRequest is answered with a signed token, and nothing is stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sampan.api import fields
+from sampan.api.errors import BadRequest, Cause, Object, conflict, invalid
+from sampan.api.resources import resource
+from sampan.api.times import format_time
+
+from ..authn.serviceaccount import Bound
+from ..exchange import Attributes, Request, Response, Write
+from .reading import TOKEN_REQUEST, read_posted
+
+if TYPE_CHECKING:
+    from ..app import Server
+
+GROUP, KIND = "authentication.k8s.io", "TokenRequest"
+DEFAULT_S = 3600
+# Upstream's bounds: shorter could not be renewed in time, longer would overflow there.
+MIN_S, MAX_S = 600, 1 << 32
+BINDABLE = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}
+
+
+async def handle(server: Server, request: Request, attributes: Attributes) -> Response:
+    """POST serviceaccounts/NAME/token."""
+    body = read_posted(request, attributes, TOKEN_REQUEST)
+    accounts, namespace, name = resource("serviceaccounts"), attributes.namespace, attributes.name
+    account = server.get_object(accounts, namespace, name)
+    if (body.get("metadata") or {}).get("namespace", namespace) != namespace:
+        raise BadRequest("metadata.namespace must match the namespace in the URL")
+    spec: Object = body.get("spec") or {}
+    causes = _causes(spec)
+    if causes:
+        raise invalid(GROUP, KIND, "", causes)
+    write = Write(attributes, "CREATE", body, None)
+    await server.admission.admit(write)
+    await server.admission.validate(write)
+    seconds = int(spec.get("expirationSeconds") or DEFAULT_S)
+    audiences = spec.get("audiences") or list(server.authn.tokens.audiences)
+    bound = _bound(server, namespace, account, spec.get("boundObjectRef"))
+    token, expires = server.authn.tokens.issue(account, audiences, seconds, bound)
+    answer = {
+        "kind": KIND,
+        "apiVersion": f"{GROUP}/v1",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "creationTimestamp": format_time(server.clock.now()),
+        },
+        "spec": {
+            "audiences": audiences,
+            "expirationSeconds": seconds,
+            "boundObjectRef": spec.get("boundObjectRef"),
+        },
+        "status": {"token": token, "expirationTimestamp": format_time(expires)},
+    }
+    return Response(201, obj=answer)
+
+
+def _causes(spec: Object) -> list[Cause]:
+    seconds = spec.get("expirationSeconds")
+    path = "spec.expirationSeconds"
+    if seconds is None:
+        return []
+    if seconds < MIN_S:
+        return [fields.invalid(path, seconds, "may not specify a duration less than 10 minutes")]
+    if seconds > MAX_S:
+        return [
+            fields.invalid(path, seconds, "may not specify a duration larger than 2^32 seconds")
+        ]
+    return []
+
+
+def _bound(server: Server, namespace: str, account: Object, ref: Object | None) -> dict[str, Bound]:
+    """What the token is bound to; a pod brings its node along. Raises NotFound and Conflict."""
+    if not ref:
+        return {}
+    kind, name = ref.get("kind", ""), ref.get("name", "")
+    if kind not in BINDABLE or ref.get("apiVersion", "v1") != "v1":
+        raise BadRequest(f"cannot bind token for serviceaccount to object of type {kind}")
+    target = resource(BINDABLE[kind])
+    found = server.get_object(target, namespace if target.namespaced else "", name)
+    uid = found["metadata"]["uid"]
+    if ref.get("uid") and ref["uid"] != uid:
+        raise conflict(
+            "",
+            target.plural,
+            name,
+            f"the UID in the bound object reference ({ref['uid']}) does not match the UID in"
+            " record. The object might have been deleted and then recreated",
+        )
+    bound = {kind.lower(): Bound(name, uid)}
+    if kind == "Pod":
+        account_name = account["metadata"]["name"]
+        spec = found.get("spec") or {}
+        if spec.get("serviceAccountName") != account_name:
+            raise BadRequest(
+                f"cannot bind token for serviceaccount {fields.quote(account_name)} to pod running"
+                " with different serviceaccount name."
+            )
+        node = server.find_object(resource("nodes"), "", spec.get("nodeName") or "")
+        if node is not None:
+            bound["node"] = Bound(node["metadata"]["name"], node["metadata"]["uid"])
+    return bound
