@@ -1,0 +1,282 @@
+"""The node agent: makes the pods bound to this node run, and says how they fare.
+
+Tasks (all under one supervisor): the informers, the exits of containers, the node's Lease and
+status, the events' writer, the HTTPS server; and one per pod. Bounds: `max_pods` pods, and
+`CREATES_PER_CPU` containers per processor being created at once. A stop, or a crash, leaves
+containers running: the next agent finds them by their annotations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from sampan.aio.clock import Clock
+from sampan.aio.tasks import Supervisor
+from sampan.api.errors import Object
+from sampan.api.resources import resource
+from sampan.client.api import Client
+from sampan.client.events import EventRecorder
+from sampan.client.informer import Informers
+from sampan.runtime.interface import Container, Images, Runtime
+
+from .config import NodeConfig
+from .hosts import Resolver, parse_resolver
+from .interface import PodNetwork
+from .objects import Objects
+from .parts import Parts
+from .pulls import Pulls
+from .registration import Registration
+from .reports import Reports
+from .tokens import Tokens
+from .translate import POD_NAME, POD_NAMESPACE, POD_UID, Machine
+from .volumes.kernel import Kernel, LinuxKernel
+from .volumes.place import PodVolumes
+from .worker import PodWorker
+
+log = logging.getLogger("sampan.node")
+
+CREATES_PER_CPU = 4
+RESOLV_CONF = Path("/etc/resolv.conf")
+
+
+class Agent:
+    """One node. `run` until cancelled or `stop`ped; containers live on."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        client: Client,
+        runtime: Runtime,
+        images: Images,
+        network: PodNetwork,
+        clock: Clock,
+        *,
+        informers: Informers | None = None,
+        kernel: Kernel | None = None,
+    ) -> None:
+        """`informers` may be shared with the process's other parts; else the agent has its own."""
+        self.config = config
+        self.ready = asyncio.Event()
+        """Set once the node is registered as Ready and its pods are being looked after."""
+        self.workers: dict[str, PodWorker] = {}
+        self.supervisor = Supervisor(clock)
+        self._informers = informers or Informers(client, self.supervisor, clock)
+        self._runtime = runtime
+        self._network = network
+        self._clock = clock
+        self._client = client
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._done: set[str] = set()
+        self._orphans: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._kernel = kernel or LinuxKernel()
+        config.data.mkdir(parents=True, exist_ok=True)
+        self.registration = Registration(config, client, clock, images.list)
+        self.recorder = EventRecorder(client, "kubelet", config.name, clock)
+        self.parts = self._parts(images)
+        self._pods = self._informers.informer(
+            resource("pods"), fields=f"spec.nodeName={config.name}"
+        )
+
+    def _parts(self, images: Images) -> Parts:
+        config, clock, client = self.config, self._clock, self._client
+        return Parts(
+            config=config,
+            clock=clock,
+            client=client,
+            runtime=self._runtime,
+            images=images,
+            network=self._network,
+            pulls=Pulls(images, clock),
+            volumes=PodVolumes(config.data, config.run, self._kernel),
+            objects=Objects(self._informers),
+            tokens=Tokens(client, clock),
+            services=self._informers.informer(resource("services")),
+            reports=Reports(client, clock),
+            recorder=self.recorder,
+            machine=Machine(
+                self.registration.facts.memory_bytes,
+                config.cluster_domain,
+                config.data / "seccomp",
+            ),
+            host_resolver=_host_resolver(),
+            allocatable=self.registration.allocatable,
+            creating=asyncio.Semaphore(CREATES_PER_CPU * (os.cpu_count() or 1)),
+        )
+
+    # Life
+
+    async def run(self) -> None:
+        """Boot, then work until `stop` or cancellation. Raises when a vital part fails."""
+        from .http import AgentServer
+
+        server = AgentServer(self)
+        try:
+            self.registration.port = server.bind()
+            self.supervisor.start("node events", self.recorder.run)
+            self.parts.volumes.open()
+            await asyncio.gather(
+                self._runtime.open(),
+                self._network.open(),
+                self._pods.synced(),
+                server.start(),
+            )
+            self.supervisor.start("container exits", self._watch_exits)
+            await self._adopt()
+            await self.registration.register()
+            self.supervisor.start("node heartbeat", self.registration.keep_alive)
+            self.ready.set()
+            log.info("node %s is ready with %d pods", self.config.name, len(self.workers))
+            await self._until_stopped()
+        finally:
+            await self._close()
+            await server.close()
+
+    async def stop(self) -> None:
+        """Ask `run` to end. Containers stay."""
+        self._stopping.set()
+
+    async def _until_stopped(self) -> None:
+        waits = [
+            asyncio.ensure_future(self._stopping.wait()),
+            asyncio.ensure_future(self.supervisor.wait()),
+        ]
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in waits:
+                task.cancel()
+
+    async def _close(self) -> None:
+        tasks = [*self._tasks.values(), *self._orphans]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.parts.reports.close()
+        await self.supervisor.stop()
+        await self._runtime.close()
+        await self._network.close()
+
+    # Pods
+
+    async def _adopt(self) -> None:
+        """Match what runs here with what the API wants; then follow the API."""
+        found: dict[str, list[Container]] = {}
+        for container in self._runtime.list():
+            found.setdefault(container.annotations.get(POD_UID, ""), []).append(container)
+        pods = {pod["metadata"]["uid"]: pod for pod in self._pods.list()}
+        live = {
+            uid
+            for uid, pod in pods.items()
+            if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+        }
+        await self._network.retain(live)
+        for uid in {*found, *self.parts.volumes.known()} - pods.keys():
+            self._clean_orphan(uid, found.get(uid, ()))
+        for uid, pod in pods.items():
+            self._start_worker(pod, found.get(uid, []))
+        self._pods.on_change(self._pod_changed)
+
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        pod = new if new is not None else old
+        if pod is None:
+            return
+        uid = pod["metadata"]["uid"]
+        worker = self.workers.get(uid)
+        if new is None:
+            self._done.discard(uid)
+            if worker is not None:
+                worker.removed()
+        elif worker is not None:
+            if worker.state.pod is not new:
+                worker.update(new)
+        elif uid not in self._done:
+            self._start_worker(new, [])
+
+    def _start_worker(self, pod: Object, found: list[Container]) -> None:
+        uid = pod["metadata"]["uid"]
+        worker = PodWorker(self.parts, pod, found)
+        if len(self.workers) >= self.config.max_pods and not found:
+            used = len(self.workers)
+            worker.state.failure = (
+                "OutOfpods",
+                "Pod was rejected: Node didn't have enough resource: pods, requested: 1, "
+                f"used: {used}, capacity: {self.config.max_pods}",
+            )
+        self.workers[uid] = worker
+        self._tasks[uid] = asyncio.create_task(self._work(worker), name=f"pod {uid}")
+
+    async def _work(self, worker: PodWorker) -> None:
+        """A worker that fails is logged and made anew; a pod never goes unattended."""
+        uid = worker.state.uid
+        try:
+            await worker.run()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("pod %s", uid)
+            await self._clock.sleep(1.0)
+            self.workers.pop(uid, None)
+            pod = self._pods.get(worker.narrator.namespace, worker.narrator.name)
+            if pod is not None and pod["metadata"]["uid"] == uid:
+                mine = [
+                    item for item in self._runtime.list() if item.annotations.get(POD_UID) == uid
+                ]
+                self._start_worker(pod, mine)
+            return
+        self.workers.pop(uid, None)
+        self._tasks.pop(uid, None)
+        self.parts.reports.forget(uid)
+        pod = self._pods.get(worker.narrator.namespace, worker.narrator.name)
+        if pod is not None and pod["metadata"]["uid"] == uid:
+            # It is on its way out (finalizers may hold it): there is nothing left to do for it.
+            self._done.add(uid)
+        self._forget_logs(worker.state.pod)
+
+    def _forget_logs(self, pod: Object) -> None:
+        meta = pod["metadata"]
+        folder = f"{meta['namespace']}_{meta['name']}_{meta['uid']}"
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.config.data / "logs" / folder)
+
+    async def _watch_exits(self) -> None:
+        async for container in self._runtime.exits():
+            worker = self.workers.get(container.annotations.get(POD_UID, ""))
+            if worker is not None:
+                worker.exited(container)
+
+    def _clean_orphan(self, uid: str, containers: Iterable[Container]) -> None:
+        task = asyncio.create_task(self._remove_orphan(uid, list(containers)))
+        self._orphans.add(task)
+        task.add_done_callback(self._orphans.discard)
+
+    async def _remove_orphan(self, uid: str, containers: list[Container]) -> None:
+        """A pod deleted while no agent ran: nothing of it may stay."""
+        log.info("removing pod %s, which was deleted meanwhile", uid or "?")
+        try:
+            for container in containers:
+                await self._runtime.delete(container.id)
+                notes = container.annotations
+                folder = f"{notes.get(POD_NAMESPACE)}_{notes.get(POD_NAME)}_{uid}"
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(self.config.data / "logs" / folder)
+            if uid:
+                await self._network.detach(uid)
+                await self.parts.volumes.remove(uid)
+        except Exception:
+            log.exception("removing pod %s", uid)
+
+
+def _host_resolver() -> Resolver:
+    try:
+        return parse_resolver(RESOLV_CONF.read_text(errors="replace"))
+    except OSError:
+        return Resolver()

@@ -1,0 +1,120 @@
+"""Runs of containers: what the runtime reports, and what only the pod's status remembers."""
+
+from __future__ import annotations
+
+import calendar
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sampan.api.errors import Object
+from sampan.runtime.interface import Container, State
+
+from .logs import tail_text
+from .state import CREATED, EXITED, RUNNING, Attempt
+from .status import UNKNOWN_EXIT, UNKNOWN_MESSAGE, UNKNOWN_REASON
+from .translate import CONTAINER_NAME, IMAGE_NAME, RESTART_COUNT, TERMINATION_FILE
+
+STATES = {State.CREATED: CREATED, State.RUNNING: RUNNING, State.EXITED: EXITED}
+# Upstream's limits: pkg/kubelet/container MaxContainerTerminationMessageLength and its log kin.
+MESSAGE_MAX = 4096
+LOG_MESSAGE_MAX = 2048
+LOG_MESSAGE_LINES = 80
+# Killed by SIGKILL: the exit code with which an OOM kill shows.
+KILLED = 137
+
+
+def attempt_of(container: Container, spec: Mapping[str, Any] | None = None) -> Attempt:
+    """A run as the runtime knows it; `spec` (the pod's container) tells how to get its message."""
+    state = STATES[container.state]
+    reason = message = ""
+    if state == EXITED:
+        reason = "Completed" if container.exit_code == 0 else "Error"
+        if container.oom_killed and container.exit_code:
+            reason = "OOMKilled"
+        message = termination_message(container, spec or {})
+    return Attempt(
+        id=container.id,
+        restart_count=int(container.annotations.get(RESTART_COUNT) or 0),
+        state=state,
+        image=container.annotations.get(IMAGE_NAME, ""),
+        image_id=container.image,
+        started_at=container.started_at,
+        finished_at=container.finished_at,
+        exit_code=container.exit_code,
+        reason=reason,
+        message=message,
+    )
+
+
+def termination_message(container: Container, spec: Mapping[str, Any]) -> str:
+    """What the container wrote to its termination file, or its last words if it asks for them."""
+    path = container.annotations.get(TERMINATION_FILE, "")
+    text = ""
+    if path:
+        try:
+            with Path(path).open("rb") as file:
+                text = file.read(MESSAGE_MAX).decode("utf-8", "replace")
+        except OSError:
+            text = ""
+    wants_log = spec.get("terminationMessagePolicy") == "FallbackToLogsOnError"
+    if not text and wants_log and container.exit_code != 0:
+        text = tail_text(container.log_path, LOG_MESSAGE_LINES, LOG_MESSAGE_MAX)
+    return text
+
+
+def group_attempts(
+    containers: Iterable[Container], specs: Mapping[str, Mapping[str, Any]]
+) -> dict[str, list[Attempt]]:
+    """By container name, oldest first."""
+    out: dict[str, list[Attempt]] = {}
+    for container in containers:
+        name = container.annotations.get(CONTAINER_NAME, "")
+        out.setdefault(name, []).append(attempt_of(container, specs.get(name)))
+    for runs in out.values():
+        runs.sort(key=lambda run: (run.restart_count, run.started_at))
+    return out
+
+
+def remembered(status: Object) -> Attempt | None:
+    """The last run a container status tells of, when the runtime has lost it (a reboot)."""
+    now, last = status.get("state") or {}, status.get("lastState") or {}
+    ended = now.get("terminated") or ("waiting" in now and last.get("terminated"))
+    known = _id(status.get("containerID", ""))
+    if ended:
+        return Attempt(
+            id=_id(ended.get("containerID", "")) or known,
+            restart_count=status.get("restartCount", 0),
+            state=EXITED,
+            image=status.get("image", ""),
+            image_id=status.get("imageID", ""),
+            started_at=_seconds(ended.get("startedAt")),
+            finished_at=_seconds(ended.get("finishedAt")),
+            exit_code=ended.get("exitCode", 0),
+            reason=ended.get("reason", ""),
+            message=ended.get("message", ""),
+        )
+    if "running" not in now:
+        return None
+    return Attempt(
+        id=known,
+        restart_count=status.get("restartCount", 0),
+        state=EXITED,
+        image=status.get("image", ""),
+        image_id=status.get("imageID", ""),
+        started_at=_seconds(now["running"].get("startedAt")),
+        exit_code=UNKNOWN_EXIT,
+        reason=UNKNOWN_REASON,
+        message=UNKNOWN_MESSAGE,
+    )
+
+
+def _id(text: str) -> str:
+    return text.partition("://")[2]
+
+
+def _seconds(text: str | None) -> float:
+    if not text:
+        return 0
+    return float(calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")))

@@ -1,0 +1,119 @@
+"""What this machine is: read from /proc, /etc and the file system. Cheap enough to repeat."""
+
+from __future__ import annotations
+
+import os
+import platform
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "riscv64": "riscv64"}
+
+
+@dataclass(frozen=True, slots=True)
+class MachineFacts:
+    """Constant while the machine runs."""
+
+    cpus: int
+    memory_bytes: int
+    architecture: str
+    kernel: str
+    os_image: str
+    machine_id: str
+    boot_id: str
+    system_uuid: str
+    hugepages: Mapping[str, int]
+    """Resource name ("hugepages-2Mi") -> bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """What is scarce now; figures of kubelet's default eviction thresholds."""
+
+    memory: bool
+    disk: bool
+    pids: bool
+
+
+def machine_facts() -> MachineFacts:
+    uname = os.uname()
+    machine_id = _read("/etc/machine-id") or uuid.UUID(int=uuid.getnode()).hex
+    return MachineFacts(
+        cpus=len(os.sched_getaffinity(0)),
+        memory_bytes=_meminfo().get("MemTotal", 0),
+        architecture=ARCHITECTURES.get(uname.machine, uname.machine),
+        kernel=uname.release,
+        os_image=_os_image(),
+        machine_id=machine_id,
+        boot_id=_read("/proc/sys/kernel/random/boot_id"),
+        system_uuid=_read("/sys/class/dmi/id/product_uuid") or machine_id,
+        hugepages=_hugepages(),
+    )
+
+
+def disk_bytes(path: Path) -> int:
+    """Size of the file system that pods' files live on."""
+    stat = os.statvfs(path)
+    return stat.f_frsize * stat.f_blocks
+
+
+# kubelet's defaults: memory.available<100Mi, nodefs.available<10%, nodefs.inodesFree<5%.
+MEMORY_MIN_BYTES = 100 << 20
+DISK_MIN = 0.10
+INODES_MIN = 0.05
+PIDS_MIN = 0.02
+
+
+def pressure(path: Path) -> Pressure:
+    stat = os.statvfs(path)
+    disk = stat.f_bavail < DISK_MIN * stat.f_blocks
+    if stat.f_files:
+        disk = disk or stat.f_favail < INODES_MIN * stat.f_files
+    load = _read("/proc/loadavg").split()
+    threads = int(load[3].partition("/")[2]) if len(load) > 3 else 0
+    limit = int(_read("/proc/sys/kernel/pid_max") or 0)
+    return Pressure(
+        memory=_meminfo().get("MemAvailable", MEMORY_MIN_BYTES) < MEMORY_MIN_BYTES,
+        disk=disk,
+        pids=bool(limit) and threads > limit * (1 - PIDS_MIN),
+    )
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _meminfo() -> dict[str, int]:
+    out = {}
+    for line in _read("/proc/meminfo").splitlines():
+        name, _, rest = line.partition(":")
+        words = rest.split()
+        if len(words) == 2:
+            out[name] = int(words[0]) * 1024
+    return out
+
+
+def _os_image() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"
+
+
+def _hugepages() -> dict[str, int]:
+    out = {}
+    try:
+        entries = list(os.scandir("/sys/kernel/mm/hugepages"))
+    except OSError:
+        return {}
+    for entry in entries:
+        size = int(entry.name.removeprefix("hugepages-").removesuffix("kB")) * 1024
+        count = int(_read(f"{entry.path}/nr_hugepages") or 0)
+        unit = f"{size >> 30}Gi" if size >= 1 << 30 else f"{size >> 20}Mi"
+        out[f"hugepages-{unit}"] = size * count
+    return dict(sorted(out.items()))

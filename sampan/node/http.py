@@ -1,0 +1,308 @@
+"""The agent's own HTTPS server, with kubelet's paths: the API server is its one client.
+
+A client certificate is required: signed by the cluster's CA, with the common name that the API
+server uses towards nodes. Bounds: `SESSIONS_MAX` logs, execs and attaches at once, then 503.
+aiohttp.web is imported when the server starts.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from sampan.api.errors import Object
+from sampan.runtime.interface import Container, RuntimeFailure, State
+
+from .logs import LogOptions, read_log
+from .metrics import metrics_text
+from .starting import log_path
+from .state import RUNNING
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from .agent import Agent
+    from .worker import PodWorker
+
+API_SERVER_NAME = "kube-apiserver-kubelet-client"
+SESSIONS_MAX = 200
+PLAIN = "text/plain; charset=utf-8"
+
+
+class Refused(Exception):
+    """An answer other than success: (status, text)."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status, self.text = status, text
+
+
+class AgentServer:
+    """`bind` first (the node's object says the port), then `start`."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._socket: socket.socket | None = None
+        self._runner: web.AppRunner | None = None
+        self._sessions = 0
+
+    def bind(self) -> int:
+        """Take the port. Raises OSError."""
+        config = self._agent.config
+        family = socket.AF_INET6 if ":" in config.listen_host else socket.AF_INET
+        self._socket = socket.create_server((config.listen_host, config.listen_port), family=family)
+        port: int = self._socket.getsockname()[1]
+        return port
+
+    async def start(self) -> None:
+        from aiohttp import web
+
+        assert self._socket is not None
+        app = web.Application(middlewares=[self._guard])
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/pods", self._pods)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._logs)
+        for method in ("GET", "POST"):
+            app.router.add_route(method, "/exec/{namespace}/{pod}/{container}", self._exec)
+            app.router.add_route(method, "/attach/{namespace}/{pod}/{container}", self._attach)
+            app.router.add_route(method, "/portForward/{namespace}/{pod}", self._port_forward)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        site = web.SockSite(self._runner, self._socket, ssl_context=self._context())
+        await site.start()
+
+    async def close(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._socket is not None:
+            self._socket.close()
+
+    def _context(self) -> ssl.SSLContext:
+        config = self._agent.config
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(config.cert, config.key)
+        context.load_verify_locations(config.ca_cert)
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    @property
+    def _guard(self) -> Any:
+        from aiohttp import web
+
+        @web.middleware
+        async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
+            """Only the API server, and errors as text."""
+            certificate = request.transport and request.transport.get_extra_info("peercert")
+            if _common_name(certificate or {}) != API_SERVER_NAME:
+                return web.Response(status=403, text="Forbidden")
+            try:
+                answer: web.StreamResponse = await handler(request)
+            except Refused as refused:
+                return web.Response(status=refused.status, text=refused.text)
+            except RuntimeFailure as error:
+                return web.Response(status=500, text=str(error))
+            return answer
+
+        return guard
+
+    # Answers
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        from aiohttp import web
+
+        return web.Response(text="ok")
+
+    async def _pods(self, request: web.Request) -> web.Response:
+        from aiohttp import web
+
+        items = [
+            worker.state.pod | {"status": worker.state.known}
+            for worker in self._agent.workers.values()
+        ]
+        body = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
+        return web.Response(body=orjson.dumps(body), content_type="application/json")
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        from aiohttp import web
+
+        text = metrics_text(self._agent)
+        return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    async def _logs(self, request: web.Request) -> web.StreamResponse:
+        from aiohttp import web
+
+        worker = self._worker(request)
+        name = request.match_info["container"]
+        options = _log_options(request.query, self._agent.parts.clock.now())
+        previous = request.query.get("previous") in ("true", "1")
+        path, run_id = _log_of(worker, name, previous)
+        if not path.exists():
+            raise Refused(404, f"the log of container {name} is gone")
+        pieces = read_log(
+            path,
+            options,
+            lambda: not previous and not worker.has_exited(name, run_id) and _serves(worker),
+            lambda: worker.pulse.wait(),
+        )
+        response = web.StreamResponse(headers={"Content-Type": PLAIN})
+        response.enable_chunked_encoding()
+        with _Session(self):
+            await _send(request, response, pieces)
+        return response
+
+    async def _exec(self, request: web.Request) -> web.StreamResponse:
+        from .sessions import Asked, serve_session
+
+        worker = self._worker(request)
+        container = self._running(worker, request.match_info["container"])
+        asked = Asked.of(request.query)
+        command = request.query.getall("command", [])
+        if not command:
+            raise Refused(400, "you must specify at least 1 command for the container")
+        runtime = self._agent.parts.runtime
+        with _Session(self):
+            return await serve_session(
+                request,
+                asked,
+                lambda: runtime.exec(container.id, command, tty=asked.tty, stdin=asked.stdin),
+            )
+
+    async def _attach(self, request: web.Request) -> web.StreamResponse:
+        from .sessions import Asked, serve_session
+
+        worker = self._worker(request)
+        container = self._running(worker, request.match_info["container"])
+        runtime = self._agent.parts.runtime
+        with _Session(self):
+            return await serve_session(
+                request,
+                Asked.of(request.query),
+                lambda: runtime.attach(container.id),
+                kill=False,
+            )
+
+    async def _port_forward(self, request: web.Request) -> web.StreamResponse:
+        from .forwarding import serve_forward
+
+        worker = self._worker(request)
+        if not worker.sandbox.ip:
+            raise Refused(500, "the pod has no network yet")
+        with _Session(self):
+            return await serve_forward(request, worker.sandbox.ip)
+
+    # Finding
+
+    def _worker(self, request: web.Request) -> PodWorker:
+        namespace, name = request.match_info["namespace"], request.match_info["pod"]
+        for worker in self._agent.workers.values():
+            if worker.narrator.name == name and worker.narrator.namespace == namespace:
+                return worker
+        raise Refused(404, f"pod {name}_{namespace} not found")
+
+    def _running(self, worker: PodWorker, name: str) -> Container:
+        run = worker.state.last(name)
+        found = self._agent.parts.runtime.get(run.id) if run is not None and run.id else None
+        if run is None or run.state != RUNNING or found is None or found.state != State.RUNNING:
+            raise Refused(404, f'container not found ("{name}")')
+        return found
+
+    def take(self) -> None:
+        if self._sessions >= SESSIONS_MAX:
+            raise Refused(503, "too many sessions on this node")
+        self._sessions += 1
+
+    def give_back(self) -> None:
+        self._sessions -= 1
+
+
+class _Session:
+    def __init__(self, server: AgentServer) -> None:
+        self._server = server
+
+    def __enter__(self) -> None:
+        self._server.take()
+
+    def __exit__(self, *_: object) -> None:
+        self._server.give_back()
+
+
+async def _send(
+    request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes]
+) -> None:
+    """Stream, as fast as the client reads. A client that goes away cancels us."""
+    async with aclosing(pieces) as stream:  # type: ignore[type-var]
+        await response.prepare(request)
+        async for piece in stream:
+            await response.write(piece)
+        await response.write_eof()
+
+
+def _serves(worker: PodWorker) -> bool:
+    """Whether the pod is still looked after; the log of one that is gone ends."""
+    return not worker.state.stopped
+
+
+def _log_of(worker: PodWorker, name: str, previous: bool) -> Any:
+    """(path, id of the run). Raises Refused with upstream's texts."""
+    pod = worker.state.pod
+    where = f'container "{name}" in pod "{worker.narrator.name}"'
+    if name not in worker.containers:
+        raise Refused(400, f"container {name} is not valid for pod {worker.narrator.name}")
+    runs = worker.state.attempts.get(name) or []
+    if previous:
+        if len(runs) < 2:
+            raise Refused(400, f"previous terminated {where} not found")
+        run = runs[-2]
+    elif runs:
+        run = runs[-1]
+    else:
+        held = worker.state.waiting.get(name)
+        reason = held.reason if held is not None else "ContainerCreating"
+        if reason in ("ErrImagePull", "ImagePullBackOff"):
+            raise Refused(400, f"{where} is waiting to start: trying and failing to pull image")
+        raise Refused(400, f"{where} is waiting to start: {reason}")
+    data = worker.parts.config.data
+    return log_path(data, pod, name, run.restart_count), run.id
+
+
+def _log_options(query: Any, now: float) -> LogOptions:
+    """PodLogOptions of a query. Raises Refused for what is no number or time."""
+    try:
+        since = None
+        if query.get("sinceSeconds"):
+            since = now - int(query["sinceSeconds"])
+        elif query.get("sinceTime"):
+            text = query["sinceTime"].replace("Z", "+00:00")
+            since = _parse_time(text)
+        stream = {"Stdout": b"stdout", "Stderr": b"stderr"}.get(query.get("stream", ""), b"")
+        return LogOptions(
+            follow=query.get("follow") in ("true", "1"),
+            tail_lines=int(query["tailLines"]) if query.get("tailLines") else None,
+            since_s=since,
+            timestamps=query.get("timestamps") in ("true", "1"),
+            limit_bytes=int(query["limitBytes"]) if query.get("limitBytes") else None,
+            stream=stream,
+        )
+    except ValueError as error:
+        raise Refused(400, str(error)) from error
+
+
+def _parse_time(text: str) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _common_name(certificate: Object) -> str:
+    for part in certificate.get("subject") or ():
+        for key, value in part:
+            if key == "commonName":
+                return str(value)
+    return ""

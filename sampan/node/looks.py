@@ -1,0 +1,217 @@
+"""One look at a container: by HTTP, by TCP, by a command. Results in upstream's words.
+
+pkg/probe/{http,tcp,exec}. The HTTP client here reads no more than it needs: a status and the first
+10 KiB of the body; certificates are not checked, as upstream's probes do not either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from sampan.runtime.interface import Runtime, RuntimeFailure
+
+BODY_MAX = 10 * 1024
+HEAD_MAX = 64 * 1024
+OUTPUT_MAX = 10 * 1024
+REDIRECTS_MAX = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    good: bool
+    text: str = ""
+    """The failure as the event shows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The container a probe or hook is about."""
+
+    container: Mapping[str, Any]
+    container_id: str
+    ip: str
+    """The pod's address."""
+
+
+async def look(
+    runtime: Runtime, target: Target, probe: Mapping[str, Any], timeout_s: float
+) -> Look:
+    """Carry out one probe; never raises but for cancellation."""
+    if probe.get("exec"):
+        command = probe["exec"].get("command") or ()
+        return await look_by_command(runtime, target.container_id, command, timeout_s)
+    if probe.get("httpGet"):
+        return await look_by_http(target, probe["httpGet"], timeout_s)
+    if probe.get("tcpSocket"):
+        action = probe["tcpSocket"]
+        try:
+            port = resolve_port(action.get("port"), target.container)
+        except ValueError as error:
+            return Look(False, str(error))
+        return await look_by_tcp(action.get("host") or target.ip, port, timeout_s)
+    return Look(False, "missing probe handler")
+
+
+def resolve_port(port: Any, container: Mapping[str, Any]) -> int:
+    """A number, or the name of one of the container's ports. Raises ValueError."""
+    if isinstance(port, int) or (isinstance(port, str) and port.isdigit()):
+        number = int(port)
+    else:
+        found = (item for item in container.get("ports") or () if item.get("name") == port)
+        number = next((item["containerPort"] for item in found), 0)
+        if not number:
+            raise ValueError(f"couldn't find port: {port}")
+    if not 0 < number < 65536:
+        raise ValueError(f"invalid port number: {number}")
+    return number
+
+
+async def look_by_tcp(host: str, port: int, timeout_s: float) -> Look:
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, writer = await asyncio.open_connection(host, port)
+    except TimeoutError:
+        return Look(False, f"dial tcp {_join(host, port)}: i/o timeout")
+    except OSError as error:
+        return Look(False, f"dial tcp {_join(host, port)}: {dial_text(error)}")
+    writer.close()
+    return Look(True)
+
+
+async def look_by_command(
+    runtime: Runtime, container_id: str, command: Any, timeout_s: float
+) -> Look:
+    try:
+        session = await runtime.exec(container_id, list(command))
+    except RuntimeFailure as error:
+        return Look(False, str(error))
+    output = bytearray()
+    try:
+        async with asyncio.timeout(timeout_s):
+            while (chunk := await session.read()) is not None:
+                # What a probe prints beyond the limit is read, so that it may end, and dropped.
+                output += chunk[1][: max(0, OUTPUT_MAX - len(output))]
+            code = await session.wait()
+    except TimeoutError:
+        await session.kill()
+        words = " ".join(command)
+        return Look(False, f'command timed out: "{words}" timed out after {timeout_s:g}s')
+    except asyncio.CancelledError:
+        await session.kill()
+        raise
+    return Look(code == 0, output.decode("utf-8", "replace"))
+
+
+async def look_by_http(target: Target, action: Mapping[str, Any], timeout_s: float) -> Look:
+    """Any status of 200 to 399 is good. Redirects to the same host are followed."""
+    try:
+        port = resolve_port(action.get("port"), target.container)
+    except ValueError as error:
+        return Look(False, str(error))
+    scheme = (action.get("scheme") or "HTTP").lower()
+    host = action.get("host") or target.ip
+    path = action.get("path") or "/"
+    url = f"{scheme}://{_join(host, port)}{path if path.startswith('/') else '/' + path}"
+    headers = {item["name"]: item.get("value", "") for item in action.get("httpHeaders") or ()}
+    try:
+        async with asyncio.timeout(timeout_s):
+            status = await _get_following(url, headers)
+    except TimeoutError:
+        return Look(
+            False,
+            f'Get "{url}": context deadline exceeded '
+            "(Client.Timeout exceeded while awaiting headers)",
+        )
+    except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
+        return Look(False, f'Get "{url}": {_failure_text(error, host, port)}')
+    if 200 <= status < 400:
+        return Look(True)
+    return Look(False, f"HTTP probe failed with statuscode: {status}")
+
+
+def _failure_text(error: Exception, host: str, port: int) -> str:
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+        return f"dial tcp {_join(host, port)}: {dial_text(error)}"
+    if isinstance(error, EOFError):
+        return "EOF"
+    return str(error)
+
+
+async def _get_following(url: str, headers: Mapping[str, str]) -> int:
+    host = urlsplit(url).hostname
+    for _ in range(REDIRECTS_MAX):
+        status, location = await _get(url, headers)
+        if status not in (301, 302, 303, 307, 308) or not location:
+            return status
+        url = urljoin(url, location)
+        if urlsplit(url).hostname != host:
+            # Upstream does not follow a redirect to another host and takes it for good.
+            return status
+    raise ValueError("stopped after 10 redirects")
+
+
+async def _get(url: str, headers: Mapping[str, str]) -> tuple[int, str]:
+    """Status and Location header of one GET."""
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    port = parts.port or (443 if secure else 80)
+    reader, writer = await asyncio.open_connection(
+        parts.hostname, port, ssl=unverified() if secure else None, limit=HEAD_MAX
+    )
+    try:
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        sent = {"Host": parts.netloc, "User-Agent": "kube-probe/1.36", "Accept": "*/*"}
+        names = {name.lower() for name in headers}
+        sent = {name: value for name, value in sent.items() if name.lower() not in names}
+        lines = [f"GET {path} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in (sent | dict(headers)).items()]
+        lines += ["Connection: close", "", ""]
+        writer.write("\r\n".join(lines).encode("latin-1", "replace"))
+        head = await reader.readuntil(b"\r\n\r\n")
+        return _parse_head(head)
+    finally:
+        writer.close()
+        if secure:
+            with suppress(OSError, TimeoutError):
+                writer.transport.abort()
+
+
+def _parse_head(head: bytes) -> tuple[int, str]:
+    lines = head.decode("latin-1").split("\r\n")
+    words = lines[0].split(" ", 2)
+    if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdigit():
+        raise ValueError(f'malformed HTTP response "{lines[0][:80]}"')
+    location = ""
+    for line in lines[1:]:
+        name, _, value = line.partition(":")
+        if name.lower() == "location":
+            location = value.strip()
+    return int(words[1]), location
+
+
+@cache
+def unverified() -> ssl.SSLContext:
+    """For pods' own certificates, which nobody signed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def dial_text(error: OSError) -> str:
+    """Go's words for a failed connect, e.g. "connect: connection refused"."""
+    if isinstance(error, ConnectionRefusedError):
+        return "connect: connection refused"
+    text = error.strerror or str(error)
+    return f"connect: {text[:1].lower()}{text[1:]}"
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

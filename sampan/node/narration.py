@@ -1,0 +1,44 @@
+"""Events about one pod, in kubelet's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from sampan.api.errors import Object
+
+
+class Recorder(Protocol):
+    """What `client.events.EventRecorder` offers."""
+
+    def event(
+        self, obj: Object, type: str, reason: str, message: str, *, field_path: str = ""
+    ) -> None: ...
+
+
+class Narrator:
+    """Writes events on one pod and its containers. Never blocks."""
+
+    def __init__(self, recorder: Recorder, pod: Object) -> None:
+        meta = pod["metadata"]
+        self.uid: str = meta["uid"]
+        self.namespace: str = meta["namespace"]
+        self.name: str = meta["name"]
+        self._recorder = recorder
+        self._init = {item["name"] for item in pod["spec"].get("initContainers") or ()}
+        self._about = {
+            "kind": "Pod",
+            "namespace": meta["namespace"],
+            "name": meta["name"],
+            "uid": meta["uid"],
+            "apiVersion": "v1",
+            "resourceVersion": meta.get("resourceVersion", ""),
+        }
+
+    def pod(self, kind: str, reason: str, message: str) -> None:
+        self._recorder.event(self._about, kind, reason, message)
+
+    def container(self, container: Mapping[str, Any], kind: str, reason: str, message: str) -> None:
+        field = "initContainers" if container["name"] in self._init else "containers"
+        about = self._about | {"fieldPath": f"spec.{field}{{{container['name']}}}"}
+        self._recorder.event(about, kind, reason, message)

@@ -1,0 +1,46 @@
+"""What every pod worker of the node shares."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sampan.aio.clock import Clock
+from sampan.client.api import Client
+from sampan.client.informer import Informer
+from sampan.runtime.interface import Images, Runtime
+
+from .config import NodeConfig
+from .hosts import Resolver
+from .interface import PodNetwork
+from .narration import Recorder
+from .objects import Objects
+from .pulls import Pulls
+from .reports import Reports
+from .tokens import Tokens
+from .translate import Machine
+from .volumes.place import PodVolumes
+
+
+@dataclass(slots=True)
+class Parts:
+    config: NodeConfig
+    clock: Clock
+    client: Client
+    runtime: Runtime
+    images: Images
+    network: PodNetwork
+    pulls: Pulls
+    volumes: PodVolumes
+    objects: Objects
+    tokens: Tokens
+    services: Informer
+    reports: Reports
+    recorder: Recorder
+    machine: Machine
+    host_resolver: Resolver
+    """The node's own resolv.conf."""
+    allocatable: Mapping[str, str]
+    creating: asyncio.Semaphore
+    """How many containers are being created at once: more would only fight for the processors."""

@@ -1,0 +1,324 @@
+"""The node's own object and Lease: made at start, kept alive.
+
+Task: one (`keep_alive`), every `RENEW_S`: renews the Lease, looks at the machine's pressure, and
+writes the node's status when it changed, else every `REPORT_S` (kubelet's figures). `node_object`
+is pure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sampan.aio.backoff import Backoff
+from sampan.aio.clock import Clock
+from sampan.api.errors import AlreadyExists, NotFound, Object, StatusError
+from sampan.api.resources import resource
+from sampan.client.api import Client
+from sampan.client.interface import STRATEGIC_PATCH
+from sampan.runtime.interface import Image
+
+from .config import NodeConfig
+from .facts import MachineFacts, Pressure, disk_bytes, machine_facts, pressure
+from .status import rfc3339
+
+log = logging.getLogger("sampan.node.registration")
+
+LEASE_NAMESPACE = "kube-node-lease"
+RENEW_S = 10.0
+LEASE_S = 40
+REPORT_S = 300.0
+IMAGES_MAX = 50
+KUBELET_VERSION = "v1.36.2-sampan"
+RUNTIME_VERSION = "crun://1.8.1"
+
+# (type, field of Pressure, when fine, when not): reason and message as kubelet's.
+PRESSURES = (
+    (
+        "MemoryPressure", "memory",
+        ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+    ),
+    (
+        "DiskPressure", "disk",
+        ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+    ),
+    (
+        "PIDPressure", "pids",
+        ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+    ),
+)  # fmt: skip
+READY = ("KubeletReady", "kubelet is posting ready status")
+NOT_READY = "KubeletNotReady"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """What the status tells, besides constants."""
+
+    port: int
+    disk_bytes: int
+    pressure: Pressure
+    images: Sequence[Image]
+    trouble: str = ""
+    """Why the node is not ready; empty when it is."""
+
+
+def labels(config: NodeConfig, facts: MachineFacts) -> dict[str, str]:
+    return {
+        "beta.kubernetes.io/arch": facts.architecture,
+        "beta.kubernetes.io/os": "linux",
+        "kubernetes.io/arch": facts.architecture,
+        "kubernetes.io/hostname": config.name,
+        "kubernetes.io/os": "linux",
+    }
+
+
+def node_object(
+    config: NodeConfig, facts: MachineFacts, state: NodeState, old: Object | None, now: float
+) -> Object:
+    """The whole Node; conditions keep the transition times of `old`'s."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": config.name, "labels": labels(config, facts)},
+        "spec": {"podCIDR": config.pod_cidr, "podCIDRs": [config.pod_cidr]},
+        "status": node_status(config, facts, state, old, now),
+    }
+
+
+def node_status(
+    config: NodeConfig, facts: MachineFacts, state: NodeState, old: Object | None, now: float
+) -> Object:
+    room = capacity(config, facts, state.disk_bytes)
+    before = {
+        item["type"]: item for item in ((old or {}).get("status") or {}).get("conditions") or ()
+    }
+    return {
+        "addresses": [
+            {"type": "InternalIP", "address": config.address},
+            {"type": "Hostname", "address": config.name},
+        ],
+        "capacity": room,
+        "allocatable": room,
+        "conditions": _conditions(state, before, now),
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": state.port}},
+        "images": _images(state.images),
+        "nodeInfo": {
+            "architecture": facts.architecture,
+            "bootID": facts.boot_id,
+            "containerRuntimeVersion": RUNTIME_VERSION,
+            "kernelVersion": facts.kernel,
+            "kubeProxyVersion": "",
+            "kubeletVersion": KUBELET_VERSION,
+            "machineID": facts.machine_id,
+            "operatingSystem": "linux",
+            "osImage": facts.os_image,
+            "systemUUID": facts.system_uuid,
+        },
+    }
+
+
+def capacity(config: NodeConfig, facts: MachineFacts, disk: int) -> dict[str, str]:
+    return {
+        "cpu": str(facts.cpus),
+        "ephemeral-storage": f"{disk // 1024}Ki",
+        **{name: str(size) for name, size in facts.hugepages.items()},
+        "memory": f"{facts.memory_bytes // 1024}Ki",
+        "pods": str(config.max_pods),
+    }
+
+
+def _conditions(state: NodeState, before: dict[str, Object], now: float) -> list[Object]:
+    verdicts = [
+        (kind, getattr(state.pressure, field), bad if getattr(state.pressure, field) else fine)
+        for kind, field, fine, bad in PRESSURES
+    ]
+    verdicts.append(
+        ("Ready", not state.trouble, (NOT_READY, state.trouble) if state.trouble else READY)
+    )
+    out = []
+    for kind, holds, (reason, message) in verdicts:
+        status = "True" if holds else "False"
+        old = before.get(kind) or {}
+        same = old.get("status") == status and old.get("lastTransitionTime")
+        out.append(
+            {
+                "type": kind,
+                "status": status,
+                "lastHeartbeatTime": rfc3339(now),
+                "lastTransitionTime": old["lastTransitionTime"] if same else rfc3339(now),
+                "reason": reason,
+                "message": message,
+            }
+        )
+    return out
+
+
+def _images(images: Sequence[Image]) -> list[Object]:
+    """The largest ones, as upstream (which caps the list too)."""
+    largest = sorted(images, key=lambda image: -image.size_bytes)[:IMAGES_MAX]
+    return [
+        {"names": [*image.digests, *image.tags], "sizeBytes": image.size_bytes} for image in largest
+    ]
+
+
+class Registration:
+    """Writes the Node and its Lease. `trouble` is set by the agent."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        client: Client,
+        clock: Clock,
+        images: Callable[[], Sequence[Image]],
+    ) -> None:
+        self._config = config
+        self._client = client
+        self._clock = clock
+        self._images = images
+        self.facts = machine_facts()
+        self.port = config.listen_port
+        self.trouble = ""
+        self._node: Object | None = None
+        self._said: Any = None
+        self._reported_at = 0.0
+        self._look = asyncio.Event()
+
+    @property
+    def allocatable(self) -> dict[str, str]:
+        return capacity(self._config, self.facts, disk_bytes(self._config.data))
+
+    def refresh(self) -> None:
+        """Something that the status tells has changed: look before the next tick."""
+        self._look.set()
+
+    async def register(self) -> None:
+        """Make the node's object, or bring an old one up to date; tries until it succeeds."""
+        backoff = Backoff(initial_s=0.05, cap_s=5.0)
+        while True:
+            try:
+                await self._register()
+                return
+            except (StatusError, OSError) as error:
+                log.info("registering node %s: %s", self._config.name, error)
+            await self._clock.sleep(backoff.next_s())
+
+    async def _register(self) -> None:
+        nodes = resource("nodes")
+        now = self._clock.now()
+        state = self._state()
+        body = node_object(self._config, self.facts, state, None, now)
+        try:
+            self._node = await self._client.create(nodes, body)
+        except AlreadyExists:
+            old = await self._client.get(nodes, self._config.name)
+            wanted = labels(self._config, self.facts)
+            changes: Object = {}
+            if wanted.items() - (old["metadata"].get("labels") or {}).items():
+                changes["metadata"] = {"labels": wanted}
+            if not old["spec"].get("podCIDR"):
+                changes["spec"] = body["spec"]
+            if changes:
+                old = await self._client.patch(
+                    nodes, self._config.name, changes, content_type=STRATEGIC_PATCH
+                )
+            self._node = old
+            await self._report(state, now)
+        else:
+            self._remember(state, now)
+
+    async def keep_alive(self) -> None:
+        """For ever: Lease and status."""
+        while True:
+            try:
+                await self._renew()
+                state = self._state()
+                now = self._clock.now()
+                if self._worth_saying(state) != self._said or now - self._reported_at >= REPORT_S:
+                    await self._report(state, now)
+            except (StatusError, OSError) as error:
+                log.info("node %s: %s", self._config.name, error)
+            await self._tick()
+
+    async def _tick(self) -> None:
+        self._look.clear()
+        waits = [
+            asyncio.ensure_future(self._clock.sleep(RENEW_S)),
+            asyncio.ensure_future(self._look.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
+
+    def _state(self) -> NodeState:
+        return NodeState(
+            port=self.port,
+            disk_bytes=disk_bytes(self._config.data),
+            pressure=pressure(self._config.data),
+            images=self._images(),
+            trouble=self.trouble,
+        )
+
+    @staticmethod
+    def _worth_saying(state: NodeState) -> Any:
+        return state.port, state.pressure, state.trouble, tuple(item.id for item in state.images)
+
+    def _remember(self, state: NodeState, now: float) -> None:
+        self._said = self._worth_saying(state)
+        self._reported_at = now
+
+    async def _report(self, state: NodeState, now: float) -> None:
+        status = node_status(self._config, self.facts, state, self._node, now)
+        # Addresses merge by type in a strategic patch; ours are the only ones.
+        status["addresses"].append({"$patch": "replace"})
+        try:
+            self._node = await self._client.patch(
+                resource("nodes"),
+                self._config.name,
+                {"status": status},
+                subresource="status",
+                content_type=STRATEGIC_PATCH,
+            )
+        except NotFound:
+            # Somebody deleted the node while its agent runs: it comes back.
+            await self._register()
+            return
+        self._remember(state, now)
+
+    async def _renew(self) -> None:
+        leases = resource("leases", "coordination.k8s.io")
+        now = self._clock.now()
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
+        patch: Object = {"spec": {"renewTime": stamp}}
+        name = self._config.name
+        try:
+            await self._client.patch(leases, name, patch, LEASE_NAMESPACE)
+        except NotFound:
+            await self._client.create(leases, self._lease(stamp), LEASE_NAMESPACE)
+
+    def _lease(self, stamp: str) -> Object:
+        meta: Object = {"name": self._config.name, "namespace": LEASE_NAMESPACE}
+        uid = ((self._node or {}).get("metadata") or {}).get("uid")
+        if uid:
+            meta["ownerReferences"] = [
+                {"apiVersion": "v1", "kind": "Node", "name": self._config.name, "uid": uid}
+            ]
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": meta,
+            "spec": {
+                "holderIdentity": self._config.name,
+                "leaseDurationSeconds": LEASE_S,
+                "renewTime": stamp,
+            },
+        }

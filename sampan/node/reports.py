@@ -1,0 +1,105 @@
+"""Pod statuses on their way to the API: per pod one patch at a time, and only the latest.
+
+Tasks: one per pod with something to say; it ends when there is nothing more. Bound: one waiting
+status per pod. A server that cannot be reached is tried again with backoff; a pod that is gone or
+was replaced (404, or 409 by the uid) is forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from sampan.aio.backoff import Backoff
+from sampan.aio.clock import Clock
+from sampan.api.errors import Conflict, Forbidden, Invalid, NotFound, Object, StatusError
+from sampan.api.resources import resource
+from sampan.client.api import Client
+from sampan.client.interface import STRATEGIC_PATCH
+
+from .status import status_patch
+
+log = logging.getLogger("sampan.node.reports")
+
+
+class _Pod:
+    """What is known of one pod's reporting."""
+
+    __slots__ = ("acknowledged", "latest", "name", "namespace", "task", "uid")
+
+    def __init__(self, pod: Object) -> None:
+        meta = pod["metadata"]
+        self.namespace, self.name, self.uid = meta["namespace"], meta["name"], meta["uid"]
+        self.acknowledged: Object = pod.get("status") or {}
+        self.latest: Object | None = None
+        self.task: asyncio.Task[None] | None = None
+
+
+class Reports:
+    """Sends statuses for all pods of the node."""
+
+    def __init__(self, client: Client, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+        self._pods: dict[str, _Pod] = {}
+        self.sent = 0
+
+    def put(self, pod: Object, status: Object) -> None:
+        """Have `status` sent; what waits for the same pod is replaced."""
+        uid = pod["metadata"]["uid"]
+        entry = self._pods.get(uid)
+        if entry is None:
+            entry = self._pods[uid] = _Pod(pod)
+        entry.latest = status
+        if entry.task is None:
+            entry.task = asyncio.create_task(self._send(entry), name=f"report {uid}")
+
+    async def flushed(self, uid: str) -> None:
+        """Wait until everything said of the pod has been sent (or dropped)."""
+        entry = self._pods.get(uid)
+        if entry is not None and entry.task is not None:
+            await asyncio.wait([entry.task])
+
+    def forget(self, uid: str) -> None:
+        """The pod is gone: send nothing more."""
+        entry = self._pods.pop(uid, None)
+        if entry is not None and entry.task is not None:
+            entry.task.cancel()
+
+    async def close(self) -> None:
+        tasks = [entry.task for entry in self._pods.values() if entry.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._pods.clear()
+
+    async def _send(self, entry: _Pod) -> None:
+        backoff = Backoff(initial_s=0.1, cap_s=10.0)
+        try:
+            while entry.latest is not None:
+                status, entry.latest = entry.latest, None
+                patch = status_patch(entry.acknowledged, status, entry.uid)
+                try:
+                    answer = await self._client.patch(
+                        resource("pods"),
+                        entry.name,
+                        patch,
+                        entry.namespace,
+                        "status",
+                        content_type=STRATEGIC_PATCH,
+                    )
+                except (NotFound, Conflict):
+                    return
+                except (Invalid, Forbidden) as error:
+                    log.error("status of pod %s/%s: %s", entry.namespace, entry.name, error)
+                except (StatusError, OSError) as error:
+                    log.info("status of pod %s/%s: %s", entry.namespace, entry.name, error)
+                    if entry.latest is None:
+                        entry.latest = status
+                    await self._clock.sleep(backoff.next_s())
+                else:
+                    self.sent += 1
+                    backoff.reset()
+                    entry.acknowledged = answer.get("status") or {}
+        finally:
+            entry.task = None

@@ -1,0 +1,240 @@
+"""Where a pod's containers live: its network, its volumes, its files in /etc.
+
+`prepare` does everything at once (address, objects, tokens) and can be repeated: what is there
+stays. `refresh` brings volumes up to date after a ConfigMap, Secret or token has changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from sampan.api.errors import NotFound, Object, StatusError
+from sampan.api.resources import resource
+
+from .downward import Facts
+from .environment import Environment, linked_services
+from .hosts import hostname, hosts_text, resolver
+from .narration import Narrator
+from .objects import references
+from .parts import Parts
+from .pulls import Held
+from .state import Waiting
+from .volumes.claim import bound_volume, volume_path
+from .volumes.place import has_mounts
+from .volumes.projected import wanted_tokens
+from .volumes.source import Sources, Token, VolumeError
+
+log = logging.getLogger("sampan.node.sandbox")
+
+ETC = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+# After a failure that no watch will end (the network, the server) we try again after this long.
+RETRY_S = 5.0
+
+
+class Sandbox:
+    """One pod's. `changed` is called when an object it uses has changed."""
+
+    def __init__(
+        self, parts: Parts, pod: Object, narrator: Narrator, changed: Callable[[], None]
+    ) -> None:
+        self._parts = parts
+        self._narrator = narrator
+        self._changed = changed
+        self.pod = pod
+        self.ip = ""
+        self.namespace_path = ""
+        self.volumes: dict[str, Path] = {}
+        self.etc_files: dict[str, Path] = {}
+        self.ready = False
+        self._tokens: dict[tuple[str, int], Token] = {}
+        self._claims: dict[str, Path] = {}
+        self._complained = ""
+
+    @property
+    def uid(self) -> str:
+        uid: str = self.pod["metadata"]["uid"]
+        return uid
+
+    @property
+    def refresh_at(self) -> float:
+        """When the first token wants to be renewed; 0 without tokens."""
+        return min((token.refresh_at for token in self._tokens.values()), default=0)
+
+    async def prepare(self) -> None:
+        """Raises Held when something is missing; the next call goes on from there."""
+        self._parts.objects.hold(self.uid, references(self.pod), self._changed)
+        done = await asyncio.gather(
+            self._attach(),
+            self._renew(),
+            self._find_claims(),
+            self._parts.objects.synced(self.uid),
+            self._parts.services.synced(),
+            return_exceptions=True,
+        )
+        for result in done:
+            if isinstance(result, BaseException):
+                raise result
+        try:
+            self.volumes = self._parts.volumes.set_up(self.sources(), self._claims)
+            if not self.etc_files:
+                self.etc_files = {**self._write_etc()}
+        except VolumeError as error:
+            # A watch tells when what is missing has come; anything else is tried again.
+            raise self._held("FailedMount", str(error), RETRY_S) from error
+        except OSError as error:
+            raise self._held("FailedCreatePodSandBox", str(error), RETRY_S) from error
+        self._complained = ""
+        self.ready = True
+
+    def refresh(self) -> None:
+        """Write what has changed into the volumes; what is missing now keeps its old content."""
+        if not self.ready:
+            return
+        try:
+            self._parts.volumes.set_up(self.sources(), self._claims)
+            self._complained = ""
+        except VolumeError as error:
+            self._complain("FailedMount", str(error))
+
+    async def renew(self) -> None:
+        """Get new tokens for those that are due, and write them."""
+        try:
+            await self._renew()
+        except Held as error:
+            log.info("pod %s: %s", self.uid, error)
+            late = self._parts.clock.now() + RETRY_S
+            self._tokens = {
+                key: Token(token.text, max(token.refresh_at, late))
+                for key, token in self._tokens.items()
+            }
+        self.refresh()
+
+    async def remove(self, *, volumes: bool) -> None:
+        """Give the network back, and the volumes when nothing can use them any more."""
+        self._parts.objects.release(self.uid)
+        self._tokens.clear()
+        self.ready = False
+        with suppress(Exception):
+            await self._parts.network.detach(self.uid)
+        if volumes:
+            await self._parts.volumes.remove(self.uid, mounts=has_mounts(self.pod))
+
+    def sources(self) -> Sources:
+        return Sources(self._facts(), self._lookup, self._tokens)
+
+    def environment(self) -> Environment:
+        namespace = self.pod["metadata"]["namespace"]
+        links = self.pod["spec"].get("enableServiceLinks", True)
+        # The namespace's own services, and `kubernetes`, which every pod is told of.
+        services = self._parts.services.list(namespace)
+        master = self._parts.services.get("default", "kubernetes")
+        if master is not None and namespace != "default":
+            services.append(master)
+        return Environment(self._facts(), self._lookup, linked_services(services, namespace, links))
+
+    def pull_secrets(self) -> Iterable[Object]:
+        for item in self.pod["spec"].get("imagePullSecrets") or ():
+            found = self._lookup("secrets", item.get("name", ""))
+            if found is not None:
+                yield found
+
+    def _facts(self) -> Facts:
+        parts = self._parts
+        ip = parts.config.address if self.pod["spec"].get("hostNetwork") else self.ip
+        return Facts(self.pod, ip, parts.config.address, parts.allocatable)
+
+    def _lookup(self, plural: str, name: str) -> Object | None:
+        return self._parts.objects.get(plural, self.pod["metadata"]["namespace"], name)
+
+    async def _attach(self) -> None:
+        if self.ip:
+            return
+        if self.pod["spec"].get("hostNetwork"):
+            self.ip = self._parts.config.address
+            return
+        try:
+            address = await self._parts.network.attach(self.uid)
+        except Exception as error:
+            text = f"Failed to create pod sandbox: {error}"
+            raise self._held("FailedCreatePodSandBox", text, RETRY_S) from error
+        self.namespace_path = str(address.namespace_path)
+        self.ip = address.ip
+
+    async def _renew(self) -> None:
+        now = self._parts.clock.now()
+        for key in wanted_tokens(self.pod):
+            have = self._tokens.get(key)
+            if have is not None and now < have.refresh_at:
+                continue
+            try:
+                self._tokens[key] = await self._parts.tokens.request(self.pod, *key)
+            except (StatusError, OSError) as error:
+                volume = self._token_volume()
+                text = (
+                    f'MountVolume.SetUp failed for volume "{volume}" : '
+                    f"failed to fetch token: {error}"
+                )
+                raise self._held("FailedMount", text, RETRY_S) from error
+
+    def _token_volume(self) -> str:
+        return next(
+            (
+                str(volume["name"])
+                for volume in self.pod["spec"].get("volumes") or ()
+                for source in (volume.get("projected") or {}).get("sources") or ()
+                if source.get("serviceAccountToken") is not None
+            ),
+            "",
+        )
+
+    async def _find_claims(self) -> None:
+        """The directories behind the pod's claims; they do not change once bound."""
+        namespace = self.pod["metadata"]["namespace"]
+        for volume in self.pod["spec"].get("volumes") or ():
+            name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+            if not name or name in self._claims:
+                continue
+            try:
+                client = self._parts.client
+                claim = await client.get(resource("persistentvolumeclaims"), name, namespace)
+                bound = await client.get(resource("persistentvolumes"), bound_volume(claim))
+                self._claims[name] = volume_path(bound)
+            except (VolumeError, StatusError, OSError) as error:
+                text = str(error)
+                if isinstance(error, NotFound):
+                    text = f'persistentvolumeclaim "{name}" not found'
+                text = f'MountVolume.SetUp failed for volume "{volume["name"]}" : {text}'
+                raise self._held("FailedMount", text, RETRY_S) from error
+
+    def _write_etc(self) -> Mapping[str, Path]:
+        parts, pod = self._parts, self.pod
+        folder = parts.volumes.directory(self.uid) / "etc"
+        folder.mkdir(exist_ok=True, mode=0o755)
+        domain = parts.config.cluster_domain
+        shared = bool(pod["spec"].get("hostNetwork"))
+        node_hosts = Path("/etc/hosts").read_text(errors="replace") if shared else ""
+        name = Path("/etc/hostname").read_text().strip() if shared else hostname(pod, domain)
+        resolv = resolver(pod, parts.host_resolver, parts.config.dns_ip, domain)
+        texts = (hosts_text(pod, self.ip, domain, node_hosts), f"{name}\n", resolv.text())
+        out = {}
+        for target, text in zip(ETC, texts, strict=True):
+            path = folder / target.rpartition("/")[2]
+            path.write_text(text)
+            path.chmod(0o644)
+            out[target] = path
+        return out
+
+    def _held(self, reason: str, text: str, retry_s: float) -> Held:
+        self._complain(reason, text)
+        plain = "PodInitializing" if self.pod["spec"].get("initContainers") else "ContainerCreating"
+        return Held(Waiting(plain, "", self._parts.clock.now() + retry_s))
+
+    def _complain(self, reason: str, text: str) -> None:
+        """One event for one trouble, however often it is tried again."""
+        if text != self._complained:
+            self._complained = text
+            self._narrator.pod("Warning", reason, text)

@@ -1,0 +1,219 @@
+"""Starting one container of a pod: image and sandbox at once, then create and start."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sampan.runtime.interface import ContainerSpec, Image, RuntimeFailure
+
+from .attempts import attempt_of
+from .downward import UnknownField
+from .environment import ConfigError, variables
+from .looks import Target, look
+from .pulls import Held
+from .state import EXITED, Attempt, Waiting
+from .stopping import stop_container
+from .translate import Place, container_spec, sub_path
+
+if TYPE_CHECKING:
+    from .worker import PodWorker
+
+log = logging.getLogger("sampan.node.starting")
+
+RETRY_S = 10.0
+# How long a failed start shows as RunContainerError before it is tried again.
+START_ERROR_S = 1.0
+START_ERROR_EXIT = 128
+HOOK_TIMEOUT_S = 300.0
+
+
+async def start_container(worker: PodWorker, name: str) -> None:
+    """Start (or restart) the container; why it did not start is left in the pod's state."""
+    container = worker.containers[name]
+    try:
+        image = await _image_and_sandbox(worker, container)
+        async with worker.parts.creating:
+            run = await _create_and_start(worker, container, image)
+    except Held as held:
+        worker.state.waiting[name] = held.waiting
+        return
+    worker.state.waiting.pop(name, None)
+    hook = (container.get("lifecycle") or {}).get("postStart")
+    if hook:
+        await _post_start(worker, container, run, hook)
+
+
+async def _image_and_sandbox(worker: PodWorker, container: Mapping[str, Any]) -> Image:
+    parts = worker.parts
+    if parts.pulls.present(container) is not None:
+        await worker.prepared()
+        return await parts.pulls.ensure(container, (), worker.narrator)
+    # The pull secrets are known once the objects the pod uses are; the network need not be.
+    await parts.objects.synced(worker.state.uid)
+    preparing = asyncio.ensure_future(worker.prepared())
+    try:
+        secrets_now = list(worker.sandbox.pull_secrets())
+        image = await parts.pulls.ensure(container, secrets_now, worker.narrator)
+        await preparing
+    finally:
+        preparing.cancel()
+        await asyncio.gather(preparing, return_exceptions=True)
+    return image
+
+
+async def _create_and_start(
+    worker: PodWorker, container: Mapping[str, Any], image: Image
+) -> Attempt:
+    parts, name = worker.parts, container["name"]
+    spec = _specify(worker, container, image)
+    worker.commit(name)
+    try:
+        made = await parts.runtime.create(spec)
+    except RuntimeFailure as error:
+        raise _failed(worker, container, "CreateContainerError", str(error)) from error
+    worker.narrator.container(container, "Normal", "Created", "Container created")
+    try:
+        started = await parts.runtime.start(made.id)
+    except RuntimeFailure as error:
+        _failed(worker, container, "RunContainerError", str(error))
+        await _bury(worker, name, attempt_of(made), str(error))
+        retry_at = parts.clock.now() + START_ERROR_S
+        raise Held(Waiting("RunContainerError", str(error), retry_at)) from error
+    worker.narrator.container(container, "Normal", "Started", "Container started")
+    run = attempt_of(started, container)
+    old = worker.record(name, run)
+    if run.state != EXITED:
+        worker.watch_health(name, run)
+    # It may have ended before we had noted that it ran.
+    now = parts.runtime.get(run.id)
+    if now is not None and now.state.value == EXITED:
+        worker.exited(now)
+    for past in old:
+        await _forget_run(worker, name, past)
+    return run
+
+
+def _specify(worker: PodWorker, container: Mapping[str, Any], image: Image) -> ContainerSpec:
+    """The container's whole configuration. Raises Held with CreateContainerConfigError."""
+    parts, name = worker.parts, container["name"]
+    last = worker.state.last(name)
+    count = last.restart_count + 1 if last is not None else 0
+    try:
+        around = worker.sandbox.environment()
+        place = Place(
+            id=secrets.token_hex(32),
+            restart_count=count,
+            log_path=log_path(parts.config.data, worker.state.pod, name, count),
+            termination_file=_termination_file(worker, name, count),
+            network_namespace=worker.sandbox.namespace_path,
+            etc_files=worker.sandbox.etc_files,
+            volumes=_volumes(worker, container),
+        )
+        place.log_path.parent.mkdir(parents=True, exist_ok=True)
+        return container_spec(container, image, around, place, parts.machine)
+    except (ConfigError, UnknownField, OSError) as error:
+        raise _failed(worker, container, "CreateContainerConfigError", str(error)) from error
+
+
+def log_path(data: Path, pod: Mapping[str, Any], name: str, count: int) -> Path:
+    """As upstream below /var/log/pods: NS_POD_UID/CONTAINER/COUNT.log."""
+    meta = pod["metadata"]
+    folder = f"{meta['namespace']}_{meta['name']}_{meta['uid']}"
+    return data / "logs" / folder / name / f"{count}.log"
+
+
+def _termination_file(worker: PodWorker, name: str, count: int) -> Path:
+    folder = worker.parts.volumes.directory(worker.state.uid) / "containers" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{count}.message"
+    path.write_bytes(b"")
+    # The container may run as anybody.
+    path.chmod(0o666)
+    return path
+
+
+def _volumes(worker: PodWorker, container: Mapping[str, Any]) -> dict[tuple[str, str], Path]:
+    out: dict[tuple[str, str], Path] = {}
+    mounts = container.get("volumeMounts") or ()
+    own: dict[str, str] = {}
+    if any(mount.get("subPathExpr") for mount in mounts):
+        own = variables(container, worker.sandbox.environment())
+    for index, mount in enumerate(mounts):
+        volume, part = mount["name"], sub_path(mount, own)
+        path = worker.sandbox.volumes.get(volume)
+        if path is None:
+            raise ConfigError(f'volume "{volume}" is not mounted')
+        if part:
+            where = f"{container['name']}/{index}"
+            try:
+                path = worker.parts.volumes.sub_path(worker.state.uid, (volume, path), part, where)
+            except OSError as error:
+                raise ConfigError(
+                    f'failed to prepare subPath for volumeMount "{volume}" '
+                    f'of container "{container["name"]}": {error}'
+                ) from error
+        out[volume, part] = path
+    return out
+
+
+def _failed(worker: PodWorker, container: Mapping[str, Any], reason: str, text: str) -> Held:
+    """Tell of the failure, and make what has the container wait."""
+    worker.narrator.container(container, "Warning", "Failed", f"Error: {text}")
+    return Held(Waiting(reason, text, worker.parts.clock.now() + RETRY_S))
+
+
+async def _bury(worker: PodWorker, name: str, made: Attempt, text: str) -> None:
+    """A container that could not start counts as a run that failed, as under containerd."""
+    now = worker.parts.clock.now()
+    failed = Attempt(
+        id=made.id,
+        restart_count=made.restart_count,
+        state=EXITED,
+        image=made.image,
+        image_id=made.image_id,
+        finished_at=now,
+        exit_code=START_ERROR_EXIT,
+        reason="StartError",
+        message=text,
+    )
+    for past in worker.record(name, failed):
+        await _forget_run(worker, name, past)
+    try:
+        await worker.parts.runtime.delete(made.id)
+    except RuntimeFailure as error:
+        log.warning("container %s: %s", made.id, error)
+
+
+async def _forget_run(worker: PodWorker, name: str, past: Attempt) -> None:
+    """Remove a run that is neither the last nor the one before: upstream keeps no more."""
+    if not past.id:
+        return
+    try:
+        await worker.parts.runtime.delete(past.id)
+    except RuntimeFailure as error:
+        log.warning("container %s: %s", past.id, error)
+    pod, count = worker.state.pod, past.restart_count
+    log_path(worker.parts.config.data, pod, name, count).unlink(missing_ok=True)
+
+
+async def _post_start(
+    worker: PodWorker, container: Mapping[str, Any], run: Attempt, hook: Mapping[str, Any]
+) -> None:
+    """Run the hook; a container whose hook fails is killed."""
+    target = Target(container, run.id, worker.sandbox.ip)
+    if "sleep" in hook:
+        await worker.parts.clock.sleep(float(hook["sleep"].get("seconds") or 0))
+        return
+    result = await look(worker.parts.runtime, target, hook, HOOK_TIMEOUT_S)
+    if result.good or worker.has_exited(container["name"], run.id):
+        return
+    worker.narrator.container(
+        container, "Warning", "FailedPostStartHook", f"PostStartHook failed: {result.text}"
+    )
+    why = f"FailedPostStartHook: {container['name']}"
+    await stop_container(worker, container["name"], why, worker.grace_of_spec)

@@ -1,0 +1,37 @@
+"""The mounts volumes need, as a seam: tests put a fake in its place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+from sampan.linux import mounts
+
+
+class Kernel(Protocol):
+    def tmpfs(self, target: Path, size_bytes: int, mode: int) -> None: ...
+
+    def bind(self, source: Path, target: Path) -> None: ...
+
+    def mounted(self) -> list[Path]:
+        """Every mount point of this mount namespace, in the order of mounting."""
+        ...
+
+    def detach(self, target: Path) -> None: ...
+
+
+class LinuxKernel:
+    """The machine's own."""
+
+    def tmpfs(self, target: Path, size_bytes: int, mode: int) -> None:
+        mounts.mount_tmpfs(target, size_bytes, mode)
+
+    def bind(self, source: Path, target: Path) -> None:
+        mounts.bind(source, target, recursive=os.path.isdir(source))
+
+    def mounted(self) -> list[Path]:
+        return [point.target for point in mounts.list_mounts()]
+
+    def detach(self, target: Path) -> None:
+        mounts.unmount(target, detach=True)

@@ -1,0 +1,56 @@
+"""subPath of a volume mount: a part of a volume, and never anything outside it.
+
+The path is opened with openat2(RESOLVE_IN_ROOT) and bound through its descriptor, so that no
+symbolic link in the volume, however it is swapped, leads out (CVE-2017-1002101, CVE-2021-25741).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sampan.linux.openat2 import open_in_root
+
+from .kernel import Kernel
+
+DIRECTORY = os.O_PATH | os.O_DIRECTORY
+
+
+def bind_sub_path(volume: Path, sub_path: str, target: Path, kernel: Kernel) -> Path:
+    """Bind `volume`/`sub_path` (made if missing) to `target`. Raises OSError."""
+    root = os.open(volume, DIRECTORY | os.O_CLOEXEC)
+    try:
+        part = _open(root, sub_path)
+    finally:
+        os.close(root)
+    try:
+        source = Path(f"/proc/self/fd/{part}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            target.mkdir(exist_ok=True)
+        else:
+            target.touch(exist_ok=True)
+        kernel.bind(source, target)
+    finally:
+        os.close(part)
+    return target
+
+
+def _open(root: int, sub_path: str) -> int:
+    """A descriptor of the path inside the root; missing directories are made on the way."""
+    try:
+        return open_in_root(root, sub_path, os.O_PATH)
+    except FileNotFoundError:
+        pass
+    done = ""
+    for part in (item for item in sub_path.split("/") if item not in ("", ".")):
+        parent = open_in_root(root, done or ".", DIRECTORY)
+        try:
+            if part != "..":
+                os.mkdir(part, 0o755, dir_fd=parent)
+        except FileExistsError:
+            pass
+        finally:
+            os.close(parent)
+        done = f"{done}/{part}" if done else part
+    return open_in_root(root, sub_path, os.O_PATH)

@@ -1,0 +1,456 @@
+"""One pod's life on this node: from seen to gone.
+
+Tasks: one per pod (`run`), and one per operation on a container (`starting`, `stopping`), at most
+one operation per container at a time. The task sleeps until something happens: the pod changed, a
+container exited, an operation or a probe ended, a back-off is over. What to do is decided by
+`machine`, what to say by `status`; here it is only carried out.
+
+A status is written when something came to rest: while containers are being started nothing is
+said for up to `QUIET_S`, so that a pod that starts quickly costs a single write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from sampan.aio.backoff import Backoff
+from sampan.aio.clock import Clock
+from sampan.api.errors import Conflict, NotFound, Object, StatusError
+from sampan.api.resources import resource
+from sampan.runtime.interface import Container
+
+from .attempts import attempt_of, group_attempts, remembered
+from .looks import Target
+from .machine import CRASH_LOOP, Plan, decide
+from .narration import Narrator
+from .parts import Parts
+from .probing import Prober
+from .sandbox import Sandbox
+from .starting import start_container
+from .state import CREATED, EXITED, RUNNING, Attempt, Health, PodState, Waiting, is_sidecar
+from .status import pod_status
+from .stopping import stop_container
+from .translate import CONTAINER_NAME
+
+log = logging.getLogger("sampan.node.worker")
+
+QUIET_S = 1.0
+GRACE_DEFAULT_S = 30.0
+# A container always gets a moment between SIGTERM and SIGKILL.
+GRACE_MIN_S = 1.0
+CONFIG_REASONS = ("CreateContainerConfigError", "ContainerCreating", "PodInitializing")
+
+
+@dataclass(slots=True)
+class Operation:
+    """Something being done to one container."""
+
+    task: asyncio.Task[None]
+    began: float
+    stoppable: bool = True
+    """May be cancelled: nothing has been made yet."""
+
+
+class Pulse:
+    """A broadcast: wakes whoever waits, and remembers for who was about to."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._event = asyncio.Event()
+        self.count = 0
+
+    def beat(self) -> None:
+        self.count += 1
+        self._event.set()
+        self._event = asyncio.Event()
+
+    async def wait(self, seconds: float | None = None) -> None:
+        """Until the next beat, or that long."""
+        waiter = self._event.wait()
+        if seconds is None:
+            await waiter
+            return
+        tasks = [asyncio.ensure_future(waiter), asyncio.ensure_future(self._clock.sleep(seconds))]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+class PodWorker:
+    """Made when a pod of this node is first seen. Feed it with update, removed and exited."""
+
+    def __init__(self, parts: Parts, pod: Object, found: list[Container]) -> None:
+        self.parts = parts
+        self.narrator = Narrator(parts.recorder, pod)
+        self.pulse = Pulse(parts.clock)
+        self.containers: dict[str, Mapping[str, Any]] = {
+            item["name"]: item
+            for field in ("initContainers", "containers")
+            for item in pod["spec"].get(field) or ()
+        }
+        self.state = PodState(
+            pod,
+            attempts=group_attempts(found, self.containers),
+            known=pod.get("status") or {},
+        )
+        self.sandbox = Sandbox(parts, pod, self.narrator, self._objects_changed)
+        self.probers: dict[str, Prober] = {}
+        self._operations: dict[str, Operation] = {}
+        self._preparing: asyncio.Task[None] | None = None
+        self._release: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
+        self._gone = False
+        self._last_status: Object | None = None
+        self._stop_began = 0.0
+
+    # What happens around it
+
+    def update(self, pod: Object) -> None:
+        """The pod changed: its labels, or it is to be deleted, or sooner than it was."""
+        self.state.pod = self.sandbox.pod = pod
+        if any("downwardAPI" in str(item) for item in pod["spec"].get("volumes") or ()):
+            self.sandbox.refresh()
+        self.pulse.beat()
+
+    def removed(self) -> None:
+        """The pod's object is gone: stop at once, and tell nobody."""
+        self._gone = True
+        self.pulse.beat()
+
+    def exited(self, container: Container) -> None:
+        name = container.annotations.get(CONTAINER_NAME, "")
+        runs = self.state.attempts.get(name, [])
+        for index, run in enumerate(runs):
+            if run.id == container.id:
+                runs[index] = attempt_of(container, self.containers.get(name))
+                if index == len(runs) - 1:
+                    self.forget_health(name)
+        self.pulse.beat()
+
+    def _objects_changed(self) -> None:
+        self.sandbox.refresh()
+        for name, held in tuple(self.state.waiting.items()):
+            if held.reason in CONFIG_REASONS:
+                self.state.waiting[name] = replace(held, retry_at=self.parts.clock.now())
+        self.pulse.beat()
+
+    # The loop
+
+    async def run(self) -> None:
+        """Until the pod is gone. Cancelling it leaves the containers alone."""
+        try:
+            await self._adopt()
+            while not self._gone and not self._is_deleted():
+                seen = self.pulse.count
+                wake_at = self._step()
+                if self.pulse.count == seen:
+                    await self._rest(wake_at)
+            await self._stop()
+        finally:
+            await self._let_go()
+
+    async def _rest(self, wake_at: float) -> None:
+        if not wake_at:
+            await self.pulse.wait()
+            return
+        await self.pulse.wait(max(0.0, wake_at - self.parts.clock.now()))
+
+    def _is_deleted(self) -> bool:
+        return bool(self.state.pod["metadata"].get("deletionTimestamp"))
+
+    async def _adopt(self) -> None:
+        """Take over what an earlier agent left."""
+        state = self.state
+        for runs in state.attempts.values():
+            for run in [run for run in runs if run.state == CREATED]:
+                # The agent died between making and starting it; it is made anew.
+                runs.remove(run)
+                await self.parts.runtime.delete(run.id)
+        for field in ("initContainerStatuses", "containerStatuses"):
+            for status in state.known.get(field) or ():
+                name = status["name"]
+                lost = None if state.attempts.get(name) else remembered(status)
+                if lost is not None:
+                    state.attempts[name] = [lost]
+        for name in [name for name, runs in state.attempts.items() if not runs]:
+            del state.attempts[name]
+        state.started_at = self.parts.clock.now()
+        if state.known.get("phase") in ("Succeeded", "Failed"):
+            state.stopped = True
+        elif any(run.state == RUNNING for runs in state.attempts.values() for run in runs):
+            with suppress(Exception):
+                await self.prepared()
+            for name, runs in state.attempts.items():
+                if runs[-1].state == RUNNING:
+                    self.watch_health(name, runs[-1], self._known_health(name, runs[-1]))
+
+    def _known_health(self, name: str, run: Attempt) -> Health | None:
+        """What the API last said of a container that ran on without us."""
+        for field in ("initContainerStatuses", "containerStatuses"):
+            for status in self.state.known.get(field) or ():
+                if status["name"] == name and status.get("containerID", "").endswith(run.id):
+                    return Health(bool(status.get("started")), bool(status.get("ready")))
+        return None
+
+    def _step(self) -> float:
+        """Decide, set in motion, report; returns when to look again (0: not by time)."""
+        state = self.state
+        now = self.parts.clock.now()
+        plan = decide(state, now)
+        if plan.failure:
+            state.failure = plan.failure
+        for name, held in plan.waiting.items():
+            if state.waiting.get(name) != held and name not in self._operations:
+                state.waiting[name] = held
+                self._tell_back_off(name)
+        for name in plan.start:
+            self._launch_start(name, plan, now)
+        for kill in plan.kill:
+            self._launch(kill.name, partial(self._restart, kill.name, kill.why))
+        if plan.done and self._release is None:
+            self._release = asyncio.create_task(self._finish(), name=f"finish {state.uid}")
+        refresh_at = self.sandbox.refresh_at
+        if refresh_at:
+            if now >= refresh_at and self._renewal is None:
+                self._renewal = asyncio.create_task(self._renew(), name=f"renew {state.uid}")
+            elif now < refresh_at:
+                plan.wake(refresh_at)
+        self._report(plan, now)
+        return plan.wake_at
+
+    async def _renew(self) -> None:
+        try:
+            await self.sandbox.renew()
+        finally:
+            self._renewal = None
+            self.pulse.beat()
+
+    def _tell_back_off(self, name: str) -> None:
+        if self.state.waiting[name].reason != CRASH_LOOP:
+            return
+        meta = self.state.pod["metadata"]
+        self.narrator.container(
+            self.containers[name],
+            "Warning",
+            "BackOff",
+            f"Back-off restarting failed container {name} in pod "
+            f"{meta['name']}_{meta['namespace']}({meta['uid']})",
+        )
+
+    def _report(self, plan: Plan, now: float) -> None:
+        """Send the status if it says something new and nothing is about to change it."""
+        young = [
+            op.began + QUIET_S
+            for name, op in self._operations.items()
+            if now < op.began + QUIET_S and name not in self.probers
+        ]
+        if young:
+            plan.wake(min(young))
+            return
+        self.state.sandbox = self.sandbox.ready
+        self.state.ip = self.sandbox.ip or self.state.ip or self.state.known.get("podIP", "")
+        status = pod_status(self.state, now, self.parts.config.address)
+        if status != self._last_status:
+            self._last_status = self.state.known = status
+            self.parts.reports.put(self.state.pod, status)
+
+    # Operations
+
+    def _launch_start(self, name: str, plan: Plan, now: float) -> None:
+        if name in self._operations or self._release is not None:
+            return
+        if name in plan.crashes:
+            self.state.crashes[name] = plan.crashes[name]
+        self._launch(name, partial(start_container, self, name))
+
+    def _launch(self, name: str, run: Callable[[], Any]) -> None:
+        if name in self._operations:
+            return
+        task = asyncio.create_task(self._operate(name, run), name=f"container {name}")
+        self._operations[name] = Operation(task, self.parts.clock.now())
+
+    async def _operate(self, name: str, run: Callable[[], Any]) -> None:
+        try:
+            await run()
+        except Exception as error:
+            # A fault of ours: the pod says so and tries again, the agent lives on.
+            log.exception("pod %s: container %s", self.state.uid, name)
+            retry_at = self.parts.clock.now() + QUIET_S * 10
+            self.state.waiting[name] = Waiting("CreateContainerError", str(error), retry_at)
+        finally:
+            self._operations.pop(name, None)
+            self.pulse.beat()
+
+    def commit(self, name: str) -> None:
+        """From here on the operation must not be interrupted: something exists."""
+        if name in self._operations:
+            self._operations[name].stoppable = False
+
+    async def prepared(self) -> None:
+        """The pod's network and volumes; shared by all containers. Raises Held."""
+        if self._preparing is None or (self._preparing.done() and not self.sandbox.ready):
+            self._preparing = asyncio.create_task(
+                self.sandbox.prepare(), name=f"sandbox {self.state.uid}"
+            )
+            self._preparing.add_done_callback(_retrieve)
+        await asyncio.shield(self._preparing)
+
+    def watch_health(self, name: str, run: Attempt, health: Health | None = None) -> None:
+        """Start the probes of a running container."""
+        self.forget_health(name)
+        container = self.containers.get(name)
+        if container is None:
+            return
+
+        def changed(verdict: Health) -> None:
+            self.state.health[name] = verdict
+            self.pulse.beat()
+
+        around = (self.parts.runtime, self.parts.clock, self.narrator)
+        target = Target(container, run.id, self.sandbox.ip)
+        prober = Prober(around, target, changed, health)
+        self.probers[name] = prober
+        self.state.health[name] = prober.health
+
+    def forget_health(self, name: str) -> None:
+        prober = self.probers.pop(name, None)
+        if prober is not None:
+            prober.stop()
+        self.state.health.pop(name, None)
+
+    async def _restart(self, name: str, why: str) -> None:
+        """Kill a container whose probe failed; its exit starts it again."""
+        self.commit(name)
+        await stop_container(self, name, why, self.grace_of_spec)
+
+    # The end
+
+    async def _finish(self) -> None:
+        """The pod has run its course: stop what still runs, free the network, keep the logs."""
+        try:
+            await self._stop_containers("Stopping container {}", self.grace_of_spec)
+            self.state.stopped = True
+            await self.sandbox.remove(volumes=False)
+        finally:
+            self.pulse.beat()
+
+    def grace_of_spec(self) -> float:
+        seconds = self.state.spec.get("terminationGracePeriodSeconds")
+        return max(GRACE_MIN_S, float(GRACE_DEFAULT_S if seconds is None else seconds))
+
+    def grace_of_deletion(self) -> float:
+        """Seconds from the beginning of the stop; may shrink while we wait."""
+        if self._gone and not self._is_deleted():
+            return self.grace_of_spec()
+        seconds = self.state.pod["metadata"].get("deletionGracePeriodSeconds")
+        if self._gone or seconds is None:
+            seconds = min(float(seconds or 0), self.grace_of_spec())
+        return max(GRACE_MIN_S, float(seconds))
+
+    async def _stop(self) -> None:
+        """The pod is deleted: stop its containers, say so, clean up, let its object go."""
+        state = self.state
+        state.terminating = True
+        await self._end_operations()
+        await self._stop_containers("Stopping container {}", self.grace_of_deletion)
+        state.stopped = True
+        now = self.parts.clock.now()
+        if not self._gone:
+            state.ip = self.sandbox.ip or state.known.get("podIP", "")
+            self.parts.reports.put(state.pod, pod_status(state, now, self.parts.config.address))
+        await asyncio.gather(self._clean_up(), self.parts.reports.flushed(state.uid))
+        if not self._gone:
+            await self._delete_object()
+
+    async def _end_operations(self) -> None:
+        for task in (self._release, self._renewal):
+            if task is not None:
+                await asyncio.wait([task])
+        for operation in tuple(self._operations.values()):
+            if operation.stoppable:
+                operation.task.cancel()
+        if self._operations:
+            await asyncio.wait([item.task for item in self._operations.values()])
+        if self._preparing is not None and not self._preparing.done():
+            await asyncio.wait([self._preparing])
+
+    async def _stop_containers(self, why: str, grace: Callable[[], float]) -> None:
+        """Regular containers together, then the sidecars, last one first."""
+        for name in tuple(self.probers):
+            self.probers.pop(name).stop()
+        sidecars = [name for name, item in self.containers.items() if is_sidecar(item)]
+        others = [name for name in self.containers if name not in sidecars]
+        await asyncio.gather(
+            *(stop_container(self, name, why.format(name), grace) for name in others)
+        )
+        for name in reversed(sidecars):
+            await stop_container(self, name, why.format(name), grace)
+
+    async def _clean_up(self) -> None:
+        runs = [run for runs in self.state.attempts.values() for run in runs if run.id]
+        await asyncio.gather(
+            *(self.parts.runtime.delete(run.id) for run in runs), return_exceptions=True
+        )
+        await self.sandbox.remove(volumes=True)
+        self.parts.pulls.forget(self.state.uid)
+
+    async def _delete_object(self) -> None:
+        """Take the pod's object away, now that nothing is left of it."""
+        meta = self.state.pod["metadata"]
+        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": meta["uid"]}}
+        backoff = Backoff(initial_s=0.1, cap_s=10.0)
+        while not self._gone:
+            try:
+                await self.parts.client.delete(
+                    resource("pods"), meta["name"], meta["namespace"], options
+                )
+            except (NotFound, Conflict):
+                return
+            except (StatusError, OSError) as error:
+                log.info("pod %s/%s: delete: %s", meta["namespace"], meta["name"], error)
+                await self.parts.clock.sleep(backoff.next_s())
+            else:
+                return
+
+    async def _let_go(self) -> None:
+        """End every task of ours; containers stay as they are."""
+        for prober in self.probers.values():
+            prober.stop()
+        tasks = [item.task for item in self._operations.values()]
+        tasks += [
+            task for task in (self._release, self._renewal, self._preparing) if task is not None
+        ]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.parts.objects.release(self.state.uid)
+
+    # For operations
+
+    def record(self, name: str, run: Attempt) -> list[Attempt]:
+        """Remember a new run, or a new state of the last; returns runs to be removed."""
+        runs = self.state.attempts.setdefault(name, [])
+        if runs and runs[-1].id == run.id and run.id:
+            runs[-1] = run
+        else:
+            runs.append(run)
+        old, self.state.attempts[name] = runs[:-2], runs[-2:]
+        return old
+
+    def has_exited(self, name: str, run_id: str) -> bool:
+        run = self.state.last(name)
+        return run is None or run.id != run_id or run.state == EXITED
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """Its failure was told to whoever waited; nobody may have."""
+    if not task.cancelled():
+        task.exception()

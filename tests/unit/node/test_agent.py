@@ -1,0 +1,366 @@
+"""The agent against a fake API, runtime and network: pods from seen to gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sampan.client.api import Client
+from sampan.node.agent import Agent
+from sampan.node.config import NodeConfig
+from tests.kit.clock import FakeClock, settle
+from tests.kit.node import FakeApi
+from tests.kit.runtime import BUSYBOX, FakeImages, FakeKernel, FakeNetwork, FakeRuntime
+
+PODS = "/api/v1/namespaces/default/pods"
+
+
+class Node:
+    """One agent with everything around it."""
+
+    def __init__(self, tmp: Path) -> None:
+        self.tmp = tmp
+        self.clock = FakeClock()
+        self.api = FakeApi()
+        self.images = FakeImages()
+        self.runtime = FakeRuntime(self.clock)
+        self.network = FakeNetwork()
+        self.kernel = FakeKernel()
+        self.agent: Agent | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Agent]:
+        config = NodeConfig(
+            name="n1",
+            data=self.tmp / "data",
+            run=self.tmp / "run",
+            address="192.168.1.1",
+            pod_cidr="10.244.0.0/24",
+            dns_ip="10.96.0.10",
+            ca_cert=self.tmp / "ca",
+            cert=self.tmp / "cert",
+            key=self.tmp / "key",
+        )
+        agent = Agent(
+            config,
+            Client(self.api),
+            self.runtime,
+            self.images,
+            self.network,
+            self.clock,
+            kernel=self.kernel,
+        )
+        task = asyncio.create_task(agent.run())
+        self.agent = agent
+        try:
+            async with asyncio.timeout(5):
+                waiting = asyncio.create_task(agent.ready.wait())
+                await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+                if task.done():
+                    task.result()
+            await settle()
+            yield agent
+        finally:
+            await agent.stop()
+            await task
+
+    def bind(self, name: str = "p", **spec: Any) -> None:
+        """A pod bound to the node."""
+        container = {"name": "c", "image": "busybox", "imagePullPolicy": "IfNotPresent"}
+        container |= spec.pop("container", {})
+        self.api.put(
+            f"{PODS}/{name}",
+            {
+                "metadata": {"name": name, "namespace": "default", "uid": f"uid-{name}"},
+                "spec": {"nodeName": "n1", "containers": [container], **spec},
+                "status": {"phase": "Pending"},
+            },
+        )
+
+    def pod(self, name: str = "p") -> Any:
+        return self.api.objects[f"{PODS}/{name}"]
+
+    def container(self, name: str = "p") -> Any:
+        return self.pod(name)["status"]["containerStatuses"][0]
+
+    def reasons(self) -> list[str]:
+        return [reason for _, reason, _ in self.api.events()]
+
+    async def until(self, check: Any) -> None:
+        """Let the loop run until `check()` holds; threads may be involved."""
+        async with asyncio.timeout(5):
+            while not check():
+                await asyncio.sleep(0)
+
+
+@pytest.fixture()
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+    class NoServer:
+        def __init__(self, agent: Agent) -> None: ...
+
+        def bind(self) -> int:
+            return 10250
+
+        async def start(self) -> None: ...
+
+        async def close(self) -> None: ...
+
+    monkeypatch.setattr("sampan.node.http.AgentServer", NoServer)
+    return Node(tmp_path)
+
+
+async def test_registers_node_and_lease(node: Node) -> None:
+    async with node.running():
+        made = node.api.objects["/api/v1/nodes/n1"]
+        ready = made["status"]["conditions"][-1]
+        assert (ready["type"], ready["status"], ready["reason"]) == ("Ready", "True", "KubeletReady")
+        assert made["spec"]["podCIDR"] == "10.244.0.0/24"
+        assert made["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] == 10250
+        path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1"
+        first = node.api.objects[path]["spec"]["renewTime"]
+        await node.clock.advance(10)
+        assert node.api.objects[path]["spec"]["renewTime"] != first
+
+
+async def test_pod_runs_with_one_status_write(node: Node) -> None:
+    async with node.running():
+        node.bind(container={"command": ["sleep", "1d"]})
+        await node.until(lambda: node.pod()["status"]["phase"] == "Running")
+        status = node.pod()["status"]
+        assert [path for path, _ in node.api.patches if "pods" in path] == [f"{PODS}/p/status"]
+        assert status["podIP"] == "10.244.0.2"
+        assert node.container()["ready"]
+        assert {c["type"]: c["status"] for c in status["conditions"]} == {
+            "PodReadyToStartContainers": "True",
+            "Initialized": "True",
+            "Ready": "True",
+            "ContainersReady": "True",
+            "PodScheduled": "True",
+        }
+        assert node.runtime.specs[node.runtime.only().id].args == ["sleep", "1d"]
+        await settle()
+        assert node.api.events() == [
+            (
+                "Normal",
+                "Pulled",
+                'Container image "busybox" already present on machine and can be accessed by '
+                "the pod",
+            ),
+            ("Normal", "Created", "Container created"),
+            ("Normal", "Started", "Container started"),
+        ]
+
+
+async def test_deleted_pod_is_stopped_reported_and_let_go(node: Node) -> None:
+    node.runtime.obeys = lambda number: None
+    async with node.running():
+        node.bind()
+        await node.until(lambda: node.pod()["status"]["phase"] == "Running")
+        pod = node.pod()
+        meta = pod["metadata"] | {
+            "deletionTimestamp": "2026-01-01T00:00:00Z",
+            "deletionGracePeriodSeconds": 5,
+        }
+        node.api.put(f"{PODS}/p", pod | {"metadata": meta})
+        await settle()
+        running = node.runtime.only()
+        assert node.runtime.signals == [(running.id, 15)]
+        await node.clock.advance(4.9)
+        assert node.runtime.running()
+        await node.clock.advance(0.2)
+        await node.until(lambda: f"{PODS}/p" not in node.api.objects)
+        assert node.runtime.signals[-1] == (running.id, 9)
+        assert node.api.deletes == [
+            (f"{PODS}/p", {"gracePeriodSeconds": 0, "preconditions": {"uid": "uid-p"}})
+        ]
+        last = [body for path, body in node.api.patches if path.endswith("p/status")][-1]
+        assert last["status"]["phase"] == "Failed"
+        assert last["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
+        assert not node.runtime.containers
+        assert not node.network.given
+        await node.until(lambda: not (node.tmp / "data/pods/uid-p").exists())
+        await node.until(lambda: not node.agent.workers)  # type: ignore[union-attr]
+        assert "Killing" in node.reasons()
+
+
+async def test_crash_loop_backs_off_and_doubles(node: Node) -> None:
+    async with node.running():
+        node.bind()
+        await node.until(lambda: node.runtime.running())
+        node.runtime.exit(node.runtime.only().id, 1)
+        # The first restart comes at once.
+        await node.until(lambda: node.runtime.running() and node.container()["restartCount"] == 1)
+        node.runtime.exit(node.runtime.only().id, 1)
+        await node.until(lambda: "waiting" in node.container()["state"])
+        assert node.container()["state"]["waiting"] == {
+            "reason": "CrashLoopBackOff",
+            "message": "back-off 10s restarting failed container=c pod=p_default(uid-p)",
+        }
+        assert node.container()["lastState"]["terminated"]["exitCode"] == 1
+        assert node.pod()["status"]["phase"] == "Running"
+        await node.clock.advance(9)
+        assert not node.runtime.running()
+        await node.clock.advance(1.1)
+        await node.until(lambda: node.runtime.running())
+        node.runtime.exit(node.runtime.only().id, 1)
+        await node.until(lambda: "20s" in str(node.container()["state"]))
+        # Only the last two runs are kept.
+        assert len(node.runtime.containers) == 2
+
+
+async def test_missing_config_map_waits_and_starts_when_it_comes(node: Node) -> None:
+    async with node.running():
+        node.bind(
+            container={
+                "env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}]
+            }
+        )
+        await node.until(lambda: "configmap" in str(node.pod()["status"]))
+        assert node.container()["state"]["waiting"] == {
+            "reason": "CreateContainerConfigError",
+            "message": 'configmap "m" not found',
+        }
+        node.api.put("/api/v1/namespaces/default/configmaps/m", {"data": {"x": "1"}})
+        await node.until(lambda: "find key" in str(node.pod()["status"]))
+        text = "couldn't find key k in ConfigMap default/m"
+        assert node.container()["state"]["waiting"]["message"] == text
+        node.api.put("/api/v1/namespaces/default/configmaps/m", {"data": {"k": "v"}})
+        await node.until(lambda: node.runtime.running())
+        assert ("A", "v") in node.runtime.specs[node.runtime.only().id].env
+
+
+async def test_config_map_volume_follows_the_object(node: Node) -> None:
+    node.api.put("/api/v1/namespaces/default/configmaps/m", {"data": {"k": "one"}})
+    async with node.running():
+        node.bind(
+            volumes=[{"name": "v", "configMap": {"name": "m"}}],
+            container={"volumeMounts": [{"name": "v", "mountPath": "/etc/v"}]},
+        )
+        await node.until(lambda: node.runtime.running())
+        (source,) = [
+            mount.source
+            for mount in node.runtime.specs[node.runtime.only().id].mounts
+            if mount.target == "/etc/v"
+        ]
+        assert Path(source, "k").read_text() == "one"
+        node.api.put("/api/v1/namespaces/default/configmaps/m", {"data": {"k": "two", "l": "x"}})
+        await settle()
+        assert Path(source, "k").read_text() == "two"
+        assert Path(source, "l").read_text() == "x"
+
+
+async def test_missing_image(node: Node) -> None:
+    async with node.running():
+        node.bind(container={"image": "nosuch"})
+        await node.until(lambda: "ErrImagePull" in str(node.pod()["status"]))
+        assert node.container()["state"]["waiting"]["message"] == "nosuch: not found"
+        await node.clock.advance(3)
+        await node.until(lambda: "ImagePullBackOff" in str(node.pod()["status"]))
+        assert node.container()["state"]["waiting"]["message"].startswith(
+            'Back-off pulling image "nosuch": ErrImagePull: '
+        )
+        assert node.pod()["status"]["phase"] == "Pending"
+        node.images.remote["nosuch"] = BUSYBOX
+        await node.clock.advance(8)
+        await node.until(lambda: node.runtime.running())
+        assert ("Warning", "Failed", 'Failed to pull image "nosuch": nosuch: not found') in (
+            node.api.events()
+        )
+
+
+async def test_agent_restart_keeps_containers_and_cleans_up(node: Node) -> None:
+    async with node.running():
+        node.bind("stay")
+        node.bind("leave")
+        await node.until(lambda: len(node.runtime.running()) == 2)
+        before = {
+            item.annotations["io.kubernetes.pod.name"]: item.id for item in node.runtime.running()
+        }
+    assert len(node.runtime.running()) == 2
+    node.api.remove(f"{PODS}/leave")
+    async with node.running():
+        await node.until(lambda: len(node.runtime.containers) == 1)
+        assert node.runtime.only().id == before["stay"]
+        assert node.network.given.keys() == {"uid-stay"}
+        node.runtime.exit(before["stay"], 3)
+        await node.until(lambda: node.container("stay").get("restartCount") == 1)
+
+
+async def test_machine_reboot_restarts_with_a_higher_count(node: Node) -> None:
+    async with node.running():
+        node.bind()
+        await node.until(lambda: node.pod()["status"]["phase"] == "Running")
+    node.runtime.containers.clear()
+    async with node.running():
+        await node.until(lambda: node.container()["restartCount"] == 1)
+        assert node.container()["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
+
+
+async def test_job_pod_completes(node: Node) -> None:
+    async with node.running():
+        node.bind(restartPolicy="Never")
+        await node.until(lambda: node.runtime.running())
+        node.runtime.exit(node.runtime.only().id, 0)
+        await node.until(lambda: node.pod()["status"]["phase"] == "Succeeded")
+        ready = next(c for c in node.pod()["status"]["conditions"] if c["type"] == "Ready")
+        assert (ready["status"], ready["reason"]) == ("False", "PodCompleted")
+        assert node.container()["state"]["terminated"]["reason"] == "Completed"
+
+
+async def test_init_containers_run_in_order(node: Node) -> None:
+    async with node.running():
+        node.bind(
+            initContainers=[
+                {"name": "i1", "image": "busybox"},
+                {"name": "side", "image": "busybox", "restartPolicy": "Always"},
+                {"name": "i2", "image": "busybox"},
+            ]
+        )
+
+        def names() -> list[str]:
+            return [
+                item.annotations["io.kubernetes.container.name"] for item in node.runtime.running()
+            ]
+
+        await node.until(lambda: names() == ["i1"])
+        await node.clock.advance(2)
+        assert node.container()["state"]["waiting"]["reason"] == "PodInitializing"
+        node.runtime.exit(node.runtime.only().id, 0)
+        await node.until(lambda: names() == ["side", "i2"])
+        node.runtime.exit(node.runtime.running()[1].id, 0)
+        await node.until(lambda: names() == ["side", "c"])
+        await node.until(lambda: node.pod()["status"]["phase"] == "Running")
+
+
+async def test_start_failure_shows_and_backs_off(node: Node) -> None:
+    node.runtime.start_error = 'exec: "nope": executable file not found in $PATH'
+    async with node.running():
+        node.bind(container={"command": ["nope"]})
+        await node.until(lambda: "RunContainerError" in str(node.pod()["status"]))
+        assert "executable file not found" in node.container()["state"]["waiting"]["message"]
+        assert node.container()["lastState"]["terminated"]["reason"] == "StartError"
+        await node.clock.advance(1.1)
+        await node.until(lambda: node.container()["restartCount"] == 1)
+        await node.clock.advance(1.1)
+        await node.until(lambda: "CrashLoopBackOff" in str(node.pod()["status"]))
+
+
+async def test_failed_exec_liveness_restarts_the_container(node: Node) -> None:
+    node.runtime.exec_answer = lambda args: (b"no pulse", 1)
+    async with node.running():
+        probe = {"exec": {"command": ["check"]}, "periodSeconds": 5, "failureThreshold": 2}
+        node.bind(container={"livenessProbe": probe})
+        await node.until(lambda: node.runtime.running())
+        first = node.runtime.only().id
+        for _ in range(3):
+            await node.clock.advance(5)
+        await node.until(lambda: node.container()["restartCount"] == 1)
+        assert node.runtime.signals == [(first, 15)]
+        messages = [message for _, _, message in node.api.events()]
+        assert "Liveness probe failed: no pulse" in messages
+        assert "Container c failed liveness probe, will be restarted" in messages
