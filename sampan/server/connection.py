@@ -1,0 +1,413 @@
+"""HTTP/1.1 over TLS in front of `Server`: httptools parses, uvloop carries.
+
+An asyncio protocol, not an ASGI app: what most requests need is one parse, one call of
+`Server.begin` and one write, without a task (measured here: an ASGI server spends as much on a
+request as the API itself does). Only requests that wait for something get a task.
+
+Per connection: one request at a time; while it is answered, at most one batch of further
+(pipelined) requests is held and reading is paused. A reader that does not take its answer pauses
+the writer; `WRITE_TIMEOUT_S` later it is cut off. Limits are the constants below.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import zlib
+from collections import deque
+from collections.abc import Coroutine
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote
+
+import httptools
+
+from sampan.api import errors
+from sampan.api.errors import StatusError
+
+from .app import Answer, failure
+from .authn import impersonate
+from .exchange import ANONYMOUS, Request, Response, Stream, Upgrade
+
+if TYPE_CHECKING:
+    from .app import Server
+
+log = logging.getLogger("sampan.http")
+
+MAX_BODY = 3 << 20
+"""Upstream's limit; etcd takes no larger object."""
+MAX_HEAD = 64 << 10
+"""Request line and headers: room for any token, none for a flood."""
+MAX_PIPELINED = 64
+"""Requests held while one is answered; more close the connection."""
+IDLE_TIMEOUT_S = 90.0
+"""A kept-alive connection without a request, as Go's server."""
+READ_TIMEOUT_S = 60.0
+"""From the first byte of a request to its last."""
+WRITE_TIMEOUT_S = 60.0
+"""How long a full send buffer may stay full."""
+GZIP_LEAST = 128 << 10
+"""Smaller answers are sent as they are, as upstream."""
+GZIP_LEVEL = 1
+THREAD_LEAST = 1 << 20
+"""Answers from this size are compressed beside the event loop."""
+
+NO_BODY = b""
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+HTTP_STATUS = {item.value: item.phrase for item in HTTPStatus}
+
+
+class Listeners:
+    """What all connections of a server share."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.connections: set[Connection] = set()
+        self.closing = False
+        self._heads: dict[tuple[int, str], bytes] = {}
+        self._date = (0, b"")
+
+    def head(self, status: int, content_type: str) -> bytes:
+        """The first lines of an answer, up to and with Date."""
+        second = int(time.time())
+        if second != self._date[0]:
+            text = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(second))
+            self._date = (second, f"Date: {text}\r\n".encode())
+        made = self._heads.get((status, content_type))
+        if made is None:
+            made = self._heads[status, content_type] = (
+                f"HTTP/1.1 {status} {HTTP_STATUS.get(status, '')}\r\n"
+                "Cache-Control: no-cache, private\r\n"
+                f"Content-Type: {content_type}\r\n"
+            ).encode()
+        return made + self._date[1]
+
+
+class Connection(asyncio.Protocol):
+    """One client connection."""
+
+    def __init__(self, shared: Listeners) -> None:
+        self._shared = shared
+        self._server = shared.server
+        self._loop = asyncio.get_running_loop()
+        self._transport: Any = None
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._certificate: bytes | None = None
+        self._queue: deque[Request] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._close_after = False
+        self._upgraded = False
+        self._received = b""
+        self._reset()
+
+    def _reset(self) -> None:
+        self._url = b""
+        self._headers: dict[str, str] = {}
+        self._body: list[bytes] = []
+        self._head_size = 0
+        self._body_size = 0
+        self._refused: StatusError | None = None
+
+    # The transport's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None:
+            self._certificate = tls.getpeercert(binary_form=True)
+        self._shared.connections.add(self)
+        self._deadline = self._loop.time() + IDLE_TIMEOUT_S
+        self._timer = self._loop.call_later(IDLE_TIMEOUT_S, self._check_time)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._shared.connections.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        self._drain()
+
+    def _check_time(self) -> None:
+        """One timer per connection, set again only when it fires: a request moves the deadline."""
+        left = self._deadline - self._loop.time()
+        if left <= 0:
+            if self._task is None:
+                self._transport.close()
+                return
+            if self._drained is not None:
+                self._transport.abort()
+                return
+            left = IDLE_TIMEOUT_S
+        self._timer = self._loop.call_later(left, self._check_time)
+
+    def pause_writing(self) -> None:
+        self._drained = self._loop.create_future()
+        self._deadline = self._loop.time() + WRITE_TIMEOUT_S
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(WRITE_TIMEOUT_S, self._check_time)
+
+    def resume_writing(self) -> None:
+        self._drain()
+        self._deadline = self._loop.time() + IDLE_TIMEOUT_S
+
+    def _drain(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        self._drained = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._upgraded:
+            self._received += data
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._received = data[upgrade.args[0] :] if upgrade.args else b""
+        except httptools.HttpParserError as error:
+            if not self._transport.is_closing():
+                self._refuse(errors.BadRequest(f"malformed HTTP request: {error}"))
+
+    # The parser's side.
+
+    def on_message_begin(self) -> None:
+        self._reset()
+        self._deadline = self._loop.time() + READ_TIMEOUT_S
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+        self._grow(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._grow(len(name) + len(value))
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1")
+        known = self._headers.get(key)
+        self._headers[key] = text if known is None else f"{known},{text}"
+
+    def _grow(self, size: int) -> None:
+        self._head_size += size
+        if self._head_size > MAX_HEAD and not self._transport.is_closing():
+            self._refuse(errors.BadRequest("request header fields too large"), 431)
+
+    def on_headers_complete(self) -> None:
+        length = self._headers.get("content-length", "")
+        if length.isdecimal() and int(length) > MAX_BODY:
+            self._refuse(_too_large())
+        elif self._headers.get("expect", "").lower() == "100-continue":
+            self._transport.write(CONTINUE)
+
+    def on_body(self, part: bytes) -> None:
+        self._body_size += len(part)
+        if self._body_size > MAX_BODY:
+            if not self._transport.is_closing():
+                self._refuse(_too_large())
+            return
+        self._body.append(part)
+
+    def on_message_complete(self) -> None:
+        if self._transport.is_closing():
+            return
+        if self._parser.get_http_version() == "1.0" or not self._parser.should_keep_alive():
+            self._close_after = True
+        try:
+            request = self._request()
+        except StatusError as error:
+            self._refuse(error)
+            return
+        if self._task is not None or self._queue:
+            self._queue.append(request)
+            self._transport.pause_reading()
+            if len(self._queue) > MAX_PIPELINED:
+                self._transport.abort()
+            return
+        self._answer(request)
+
+    def _request(self) -> Request:
+        path, mark, query = self._url.partition(b"?")
+        if path[:1] != b"/":
+            path = httptools.parse_url(self._url).path or b"/"
+        try:
+            text = path.decode()
+            if "%" in text:
+                text = unquote(text, errors="strict")
+            values = parse_qs(query.decode(), keep_blank_values=True) if mark else {}
+        except ValueError:
+            raise errors.BadRequest("the URL is no valid UTF-8") from None
+        body = self._body
+        headers = self._headers
+        return Request(
+            self._parser.get_method().decode(),
+            text,
+            values,
+            headers,
+            body[0] if len(body) == 1 else b"".join(body),
+            upgradable=bool(self._parser.should_upgrade()),
+            audit_id=headers.get("audit-id") or _audit_id(),
+        )
+
+    def _refuse(self, error: StatusError, status: int = 0) -> None:
+        """Answer what could not even become a request, and close."""
+        request = Request("GET", "/", {}, {}, NO_BODY, audit_id=_audit_id())
+        response = failure(request, error)
+        if status:
+            response.status = status
+        self._close_after = True
+        self._send(request, response)
+
+    # Answers.
+
+    def _answer(self, request: Request) -> None:
+        try:
+            user = self._server.authn.authenticate(request.headers, self._certificate)
+            request.user = ANONYMOUS if user is None else user
+            if "impersonate-user" in request.headers:
+                request.user = impersonate(self._server, request.user, request.headers)
+            answer = self._server.begin(request)
+        except Exception as error:
+            answer = failure(request, error)
+        if isinstance(answer, Response) and not self._wants_gzip(request, answer):
+            self._send(request, answer)
+            self._next()
+        else:
+            self._deadline = self._loop.time() + IDLE_TIMEOUT_S
+            self._task = self._loop.create_task(self._finish(request, answer))
+
+    async def _finish(self, request: Request, answer: Answer | Coroutine[Any, Any, Answer]) -> None:
+        try:
+            if isinstance(answer, Coroutine):
+                answer = await answer
+            if isinstance(answer, Response):
+                if self._wants_gzip(request, answer):
+                    await self._compress(answer)
+                self._send(request, answer)
+            elif isinstance(answer, Stream):
+                await self._stream(request, answer)
+            else:
+                await self._splice(request, answer)
+                return
+        except Exception:
+            log.exception("%s %s: the answer broke off", request.method, request.path)
+            self._transport.abort()
+        self._task = None
+        self._next()
+
+    def _next(self) -> None:
+        """Go on with a request that arrived meanwhile."""
+        self._deadline = self._loop.time() + IDLE_TIMEOUT_S
+        if self._queue and not self._transport.is_closing():
+            self._answer(self._queue.popleft())
+        elif not self._upgraded and not self._transport.is_closing():
+            if not self._transport.is_reading():
+                self._transport.resume_reading()
+
+    def _head(self, request: Request, answer: Response | Stream) -> bytes:
+        head = self._shared.head(answer.status, answer.content_type)
+        head += b"Audit-Id: %b\r\n" % request.audit_id.encode("latin-1", "replace")
+        for name, value in answer.headers:
+            line = f"{name}: {value}\r\n"
+            head += line.encode("utf-8", "replace")
+        if self._close_after or self._shared.closing:
+            self._close_after = True
+            head += b"Connection: close\r\n"
+        return head
+
+    def _send(self, request: Request, response: Response) -> None:
+        transport = self._transport
+        if transport.is_closing():
+            return
+        body = response.body if response.body is not None else NO_BODY
+        head = b"%bContent-Length: %d\r\n\r\n" % (self._head(request, response), len(body))
+        if request.method == "HEAD":
+            transport.write(head)
+        elif len(body) < 65536:
+            transport.write(head + body)
+        else:
+            transport.writelines((head, body))
+        if self._close_after:
+            transport.close()
+
+    def _wants_gzip(self, request: Request, response: Response) -> bool:
+        return (
+            response.body is not None
+            and len(response.body) > GZIP_LEAST
+            and "gzip" in request.headers.get("accept-encoding", "")
+            and not any(name == "Content-Encoding" for name, _ in response.headers)
+        )
+
+    async def _compress(self, response: Response) -> None:
+        body = response.body
+        assert body is not None
+        if len(body) < THREAD_LEAST:
+            response.body = gzipped(body)
+        else:
+            response.body = await self._loop.run_in_executor(None, gzipped, body)
+        response.headers = [
+            *response.headers,
+            ("Content-Encoding", "gzip"),
+            ("Vary", "Accept-Encoding"),
+        ]
+
+    async def _stream(self, request: Request, stream: Stream) -> None:
+        """A chunked answer; ends when the stream does or the client goes."""
+        transport = self._transport
+        chunks = stream.chunks
+        try:
+            head = self._head(request, stream)
+            transport.write(head + b"Transfer-Encoding: chunked\r\n\r\n")
+            async for chunk in chunks:
+                if chunk:
+                    transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+                if self._drained is not None:
+                    await self._drained
+            transport.write(b"0\r\n\r\n")
+            if self._close_after:
+                transport.close()
+        finally:
+            close = getattr(chunks, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def _splice(self, request: Request, upgrade: Upgrade) -> None:
+        """Give the connection away."""
+        self._upgraded = True
+        self._transport.pause_reading()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._shared.connections.discard(self)
+        try:
+            await upgrade.splice(self._transport, self._received)
+        except StatusError as error:
+            self._close_after = True
+            self._send(request, failure(request, error))
+        except Exception:
+            log.exception("%s %s: upgrade failed", request.method, request.path)
+            self._transport.abort()
+
+    def shut(self) -> None:
+        """Close when what is under way is answered; watches end by themselves."""
+        self._close_after = True
+        if self._task is None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+
+def gzipped(body: bytes) -> bytes:
+    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31)
+    return packer.compress(body) + packer.flush()
+
+
+def _too_large() -> StatusError:
+    return errors.RequestEntityTooLarge(f"Request entity too large: limit is {MAX_BODY}")
+
+
+def _audit_id() -> str:
+    text = f"{random.getrandbits(128):032x}"
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"

@@ -1,0 +1,91 @@
+"""The API server on sockets: TLS, listening, and an end in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .connection import Connection, Listeners
+
+if TYPE_CHECKING:
+    from .app import Server
+
+HANDSHAKE_TIMEOUT_S = 10.0
+SHUTDOWN_S = 2.0
+"""How long answers under way may take when the server stops."""
+KEEPALIVE_S = 30
+"""Idle time after which the kernel asks whether the client is still there (watches)."""
+
+
+def tls_context(cert: Path, key: Path, client_ca: Path) -> ssl.SSLContext:
+    """TLS 1.2 and later; a client certificate is asked for, and must be of this CA if shown."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(cert, key)
+    context.load_verify_locations(client_ca)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class Listener:
+    """Open sockets of a server; made by `serve`."""
+
+    def __init__(self, shared: Listeners, servers: Sequence[asyncio.Server]) -> None:
+        self._shared = shared
+        self._servers = servers
+
+    @property
+    def ports(self) -> list[int]:
+        """The ports in use, in the order of the sockets given."""
+        return [sock.getsockname()[1] for server in self._servers for sock in server.sockets]
+
+    @property
+    def connections(self) -> int:
+        return len(self._shared.connections)
+
+    async def close(self) -> None:
+        """Take no more connections; let answers under way finish for a moment, then cut."""
+        self._shared.closing = True
+        for server in self._servers:
+            server.close()
+        for connection in tuple(self._shared.connections):
+            connection.shut()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + SHUTDOWN_S
+        while self._shared.connections and loop.time() < end:
+            await asyncio.sleep(0.01)
+        for connection in tuple(self._shared.connections):
+            connection.abort()
+
+
+async def serve(
+    server: Server,
+    sockets: Sequence[socket.socket],
+    cert: Path | None = None,
+    key: Path | None = None,
+) -> Listener:
+    """Answer on `sockets`, which listen already, until the listener is closed. Without a
+    certificate there is no TLS: only tests may want that."""
+    shared = Listeners(server)
+    loop = asyncio.get_running_loop()
+    tls = tls_context(cert, key, server.config.ca_cert) if cert and key else None
+    servers = []
+    for sock in sockets:
+        # Accepted connections inherit these: watches of clients that are gone must end.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S)
+        servers.append(
+            await loop.create_server(
+                lambda: Connection(shared),
+                sock=sock,
+                ssl=tls,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S if tls is not None else None,
+            )
+        )
+    return Listener(shared, servers)
