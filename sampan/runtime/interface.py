@@ -148,6 +148,8 @@ class ContainerSpec:
     """CRI log format: "<RFC3339Nano> <stdout|stderr> <F|P> <text>"."""
     tty: bool = False
     stdin: bool = False
+    stdin_once: bool = False
+    """Close the container's input when the first client that attached to it leaves."""
     annotations: Mapping[str, str] = field(default_factory=dict)
     """Kept with the container and given back by `list`, so that an agent finds its own again."""
 

@@ -1,0 +1,307 @@
+"""Containers by crun under conmon.
+
+The process that uses it lives in the node's mount namespace (linux/namespaces.py). Containers
+outlive it: conmon keeps each one's log, exit code and input, and `open` finds them again. State
+is on disk in one record per container; what is in memory can be rebuilt from it.
+
+No task runs here. The event loop is woken by inotify (exit files) and by pidfds (a monitor that
+died). Queue: `exits` holds at most one entry per container that exists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import signal
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ..linux import cgroups, processes
+from . import conmon
+from .exits import ExitWatch, read_exit
+from .interface import Container, ContainerSpec, ExecStreams, RuntimeFailure, State
+from .places import Places
+from .records import Record, read_record
+from .roots import remove_tree, unmount_root
+from .streams import AttachStreams
+from .table import LOST_EXIT_CODE, REBOOT_EXIT_CODE, START_ERROR_EXIT_CODE, Entry, Exit
+from .verbs.create import create
+from .verbs.delete import delete
+from .verbs.exec import exec_
+from .verbs.kill import kill
+from .verbs.start import start
+
+log = logging.getLogger("sampan.runtime")
+
+# A killed process is gone at once unless it is stuck in the kernel (a dead disk).
+KILL_TIMEOUT_S = 10.0
+# conmon writes the exit file and ends within milliseconds of its container.
+MONITOR_TIMEOUT_S = 5.0
+# crun and conmon at the same time: more only wait for the processors.
+CONCURRENCY = 2 * (os.cpu_count() or 1) + 2
+
+
+class Layers(Protocol):
+    """What the runtime needs of an image store."""
+
+    def layers(self, image_id: str) -> Sequence[Path]:
+        """Directories of the image's layers, uppermost first. Raises ImageNotFound."""
+        ...
+
+
+class OciRuntime:
+    """`Runtime` by crun and conmon, for one node."""
+
+    def __init__(
+        self,
+        data: Path,
+        run: Path,
+        images: Layers,
+        cgroup_root: str,
+        *,
+        log_size_max: int = 0,
+    ) -> None:
+        """`cgroup_root` is the cluster's own cgroup, e.g. "sampan-default"."""
+        self._places = Places(data, run, cgroup_root)
+        self._images = images
+        self._log_size_max = log_size_max
+        self._entries: dict[str, Entry] = {}
+        self._exited: OrderedDict[str, Container] = OrderedDict()
+        self._news = asyncio.Event()
+        self._watch = ExitWatch(self._places.exits, self._read_exit)
+        self._slots = asyncio.Semaphore(CONCURRENCY)
+
+    async def open(self) -> None:
+        """Find the containers that are there. What is half made or half deleted is removed."""
+        places = self._places
+        for directory in (places.exits, places.crun_root, places.bundles, places.containers):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._watch.open()
+        boot = processes.boot_id()
+        for path in sorted(places.containers.iterdir()):
+            record = read_record(places.record(path.name))
+            if record is None:
+                await delete(places, path.name, "")
+            else:
+                self._adopt(record, boot)
+        for path in places.bundles.iterdir():
+            if path.name not in self._entries:
+                await delete(places, path.name, "")
+        for path in places.exits.iterdir():
+            if path.name not in self._entries:
+                path.unlink(missing_ok=True)
+
+    def _adopt(self, record: Record, boot: str) -> None:
+        places = self._places
+        entry = Entry(record)
+        self._entries[record.id] = entry
+        if record.boot_id != boot:
+            found = read_exit(places.exit_file(record.id), "")
+            self._finish(entry, found or Exit(REBOOT_EXIT_CODE, record.created_at))
+            # What /run still holds is of the boot before.
+            unmount_root(places.rootfs(record.id))
+            remove_tree(places.bundle(record.id))
+            remove_tree(places.crun_root / record.id)
+            return
+        if record.failure:
+            self._finish(entry, Exit(START_ERROR_EXIT_CODE, record.created_at))
+            return
+        if not record.started_at and not self._waits_for_start(record.id):
+            entry.record = dataclasses.replace(record, started_at=record.created_at)
+        self._hold(entry)
+
+    def _waits_for_start(self, container_id: str) -> bool:
+        return (self._places.crun_root / container_id / "exec.fifo").exists()
+
+    def _hold(self, entry: Entry) -> None:
+        """Open the processes of a container, and be told when its monitor ends."""
+        entry.open_processes()
+        self._read_exit(entry.record.id)
+        if entry.exit is not None:
+            return
+        if entry.conmon_pidfd is None:
+            self._monitor_ended(entry)
+        else:
+            loop = asyncio.get_running_loop()
+            loop.add_reader(entry.conmon_pidfd, self._monitor_ended, entry)
+
+    def _monitor_ended(self, entry: Entry) -> None:
+        if entry.conmon_pidfd is not None:
+            asyncio.get_running_loop().remove_reader(entry.conmon_pidfd)
+        self._read_exit(entry.record.id)
+        if entry.exit is not None:
+            return
+        # Nobody reads its output or would write its exit code any more: it ends now.
+        log.warning("the monitor of container %s died", entry.record.id[:12])
+        kill(entry.pidfd, signal.SIGKILL)
+        self._finish(entry, Exit(LOST_EXIT_CODE, time.time()))
+
+    def _read_exit(self, container_id: str) -> None:
+        entry = self._entries.get(container_id)
+        if entry is None or entry.exit is not None:
+            return
+        found = read_exit(self._places.exit_file(container_id), entry.record.cgroup)
+        if found is not None:
+            self._finish(entry, found)
+
+    def _finish(self, entry: Entry, ended: Exit) -> None:
+        entry.exit = ended
+        entry.ended.set()
+        if not entry.deleting:
+            self._exited[entry.record.id] = entry.container
+            self._news.set()
+
+    async def create(self, spec: ContainerSpec) -> Container:
+        """Make the container, with its first process waiting for `start`."""
+        if spec.id in self._entries:
+            raise RuntimeFailure(f"container {spec.id} exists already")
+        layers = self._images.layers(spec.image)
+        async with self._slots:
+            try:
+                record = await create(self._places, spec, layers, self._log_size_max)
+            except BaseException as error:
+                await delete(self._places, spec.id, "")
+                if isinstance(error, OSError):
+                    raise RuntimeFailure(f"failed to create container: {error}") from error
+                raise
+        entry = Entry(record)
+        self._entries[spec.id] = entry
+        if not record.failure:
+            self._hold(entry)
+        return entry.container
+
+    async def start(self, container_id: str) -> Container:
+        entry = self._find(container_id)
+        try:
+            async with self._slots:
+                entry.record = await start(self._places, entry.record)
+        except RuntimeFailure:
+            if entry.record.failure and entry.exit is None:
+                self._finish(entry, Exit(START_ERROR_EXIT_CODE, time.time()))
+            raise
+        return entry.container
+
+    async def kill(self, container_id: str, signal: int) -> None:
+        entry = self._entries.get(container_id)
+        if entry is not None and entry.exit is None:
+            kill(entry.pidfd, signal)
+
+    async def delete(self, container_id: str) -> None:
+        entry = self._entries.get(container_id)
+        if entry is None:
+            return
+        entry.deleting = True
+        self._exited.pop(container_id, None)
+        if entry.exit is None:
+            await self._end(entry)
+        await self._await_monitor(entry)
+        async with self._slots:
+            await delete(self._places, container_id, entry.record.cgroup)
+        self._entries.pop(container_id, None)
+        entry.close()
+
+    async def _end(self, entry: Entry) -> None:
+        if not entry.record.failure:
+            kill(entry.pidfd, signal.SIGKILL)
+            try:
+                async with asyncio.timeout(KILL_TIMEOUT_S):
+                    await entry.ended.wait()
+            except TimeoutError:
+                raise RuntimeFailure(
+                    f"container {entry.record.id} does not end after SIGKILL"
+                ) from None
+
+    async def _await_monitor(self, entry: Entry) -> None:
+        """The monitor may still be writing into the bundle that is to be removed."""
+        if entry.conmon_pidfd is None:
+            return
+        asyncio.get_running_loop().remove_reader(entry.conmon_pidfd)
+        try:
+            async with asyncio.timeout(MONITOR_TIMEOUT_S):
+                await processes.wait_readable(entry.conmon_pidfd)
+        except TimeoutError:
+            kill(entry.conmon_pidfd, signal.SIGKILL)
+
+    async def exec(
+        self,
+        container_id: str,
+        args: Sequence[str],
+        *,
+        tty: bool = False,
+        stdin: bool = False,
+    ) -> ExecStreams:
+        entry = self._find(container_id)
+        self._require_running(entry)
+        return await exec_(self._places, container_id, args, tty=tty, stdin=stdin)
+
+    async def attach(self, container_id: str) -> ExecStreams:
+        entry = self._find(container_id)
+        self._require_running(entry)
+
+        async def wait() -> int:
+            await entry.ended.wait()
+            return entry.exit.code if entry.exit is not None else LOST_EXIT_CODE
+
+        try:
+            return AttachStreams(self._places.bundle(container_id), wait)
+        except OSError as error:
+            raise RuntimeFailure(f"cannot attach: {error.strerror}") from error
+
+    def reopen_log(self, container_id: str) -> None:
+        """After a rotation moved the log file away: go on in a new one."""
+        conmon.reopen_log(self._places.bundle(container_id))
+
+    def get(self, container_id: str) -> Container | None:
+        entry = self._entries.get(container_id)
+        return entry.container if entry is not None else None
+
+    def list(self) -> Sequence[Container]:
+        return [entry.container for entry in self._entries.values()]
+
+    async def exits(self) -> AsyncIterator[Container]:
+        while True:
+            while self._exited:
+                yield self._exited.popitem(last=False)[1]
+            self._news.clear()
+            await self._news.wait()
+
+    async def purge(self, grace_s: float) -> None:
+        """Stop and delete every container, and remove the cluster's cgroups."""
+        living = [entry for entry in self._entries.values() if entry.exit is None]
+        for entry in living:
+            kill(entry.pidfd, signal.SIGTERM)
+        waits = [asyncio.ensure_future(entry.ended.wait()) for entry in living]
+        if waits:
+            _, late = await asyncio.wait(waits, timeout=grace_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await asyncio.gather(*(self.delete(container_id) for container_id in list(self._entries)))
+        root = self._places.cgroup_root
+        if not cgroups.remove(root):
+            cgroups.kill(root)
+            await asyncio.to_thread(cgroups.remove_when_empty, root)
+
+    async def close(self) -> None:
+        self._watch.close()
+        loop = asyncio.get_running_loop()
+        for entry in self._entries.values():
+            if entry.conmon_pidfd is not None:
+                loop.remove_reader(entry.conmon_pidfd)
+            entry.close()
+        self._entries.clear()
+
+    def _find(self, container_id: str) -> Entry:
+        entry = self._entries.get(container_id)
+        if entry is None:
+            raise RuntimeFailure(f"container {container_id} not found")
+        return entry
+
+    def _require_running(self, entry: Entry) -> None:
+        if entry.container.state is not State.RUNNING:
+            raise RuntimeFailure("cannot exec or attach: the container is not running")

@@ -1,0 +1,43 @@
+"""delete: remove every trace of a container that has ended, or that never came to be."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import orjson
+
+from ...linux import cgroups, processes
+from ..places import Places
+from ..roots import remove_tree, unmount_root
+
+DELETE_TIMEOUT_S = 60.0
+
+
+async def delete(places: Places, container_id: str, cgroup: str) -> None:
+    """Idempotent. Processes the container left in a shared PID namespace are killed too."""
+    cgroup = cgroup or _configured_cgroup(places, container_id)
+    if (places.crun_root / container_id).exists():
+        await processes.run(
+            places.crun_command("delete", "--force", container_id), timeout_s=DELETE_TIMEOUT_S
+        )
+        remove_tree(places.crun_root / container_id)
+    if cgroup and not cgroups.remove(cgroup):
+        cgroups.kill(cgroup)
+        await asyncio.to_thread(cgroups.remove_when_empty, cgroup)
+    unmount_root(places.rootfs(container_id))
+    remove_tree(places.bundle(container_id))
+    # What the container wrote may be large: not in the event loop.
+    await asyncio.to_thread(remove_tree, places.home(container_id))
+    try:
+        os.unlink(places.exit_file(container_id))
+    except FileNotFoundError:
+        pass
+
+
+def _configured_cgroup(places: Places, container_id: str) -> str:
+    try:
+        config = orjson.loads((places.bundle(container_id) / "config.json").read_bytes())
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        return ""
+    return str(config["linux"]["cgroupsPath"]).strip("/")
