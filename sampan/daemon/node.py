@@ -54,7 +54,9 @@ async def run(child: Child) -> None:
     )
     client = Client(transport)
     informers = Informers(client, supervisor, clock)
-    agent = Agent(settings, client, runtime, node_images(paths), network, clock)
+    agent = Agent(
+        settings, client, runtime, node_images(paths), network, clock=clock, informers=informers
+    )
     proxy = Proxy(
         informers,
         ProxyConfig(cluster.name, cluster.node_name, cluster.node_pod_cidr, cluster.service_cidr),

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sampan.aio.clock import Clock
@@ -55,8 +55,8 @@ class Agent:
         runtime: Runtime,
         images: Images,
         network: PodNetwork,
-        clock: Clock,
         *,
+        clock: Clock,
         informers: Informers | None = None,
         kernel: Kernel | None = None,
     ) -> None:
@@ -74,6 +74,7 @@ class Agent:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._done: set[str] = set()
         self._orphans: set[asyncio.Task[None]] = set()
+        self._unsubscribe: Callable[[], None] = lambda: None
         self._stopping = asyncio.Event()
         self._kernel = kernel or LinuxKernel()
         config.data.mkdir(parents=True, exist_ok=True)
@@ -156,10 +157,14 @@ class Agent:
                 task.cancel()
 
     async def _close(self) -> None:
+        self._unsubscribe()
+        self.ready.clear()
         tasks = [*self._tasks.values(), *self._orphans]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self.workers.clear()
+        self._tasks.clear()
         await self.parts.reports.close()
         await self.supervisor.stop()
         await self._runtime.close()
@@ -183,7 +188,7 @@ class Agent:
             self._clean_orphan(uid, found.get(uid, ()))
         for uid, pod in pods.items():
             self._start_worker(pod, found.get(uid, []))
-        self._pods.on_change(self._pod_changed)
+        self._unsubscribe = self._pods.on_change(self._pod_changed)
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         pod = new if new is not None else old

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 API_SERVER_NAME = "kube-apiserver-kubelet-client"
 SESSIONS_MAX = 200
+USUAL_PORT = 10250
+# <linux/in.h>: bind to an address that does not exist yet.
+IP_FREEBIND = 15
 PLAIN = "text/plain; charset=utf-8"
 
 
@@ -52,11 +55,27 @@ class AgentServer:
         self._sessions = 0
 
     def bind(self) -> int:
-        """Take the port. Raises OSError."""
+        """Take the port: the usual one when none is asked for and it is free. Raises OSError."""
         config = self._agent.config
+        wanted = (config.listen_port,) if config.listen_port else (USUAL_PORT, 0)
         family = socket.AF_INET6 if ":" in config.listen_host else socket.AF_INET
-        self._socket = socket.create_server((config.listen_host, config.listen_port), family=family)
-        port: int = self._socket.getsockname()[1]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # The address may be the pod bridge's, which is made at the same time.
+        listener.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
+        try:
+            try:
+                listener.bind((config.listen_host, wanted[0]))
+            except OSError:
+                if len(wanted) == 1:
+                    raise
+                listener.bind((config.listen_host, wanted[1]))
+        except OSError:
+            listener.close()
+            raise
+        listener.setblocking(False)
+        self._socket = listener
+        port: int = listener.getsockname()[1]
         return port
 
     async def start(self) -> None:

@@ -18,6 +18,8 @@ from .state import HEALTHY, Health
 LIVENESS, READINESS, STARTUP = "liveness", "readiness", "startup"
 FIELDS = {LIVENESS: "livenessProbe", READINESS: "readinessProbe", STARTUP: "startupProbe"}
 FIRST_LOOK_S = 0.01
+# Timers may wake a little early; that much still counts as on time.
+EARLY_S = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def observe(
     kind: str, timing: Timing, before: Watchfulness, good: bool, now: float
 ) -> Watchfulness:
     """The machine after a look at `now`."""
-    counts = now >= before.next_count_at
+    counts = is_due(before, now)
     after = before
     if counts or (good and timing.successes == 1):
         run = before.run + 1 if before.run and before.run_good == good else 1
@@ -82,6 +84,11 @@ def observe(
         look = min(after.next_count_at, now + before.step_s)
         return replace(after, step_s=step, next_look_at=look)
     return replace(after, next_look_at=after.next_count_at)
+
+
+def is_due(state: Watchfulness, now: float) -> bool:
+    """Whether a look at `now` counts even when it fails."""
+    return now >= state.next_count_at - EARLY_S
 
 
 def initial_health(container: Mapping[str, Any]) -> Health:

@@ -15,7 +15,17 @@ from sampan.runtime.interface import Runtime
 
 from .looks import Target, look
 from .narration import Narrator
-from .probes import FIELDS, STARTUP, Timing, apply, begin, initial_health, kinds_to_run, observe
+from .probes import (
+    FIELDS,
+    STARTUP,
+    Timing,
+    apply,
+    begin,
+    initial_health,
+    is_due,
+    kinds_to_run,
+    observe,
+)
 from .state import Health
 
 TITLES = {"liveness": "Liveness", "readiness": "Readiness", "startup": "Startup"}
@@ -63,7 +73,7 @@ class Prober:
                 await self._clock.sleep(delay)
             result = await look(self._runtime, self._target, probe, timing.timeout_s)
             now = self._clock.monotonic()
-            if not result.good and now >= state.next_count_at:
+            if not result.good and is_due(state, now):
                 self._narrator.container(
                     self._target.container,
                     "Warning",

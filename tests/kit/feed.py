@@ -56,10 +56,9 @@ class Feed:
             if path in self._objects:
                 raise already_exists("", path.split("/")[-2], path.split("/")[-1])
             return await self.put(path, body)
-        if method == "GET" and path not in self._objects:
-            if "/" in path and path.split("/")[-2] in ("v1", *_namespace_of(path)):
-                items = [obj for key, obj in self._objects.items() if _within(key, path)]
-                return {"metadata": {"resourceVersion": str(self._revision)}, "items": items}
+        if method == "GET" and path.split("/")[-2] in ("v1", *_namespace_of(path)):
+            items = [obj for key, obj in self._objects.items() if _within(key, path)]
+            return {"metadata": {"resourceVersion": str(self._revision)}, "items": items}
         old = self._objects.get(path)
         if old is None:
             raise not_found("", path.split("/")[-2], path.split("/")[-1])
