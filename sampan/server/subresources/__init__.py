@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..exchange import Attributes, Request, Response, Stream, Upgrade
-from . import binding, eviction, finalize, reviews, scale, token
+from . import binding, eviction, finalize, log, reviews, scale, streams, token
 
 if TYPE_CHECKING:
     from ..app import Server
@@ -24,6 +24,10 @@ SUBRESOURCES: Mapping[tuple[str, str], Handler] = {
     ("*", "scale"): scale.handle,
     ("pods", "binding"): binding.handle_pod,
     ("pods", "eviction"): eviction.handle,
+    ("pods", "log"): log.handle,
+    ("pods", "exec"): streams.exec_handle,
+    ("pods", "attach"): streams.attach_handle,
+    ("pods", "portforward"): streams.portforward_handle,
     ("namespaces", "finalize"): finalize.handle,
     ("serviceaccounts", "token"): token.handle,
     ("bindings", ""): binding.handle_collection,
