@@ -34,6 +34,8 @@ class TransactionWatch:
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
         )
         self._socket.setblocking(False)
+        # Without a port of its own the socket would be taken for the sender and left out.
+        self._socket.bind((0, 0))
         _accept_only(self._socket, _SUBSYSTEM | _NEWGEN)
         self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
 

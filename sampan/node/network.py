@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
 from typing import TypeVar
 
+from sampan.linux.nftwatch import TransactionWatch
+
 from .config import NodeConfig
 from .interface import PodAddress
 from .plumbing import Plumbing
@@ -38,6 +40,8 @@ class BridgeNetwork:
         self._plumbing = Plumbing(config, cluster, IPv4Network(cluster_cidr or config.pod_cidr))
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._ready: dict[str, PodAddress] = {}
+        self._watch: TransactionWatch | None = None
+        self._healing: asyncio.Future[None] | None = None
 
     @property
     def gateway(self) -> str:
@@ -46,6 +50,9 @@ class BridgeNetwork:
 
     async def open(self) -> None:
         await self._run(self._plumbing.open)
+        if self._watch is None:
+            self._watch = TransactionWatch()
+            asyncio.get_running_loop().add_reader(self._watch.fileno(), self._hear)
 
     async def attach(self, pod_uid: str) -> PodAddress:
         """Raises ValueError for a uid that cannot name a file, AddressesExhausted, OSError."""
@@ -66,14 +73,29 @@ class BridgeNetwork:
         await self._run(lambda: self._plumbing.retain(keep))
 
     async def close(self) -> None:
+        self._stop_watching()
         await self._run(self._plumbing.close)
         self._worker.shutdown()
 
     async def purge(self) -> None:
         """Also without `open` before; the network is closed afterwards."""
         self._ready.clear()
+        self._stop_watching()
         await self._run(self._plumbing.purge)
         await self.close()
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            asyncio.get_running_loop().remove_reader(self._watch.fileno())
+            self._watch.close()
+            self._watch = None
+
+    def _hear(self) -> None:
+        """Somebody changed nftables: look after our table, which takes some 50 us."""
+        if self._watch is not None:
+            self._watch.drain()
+            loop = asyncio.get_running_loop()
+            self._healing = loop.run_in_executor(self._worker, self._plumbing.heal)
 
     async def _run(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, call)

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from sampan.linux import netns, nft, rtnetlink
 from sampan.linux.netlink import Netlink, NetlinkError
+from sampan.linux.nft import NftError
+from sampan.linux.nftwatch import table_handle
 
 from .addresses import Addresses
 from .config import NodeConfig
@@ -60,6 +62,7 @@ class Plumbing:
         self._netlink: Netlink | None = None
         self._home = -1
         self._mtu = _DEFAULT_MTU
+        self._handle = 0
         self._warned: set[str] = set()
 
     def open(self) -> None:
@@ -69,7 +72,21 @@ class Plumbing:
         self._mtu = _uplink_mtu(route)
         self._write_sysctl("net/ipv4/ip_forward", "1")
         self._make_bridge(route)
+        self._apply_rules()
+
+    def heal(self) -> None:
+        """Make the table anew when somebody removed it, as `nft flush ruleset` does."""
+        try:
+            if self._handle and table_handle(self._table) != self._handle:
+                log.warning("table %s was changed by somebody else; making it anew", self._table)
+                self._apply_rules()
+        except (NftError, OSError):
+            log.exception("table %s cannot be made anew", self._table)
+
+    def _apply_rules(self) -> None:
         nft.apply_blocking(self._rules())
+        # A table that was removed again at once must not be taken for one that never was.
+        self._handle = table_handle(self._table) or -1
 
     def _connect(self) -> Netlink:
         if self._netlink is None:
@@ -188,6 +205,7 @@ class Plumbing:
 
     def purge(self) -> None:
         route = self._connect()
+        self._handle = 0
         self._delete_links([*self._own_links(route)])
         if self._folder.is_dir():
             for path in self._folder.iterdir():
@@ -207,6 +225,7 @@ class Plumbing:
             self._records.rmdir()
 
     def close(self) -> None:
+        self._handle = 0
         if self._netlink is not None:
             self._netlink.close()
             os.close(self._home)

@@ -126,7 +126,7 @@ class Proxy:
 
     async def _turn(self) -> None:
         script = self._plan()
-        if table_handle(self._table.name) != self._handle:
+        if not self._handle or table_handle(self._table.name) != self._handle:
             log.warning("table %s was changed by somebody else; making it anew", self._table.name)
             await self._rebuild()
         elif script:

@@ -27,6 +27,7 @@ from sampan.linux import netns
 from sampan.linux.mounts import list_mounts
 from sampan.linux.namespaces import CLONE_NEWNET, setns, unshare
 from sampan.linux.nft import Nft
+from sampan.linux.nftwatch import TransactionWatch, table_handle
 from sampan.node.config import NodeConfig
 from sampan.node.interface import PodAddress
 from sampan.node.network import BridgeNetwork
@@ -58,12 +59,17 @@ def node() -> Iterator[int]:
             "ip route add default via 192.0.2.1",
             "nft add table ip somebody-else",
         ):
-            subprocess.run(command.split(), check=True)
+            run(command)
         yield inside
     finally:
         setns(home, CLONE_NEWNET)
         os.close(inside)
         os.close(home)
+
+
+def run(command: str) -> str:
+    done = subprocess.run(command.split(), check=True, capture_output=True, text=True)
+    return done.stdout
 
 
 def node_config(tmp_path: Path) -> NodeConfig:
@@ -74,13 +80,12 @@ def node_config(tmp_path: Path) -> NodeConfig:
     )  # fmt: skip
 
 
-def traces() -> list[str]:
+def traces(tmp_path: Path) -> list[str]:
     """All that a cluster could leave behind: devices, addresses, routes, rules, mounts."""
     out = []
     for command in ("ip -o address", "ip -o link", "ip route show table all", "nft list ruleset"):
-        done = subprocess.run(command.split(), check=True, capture_output=True, text=True)
-        out += sorted(done.stdout.splitlines())
-    return out + sorted(str(point.target) for point in list_mounts() if point.kind == "nsfs")
+        out += sorted(run(command).splitlines())
+    return out + [str(item.target) for item in list_mounts() if tmp_path in item.target.parents]
 
 
 def socket_in(pod: PodAddress, node: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
@@ -167,24 +172,30 @@ class Bench:
 
 
 class Applied(Nft):
-    """Tells when a transaction is in the kernel."""
+    """Tells when a transaction that says something is in the kernel."""
 
     def __init__(self) -> None:
         super().__init__()
+        self._scripts: list[str] = []
         self._news = asyncio.Condition()
 
     async def apply(self, script: str) -> None:
         await super().apply(script)
         async with self._news:
+            self._scripts.append(script)
             self._news.notify_all()
 
-    async def after(self, count: int) -> None:
+    @asynccontextmanager
+    async def applies(self, text: str) -> AsyncIterator[None]:
+        """What is done inside leads to a transaction with `text`; wait until it is committed."""
+        mark = len(self._scripts)
+        yield
         async with asyncio.timeout(10), self._news:
-            await self._news.wait_for(lambda: self.transactions >= count)
+            await self._news.wait_for(lambda: any(text in s for s in self._scripts[mark:]))
 
 
 async def test_pods_and_services_reach_each_other(node: int, tmp_path: Path) -> None:
-    before = traces()
+    before = traces(tmp_path)
     bench = Bench(tmp_path)
     await bench.open()
     try:
@@ -197,14 +208,13 @@ async def test_pods_and_services_reach_each_other(node: int, tmp_path: Path) -> 
             await _check_healing(bench, node, one, two)
     finally:
         await bench.purge()
-    assert traces() == before
+    assert traces(tmp_path) == before
 
 
 async def _check_service(bench: Bench, node: int, one: PodAddress, two: PodAddress) -> None:
-    done = bench.nft.transactions
-    await bench.feed.put(SLICE, endpoint_slice(two.ip))
-    await bench.feed.put(SERVICE, service())
-    await bench.nft.after(done + 1)
+    async with bench.nft.applies(f"dnat ip to {two.ip}:8080"):
+        await bench.feed.put(SLICE, endpoint_slice(two.ip))
+        await bench.feed.put(SERVICE, service())
     assert await ask(CLUSTER_IP, 80, one, node) == f"two {one.ip}"
     # A pod reaches itself through its service, and sees the node's address as the sender.
     assert (await ask(CLUSTER_IP, 80, two, node)).startswith("two ")
@@ -212,17 +222,15 @@ async def _check_service(bench: Bench, node: int, one: PodAddress, two: PodAddre
     for address in (NODE_ADDRESS, "127.0.0.1", bench.network.gateway):
         assert (await ask(address, NODE_PORT, None, node)).startswith("two ")
     assert (await ask(NODE_ADDRESS, NODE_PORT, one, node)).startswith("two ")
-    done = bench.nft.transactions
-    await bench.feed.put(SLICE, endpoint_slice(one.ip, two.ip))
-    await bench.nft.after(done + 1)
+    async with bench.nft.applies("mod 2"):
+        await bench.feed.put(SLICE, endpoint_slice(one.ip, two.ip))
     heard = {(await ask(CLUSTER_IP, 80, one, node)).split()[0] for _ in range(30)}
     assert heard == {"one", "two"}
 
 
 async def _check_refusals(bench: Bench, node: int, one: PodAddress) -> None:
-    done = bench.nft.transactions
-    await bench.feed.put(SLICE, endpoint_slice())
-    await bench.nft.after(done + 1)
+    async with bench.nft.applies("goto refuse"):
+        await bench.feed.put(SLICE, endpoint_slice())
     for address, port, pod in (
         (CLUSTER_IP, 80, one),
         (CLUSTER_IP, 80, None),
@@ -242,18 +250,30 @@ async def _check_refusals(bench: Bench, node: int, one: PodAddress) -> None:
 
 
 async def _check_healing(bench: Bench, node: int, one: PodAddress, two: PodAddress) -> None:
-    done = bench.nft.transactions
-    await bench.feed.put(SLICE, endpoint_slice(two.ip))
-    await bench.nft.after(done + 1)
-    # The change left a chain behind, which goes in a transaction of its own.
-    done, rebuilds = bench.nft.transactions, bench.proxy.rebuilds
-    flush = await asyncio.create_subprocess_exec("nft", "delete table ip sampan-test")
-    await flush.wait()
-    await bench.nft.after(done + 1)
+    async with bench.nft.applies(f"dnat ip to {two.ip}:8080"):
+        await bench.feed.put(SLICE, endpoint_slice(two.ip))
+    for table in ("sampan-test", "sampan-test.pods"):
+        before = table_handle(table)
+        run("nft delete table ip " + table)
+        await _until_made_anew(table, before)
     assert await ask(CLUSTER_IP, 80, one, node) == f"two {one.ip}"
-    assert bench.proxy.rebuilds == rebuilds + 1
-    rules = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True)
-    assert "somebody-else" in rules.stdout
+    assert "somebody-else" in run("nft list tables")
+
+
+async def _until_made_anew(table: str, handle: int) -> None:
+    watch = TransactionWatch()
+    news = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(watch.fileno(), news.set)
+    try:
+        async with asyncio.timeout(10):
+            while table_handle(table) in (0, handle):
+                await news.wait()
+                watch.drain()
+                news.clear()
+    finally:
+        loop.remove_reader(watch.fileno())
+        watch.close()
 
 
 async def test_a_pod_cannot_reach_the_nodes_loopback_nor_lie_about_its_address(
@@ -269,15 +289,9 @@ async def test_a_pod_cannot_reach_the_nodes_loopback_nor_lie_about_its_address(
             namespace = netns.open_pinned(one.namespace_path)
             assert namespace is not None
             with netns.inside(namespace, node):
-                for command in (
-                    "ip address del 127.0.0.1/8 dev lo",
-                    "ip route del table local 127.0.0.0/8",
-                    f"ip address add {two.ip}/32 dev eth0",
-                ):
-                    subprocess.run(command.split(), check=False, stderr=subprocess.DEVNULL)
-                subprocess.run(
-                    ["ip", "route", "add", "127.0.0.1/32", "via", network.gateway], check=True
-                )
+                run("ip address del 127.0.0.1/8 dev lo")
+                run(f"ip address add {two.ip}/32 dev eth0")
+                run(f"ip route add 127.0.0.1/32 via {network.gateway}")
             os.close(namespace)
             with socket_in(one, node, socket.SOCK_DGRAM) as liar:
                 liar.bind((one.ip, 0))
@@ -336,20 +350,24 @@ asyncio.run(main())
 """
 
 
+def run_and_kill(tmp_path: Path, after_s: float) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        stdout=subprocess.PIPE, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    with child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        time.sleep(after_s)
+        child.send_signal(signal.SIGKILL)
+
+
 async def test_kill_9_at_any_instant_loses_no_address_and_leaves_nothing(
     node: int, tmp_path: Path
 ) -> None:
-    before = traces()
+    before = traces(tmp_path)
     for turn in range(5):
-        child = subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(tmp_path)],
-            stdout=subprocess.PIPE, cwd=Path(__file__).parents[2],
-        )  # fmt: skip
-        with child:
-            assert child.stdout is not None
-            child.stdout.readline()
-            time.sleep(0.003 + 0.011 * turn)
-            child.send_signal(signal.SIGKILL)
+        run_and_kill(tmp_path, after_s=0.003 + 0.011 * turn)
         records = {
             path.readlink().name: path.name for path in (tmp_path / "data/addresses").iterdir()
         }
@@ -366,4 +384,4 @@ async def test_kill_9_at_any_instant_loses_no_address_and_leaves_nothing(
         await network.close()
     network = BridgeNetwork(node_config(tmp_path), "test")
     await network.purge()
-    assert traces() == before
+    assert traces(tmp_path) == before
