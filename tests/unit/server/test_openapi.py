@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sampan.api.errors import NotAcceptable
+from sampan.api.resources import builtin
+from sampan.server import openapi
+from sampan.server.registry import Registry
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return Registry(builtin())
+
+
+def get(path: str, registry: Registry) -> Any:
+    found = openapi.answer(path, "application/json", registry, {})
+    return found and json.loads(found.body or b"")
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for item in value.values():
+            yield from references(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from references(item)
+
+
+def test_every_document_of_the_index_is_whole(registry: Registry) -> None:
+    paths = get("/openapi/v3", registry)["paths"]
+    assert {"api/v1", "apis/apps/v1"} <= paths.keys()
+    for where, link in paths.items():
+        assert link["serverRelativeURL"].startswith(f"/openapi/v3/{where}?hash=")
+    for where in ("api/v1", "apis/apps/v1", "apis/apiextensions.k8s.io/v1"):
+        document = get(f"/openapi/v3/{where}", registry)
+        schemas = document["components"]["schemas"]
+        names = {ref.removeprefix("#/components/schemas/") for ref in references(document)}
+        assert names <= schemas.keys()
+    assert get("/openapi/v3/apis/apps/v9", registry) is None
+    assert get("/openapi/v3/nonsense", registry) is None
+
+
+def test_version_2_is_whole_and_names_operations_once(registry: Registry) -> None:
+    document = get("/openapi/v2", registry)
+    names = {ref.removeprefix("#/definitions/") for ref in references(document)}
+    assert names <= document["definitions"].keys()
+    ids = [
+        operation["operationId"]
+        for item in document["paths"].values()
+        for method, operation in item.items()
+        if method != "parameters" and "{path}" not in str(operation)
+    ]
+    plain = [name for name in ids if not name.startswith("connect")]
+    assert len(plain) == len(set(plain))
+    assert {
+        "readCoreV1NamespacedPod",
+        "listCoreV1PodForAllNamespaces",
+        "createAppsV1NamespacedDeployment",
+    } <= set(ids)
+
+
+def test_what_kubectl_looks_for(registry: Registry) -> None:
+    document = get("/openapi/v3/apis/apps/v1", registry)
+    patch = document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"]
+    assert patch["x-kubernetes-group-version-kind"] == {
+        "group": "apps",
+        "version": "v1",
+        "kind": "Deployment",
+    }
+    assert {"dryRun", "fieldValidation", "fieldManager", "force"} == {
+        parameter["name"] for parameter in patch["parameters"]
+    }
+    schemas = document["components"]["schemas"]
+    deployment = schemas["io.k8s.api.apps.v1.Deployment"]
+    assert deployment["x-kubernetes-group-version-kind"][0]["kind"] == "Deployment"
+    assert "enum" not in deployment["properties"]["kind"]
+    spec = deployment["properties"]["spec"]
+    assert spec["allOf"] == [{"$ref": "#/components/schemas/io.k8s.api.apps.v1.DeploymentSpec"}]
+    containers = schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"]
+    assert containers["x-kubernetes-patch-merge-key"] == "name"
+    assert containers["x-kubernetes-list-map-keys"] == ["name"]
+
+
+def test_answers_are_packed_and_known_by_their_tag(registry: Registry) -> None:
+    path = "/openapi/v3/api/v1"
+    plain = openapi.answer(path, "*/*", registry, {})
+    packed = openapi.answer(path, "", registry, {"accept-encoding": "gzip"})
+    assert plain is not None
+    assert packed is not None
+    assert gzip.decompress(packed.body or b"") == plain.body
+    assert ("Content-Encoding", "gzip") in packed.headers
+    same = openapi.answer(path, "", registry, {"if-none-match": dict(plain.headers)["ETag"]})
+    assert same is not None
+    assert same.status == 304
+    with pytest.raises(NotAcceptable):
+        openapi.answer(
+            "/openapi/v2",
+            "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+            registry,
+            {},
+        )
