@@ -51,9 +51,7 @@ STREAMS = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"
 """Parameter names of the API, and the node's for them."""
 
 
-async def exec_handle(
-    server: Server, request: Request, attributes: Attributes
-) -> Upgrade | Response:
+async def exec_handle(server: Server, request: Request, attributes: Attributes) -> Upgrade:
     """GET or POST pods/NAME/exec."""
     pod, container = await _target(server, request, attributes)
     query = [("command", part) for part in request.query.get("command") or ()]
