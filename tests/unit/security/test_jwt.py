@@ -1,0 +1,105 @@
+"""Tokens: what we sign others verify, what others forge we refuse."""
+
+from __future__ import annotations
+
+import hmac
+from pathlib import Path
+
+import jwt as pyjwt
+import orjson
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from sampan.server.authn.jwt import BadToken, Key, encode_part, peek
+
+CLAIMS = {"iss": "me", "sub": "system:serviceaccount:a:b", "exp": 2_000_000_000}
+
+
+def write_key(path: Path, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> Path:
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def private() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+@pytest.fixture
+def key(tmp_path: Path, private: ec.EllipticCurvePrivateKey) -> Key:
+    return Key(write_key(tmp_path / "sa.key", private))
+
+
+def test_what_we_sign_a_library_verifies(key: Key, private: ec.EllipticCurvePrivateKey) -> None:
+    token = key.sign(CLAIMS)
+    read = pyjwt.decode(token, private.public_key(), algorithms=["ES256"], issuer="me")
+    assert read == CLAIMS
+    assert pyjwt.get_unverified_header(token) == {"alg": "ES256", "kid": key.id}
+    shown = pyjwt.PyJWK(key.public_jwk())
+    assert pyjwt.decode(token, shown, algorithms=["ES256"], issuer="me") == CLAIMS
+
+
+def test_what_a_library_signs_we_verify(key: Key, private: ec.EllipticCurvePrivateKey) -> None:
+    for _ in range(20):  # short r and s values come up now and then
+        token = pyjwt.encode(CLAIMS, private, algorithm="ES256", headers={"kid": key.id})
+        assert key.verify(token) == CLAIMS
+
+
+def test_another_key_is_refused(key: Key) -> None:
+    stranger = ec.generate_private_key(ec.SECP256R1())
+    for headers in ({"kid": key.id}, {}):
+        token = pyjwt.encode(CLAIMS, stranger, algorithm="ES256", headers=headers)
+        with pytest.raises(BadToken):
+            key.verify(token)
+
+
+def test_the_token_does_not_choose_the_algorithm(
+    key: Key, private: ec.EllipticCurvePrivateKey
+) -> None:
+    signed = key.sign(CLAIMS)
+    payload = signed.split(".")[1]
+    none = encode_part(orjson.dumps({"alg": "none", "kid": key.id}))
+    public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    hs256 = f"{encode_part(orjson.dumps({'alg': 'HS256', 'kid': key.id}))}.{payload}"
+    mac = encode_part(hmac.digest(public, hs256.encode(), "sha256"))
+    with_public = f"{hs256}.{mac}"
+    for token in (f"{none}.{payload}.", f"{none}.{payload}.AAAA", with_public):
+        with pytest.raises(BadToken):
+            key.verify(token)
+
+
+def test_any_changed_letter_is_refused(key: Key) -> None:
+    token = key.sign(CLAIMS)
+    header, payload, signature = token.split(".")
+    changed = encode_part(orjson.dumps({**CLAIMS, "sub": "system:serviceaccount:a:admin"}))
+    for bad in (
+        f"{header}.{changed}.{signature}",
+        f"{header}.{payload}.{'A' * len(signature)}",
+        f"{header}.{payload}.{signature[:-4]}",
+        f"{header}.{payload}",
+        f"{header}.{payload}.{signature}.x",
+        "",
+        "..",
+        "a.b.c",
+        f"{header}.{payload}.{signature}\n",
+    ):
+        with pytest.raises(BadToken):
+            key.verify(bad)
+
+
+def test_peek_never_raises_anything_else() -> None:
+    for text in ("", "a", "..", "a.b.c", "é.é.é", "a." + encode_part(b"[1]") + ".c", "x" * 20_000):
+        with pytest.raises(BadToken):
+            peek(text)
+
+
+def test_keys_of_another_kind_are_refused(tmp_path: Path) -> None:
+    path = write_key(tmp_path / "rsa.key", rsa.generate_private_key(65537, 2048))
+    with pytest.raises(ValueError, match="P-256"):
+        Key(path).sign({})
