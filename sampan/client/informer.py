@@ -128,6 +128,10 @@ class Informer:
         """The objects for which the index gives `value`. KeyError for an unknown index."""
         return [*self._indexes[index][1].get(value, {}).values()]
 
+    def count(self, index: str, value: str) -> int:
+        """How many objects `by_index` would give."""
+        return len(self._indexes[index][1].get(value, ()))
+
     def on_change(self, handler: Handler) -> Callable[[], None]:
         """Call `handler(old, new)` for each change: (None, new) added, (old, None) deleted.
 

@@ -4,12 +4,17 @@ A controller reads informers and writes through the client; `plan` is pure, reco
 """
 
 from .deployment import DeploymentController
+from .endpoints import EndpointsController
+from .endpointslice import EndpointSliceController
 from .garbage import GarbageCollector
 from .namespace import NamespaceController
+from .node import NodeController
+from .podgc import PodGcController
 from .replicaset import ReplicaSetController
 from .rootca import RootCaController
 from .runtime.controller import Controller
 from .serviceaccount import ServiceAccountController
+from .tainteviction import TaintEvictionController
 
 CONTROLLERS: tuple[type[Controller], ...] = (
     ServiceAccountController,
@@ -17,5 +22,10 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     NamespaceController,
     DeploymentController,
     ReplicaSetController,
+    EndpointSliceController,
+    EndpointsController,
+    NodeController,
+    TaintEvictionController,
+    PodGcController,
     GarbageCollector,
 )

@@ -84,7 +84,7 @@ class NamespaceController(Controller):
         found = self.namespaces.get("", request.name)
         if found is None or not found["metadata"].get("deletionTimestamp"):
             return None
-        if FINALIZER not in (found["spec"].get("finalizers") or ()):
+        if FINALIZER not in ((found.get("spec") or {}).get("finalizers") or ()):
             # Ours is done; whoever holds metadata.finalizers goes on.
             return None
         remaining = Remaining()

@@ -19,14 +19,14 @@ DESCRIPTION = (
 
 
 class RootCaController(Controller):
-    """See the module. Does nothing without a CA (`Options.ca_pem`)."""
+    """See the module. Does nothing without a CA (`Options.root_ca`)."""
 
     name = "root_ca_cert_publisher"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.resource = resource("configmaps")
-        self.pem = context.options.ca_pem
+        self.pem = context.options.root_ca
         self.namespaces = self.informer(resource("namespaces"))
         self.maps = self.informer(self.resource)
         if self.pem:

@@ -21,7 +21,7 @@ from .queue import Queue, Request, Requeue
 class Options:
     """What the daemon tells the controllers about the cluster."""
 
-    ca_pem: str = ""
+    root_ca: str = ""
     """The cluster's CA, published in every namespace; "" publishes none."""
     node_grace_s: float = 40.0
     """A node whose Lease is older than this is not known to be ready

@@ -1,0 +1,137 @@
+"""EndpointSlices: for every service with a selector, the pods behind it.
+
+A sync is the service's own pods and slices, found by label and owner. A slice that was created
+and not yet seen is waited for, so that a lagging cache never makes a second one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from sampan.api.errors import NotFound, Object
+from sampan.api.resources import resource
+
+from .endpoints_plan import ZONE_LABEL, backends, families, fingerprint, matches, selects_pods
+from .endpointslice_plan import MANAGED_LABEL, MANAGER, NAME_LABEL, Plan, plan
+from .runtime.backends import add_label_index, on_backend_change, selected
+from .runtime.controller import Context, Controller
+from .runtime.expectations import Expectations
+from .runtime.queue import Request, Requeue
+
+
+class EndpointSliceController(Controller):
+    """See the module."""
+
+    name = "endpoint_slice"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.resource = resource("endpointslices", "discovery.k8s.io")
+        self.service_resource = resource("services")
+        self.expectations = Expectations(context.clock)
+        self.services = self.informer(self.service_resource)
+        self.pods = self.informer(resource("pods"))
+        self.slices = self.informer(self.resource)
+        self.nodes = self.informer(resource("nodes"))
+        add_label_index(self.pods)
+        self.slices.add_index(NAME_LABEL, _service_of)
+        self.services.on_change(self._service_changed)
+        self.slices.on_change(self._slice_changed)
+        self.nodes.on_change(self._node_changed)
+        on_backend_change(self.pods, self.services, self._affects, fingerprint, self.add)
+
+    @staticmethod
+    def _affects(service: Object, labels: dict[str, str] | None) -> bool:
+        return selects_pods(service) and matches(service, labels)
+
+    def _service_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is None and old is not None:
+            meta = old["metadata"]
+            self.expectations.forget(Request(meta["namespace"], meta["name"]))
+        self.add_changed(old, new)
+
+    def _slice_changed(self, old: Object | None, new: Object | None) -> None:
+        for obj in (old, new):
+            for value in _service_of(obj) if obj is not None else ():
+                request = Request(*value.split("/", 1))
+                if old is None:
+                    self.expectations.created(request)
+                self.queue.add(request)
+
+    def _node_changed(self, old: Object | None, new: Object | None) -> None:
+        """A node's zone is on its endpoints; it changes so seldom that all services look."""
+        if _zone(old) != _zone(new):
+            for service in self.services.list():
+                self.add(service)
+
+    async def reconcile(self, request: Request) -> Requeue | None:
+        service = self.services.get(*request)
+        if service is None or service["metadata"].get("deletionTimestamp"):
+            # The garbage collector takes the slices: the service owns them.
+            self.expectations.forget(request)
+            return None
+        if not selects_pods(service):
+            return None
+        waiting_s = self.expectations.outstanding_s(request)
+        if waiting_s:
+            return Requeue(waiting_s)
+        pods = [*selected(self.pods, request.namespace, service["spec"]["selector"])]
+        found = {family: backends(service, pods, family) for family in families(service)}
+        names = {item.node for group in found.values() for item in group}
+        nodes = {name: node for name in names if (node := self.nodes.get("", name)) is not None}
+        existing = self.slices.by_index(NAME_LABEL, "/".join(request))
+        todo = plan(service, self.service_resource, found, existing, nodes)
+        await self._apply(request, todo)
+        return None
+
+    async def _apply(self, request: Request, todo: Plan) -> None:
+        """All writes at once. Conflicts are raised after all have ended."""
+        self.expectations.expect_creations(request, len(todo.create))
+        results = await asyncio.gather(
+            *(self._create(request, body) for body in todo.create),
+            *(self._update(body) for body in todo.update),
+            *(self._delete(body) for body in todo.delete),
+            return_exceptions=True,
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _create(self, request: Request, body: Object) -> None:
+        try:
+            await self.client.create(self.resource, body, request.namespace)
+        except BaseException as error:
+            self.expectations.created(request)
+            # The namespace or the service is going; nothing will be missed.
+            if not isinstance(error, NotFound):
+                raise
+
+    async def _update(self, body: Object) -> None:
+        try:
+            await self.client.update(self.resource, body)
+        except NotFound:
+            return
+
+    async def _delete(self, body: Object) -> None:
+        meta = body["metadata"]
+        options = {"preconditions": {"uid": meta["uid"]}}
+        try:
+            await self.client.delete(self.resource, meta["name"], meta["namespace"], options)
+        except NotFound:
+            return
+
+
+def _service_of(obj: Object) -> tuple[str, ...]:
+    """ "namespace/service" of a slice that is this controller's."""
+    meta = obj["metadata"]
+    labels = meta.get("labels") or {}
+    name = labels.get(NAME_LABEL)
+    if not name or labels.get(MANAGED_LABEL) != MANAGER:
+        return ()
+    return (f"{meta['namespace']}/{name}",)
+
+
+def _zone(node: Object | None) -> str:
+    if node is None:
+        return ""
+    return str((node["metadata"].get("labels") or {}).get(ZONE_LABEL) or "")

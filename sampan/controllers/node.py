@@ -1,0 +1,169 @@
+"""Node lifecycle: a node whose Lease is no longer renewed becomes Unknown, is tainted, and its pods
+are no longer ready. Taints follow conditions both ways.
+
+Silence is measured by this process's own clock from the moment a renewal was seen, so that clocks
+of nodes may be wrong. A renewal only moves a number; one timer per node looks at it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from sampan.api.errors import Conflict, NotFound, Object
+from sampan.api.resources import resource
+from sampan.api.times import format_time
+from sampan.client.events import NORMAL, WARNING
+
+from .node_plan import ready_status, silent_conditions, taints
+from .runtime.conditions import condition
+from .runtime.controller import Context, Controller
+from .runtime.queue import Request, Requeue
+
+LEASES = "kube-node-lease"
+BY_NODE = "node name"
+COMPONENT = "node-controller"
+
+
+class NodeController(Controller):
+    """See the module."""
+
+    name = "node_lifecycle_controller"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.resource = resource("nodes")
+        self.pod_resource = resource("pods")
+        self.grace_s = context.options.node_grace_s
+        self.recorder = context.recorder(COMPONENT)
+        self.nodes = self.informer(self.resource)
+        self.leases = self.informer(resource("leases", "coordination.k8s.io"))
+        self.pods = self.informer(self.pod_resource)
+        self.pods.add_index(BY_NODE, node_of)
+        self.heard_s: dict[str, float] = {}
+        """When each node was last heard of, by the monotonic clock."""
+        self.nodes.on_change(self._node_changed)
+        self.leases.on_change(self._lease_changed)
+        self.pods.on_change(self._pod_changed)
+
+    def _node_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is None:
+            if old is not None:
+                self.heard_s.pop(old["metadata"]["name"], None)
+            return
+        # A status the kubelet wrote is a sign of life too; what this controller wrote is not.
+        if old is None or _heartbeat(old) != _heartbeat(new):
+            self.heard_s[new["metadata"]["name"]] = self.clock.monotonic()
+        if old is not None and ready_status(old) != ready_status(new):
+            # Whether anybody is ready decides about the evictions of all.
+            for node in self.nodes.list():
+                self.add(node)
+        self.add(new)
+
+    def _lease_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is None or new["metadata"]["namespace"] != LEASES:
+            return
+        if old is not None and _renewal(old) == _renewal(new):
+            return
+        name = new["metadata"]["name"]
+        self.heard_s[name] = self.clock.monotonic()
+        node = self.nodes.get("", name)
+        if node is not None and ready_status(node) == "Unknown":
+            self.add(node)
+
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        """A pod that comes to a node that is not ready is not ready either."""
+        if new is None or not _says_ready(new) or (old is not None and _says_ready(old)):
+            return
+        node = self.nodes.get("", new["spec"].get("nodeName") or "")
+        if node is not None and ready_status(node) != "True":
+            self.add(node)
+
+    async def reconcile(self, request: Request) -> Requeue | None:
+        node = self.nodes.get("", request.name)
+        if node is None:
+            return None
+        now = self.clock.monotonic()
+        left_s = self.heard_s.setdefault(request.name, now) + self.grace_s - now
+        if left_s <= 0 and ready_status(node) != "Unknown":
+            node = await self._silence(node)
+        if node is not None:
+            node = await self._taint(node)
+        if node is not None and ready_status(node) in ("False", "Unknown"):
+            await self._unready_pods(request.name)
+        # A silent node is heard of by its Lease or its status: no timer is needed.
+        return Requeue(left_s) if left_s > 0 else None
+
+    async def _silence(self, node: Object) -> Object | None:
+        conditions = silent_conditions(node, self.clock.now())
+        status = {**(node.get("status") or {}), "conditions": conditions}
+        name = node["metadata"]["name"]
+        text = f"Node {name} status is now: NodeNotReady"
+        try:
+            node = await self.client.update(self.resource, {**node, "status": status}, "status")
+        except NotFound:
+            return None
+        self.recorder.event(_reference(node), NORMAL, "NodeNotReady", text)
+        return node
+
+    async def _taint(self, node: Object) -> Object | None:
+        others = any(ready_status(item) == "True" for item in self.nodes.list())
+        wanted = taints(node, self.clock.now(), evict=others)
+        if wanted == (node["spec"].get("taints") or []):
+            return node
+        spec = {key: value for key, value in node["spec"].items() if key != "taints"}
+        if wanted:
+            spec["taints"] = wanted
+        try:
+            return await self.client.update(self.resource, {**node, "spec": spec})
+        except NotFound:
+            return None
+
+    async def _unready_pods(self, name: str) -> None:
+        """Mark the node's pods as not ready, so that no service sends to them."""
+        found = [pod for pod in self.pods.by_index(BY_NODE, name) if _says_ready(pod)]
+        if found:
+            await asyncio.gather(*(self._unready(pod) for pod in found))
+
+    async def _unready(self, pod: Object) -> None:
+        status = pod["status"]
+        conditions = [
+            {**item, "status": "False", "lastTransitionTime": format_time(self.clock.now())}
+            if item.get("type") == "Ready"
+            else item
+            for item in status["conditions"]
+        ]
+        body = {**pod, "status": {**status, "conditions": conditions}}
+        try:
+            await self.client.update(self.pod_resource, body, "status")
+        except NotFound:
+            return
+        except Conflict:
+            self.add({"metadata": {"name": pod["spec"]["nodeName"]}})
+            return
+        self.recorder.event(pod, WARNING, "NodeNotReady", "Node is not ready")
+
+
+def node_of(pod: Object) -> tuple[str, ...]:
+    """Index function: the node a pod is bound to."""
+    name = pod["spec"].get("nodeName")
+    return (name,) if name else ()
+
+
+def _says_ready(pod: Object) -> bool:
+    found = condition((pod.get("status") or {}).get("conditions"), "Ready")
+    return found is not None and found.get("status") == "True"
+
+
+def _heartbeat(node: Object) -> tuple[object, ...]:
+    found = condition((node.get("status") or {}).get("conditions"), "Ready") or {}
+    return found.get("lastHeartbeatTime"), found.get("status") == "Unknown"
+
+
+def _renewal(lease: Object) -> object:
+    return (lease.get("spec") or {}).get("renewTime")
+
+
+def _reference(node: Object) -> Object:
+    """What events of a node are about."""
+    name = node["metadata"]["name"]
+    return {"kind": "Node", "apiVersion": "v1", "name": name, "uid": node["metadata"]["uid"]}

@@ -1,0 +1,107 @@
+"""Pod garbage: pods of nodes that no longer exist, pods that are terminating and were never bound,
+and finished pods beyond the threshold.
+
+A node that is missing may be about to come back (a machine that is replaced), so its pods wait
+`QUARANTINE_S`, and then the server, not a cache, is asked whether the node is gone.
+"""
+
+from __future__ import annotations
+
+from sampan.api.errors import NotFound, Object
+from sampan.api.resources import resource
+from sampan.api.times import format_time
+
+from .node import BY_NODE, node_of
+from .runtime import pods as podlib
+from .runtime.conditions import with_condition
+from .runtime.controller import Context, Controller
+from .runtime.queue import Request
+
+# Upstream's quarantineTime for the pods of a deleted node.
+QUARANTINE_S = 40.0
+FINISHED = "finished"
+# The request that stands for all finished pods; no pod is called so.
+SURPLUS = Request("", "")
+
+
+class PodGcController(Controller):
+    """A request with a namespace is a pod, one without is a node, SURPLUS is all finished pods."""
+
+    name = "podgc"
+    workers = 4
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.resource = resource("pods")
+        self.threshold = context.options.terminated_pods
+        self.nodes = self.informer(resource("nodes"))
+        self.pods = self.informer(self.resource)
+        self.pods.add_index(BY_NODE, node_of)
+        self.pods.add_index(FINISHED, _finished)
+        self.nodes.on_change(self._node_changed)
+        self.pods.on_change(self._pod_changed)
+
+    def _node_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is None and old is not None:
+            self.queue.add_after(Request("", old["metadata"]["name"]), QUARANTINE_S)
+
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is None:
+            return
+        ended = podlib.is_finished(new) and (old is None or not podlib.is_finished(old))
+        if ended and self.pods.count(FINISHED, FINISHED) > self.threshold > 0:
+            self.queue.add(SURPLUS)
+        node = new["spec"].get("nodeName")
+        if not node:
+            if podlib.is_terminating(new):
+                self.add(new)
+        elif (old is None or not old["spec"].get("nodeName")) and not self.nodes.get("", node):
+            self.queue.add_after(Request("", node), QUARANTINE_S)
+
+    async def reconcile(self, request: Request) -> None:
+        if request == SURPLUS:
+            await self._trim()
+        elif request.namespace:
+            pod = self.pods.get(*request)
+            if pod is not None and podlib.is_terminating(pod) and not pod["spec"].get("nodeName"):
+                await self._remove(pod, None)
+        elif await self.nodes.get_live("", request.name) is None:
+            for pod in self.pods.by_index(BY_NODE, request.name):
+                await self._remove(pod, "PodGC: node no longer exists")
+
+    async def _trim(self) -> None:
+        """Delete the oldest finished pods beyond the threshold."""
+        found = sorted(
+            self.pods.by_index(FINISHED, FINISHED),
+            key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"]),
+        )
+        for pod in found[: len(found) - self.threshold]:
+            await self._remove(pod, None)
+
+    async def _remove(self, pod: Object, why: str | None) -> None:
+        """Delete at once, there being no kubelet to do it; a pod that was cut off has failed."""
+        meta = pod["metadata"]
+        try:
+            if why is not None and not podlib.is_finished(pod):
+                await self._fail(pod, why)
+            options = {"gracePeriodSeconds": 0, "preconditions": {"uid": meta["uid"]}}
+            await self.client.delete(self.resource, meta["name"], meta["namespace"], options)
+        except NotFound:
+            return
+
+    async def _fail(self, pod: Object, why: str) -> None:
+        status = pod.get("status") or {}
+        disruption = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "lastTransitionTime": format_time(self.clock.now()),
+            "reason": "DeletionByPodGC",
+            "message": why,
+        }
+        conditions = with_condition(status.get("conditions"), disruption)
+        body = {**pod, "status": {**status, "phase": "Failed", "conditions": conditions}}
+        await self.client.update(self.resource, body, "status")
+
+
+def _finished(pod: Object) -> tuple[str, ...]:
+    return (FINISHED,) if podlib.is_finished(pod) else ()

@@ -1,0 +1,106 @@
+"""Evicts pods from nodes with NoExecute taints, when their tolerations have run out."""
+
+from __future__ import annotations
+
+from sampan.api.errors import NotFound, Object
+from sampan.api.resources import resource
+from sampan.api.times import format_time, parse_time
+from sampan.client.events import NORMAL
+
+from .node import BY_NODE, node_of
+from .node_plan import NO_EXECUTE, eviction
+from .runtime import pods as podlib
+from .runtime.conditions import with_condition
+from .runtime.controller import Context, Controller
+from .runtime.queue import Request, Requeue
+
+
+class TaintEvictionController(Controller):
+    """A request is a pod."""
+
+    name = "noexec_taint_pod"
+    workers = 8
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.resource = resource("pods")
+        self.recorder = context.recorder("taint-eviction-controller")
+        self.nodes = self.informer(resource("nodes"))
+        self.pods = self.informer(self.resource)
+        self.pods.add_index(BY_NODE, node_of)
+        self.waiting: set[Request] = set()
+        """Pods that were given a time to go."""
+        self.nodes.on_change(self._node_changed)
+        self.pods.on_change(self._pod_changed)
+
+    def _node_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is not None and _strong(old) != _strong(new):
+            for pod in self.pods.by_index(BY_NODE, new["metadata"]["name"]):
+                self.add(pod)
+
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        pod = new if new is not None else old
+        if pod is None:
+            return
+        request = Request(pod["metadata"]["namespace"], pod["metadata"]["name"])
+        if new is None:
+            self.waiting.discard(request)
+        elif request in self.waiting or _strong(
+            self.nodes.get("", pod["spec"].get("nodeName") or "")
+        ):
+            self.queue.add(request)
+
+    async def reconcile(self, request: Request) -> Requeue | None:
+        pod = self.pods.get(*request)
+        if pod is None or podlib.is_terminating(pod):
+            self.waiting.discard(request)
+            return None
+        strong = _strong(self.nodes.get("", pod["spec"].get("nodeName") or ""))
+        found = eviction(pod, strong)
+        text = "/".join(request)
+        if found is None:
+            if request in self.waiting:
+                self.waiting.discard(request)
+                message = f"Cancelling deletion of Pod {text}"
+                self.recorder.event(pod, NORMAL, "TaintManagerEviction", message)
+            return None
+        # The latest taint counts: it is what tolerationSeconds is about.
+        since = max(
+            (parse_time(taint["timeAdded"]) for taint in strong if taint.get("timeAdded")),
+            default=self.clock.now(),
+        )
+        left_s = since + found.after_s - self.clock.now()
+        if left_s > 0:
+            self.waiting.add(request)
+            return Requeue(left_s)
+        self.waiting.discard(request)
+        message = f"Marking for deletion Pod {text}"
+        self.recorder.event(pod, NORMAL, "TaintManagerEviction", message)
+        await self._evict(pod)
+        return None
+
+    async def _evict(self, pod: Object) -> None:
+        meta = pod["metadata"]
+        status = pod.get("status") or {}
+        disruption = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "lastTransitionTime": format_time(self.clock.now()),
+            "reason": "DeletionByTaintManager",
+            "message": "Taint manager: deleting due to NoExecute taint",
+        }
+        conditions = with_condition(status.get("conditions"), disruption)
+        body = {**pod, "status": {**status, "conditions": conditions}}
+        try:
+            await self.client.update(self.resource, body, "status")
+            options = {"preconditions": {"uid": meta["uid"]}}
+            await self.client.delete(self.resource, meta["name"], meta["namespace"], options)
+        except NotFound:
+            return
+
+
+def _strong(node: Object | None) -> list[Object]:
+    """The node's NoExecute taints."""
+    if node is None:
+        return []
+    return [item for item in node["spec"].get("taints") or () if item.get("effect") == NO_EXECUTE]
