@@ -27,9 +27,9 @@ def answer_written(context: Context, request: Request, written: Written) -> Resp
     status = 201 if written.created else 200
     headers = warning_headers(context.warnings) if context.warnings else ()
     if request.local:
-        return Response(status, obj=written.obj, headers=headers)
+        return Response(status, obj=context.shown(written.obj), headers=headers)
     form = form_of(request.headers.get("accept", ""))
-    if form.plain and written.body is not None:
+    if form.plain and written.body is not None and context.view is None:
         return Response(status, written.body, headers=headers)
     response = answer_object(context, request, written.obj, form)
     response.status = status
@@ -38,7 +38,8 @@ def answer_written(context: Context, request: Request, written: Written) -> Resp
 
 
 def answer_object(context: Context, request: Request, obj: Object, form: Form) -> Response:
-    resource = context.resource
+    resource = context.asked
+    obj = context.shown(obj)
     if form.convert == "Table":
         include = request.param("includeObject") or "Metadata"
         now_s = context.server.clock.now()

@@ -22,7 +22,7 @@ from sampan.api.resources import builtin
 from sampan.api.times import format_time
 from sampan.store.interface import Store, StoreError
 
-from . import bootstrap, health
+from . import bootstrap, discovery, health, openapi
 from .admission import Admission
 from .answer import encode
 from .authn import Authenticator
@@ -38,6 +38,7 @@ from .options import WriteOptions, parse_delete_options
 from .registry import Registry
 from .routes import attributes_of, method_not_allowed, names_resource, unknown_resource
 from .strategies import STRATEGIES
+from .subresources import SUBRESOURCES
 from .verbs import create, delete, deletecollection, get, patch, update, watch
 from .verbs import list as list_verb
 from .writing import Context, private_copy
@@ -45,21 +46,6 @@ from .writing import create as write_create
 from .writing import update as write_update
 
 log = logging.getLogger("sampan.server")
-
-# SHIM until the rooms are filled
-import importlib  # noqa
-
-
-def _try(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
-
-
-discovery = _try("sampan.server.discovery")
-openapi = _try("sampan.server.openapi")
-SUBRESOURCES = getattr(_try("sampan.server.subresources"), "SUBRESOURCES", {})
 
 MAX_READING = 400
 MAX_MUTATING = 200
@@ -219,11 +205,11 @@ class Server:
             if subresource not in resource.subresources:
                 raise unknown_resource()
             if special is not None:
-                return run_special(special, self, request, attributes)
+                return special(self, request, attributes)
             if verb not in PART_VERBS:
                 raise method_not_allowed()
         elif special is not None and verb == "create":
-            return run_special(special, self, request, attributes)
+            return special(self, request, attributes)
         elif verb not in resource.verbs:
             raise method_not_allowed()
         now = SYNCHRONOUS.get(verb)
@@ -238,9 +224,9 @@ class Server:
             raise method_not_allowed()
         accept = request.headers.get("accept", "")
         answer = health.answer(self, request)
-        if answer is None and discovery is not None:
-            answer = discovery.answer(request.path, accept, self.resources)
-        if answer is None and openapi is not None:
+        if answer is None:
+            answer = discovery.answer(request.path, accept, self.resources, request.headers)
+        if answer is None:
             answer = openapi.answer(request.path, accept, self.resources, request.headers)
         if answer is None:
             raise unknown_resource()
@@ -338,12 +324,6 @@ class Server:
         parsed = parse_delete_options(options or {})
         context = Context(self, attributes, resource, WriteOptions(dry_run=parsed.dry_run))
         return (await delete.delete(context, name, parsed)).obj
-
-
-def run_special(
-    special: Handler, server: Server, request: Request, attributes: Attributes
-) -> Coroutine[Any, Any, Answer]:
-    return special(server, request, attributes)
 
 
 def forbidden(attributes: Attributes, reason: str) -> errors.Forbidden:

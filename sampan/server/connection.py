@@ -66,8 +66,15 @@ class Listeners:
         self.server = server
         self.connections: set[Connection] = set()
         self.closing = False
+        self.empty = asyncio.Event()
+        """Set by the last connection that goes while `closing`."""
         self._heads: dict[tuple[int, str], bytes] = {}
         self._date = (0, b"")
+
+    def remove(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        if self.closing and not self.connections:
+            self.empty.set()
 
     def head(self, status: int, content_type: str) -> bytes:
         """The first lines of an answer, up to and with Date."""
@@ -125,7 +132,7 @@ class Connection(asyncio.Protocol):
         self._timer = self._loop.call_later(IDLE_TIMEOUT_S, self._check_time)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._shared.connections.discard(self)
+        self._shared.remove(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
@@ -302,9 +309,10 @@ class Connection(asyncio.Protocol):
         self._deadline = self._loop.time() + IDLE_TIMEOUT_S
         if self._queue and not self._transport.is_closing():
             self._answer(self._queue.popleft())
-        elif not self._upgraded and not self._transport.is_closing():
-            if not self._transport.is_reading():
-                self._transport.resume_reading()
+            return
+        idle = not self._upgraded and not self._transport.is_closing()
+        if idle and not self._transport.is_reading():
+            self._transport.resume_reading()
 
     def _head(self, request: Request, answer: Response | Stream) -> bytes:
         head = self._shared.head(answer.status, answer.content_type)
@@ -379,7 +387,7 @@ class Connection(asyncio.Protocol):
         self._transport.pause_reading()
         if self._timer is not None:
             self._timer.cancel()
-        self._shared.connections.discard(self)
+        self._shared.remove(self)
         try:
             await upgrade.splice(self._transport, self._received)
         except StatusError as error:

@@ -114,10 +114,11 @@ class Write:
 class Upgrade:
     """An answer that takes over the connection (exec, attach, port-forward, proxy).
 
-    Over HTTP `splice(transport, received)` runs as the request's task: reading is paused, `received`
-    is what arrived behind the request's head, nothing has been answered yet. It installs its own
-    protocol with `transport.set_protocol`, resumes reading, and owns the transport until it is
-    closed: a failed upgrade is answered and closed, never handed back (CVE-2018-1002105).
+    Over HTTP `splice(transport, received)` runs as the request's task: reading is paused,
+    `received` is what arrived behind the request's head, nothing has been answered yet. It
+    installs its own protocol with `transport.set_protocol`, resumes reading, and owns the
+    transport until it is closed: a failed upgrade is answered and closed, never handed back
+    (CVE-2018-1002105).
     """
 
     splice: Callable[[asyncio.Transport, bytes], Awaitable[None]]

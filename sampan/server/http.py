@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Sequence
@@ -55,10 +56,9 @@ class Listener:
             server.close()
         for connection in tuple(self._shared.connections):
             connection.shut()
-        loop = asyncio.get_running_loop()
-        end = loop.time() + SHUTDOWN_S
-        while self._shared.connections and loop.time() < end:
-            await asyncio.sleep(0.01)
+        if self._shared.connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._shared.empty.wait(), SHUTDOWN_S)
         for connection in tuple(self._shared.connections):
             connection.abort()
 

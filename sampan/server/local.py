@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from orjson import loads
+
 from sampan.api.errors import Object, StatusError
 from sampan.client.interface import JSON, WatchEvent
 
@@ -42,6 +44,8 @@ class LocalTransport:
         if isinstance(answer.obj, StatusError):
             raise answer.obj
         if answer.obj is None:
+            if answer.content_type.startswith(JSON):
+                return dict(loads(answer.body or b"{}"))
             return {"text": (answer.body or b"").decode()}
         obj: Object = answer.obj
         return obj

@@ -7,7 +7,7 @@ from sampan.api.errors import MethodNotAllowed, NotFound
 from .exchange import Attributes, Request
 from .registry import Registry
 
-# Sub-resources of a namespace itself: /api/v1/namespaces/x/<one of these> is not a collection in it.
+# Sub-resources of a namespace itself: below /api/v1/namespaces/x/ these are no collections in it.
 NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
 
 WRITE_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}

@@ -15,6 +15,7 @@ from sampan.api import selectors
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
 
+from .conversion import View, view_of
 from .exchange import Request
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Selection:
     resource: Descriptor
     labels: selectors.Selector | None = None
     fields: selectors.FieldSelector | None = None
+    view: View | None = None
+    """How what is stored looks as `resource`, where that is not the same."""
 
     @property
     def everything(self) -> bool:
@@ -46,6 +49,8 @@ class Selection:
         return ""
 
     def matches(self, obj: Object) -> bool:
+        if self.view is not None:
+            obj = self.view.from_hub(obj)
         metadata = obj["metadata"]
         if self.labels is not None and not self.labels.matches(metadata.get("labels") or {}):
             return False
@@ -63,6 +68,9 @@ class Selection:
         resource = self.resource
         if self.name and (namespace or not resource.namespaced):
             return [resource.key(namespace, self.name)]
+        if self.view is not None:
+            # The indexes are over what is stored.
+            return None
         best: set[str] | None = None
         for name, value in self.labels.equals if self.labels is not None else ():
             best = _smaller(best, cache.keys_with_label(resource, name, value))
@@ -83,8 +91,9 @@ def _smaller(best: set[str] | None, found: set[str] | None) -> set[str] | None:
 
 def selection_of(request: Request, resource: Descriptor) -> Selection:
     """The selectors of a request. Raises BadRequest in upstream's words."""
+    view = view_of(resource)
     if not request.query:
-        return Selection(resource)
+        return Selection(resource, view=view)
     label_text, field_text = request.param("labelSelector"), request.param("fieldSelector")
     labels = selectors.parse_labels(label_text) if label_text else None
     fields = selectors.parse_fields(field_text, _selectable(resource)) if field_text else None
@@ -92,6 +101,7 @@ def selection_of(request: Request, resource: Descriptor) -> Selection:
         resource,
         None if labels is None or labels.everything else labels,
         None if fields is None or fields.everything else fields,
+        view,
     )
 
 

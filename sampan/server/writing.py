@@ -1,8 +1,9 @@
 """The guarded write all writing verbs share: admit, prepare, default, validate, encode, put.
 
-Reads for a write look at the newest state, durable or not (`pending`), so that writers of one object
-follow each other without waiting for the disk; the guard is the revision read. A guard that fails
-is tried again from the new state, at most `ATTEMPTS` times, unless the client named a version.
+Reads for a write look at the newest state, durable or not (`pending`), so that writers of one
+object follow each other without waiting for the disk; the guard is the revision read. A guard that
+fails is tried again from the new state, at most `ATTEMPTS` times, unless the client named a
+version.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sampan.store.interface import Record, RevisionMismatch
 from sampan.wire.json import encode_object, splice_version
 
 from .cache import Note, with_version
+from .conversion import View, hub_of, view_of
 from .exchange import Attributes, Write
 from .options import DEFAULTS, WriteOptions
 from .strategies import NONE, Strategy
@@ -54,6 +56,18 @@ class Context:
     resource: Descriptor
     options: WriteOptions = DEFAULTS
     warnings: list[str] = field(default_factory=list)
+    asked: Descriptor = field(init=False)
+    """The resource as the client knows it; `resource` is the one that is stored."""
+    view: View | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.asked = self.resource
+        self.view = view_of(self.resource)
+        self.resource = hub_of(self.resource, self.view)
+
+    def shown(self, obj: Object) -> Object:
+        """A stored object as the client asked for it."""
+        return obj if self.view is None else self.view.from_hub(obj)
 
     @property
     def subresource(self) -> str:
@@ -296,9 +310,8 @@ def _spec_changed(old: Object, new: Object) -> bool:
 
 def _prepare(context: Context, new: Object, old: Object) -> None:
     rules = context.resource.rules
-    if context.subresource != "status":
-        if rules.prepare is not None:
-            rules.prepare(new, old)
+    if context.subresource != "status" and rules.prepare is not None:
+        rules.prepare(new, old)
     rules.default(new)
     if context.resource.counts_generation and context.subresource != "status":
         # Defaults may have undone the difference that was counted before them, and admission

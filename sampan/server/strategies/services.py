@@ -64,7 +64,7 @@ class ServiceStrategy(Strategy):
         return addresses, ports
 
     @contextmanager
-    def reserve(self, obj: Object, old: Object | None, dry_run: bool) -> Iterator[None]:  # type: ignore[override]
+    def reserve(self, obj: Object, old: Object | None, dry_run: bool) -> Iterator[None]:
         spec = obj.get("spec")
         if not isinstance(spec, dict):
             yield
@@ -224,9 +224,8 @@ def _carry_over(spec: Object, before: Object) -> None:
                 port["nodePort"] = chosen
         elif was in PORT_TYPES and port.get("nodePort") in (chosen, 0):
             port.pop("nodePort", None)
-    if now == was == "LoadBalancer" and not spec.get("healthCheckNodePort"):
-        if before.get("healthCheckNodePort"):
-            spec["healthCheckNodePort"] = before["healthCheckNodePort"]
+    if now == was == "LoadBalancer" and before.get("healthCheckNodePort"):
+        spec.setdefault("healthCheckNodePort", before["healthCheckNodePort"])
 
 
 def _is(parse: Any, text: str) -> bool:

@@ -57,4 +57,4 @@ def decode_value(
     obj["apiVersion"] = resource.api_version
     obj["kind"] = resource.kind
     obj.setdefault("metadata", {})
-    return obj
+    return obj if context.view is None else context.view.to_hub(obj)

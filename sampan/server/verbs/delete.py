@@ -57,9 +57,9 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
     if written.deleted and (resource.group or resource.plural not in RETURNS_OBJECT):
         return Response(200, obj=_success(context, written.obj), headers=headers)
     if request.local:
-        return Response(200, obj=written.obj)
+        return Response(200, obj=context.shown(written.obj))
     form = form_of(request.headers.get("accept", ""))
-    if form.plain and written.body is not None:
+    if form.plain and written.body is not None and context.view is None:
         return Response(200, written.body, headers=headers)
     response = answer_object(context, request, written.obj, form)
     response.headers = headers

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sampan.api import errors
+from sampan.api import errors, fields
 from sampan.api.errors import StatusError
 from sampan.wire.json import splice_version
 
 from ..answer import answer_object
+from ..conversion import view_of
 from ..exchange import Attributes, Request, Response
 from ..negotiate import form_of
 from ..writing import Context
@@ -27,29 +28,23 @@ def handle(server: Server, request: Request, attributes: Attributes) -> Response
     record = server.store.get(resource.key(attributes.namespace, attributes.name))
     if record is None:
         raise errors.not_found(resource.group, resource.plural, attributes.name)
+    view = view_of(resource)
     if request.local:
-        return Response(200, obj=server.cache.decode(record))
+        obj = server.cache.decode(record)
+        return Response(200, obj=obj if view is None else view.from_hub(obj))
     form = form_of(request.headers.get("accept", ""))
-    if form.plain:
+    if form.plain and view is None:
         return Response(200, splice_version(record.value, record.modified))
     context = Context(server, attributes, resource)
     return answer_object(context, request, server.cache.decode(record), form)
 
 
 def parse_version(text: str) -> int:
-    """A resourceVersion of a query as a revision. Raises BadRequest."""
+    """A resourceVersion of a query as a revision. Raises Invalid."""
     if not text.isascii() or not text.isdecimal():
-        raise errors.invalid(
-            "",
-            "",
-            "",
-            [
-                errors.Cause(
-                    "resourceVersion",
-                    f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax',
-                )
-            ],
-        )
+        why = f'strconv.ParseUint: parsing "{text}": invalid syntax'
+        cause = fields.invalid("resourceVersion", text, why)
+        raise errors.invalid("meta.k8s.io", "ListOptions", "", [cause])
     return int(text)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +22,7 @@ from sampan.wire.json import splice_version
 
 from .. import table
 from ..answer import encode
+from ..conversion import View
 from ..exchange import Attributes, Request, Response
 from ..negotiate import Form, form_of
 from ..selection import Selection, selection_of
@@ -73,12 +74,13 @@ def handle(server: Server, request: Request, attributes: Attributes) -> Response
         page = find(server, selection, namespace, query)
     except Compacted:
         raise _expired(server, request, query, resource.prefix(namespace)) from None
+    view = selection.view
     if request.local:
-        return Response(200, obj=_decoded(server, resource, page))
+        return Response(200, obj=_decoded(server, resource, page, view))
     form = form_of(request.headers.get("accept", ""))
-    if form.plain:
+    if form.plain and view is None:
         return Response(200, _encoded(resource, page))
-    return _converted(server, request, resource, page, form)
+    return _converted(server, request, selection, page, form)
 
 
 def find(server: Server, selection: Selection, namespace: str, query: Query) -> Page:
@@ -239,19 +241,23 @@ def _encoded(resource: Descriptor, page: Page) -> bytes:
     return b"%b%b]}" % (head[:-2], items)
 
 
-def _decoded(server: Server, resource: Descriptor, page: Page) -> Object:
+def _decoded(server: Server, resource: Descriptor, page: Page, view: View | None) -> Object:
+    objects = [server.cache.decode(record) for record in page.records]
     return {
         "kind": resource.list_kind,
         "apiVersion": resource.api_version,
         "metadata": _metadata(page),
-        "items": [server.cache.decode(record) for record in page.records],
+        "items": objects if view is None else list(map(view.from_hub, objects)),
     }
 
 
 def _converted(
-    server: Server, request: Request, resource: Descriptor, page: Page, form: Form
+    server: Server, request: Request, selection: Selection, page: Page, form: Form
 ) -> Response:
-    objects = (server.cache.peek(record) for record in page.records)
+    resource, view = selection.resource, selection.view
+    objects: Iterable[Object] = map(server.cache.peek, page.records)
+    if view is not None:
+        objects = map(view.from_hub, objects)
     if form.convert == "Table":
         include = request.param("includeObject") or "Metadata"
         answer = table.table_of(resource, objects, form.version, include, server.clock.now())
@@ -259,5 +265,5 @@ def _converted(
     elif form.partial:
         answer = table.partial_list_of(objects, form.version, _metadata(page))
     else:
-        answer = _decoded(server, resource, page)
+        answer = _decoded(server, resource, page, view)
     return encode(answer, form)

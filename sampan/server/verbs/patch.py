@@ -60,7 +60,8 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
 
 def _patched(context: Context, patch: Patch, current: Object) -> Object:
     """The decoded result of the patch on `current`, which is private and may be taken apart."""
-    resource = context.resource
+    resource = context.asked
+    current = context.shown(current)
     stored = current["metadata"]
     version = stored["resourceVersion"]
     result = patch(current)

@@ -51,7 +51,7 @@ class Watcher:
 
     def __init__(self, server: Server, selection: Selection, namespace: str) -> None:
         self._server = server
-        self._selection = selection
+        self.selection = selection
         self._waiter: asyncio.Future[None] | None = None
         self._queue: list[tuple[str, Change]] = []
         self._after = 0
@@ -71,7 +71,7 @@ class Watcher:
 
     def replay(self, after: int) -> None:
         """Queue what happened behind revision `after`. Raises Compacted, FutureRevision."""
-        history = self._server.cache.history(self._selection.resource, self._namespace, after)
+        history = self._server.cache.history(self.selection.resource, self._namespace, after)
         for change in history:
             self.push(change)
 
@@ -93,7 +93,7 @@ class Watcher:
             if change.after is None:
                 return "DELETED"
             return "ADDED" if change.before is None else "MODIFIED"
-        matches = self._selection.matches
+        matches = self.selection.matches
         was = change.before is not None and matches(change.previous)  # type: ignore[arg-type]
         is_now = change.after is not None and matches(change.obj)  # type: ignore[arg-type]
         if is_now:
@@ -237,7 +237,8 @@ class _Plan:
         self._server = server
         self._watcher = watcher
         self._form = form
-        self._resource = watcher._selection.resource
+        self._resource = watcher.selection.resource
+        self._view = watcher.selection.view
         self._bookmarks = request.param("allowWatchBookmarks") in TRUE
         self._timeout_s = timeout_s
         self._include = request.param("includeObject") or "Metadata"
@@ -292,15 +293,15 @@ class _Plan:
             watcher.close()
 
     async def local_events(self) -> AsyncIterator[WatchEvent]:
-        decode = self._server.cache.decode
+        decode, shown = self._server.cache.decode, self._shown
 
         def on_change(kind: str, change: Change) -> WatchEvent:
             obj = change.gone if kind == "DELETED" else change.obj
             assert obj is not None
-            return WatchEvent(kind, obj)
+            return WatchEvent(kind, shown(obj))
 
         batches = self._run(
-            lambda record: WatchEvent("ADDED", decode(record)),
+            lambda record: WatchEvent("ADDED", shown(decode(record))),
             on_change,
             lambda initial: WatchEvent("BOOKMARK", self._bookmark(initial)),
         )
@@ -312,7 +313,7 @@ class _Plan:
             await batches.aclose()  # type: ignore[attr-defined]
 
     async def lines(self) -> AsyncIterator[bytes]:
-        if self._form.plain:
+        if self._form.plain and self._view is None:
             batches = self._run(_record_line, _change_line, self._bookmark_line)
         else:
             batches = self._run(self._formed_record, self._formed_change, self._bookmark_line)
@@ -356,8 +357,12 @@ class _Plan:
         assert obj is not None
         return self._line(kind, self._formed(obj))
 
+    def _shown(self, obj: Object) -> Object:
+        return obj if self._view is None else self._view.from_hub(obj)
+
     def _formed(self, obj: Object) -> Object:
         form = self._form
+        obj = self._shown(obj)
         if form.convert == "Table":
             made = table.table_of(
                 self._resource, [obj], form.version, self._include, self._server.clock.now()
