@@ -61,6 +61,11 @@ class Kind:
     default: Callable[[Object], None] = nothing
     validate: Callable[[Object, Object | None], list[Cause]] = no_causes
     validate_status: Callable[[Object, Object | None], list[Cause]] = no_causes
+    validate_parts: Mapping[str, Callable[[Object, Object | None], list[Cause]]] = field(
+        default_factory=dict
+    )
+    """Called instead of `validate` for writes to other subresources that are part of the object
+    (ephemeralcontainers, resize, approval, finalize), by their name; without one, `validate`."""
     prepare: Callable[[Object, Object | None], None] | None = None
     fields: Callable[[Object], Mapping[str, str]] = no_fields
     """Selectable fields beyond metadata.name/namespace: name -> value ("" when unset)."""
@@ -74,6 +79,12 @@ class Kind:
     """Upstream's rule for metadata.name: subdomain, label, label1035 or path."""
     extra_subresources: Mapping[str, Subresource] = field(default_factory=dict)
     """Those the distilled schema does not list (exec, attach, portforward, proxy, token)."""
+    stored_as: tuple[str, str] | None = None
+    """(group, version) of the kind whose form objects are stored in, where two resources share one
+    store (events, horizontalpodautoscalers). Then `from_stored` gives this kind's form of a stored
+    object and `to_stored` the other way round; both copy, and neither fails."""
+    from_stored: Callable[[Object], Object] | None = None
+    to_stored: Callable[[Object], Object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
