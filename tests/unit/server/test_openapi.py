@@ -10,6 +10,7 @@ import pytest
 from sampan.api.errors import NotAcceptable
 from sampan.api.resources import builtin
 from sampan.server import openapi
+from sampan.server.openapi_protobuf import MEDIA_TYPE
 from sampan.server.registry import Registry
 
 
@@ -101,9 +102,48 @@ def test_answers_are_packed_and_known_by_their_tag(registry: Registry) -> None:
     assert same is not None
     assert same.status == 304
     with pytest.raises(NotAcceptable):
-        openapi.answer(
-            "/openapi/v2",
-            "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
-            registry,
-            {},
-        )
+        openapi.answer(path, MEDIA_TYPE, registry, {})
+
+
+def fields(data: bytes) -> list[tuple[int, bytes]]:
+    """The length-delimited fields of a protobuf message."""
+    out, place = [], 0
+
+    def varint() -> int:
+        nonlocal place
+        value = shift = 0
+        while True:
+            byte = data[place]
+            place += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while place < len(data):
+        tag = varint()
+        if tag & 7 == 0:
+            varint()
+            continue
+        size = varint()
+        out.append((tag >> 3, data[place : place + size]))
+        place += size
+    return out
+
+
+def test_older_kubectl_gets_version_2_in_protobuf(registry: Registry) -> None:
+    found = openapi.answer("/openapi/v2", MEDIA_TYPE, registry, {})
+    assert found is not None
+    assert found.content_type == MEDIA_TYPE
+    document = fields(found.body or b"")
+    assert document[0] == (1, b"2.0")
+    want = get("/openapi/v2", registry)
+    (paths,) = (dict(fields(payload)) for number, payload in document if number == 8)
+    assert paths
+    definitions = next(payload for number, payload in document if number == 9)
+    named = [dict(fields(payload)) for _, payload in fields(definitions)]
+    assert [item[1].decode() for item in named] == list(want["definitions"])
+    pod = next(item[2] for item in named if item[1] == b"io.k8s.api.core.v1.Pod")
+    marks = [dict(fields(payload)) for number, payload in fields(pod) if number == 31]
+    text = dict(fields(marks[0][2]))[2]
+    assert json.loads(text) == [{"group": "", "kind": "Pod", "version": "v1"}]
