@@ -91,6 +91,7 @@ def container_spec(
         log_path=place.log_path,
         tty=bool(container.get("tty")),
         stdin=bool(container.get("stdin")),
+        stdin_once=bool(container.get("stdinOnce")),
         annotations=_annotations(pod, container, place),
     )
 

@@ -1,0 +1,83 @@
+"""Container logs: tail, since, limits, partial lines, following."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from sampan.node import logs
+from sampan.node.logs import Formatter, LogOptions, read_log, tail_offset, tail_text
+
+LINES = (
+    b"2026-01-01T00:00:01.000000000+00:00 stdout F one\n"
+    b"2026-01-01T00:00:02.500000000+00:00 stderr F two\n"
+    b"2026-01-01T00:00:03.000000000+00:00 stdout P thr\n"
+    b"2026-01-01T00:00:03.000000001+00:00 stdout F ee\n"
+    b"2026-01-01T00:00:04.000000000+00:00 stdout F \n"
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (LogOptions(), b"one\ntwo\nthree\n\n"),
+        (LogOptions(stream=b"stderr"), b"two\n"),
+        (LogOptions(limit_bytes=5), b"one\nt"),
+        (LogOptions(since_s=1767225602.5), b"two\nthree\n\n"),
+        (LogOptions(since_s=1767225602.6), b"three\n\n"),
+        (
+            LogOptions(timestamps=True, since_s=1767225603),
+            b"2026-01-01T00:00:03.000000000Z three\n2026-01-01T00:00:04.000000000Z \n",
+        ),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_format(options: LogOptions, text: bytes, size: int) -> None:
+    formatter = Formatter(options)
+    blocks = (LINES[at : at + size] for at in range(0, len(LINES), size))
+    assert b"".join(map(formatter.feed, blocks)) == text
+
+
+@pytest.mark.parametrize("block", [3, 64, 1 << 16])
+def test_tail_reads_from_the_end(
+    tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "BLOCK_BYTES", block)
+    path = tmp_path / "log"
+    path.write_bytes(b"".join(b"%d\n" % number for number in range(100)))
+    with path.open("rb") as file:
+        assert path.read_bytes()[tail_offset(file.fileno(), 2) :] == b"98\n99\n"
+        assert tail_offset(file.fileno(), 1000) == 0
+        assert tail_offset(file.fileno(), 0) == path.stat().st_size
+
+
+def test_last_words(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(LINES)
+    assert tail_text(path, 3, 2048) == "three\n\n"
+    assert tail_text(path, 80, 4) == "ee\n\n"
+    assert tail_text(tmp_path / "none", 80, 4) == ""
+
+
+async def test_follow_sees_what_is_written_and_ends_with_the_container(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(LINES)
+    running, pulse = True, asyncio.Event()
+
+    async def changed() -> None:
+        await pulse.wait()
+
+    stream = read_log(path, LogOptions(follow=True, tail_lines=1), lambda: running, changed)
+    assert await anext(stream) == b"\n"
+    waiting = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(0)
+    with path.open("ab") as file:
+        file.write(LINES.splitlines(keepends=True)[0])
+    assert await asyncio.wait_for(waiting, 5) == b"one\n"
+    ending = asyncio.ensure_future(anext(stream, None))
+    await asyncio.sleep(0)
+    running = False
+    pulse.set()
+    assert await asyncio.wait_for(ending, 5) is None

@@ -1,0 +1,194 @@
+"""The pod machine: tables of what is known and what is to be done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sampan.node.machine import Plan, decide, go_duration
+from sampan.node.state import (
+    EXITED,
+    RUNNING,
+    Attempt,
+    Crash,
+    Health,
+    PodState,
+    Waiting,
+)
+from sampan.node.status import pod_status, status_patch
+
+NOW = 1_700_000_000.0
+
+
+def run(state: str = RUNNING, code: int = 0, count: int = 0, at: float = NOW) -> Attempt:
+    return Attempt(f"id{count}", count, state, exit_code=code, started_at=at, finished_at=at)
+
+
+def exited(code: int, count: int = 0, at: float = NOW) -> Attempt:
+    return run(EXITED, code, count, at)
+
+
+def state(
+    policy: str = "Always",
+    init: list[Any] | None = None,
+    names: tuple[str, ...] = ("c",),
+    **known: Any,
+) -> PodState:
+    spec: dict[str, Any] = {
+        "restartPolicy": policy,
+        "containers": [{"name": name, "image": "i"} for name in names],
+    }
+    if init:
+        spec["initContainers"] = init
+    pod = {"metadata": {"name": "p", "namespace": "ns", "uid": "u"}, "spec": spec}
+    return PodState(pod, started_at=NOW, sandbox=True, **known)
+
+
+SIDE = {"name": "s", "restartPolicy": "Always"}
+
+
+@pytest.mark.parametrize(
+    ("known", "start", "done"),
+    [
+        (state(names=("a", "b")), ["a", "b"], False),
+        (state(names=("a", "b"), attempts={"a": [run()]}), ["b"], False),
+        (state(attempts={"c": [exited(0)]}), ["c"], False),
+        (state("OnFailure", attempts={"c": [exited(1)]}), ["c"], False),
+        (state("OnFailure", attempts={"c": [exited(0)]}), [], True),
+        (state("Never", attempts={"c": [exited(1)]}), [], True),
+        (state("Never", names=("a", "b"), attempts={"a": [exited(1)], "b": [run()]}), [], False),
+        (state(init=[{"name": "i"}]), ["i"], False),
+        (state(init=[{"name": "i"}], attempts={"i": [run()]}), [], False),
+        (state(init=[{"name": "i"}], attempts={"i": [exited(0)]}), ["c"], False),
+        (state(init=[{"name": "i"}], attempts={"i": [exited(1)]}), ["i"], False),
+        (state("Never", init=[{"name": "i"}], attempts={"i": [exited(1)]}), [], True),
+        (state(init=[SIDE, {"name": "i"}]), ["s"], False),
+        (state(init=[SIDE], attempts={"s": [run()]}), ["c"], False),
+        (
+            state(init=[SIDE], attempts={"s": [run()]}, health={"s": Health(started=False)}),
+            [],
+            False,
+        ),
+        # Once a regular container ran, a fallen sidecar does not take the pod back to its start.
+        (state(init=[SIDE], attempts={"s": [exited(1)], "c": [run()]}), ["s"], False),
+        (state("Never", init=[SIDE], attempts={"s": [run()], "c": [exited(0)]}), [], True),
+        (state(init=[{"name": "i"}], attempts={"c": [run()]}), [], False),
+    ],
+)
+def test_what_to_start(known: PodState, start: list[str], done: bool) -> None:
+    plan = decide(known, NOW)
+    assert (plan.start, plan.done) == (start, done)
+
+
+def test_back_off_doubles_and_is_forgotten() -> None:
+    known = state()
+    delays = []
+    now = NOW
+    for count in range(8):
+        known.attempts = {"c": [exited(1, count, now)]}
+        plan = decide(known, now)
+        if plan.waiting:
+            delays.append(plan.wake_at - now)
+            now = plan.wake_at
+            plan = decide(known, now)
+        assert plan.start == ["c"]
+        known.crashes |= plan.crashes
+    assert delays == [10, 20, 40, 80, 160, 300, 300]
+    # A run of more than ten minutes starts over.
+    known.attempts = {"c": [exited(1, 9, now + 601)]}
+    assert decide(known, now + 601).start == ["c"]
+    assert decide(known, now + 601).crashes["c"] == Crash(10, now + 601)
+
+
+def test_waiting_for_a_time_or_for_an_event() -> None:
+    known = state(waiting={"c": Waiting("ErrImagePull", "x", NOW + 5)})
+    assert decide(known, NOW) == Plan(wake_at=NOW + 5)
+    assert decide(known, NOW + 5).start == ["c"]
+    known = state(waiting={"c": Waiting("CreateContainerConfigError", "x")})
+    assert decide(known, NOW) == Plan()
+
+
+def test_condemned_container_is_killed() -> None:
+    known = state(attempts={"c": [run()]}, health={"c": Health(condemned="liveness")})
+    (kill,) = decide(known, NOW).kill
+    assert kill.why == "Container c failed liveness probe, will be restarted"
+
+
+def test_deadline() -> None:
+    known = state("Never", attempts={"c": [run()]})
+    known.pod["spec"]["activeDeadlineSeconds"] = 30
+    assert decide(known, NOW).wake_at == NOW + 30
+    plan = decide(known, NOW + 30)
+    assert plan.done
+    assert plan.failure is not None
+    assert plan.failure[0] == "DeadlineExceeded"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(10, "10s"), (80, "1m20s"), (300, "5m0s"), (3600, "60m0s")]
+)
+def test_go_duration(seconds: int, text: str) -> None:
+    assert go_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("known", "phase"),
+    [
+        (state(), "Pending"),
+        (state(attempts={"c": [run()]}), "Running"),
+        (state(names=("a", "b"), attempts={"a": [run()]}), "Pending"),
+        (state(attempts={"c": [exited(1)]}), "Running"),
+        (state(attempts={"c": [exited(1)]}, waiting={"c": Waiting("CrashLoopBackOff")}), "Running"),
+        (state("Never", attempts={"c": [exited(1)]}), "Failed"),
+        (state("Never", attempts={"c": [exited(0)]}), "Succeeded"),
+        (state("OnFailure", attempts={"c": [exited(1)]}), "Running"),
+        (state(attempts={"c": [exited(0)]}, stopped=True), "Succeeded"),
+        (state(attempts={"c": [exited(137)]}, stopped=True), "Failed"),
+        (state(init=[{"name": "i"}], attempts={"i": [run()]}), "Pending"),
+        (state("Never", init=[{"name": "i"}], attempts={"i": [exited(1)]}), "Failed"),
+        (state(init=[{"name": "i"}], attempts={"i": [exited(1)]}), "Pending"),
+        (state("Never", init=[SIDE], attempts={"s": [run()], "c": [exited(0)]}), "Running"),
+        (
+            state("Never", init=[SIDE], attempts={"s": [exited(137)], "c": [exited(0)]}),
+            "Succeeded",
+        ),
+        (state(attempts={"c": [run()]}, failure=("Evicted", "x")), "Failed"),
+        (state(attempts={"c": [exited(0)]}, known={"phase": "Failed"}), "Failed"),
+    ],
+)
+def test_phase(known: PodState, phase: str) -> None:
+    assert pod_status(known, NOW, "1.2.3.4")["phase"] == phase
+
+
+def test_conditions_name_what_is_missing_and_keep_their_times() -> None:
+    known = state(names=("a", "b"), attempts={"a": [run()], "b": [run()]})
+    known.health["b"] = Health(ready=False)
+    first = pod_status(known, NOW, "")
+    known.known = first
+    later = pod_status(known, NOW + 60, "")
+    assert later == first
+    by_type = {item["type"]: item for item in later["conditions"]}
+    assert by_type["Ready"]["reason"] == "ContainersNotReady"
+    assert by_type["Ready"]["message"] == "containers with unready status: [b]"
+    known.health["b"] = Health()
+    ready = pod_status(known, NOW + 60, "")
+    by_type = {item["type"]: item for item in ready["conditions"]}
+    assert by_type["Ready"]["lastTransitionTime"] == "2023-11-14T22:14:20Z"
+    assert by_type["Initialized"]["lastTransitionTime"] == "2023-11-14T22:13:20Z"
+    patch = status_patch(first, ready, "u")
+    sent = {item["type"]: item for item in patch["status"]["conditions"]}
+    assert sent["Ready"]["reason"] is None
+    assert patch["metadata"] == {"uid": "u"}
+
+
+def test_waiting_container_shows_why_and_how_it_ended() -> None:
+    known = state(
+        attempts={"c": [exited(2, 3)]}, waiting={"c": Waiting("CrashLoopBackOff", "back-off")}
+    )
+    (status,) = pod_status(known, NOW, "")["containerStatuses"]
+    assert status["state"] == {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
+    assert status["lastState"]["terminated"]["exitCode"] == 2
+    assert status["lastState"]["terminated"]["reason"] == "Error"
+    assert (status["restartCount"], status["ready"], status["started"]) == (3, False, False)
+    assert status["containerID"] == "crun://id3"

@@ -1,0 +1,194 @@
+"""Volumes on a temporary directory: content, atomic updates, subPath, removal."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sampan.node.downward import Facts
+from sampan.node.volumes.atomic import File, read, write
+from sampan.node.volumes.place import PodVolumes
+from sampan.node.volumes.projected import token_key, wanted_tokens
+from sampan.node.volumes.source import Sources, Token, VolumeError
+from sampan.node.volumes.subpath import bind_sub_path
+from tests.kit.runtime import FakeKernel
+
+OBJECTS: dict[tuple[str, str], Any] = {
+    ("configmaps", "m"): {"data": {"a": "1", "b": "2"}, "binaryData": {"c": "/w=="}},
+    ("secrets", "s"): {"data": {"p": base64.b64encode(b"secret").decode()}},
+}
+
+
+def sources(volumes: list[dict[str, Any]], **spec: Any) -> Sources:
+    pod = {
+        "metadata": {"name": "p", "namespace": "ns", "uid": "u", "labels": {"x": "y"}},
+        "spec": {"containers": [{"name": "c"}], "volumes": volumes} | spec,
+    }
+    tokens = {token_key(source): Token("tok", 1.0) for source in ({"path": "t"},)}
+    return Sources(Facts(pod, "", "", {}), lambda kind, name: OBJECTS.get((kind, name)), tokens)
+
+
+def made(tmp: Path) -> tuple[PodVolumes, FakeKernel]:
+    kernel = FakeKernel()
+    volumes = PodVolumes(tmp / "data", tmp / "run", kernel)
+    volumes.open()
+    return volumes, kernel
+
+
+def shown(directory: Path) -> dict[str, str]:
+    return {
+        entry.name: (directory / entry.name).read_text(errors="replace")
+        for entry in os.scandir(directory)
+        if not entry.name.startswith("..")
+    }
+
+
+def test_atomic_update_replaces_all_at_once(tmp_path: Path) -> None:
+    volume = tmp_path / "v"
+    assert write(volume, {"a": File(b"1"), "deep/b": File(b"2", 0o400)})
+    first = os.readlink(volume / "..data")
+    assert not write(volume, {"a": File(b"1"), "deep/b": File(b"2", 0o400)})
+    assert os.readlink(volume / "..data") == first
+    assert os.readlink(volume / "a") == "..data/a"
+    assert write(volume, {"a": File(b"3")})
+    assert read(volume) == {"a": (b"3", 0o644)}
+    assert sorted(entry for entry in os.listdir(volume) if not entry.startswith("..2")) == [
+        "..data",
+        "a",
+    ]
+    assert not (volume / first).exists()
+
+
+def test_config_map_secret_and_projected(tmp_path: Path) -> None:
+    volumes, kernel = made(tmp_path)
+    token = {"serviceAccountToken": {"path": "t"}}
+    paths = volumes.set_up(
+        sources(
+            [
+                {"name": "m", "configMap": {"name": "m"}},
+                {
+                    "name": "i",
+                    "configMap": {"name": "m", "items": [{"key": "a", "path": "x/y", "mode": 256}]},
+                },
+                {"name": "s", "secret": {"secretName": "s", "defaultMode": 0o400}},
+                {"name": "o", "secret": {"secretName": "no", "optional": True}},
+                {
+                    "name": "p",
+                    "projected": {
+                        "sources": [
+                            token,
+                            {"configMap": {"name": "m", "items": [{"key": "b", "path": "b"}]}},
+                            {
+                                "downwardAPI": {
+                                    "items": [
+                                        {"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}
+                                    ]
+                                }
+                            },
+                        ]
+                    },
+                },
+            ]
+        ),
+        {},
+    )
+    assert shown(paths["m"]) == {"a": "1", "b": "2", "c": "\ufffd"}
+    assert (paths["i"] / "x/y").stat().st_mode & 0o777 == 0o400
+    assert shown(paths["s"]) == {"p": "secret"}
+    assert paths["s"].is_relative_to(kernel.points[0])
+    assert shown(paths["o"]) == {}
+    assert shown(paths["p"]) == {"t": "tok", "b": "2", "l": 'x="y"'}
+
+
+@pytest.mark.parametrize(
+    ("volume", "text"),
+    [
+        ({"configMap": {"name": "no"}}, 'configmap "no" not found'),
+        ({"secret": {"secretName": "no"}}, 'secret "no" not found'),
+        (
+            {"configMap": {"name": "m", "items": [{"key": "z", "path": "z"}]}},
+            "configmap references non-existent config key: z",
+        ),
+        (
+            {"secret": {"secretName": "s", "items": [{"key": "z", "path": "z"}]}},
+            "references non-existent secret key: z",
+        ),
+        (
+            {"hostPath": {"path": "/proc/version", "type": "Directory"}},
+            "hostPath type check failed: /proc/version is not a directory",
+        ),
+        ({"nfs": {}}, "no volume plugin matched: nfs is not supported on this node"),
+    ],
+)
+def test_what_is_missing(tmp_path: Path, volume: dict[str, Any], text: str) -> None:
+    volumes, _ = made(tmp_path)
+    with pytest.raises(VolumeError) as caught:
+        volumes.set_up(sources([{"name": "v"} | volume]), {})
+    assert str(caught.value) == f'MountVolume.SetUp failed for volume "v" : {text}'
+
+
+async def test_empty_dirs_and_their_removal(tmp_path: Path) -> None:
+    volumes, kernel = made(tmp_path)
+    inputs = sources(
+        [
+            {"name": "d", "emptyDir": {}},
+            {"name": "r", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+            {"name": "h", "hostPath": {"path": str(tmp_path / "h"), "type": "DirectoryOrCreate"}},
+        ]
+    )
+    paths = volumes.set_up(inputs, {})
+    assert paths["d"].stat().st_mode & 0o7777 == 0o777
+    assert kernel.points[1:] == [paths["r"]]
+    assert volumes.set_up(inputs, {}) == paths
+    assert kernel.points[1:] == [paths["r"]]
+    (paths["d"] / "file").write_text("x")
+    (paths["h"] / "kept").write_text("x")
+    await volumes.remove("u")
+    assert kernel.points[1:] == []
+    assert not paths["d"].exists()
+    assert (tmp_path / "h" / "kept").exists()
+    assert volumes.known() == set()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changes owners")
+def test_fs_group_owns_what_the_pod_may_write(tmp_path: Path) -> None:
+    volumes, _ = made(tmp_path)
+    inputs = sources(
+        [{"name": "d", "emptyDir": {}}, {"name": "m", "configMap": {"name": "m"}}],
+        securityContext={"fsGroup": 4321},
+    )
+    paths = volumes.set_up(inputs, {})
+    assert paths["d"].stat().st_gid == 4321
+    assert paths["d"].stat().st_mode & 0o7777 == 0o2777
+    assert (paths["m"] / "a").stat().st_gid == 4321
+    assert not write(paths["m"], {"a": File(b"1"), "b": File(b"2"), "c": File(b"\xff")}, 4321)
+
+
+def test_sub_path_stays_inside(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    volume, outside = tmp_path / "v", tmp_path / "out"
+    volume.mkdir()
+    outside.mkdir()
+    (volume / "file").write_text("x")
+    (volume / "link").symlink_to(outside)
+    (volume / "up").symlink_to("../out")
+    bind_sub_path(volume, "file", tmp_path / "t1", kernel)
+    assert kernel.binds[tmp_path / "t1"] == str(volume / "file")
+    bind_sub_path(volume, "new/deep", tmp_path / "t2", kernel)
+    assert (volume / "new/deep").is_dir()
+    # Links are followed as if the volume were the root: there is nothing at that path.
+    for path in ("link", "up"):
+        with pytest.raises(OSError):
+            bind_sub_path(volume, path, tmp_path / "t3", kernel)
+    assert os.listdir(outside) == []
+
+
+def test_tokens_that_are_wanted() -> None:
+    pod = sources(
+        [{"name": "p", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]
+    ).facts.pod
+    assert wanted_tokens(pod) == {("", 3600)}
