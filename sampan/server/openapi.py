@@ -22,7 +22,7 @@ from sampan.api.schema import read_descriptions
 from .discovery import GIT_VERSION, versions_of
 from .exchange import Response
 from .openapi_paths import definitions_of, paths_of
-from .openapi_protobuf import MEDIA_TYPE, encode_document
+from .openapi_protobuf import ASKED_AS, MEDIA_TYPE, encode_document
 from .openapi_schemas import reachable, schema_of, shape_of
 from .registry import Registry
 
@@ -70,7 +70,7 @@ def _media(path: str, accept: str) -> str:
         media, *params = (part.strip() for part in clause.split(";"))
         if media in JSON_TYPES and not any(param.startswith("as=") for param in params):
             return JSON
-        if media == MEDIA_TYPE and path == "/openapi/v2":
+        if media in ASKED_AS and path == "/openapi/v2":
             return MEDIA_TYPE
     raise NotAcceptable("only the following media types are accepted: application/json")
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import orjson
 
-MEDIA_TYPE = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+MEDIA_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+ASKED_AS = frozenset((MEDIA_TYPE, MEDIA_TYPE.replace("v2.v1", "v2@v1")))
+"""Clients ask with an "@", which no header may answer with: it is no character of a media type."""
 
 _METHODS = {"get": 2, "put": 3, "post": 4, "delete": 5, "patch": 8}
 

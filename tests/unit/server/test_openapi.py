@@ -13,6 +13,8 @@ from sampan.server import openapi
 from sampan.server.openapi_protobuf import MEDIA_TYPE
 from sampan.server.registry import Registry
 
+KUBECTL = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+
 
 @pytest.fixture(scope="module")
 def registry() -> Registry:
@@ -132,7 +134,7 @@ def fields(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def test_older_kubectl_gets_version_2_in_protobuf(registry: Registry) -> None:
-    found = openapi.answer("/openapi/v2", MEDIA_TYPE, registry, {})
+    found = openapi.answer("/openapi/v2", KUBECTL, registry, {})
     assert found is not None
     assert found.content_type == MEDIA_TYPE
     document = fields(found.body or b"")
