@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -106,16 +108,26 @@ async def test_prober_waits_for_startup_and_tells_of_failures() -> None:
     await settle()
 
 
-async def serve(answer: bytes) -> tuple[asyncio.Server, int, list[bytes]]:
+@asynccontextmanager
+async def serve(answer: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """A server that says the same to everybody: (port, what was asked)."""
     asked: list[bytes] = []
+    handlers: list[asyncio.Task[None]] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.append(await reader.read(4096))
         writer.write(answer)
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    return server, server.sockets[0].getsockname()[1], asked
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handlers.append(asyncio.create_task(handle(reader, writer)))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1], asked
+    await asyncio.gather(*handlers)
 
 
 async def see(probe: dict[str, Any], **container: Any) -> tuple[bool, str]:
@@ -135,8 +147,7 @@ async def see(probe: dict[str, Any], **container: Any) -> tuple[bool, str]:
     ],
 )
 async def test_http(answer: bytes, good: bool, text: str) -> None:
-    server, port, asked = await serve(answer)
-    async with server:
+    async with serve(answer) as (port, asked):
         probe = {
             "httpGet": {
                 "path": "/h",
@@ -151,9 +162,8 @@ async def test_http(answer: bytes, good: bool, text: str) -> None:
 
 
 async def test_refused_connections() -> None:
-    server, port, _ = await serve(b"")
-    server.close()
-    await server.wait_closed()
+    async with serve(b"") as (port, _):
+        pass
     refused = f"dial tcp 127.0.0.1:{port}: connect: connection refused"
     assert await see({"tcpSocket": {"port": port}}) == (False, refused)
     assert await see({"httpGet": {"port": port}}) == (
@@ -164,6 +174,5 @@ async def test_refused_connections() -> None:
 
 
 async def test_tcp() -> None:
-    server, port, _ = await serve(b"")
-    async with server:
+    async with serve(b"") as (port, _):
         assert await see({"tcpSocket": {"port": port}}) == (True, "")
