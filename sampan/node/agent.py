@@ -60,7 +60,10 @@ class Agent:
         informers: Informers | None = None,
         kernel: Kernel | None = None,
     ) -> None:
-        """`informers` may be shared with the process's other parts; else the agent has its own."""
+        """`informers` may be shared with the process's other parts; else the agent has its own.
+
+        Runtime and network are opened by `run` (again, if they are open) and closed by the caller.
+        """
         self.config = config
         self.ready = asyncio.Event()
         """Set once the node is registered as Ready and its pods are being looked after."""
@@ -167,8 +170,6 @@ class Agent:
         self._tasks.clear()
         await self.parts.reports.close()
         await self.supervisor.stop()
-        await self._runtime.close()
-        await self._network.close()
 
     # Pods
 
