@@ -81,11 +81,14 @@ def splice_version(value: bytes, revision: int) -> bytes:
 def duplicates(body: bytes, value: Any) -> list[str]:
     """Paths of the fields that occur twice in `body`, which decoded to `value`.
 
-    Counting keys settles nearly every body in a few microseconds; only when the numbers differ is
-    it decoded again, slowly, to see which.
+    Counting the colons behind names, there and in what it encodes to, settles nearly every body
+    in two microseconds; only when the numbers differ is it decoded again, slowly, to see which.
     """
-    if body.count(b'":') == _count_keys(value):
-        return []
+    try:
+        if body.count(b'":') == orjson.dumps(value).count(b'":'):
+            return []
+    except TypeError:
+        pass  # Nested deeper than the encoder goes; whoever stores it will say so.
     try:
         tree = json.loads(body.decode("utf-8", "replace"), object_pairs_hook=_Pairs)
     except (ValueError, RecursionError):
@@ -121,19 +124,6 @@ def _collect(value: Any, where: str, found: list[str]) -> None:
         for position, item in enumerate(value):
             if isinstance(item, dict | list):
                 _collect(item, f"{where}[{position}]", found)
-
-
-def _count_keys(value: Any) -> int:
-    total = 0
-    todo = [value]
-    while todo:
-        item = todo.pop()
-        if type(item) is dict:
-            total += len(item)
-            todo.extend(item.values())
-        elif type(item) is list:
-            todo.extend(item)
-    return total
 
 
 # What is wrong with a body, in Go's words.
