@@ -19,6 +19,7 @@ from sampan.aio.tasks import Supervisor
 from sampan.client import kubeconfig
 from sampan.client.api import Client
 from sampan.client.informer import Informers
+from sampan.controllers.runtime.controller import Options
 from sampan.controllers.runtime.run import run_controllers
 from sampan.paths import DEFAULT_NAME, ClusterPaths
 from sampan.scheduler.run import Scheduler
@@ -66,8 +67,12 @@ async def run(child: Child) -> None:
         supervisor.start("store", store.failed, vital=True)
         controllers = Client(server.local_transport(CONTROLLERS))
         informers = Informers(controllers, supervisor, clock)
-        await run_controllers(
-            controllers, informers, supervisor, clock, ca=(paths.pki / "ca.crt").read_text()
+        running = await run_controllers(
+            controllers,
+            informers,
+            supervisor,
+            clock,
+            Options(root_ca=(paths.pki / "ca.crt").read_text()),
         )
         scheduler = Scheduler(Client(server.local_transport(SCHEDULER)), informers, clock)
         supervisor.start("scheduler", scheduler.run)
@@ -75,6 +80,7 @@ async def run(child: Child) -> None:
         try:
             await supervisor.wait()
         finally:
+            await running.stop()
             await supervisor.stop()
             await http.close()
     finally:
