@@ -2,7 +2,134 @@
 
 from __future__ import annotations
 
-from ...descriptor import Kind
+from typing import Any
+
+from ... import fields
+from ...descriptor import Column, Kind
+from ...errors import Cause, Object
+from ..core.podspec.equality import same
+from ..core.podspec.template import check_selected_template, default_template
+from ..formats import check_count_or_percent, check_nonnegative, check_not_over_100
+from ..printing import AGE, CONTAINERS, IMAGES, NAME, age, container_cells, name
+
+POLICIES = ("OrderedReady", "Parallel")
+RETENTION = ("Delete", "Retain")
+MUTABLE = (
+    "replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy", "minReadySeconds",
+)  # fmt: skip
+IMMUTABLE = (
+    "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', "
+    "'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and "
+    "'minReadySeconds' are forbidden"
+)
+
+
+def default(obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    if not spec.get("podManagementPolicy"):
+        spec["podManagementPolicy"] = "OrderedReady"
+    strategy = spec.setdefault("updateStrategy", {})
+    if not strategy.get("type"):
+        strategy["type"] = "RollingUpdate"
+    if strategy["type"] == "RollingUpdate":
+        rolling = strategy.get("rollingUpdate")
+        if rolling is None:
+            rolling = strategy["rollingUpdate"] = {}
+        rolling.setdefault("partition", 0)
+    retention = spec.setdefault("persistentVolumeClaimRetentionPolicy", {})
+    for field in ("whenDeleted", "whenScaled"):
+        if not retention.get(field):
+            retention[field] = "Retain"
+    spec.setdefault("replicas", 1)
+    spec.setdefault("revisionHistoryLimit", 10)
+    default_template(spec)
+    for claim in spec.get("volumeClaimTemplates") or ():
+        claim.setdefault("apiVersion", "v1")
+        claim.setdefault("kind", "PersistentVolumeClaim")
+        claim.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
+        claim.setdefault("status", {}).setdefault("phase", "Pending")
+    status = obj.setdefault("status", {})
+    status.setdefault("replicas", 0)
+    status.setdefault("availableReplicas", 0)
+
+
+def validate(obj: Object, old: Object | None) -> list[Cause]:
+    out: list[Cause] = []
+    spec = obj["spec"]
+    if old is not None and spec == old.get("spec"):
+        return out
+    policy = spec.get("podManagementPolicy")
+    if policy not in POLICIES:
+        out.append(fields.invalid("spec.podManagementPolicy", policy, _one_of(POLICIES)))
+    _check_strategy(spec["updateStrategy"], "spec.updateStrategy", out)
+    retention = spec["persistentVolumeClaimRetentionPolicy"]
+    for field in ("whenDeleted", "whenScaled"):
+        if retention.get(field) not in RETENTION:
+            where = f"spec.persistentVolumeClaimRetentionPolicy.{field}"
+            out.append(fields.not_supported(where, retention.get(field), RETENTION))
+    for field in ("replicas", "minReadySeconds", "revisionHistoryLimit"):
+        check_nonnegative(spec.get(field), f"spec.{field}", out)
+    if spec.get("ordinals"):
+        check_nonnegative(spec["ordinals"].get("start"), "spec.ordinals.start", out)
+    check_selected_template(spec, "spec", "StatefulSet", out, empty="statefulset")
+    if old is not None:
+        kept = {key: value for key, value in spec.items() if key not in MUTABLE}
+        before = {key: value for key, value in old["spec"].items() if key not in MUTABLE}
+        if not same(kept, before):
+            out.append(fields.forbidden("spec", IMMUTABLE))
+    return out
+
+
+def _one_of(words: tuple[str, ...]) -> str:
+    return "must be " + " or ".join(f"'{word}'" for word in words)
+
+
+def _check_strategy(strategy: Object, path: str, out: list[Cause]) -> None:
+    kind, rolling = strategy.get("type"), strategy.get("rollingUpdate")
+    if kind == "OnDelete":
+        if rolling is not None:
+            why = "only allowed for updateStrategy 'RollingUpdate'"
+            out.append(fields.invalid(f"{path}.rollingUpdate", rolling, why))
+        return
+    if kind != "RollingUpdate":
+        out.append(fields.invalid(path, strategy, _one_of(("RollingUpdate", "OnDelete"))))
+        return
+    where = f"{path}.rollingUpdate"
+    check_nonnegative((rolling or {}).get("partition"), f"{where}.partition", out)
+    unavailable = (rolling or {}).get("maxUnavailable")
+    if unavailable is not None:
+        check_count_or_percent(unavailable, f"{where}.maxUnavailable", out)
+        if unavailable in (0, "0%"):
+            out.append(fields.invalid(f"{where}.maxUnavailable", unavailable, "cannot be 0"))
+        check_not_over_100(unavailable, f"{where}.maxUnavailable", out)
+
+
+def validate_status(obj: Object, old: Object | None) -> list[Cause]:
+    out: list[Cause] = []
+    status = obj.get("status") or {}
+    get = status.get
+    for field in (
+        "replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas",
+        "observedGeneration", "collisionCount",
+    ):  # fmt: skip
+        check_nonnegative(get(field), f"status.{field}", out)
+    for field in ("readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"):
+        if (get(field) or 0) > (get("replicas") or 0):
+            why = "cannot be greater than status.replicas"
+            out.append(fields.invalid(f"status.{field}", get(field), why))
+    return out
+
+
+def cells(obj: Object, now_s: float) -> list[Any]:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    return [
+        name(obj),
+        f"{status.get('readyReplicas') or 0}/{spec.get('replicas') or 0}",
+        age(obj, now_s),
+        *container_cells(spec.get("template")),
+    ]
+
 
 KIND = Kind(
     group="apps",
@@ -12,4 +139,15 @@ KIND = Kind(
     categories=("all",),
     storage="statefulsets",
     name_rule="label",
+    default=default,
+    validate=validate,
+    validate_status=validate_status,
+    columns=(
+        NAME,
+        Column("Ready", "string", "Number of the pod with ready state"),
+        AGE,
+        CONTAINERS,
+        IMAGES,
+    ),
+    cells=cells,
 )

@@ -139,9 +139,8 @@ def _check_any(container: Object, path: str, pod: Surroundings, out: list[Cause]
         check_env(container["env"], f"{path}.env", out)
     if get("envFrom"):
         check_env_from(container["envFrom"], f"{path}.envFrom", out)
-    if get("volumeMounts"):
+    if get("volumeMounts") or get("volumeDevices"):
         check_mounts(container, pod.volumes, path, out)
-    if get("volumeDevices"):
         check_devices(container, pod.volumes, path, out)
     policy = get("imagePullPolicy")
     if policy not in PULL_POLICIES:

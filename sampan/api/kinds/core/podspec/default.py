@@ -102,20 +102,15 @@ def _default_container(container: Object) -> None:
         if not port.get("protocol"):
             port["protocol"] = "TCP"
     for variable in get("env") or ():
-        source = variable.get("valueFrom")
-        if source:
-            _default_field_sources(source)
+        if "valueFrom" in variable:
+            _default_field_sources(variable["valueFrom"] or {})
     for name in ("livenessProbe", "readinessProbe", "startupProbe"):
         if name in container and container[name] is not None:
             _default_probe(container[name])
-    hooks = get("lifecycle")
-    if hooks:
-        for hook in hooks.values():
-            if hook and hook.get("httpGet"):
+    if get("lifecycle"):
+        for hook in container["lifecycle"].values():
+            if isinstance(hook, dict) and hook.get("httpGet"):
                 _default_http_get(hook["httpGet"])
-    security = get("securityContext")
-    if security and security.get("procMount") == "":
-        security["procMount"] = "Default"
 
 
 def _default_probe(probe: Object) -> None:

@@ -21,7 +21,7 @@ def check_mounts(container: Object, volumes: Volumes, path: str, out: list[Cause
     }
     seen: set[str] = set()
     base = f"{path}.volumeMounts"
-    for position, mount in enumerate(container["volumeMounts"]):
+    for position, mount in enumerate(container.get("volumeMounts") or ()):
         name, target = mount.get("name") or "", mount.get("mountPath") or ""
         if not name:
             out.append(fields.required(f"{base}[{position}].name"))
@@ -91,6 +91,8 @@ def _check_recursive(mount: Object, path: str, out: list[Cause]) -> None:
 
 
 def check_devices(container: Object, volumes: Volumes, path: str, out: list[Cause]) -> None:
+    if not container.get("volumeDevices"):
+        return
     mounts: Sequence[Object] = container.get("volumeMounts") or ()
     names = {item.get("name") for item in mounts}
     targets = {item.get("mountPath") for item in mounts}

@@ -173,8 +173,8 @@ def _check_claims(claims: list[Object], known: frozenset[str], path: str, out: l
         seen.add(key)
         if name not in known:
             rest = f": {', '.join(sorted(known))}" if known else " which is empty"
-            text = f"Not found: {fields.show(name)}: must be one of the names in pod.spec.resourceClaims{rest}"
-            out.append(Cause(where, text, fields.NOT_FOUND))
+            why = f"must be one of the names in pod.spec.resourceClaims{rest}"
+            out.append(Cause(where, f"Not found: {fields.show(name)}: {why}", fields.NOT_FOUND))
 
 
 def total_requests(spec: Object) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .... import fields
@@ -202,7 +203,7 @@ def check_template(template: Any, path: str, out: list[Cause]) -> None:
         out.append(fields.forbidden(f"{path}.spec.ephemeralContainers", why))
 
 
-def check_conditions(conditions: list[Object], path: str, out: list[Cause]) -> None:
+def check_conditions(conditions: Sequence[Object], path: str, out: list[Cause]) -> None:
     """Types of a pod's conditions."""
     for position, item in enumerate(conditions):
         kind = item.get("type") or ""
