@@ -78,7 +78,8 @@ class BridgeNetwork:
         self._worker.shutdown()
 
     async def purge(self) -> None:
-        """Also without `open` before; the network is closed afterwards."""
+        """Also without `open` before; the network is closed afterwards. The proxy's table goes
+        too. Pods keep their addresses: those are records of the node's data."""
         self._ready.clear()
         self._stop_watching()
         await self._run(self._plumbing.purge)

@@ -56,9 +56,9 @@ class Plumbing:
         self.gateway = str(self._network[1])
         self._bridge = bridge_name(cluster)
         self._table = f"sampan-{cluster}.pods"
+        self._service_table = f"sampan-{cluster}"
         self._folder = config.run / "netns"
-        self._records = config.data / "addresses"
-        self._addresses = Addresses(self._records, self._network)
+        self._addresses = Addresses(config.data / "addresses", self._network)
         self._netlink: Netlink | None = None
         self._home = -1
         self._mtu = _DEFAULT_MTU
@@ -218,11 +218,8 @@ class Plumbing:
                     str(self._network.network_address), self._network.prefixlen
                 )
             )
-        nft.apply_blocking(nft.remove_table("ip", self._table))
-        if self._records.is_dir():
-            for record in self._records.iterdir():
-                record.unlink()
-            self._records.rmdir()
+        for table in (self._table, self._service_table):
+            nft.apply_blocking(nft.remove_table("ip", table))
 
     def close(self) -> None:
         self._handle = 0
