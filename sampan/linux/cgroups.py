@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -259,11 +260,10 @@ def kill(group: str) -> None:
 def remove(group: str) -> bool:
     """Remove the group and all below it. False when processes still hold it (EBUSY)."""
     done = True
-    tops = list(hierarchies().directories(group))
     if not hierarchies().v2:
-        # crun makes a directory for the v2 hierarchy too, also where that is not mounted.
-        tops.append(ROOT / "unified" / group.strip("/"))
-    for top in tops:
+        # Where the empty v2 hierarchy is hidden, crun makes plain files in its place.
+        shutil.rmtree(ROOT / "unified" / group.strip("/"), ignore_errors=True)
+    for top in hierarchies().directories(group):
         for directory in _walk(top):
             try:
                 directory.rmdir()

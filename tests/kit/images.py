@@ -1,51 +1,47 @@
-"""An image store of one image: busybox, laid out in a directory."""
+"""Small test images, made from the machine's own static busybox: no registry needed."""
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sampan.runtime.interface import Credentials, Image, ImageNotFound
-from tests.kit.runtime import BUSYBOX
+from sampan.runtime.build import Directory, Entry, File, ImageConfig, Symlink, build_archive
 
-COMMANDS = (
-    "sh", "sleep", "cat", "echo", "env", "id", "touch", "ls", "httpd", "nc", "true", "false",
-    "kill", "mkdir", "seq", "trap", "wget", "hostname",
-)  # fmt: skip
+PASSWD = b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home/app:/bin/sh\n"
+GROUP = b"root:x:0:\napp:x:1000:\nextra:x:2000:app\n"
 
 
-class BusyboxImages:
-    """`Images`, and what the runtime needs of them; nothing can be pulled."""
+def busybox_files() -> dict[str, Entry]:
+    """A root with busybox, a link for each of its commands, and the usual folders."""
+    program = shutil.which("busybox")
+    if program is None:
+        raise FileNotFoundError("busybox (Debian package busybox-static) is needed")
+    files: dict[str, Entry] = {"bin/busybox": File(Path(program).read_bytes())}
+    listing = subprocess.run([program, "--list"], check=True, capture_output=True, text=True)
+    for name in listing.stdout.split():
+        if name != "busybox":
+            files[f"bin/{name}"] = Symlink("busybox")
+    for name in ("dev", "etc", "home", "proc", "root", "sys", "var"):
+        files[name] = Directory()
+    files["home/app"] = Directory(uid=1000, gid=1000)
+    files["tmp"] = Directory(0o1777)
+    files["etc/passwd"] = File(PASSWD, 0o644)
+    files["etc/group"] = File(GROUP, 0o644)
+    return files
 
-    def __init__(self, folder: Path) -> None:
-        self._root = folder / "busybox"
-        for name in ("bin", "etc", "tmp", "proc", "sys", "dev", "root"):
-            (self._root / name).mkdir(parents=True, exist_ok=True)
-        shutil.copy(shutil.which("busybox") or "/bin/busybox", self._root / "bin/busybox")
-        for name in COMMANDS:
-            link = self._root / "bin" / name
-            if not link.is_symlink():
-                os.symlink("busybox", link)
-        (self._root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
-        (self._root / "etc/group").write_text("root:x:0:\n")
 
-    def layers(self, image_id: str) -> Sequence[Path]:
-        if image_id != BUSYBOX.id:
-            raise ImageNotFound(image_id)
-        return (self._root,)
-
-    def find(self, reference: str) -> Image | None:
-        return BUSYBOX if reference in ("busybox", BUSYBOX.id, *BUSYBOX.tags) else None
-
-    def list(self) -> Sequence[Image]:
-        return (BUSYBOX,)
-
-    async def load(self, archive: Path) -> Sequence[Image]:
-        raise NotImplementedError
-
-    async def pull(self, reference: str, credentials: Credentials | None = None) -> Image:
-        raise ImageNotFound(f"{reference}: not found")
-
-    async def remove(self, reference: str) -> None: ...
+def busybox_archive(
+    path: Path,
+    tag: str = "docker.io/library/busybox:test",
+    entrypoint: Sequence[str] = (),
+    *,
+    command: Sequence[str] = ("sh",),
+    extra: Mapping[str, Entry] | None = None,
+    user: str = "",
+) -> Path:
+    """Write the image as a docker archive; the same bytes for the same arguments."""
+    config = ImageConfig(entrypoint=entrypoint, command=command, user=user)
+    path.write_bytes(build_archive({**busybox_files(), **(extra or {})}, config, tag))
+    return path

@@ -1,0 +1,270 @@
+"""Which images are present, on disk: safe for several processes at once.
+
+    ROOT/layers/<hex of diff id>/     one unpacked layer, renamed into place when whole
+    ROOT/images/<hex of id>.json      what an image is made of; never changes
+    ROOT/references.json              names and digests -> image id; replaced as a whole
+    ROOT/work/<random>/               what is being downloaded or unpacked, locked by its maker
+    ROOT/lock                         held while references or the set of layers change
+
+Reading takes no lock: it looks at the references file's identity and parses it only when that
+has changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from .interface import Image, ImageDamaged, ImageNotFound
+from .manifest import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One image file."""
+
+    config: Config
+    size_bytes: int
+
+
+class LayerMissing(Exception):
+    """A layer went away between its check and the image's registration; unpack it again."""
+
+
+class Catalog:
+    """The image folder of one node."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._identity: tuple[int, int, int] | None = None
+        self._images: Mapping[str, Image] = {}
+        self._references: Mapping[str, str] = {}
+        self._stored: dict[str, Stored] = {}
+
+    def open(self) -> None:
+        """Make the folders, and remove what crashed makers left."""
+        for path in (self._layers, self._image_files, self._work):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in self._work.iterdir():
+            with _try_lock(path) as free:
+                if free:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    @property
+    def _layers(self) -> Path:
+        return self.root / "layers"
+
+    @property
+    def _image_files(self) -> Path:
+        return self.root / "images"
+
+    @property
+    def _work(self) -> Path:
+        return self.root / "work"
+
+    def layer(self, diff_id: str) -> Path:
+        return self._layers / diff_id.removeprefix("sha256:")
+
+    def images(self) -> Mapping[str, Image]:
+        """By id."""
+        self._refresh()
+        return self._images
+
+    def references(self) -> Mapping[str, str]:
+        """From full names, with tag or digest, to ids."""
+        self._refresh()
+        return self._references
+
+    def layers(self, image_id: str) -> Sequence[Path]:
+        """The directories of an image, uppermost first. Raises ImageNotFound."""
+        self._refresh()
+        stored = self._stored.get(image_id)
+        if stored is None:
+            raise ImageNotFound(f"image {image_id} is not present")
+        return [self.layer(diff_id) for diff_id in reversed(stored.config.diff_ids)]
+
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """A folder of one's own beside the layers; removed at the end with what is in it."""
+        path = self._work / secrets.token_hex(8)
+        path.mkdir(mode=0o700)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            yield path
+        finally:
+            os.close(fd)
+            shutil.rmtree(path, ignore_errors=True)
+
+    def add(
+        self, config: Config, size_bytes: int, names: Sequence[str], unpacked: Mapping[str, Path]
+    ) -> None:
+        """Register an image under full names (with tag or digest).
+
+        `unpacked` are the layers made for it, by diff id; those that are there already need not
+        be in it. Raises LayerMissing when one is in neither. All or nothing.
+        """
+        self._flush(unpacked)
+        with self._locked():
+            for diff_id in config.diff_ids:
+                if self.layer(diff_id).is_dir():
+                    continue
+                if diff_id not in unpacked:
+                    raise LayerMissing(diff_id)
+                os.rename(unpacked[diff_id], self.layer(diff_id))
+            data = {"config": dataclasses.asdict(config), "size_bytes": size_bytes}
+            self._replace(self._image_file(config.id), data)
+            references = self._read_references()
+            references.update(dict.fromkeys(names, config.id))
+            self._write_references(references)
+
+    def _flush(self, unpacked: Mapping[str, Path]) -> None:
+        """A layer that a power cut leaves half empty would be believed whole ever after."""
+        if not unpacked:
+            return
+        fd = os.open(self._layers, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            syncfs(fd)
+        finally:
+            os.close(fd)
+
+    def remove(self, names: Sequence[str], image_id: str) -> None:
+        """Forget names; an image without names goes, with the layers no other image has."""
+        with self._locked():
+            references = self._read_references()
+            for name in names:
+                references.pop(name, None)
+            gone: list[Path] = []
+            with self.workspace() as trash:
+                if image_id not in references.values():
+                    gone = self._take_out(image_id, trash)
+                self._write_references(references)
+                for path in gone:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def _take_out(self, image_id: str, trash: Path) -> list[Path]:
+        self._image_file(image_id).unlink(missing_ok=True)
+        kept = {
+            diff_id
+            for path in self._image_files.glob("*.json")
+            for diff_id in _read_stored(path).config.diff_ids
+        }
+        moved: list[Path] = []
+        stored = self._stored.pop(image_id, None)
+        for diff_id in stored.config.diff_ids if stored is not None else ():
+            path = self.layer(diff_id)
+            if diff_id not in kept and path.is_dir():
+                moved.append(trash / path.name)
+                os.rename(path, moved[-1])
+        return moved
+
+    def _image_file(self, image_id: str) -> Path:
+        return self._image_files / f"{image_id.removeprefix('sha256:')}.json"
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        fd = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            self._refresh()
+            yield
+        finally:
+            os.close(fd)
+
+    @property
+    def _references_file(self) -> Path:
+        return self.root / "references.json"
+
+    def _read_references(self) -> dict[str, str]:
+        try:
+            references: dict[str, str] = orjson.loads(self._references_file.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except orjson.JSONDecodeError as error:
+            raise ImageDamaged(f"{self._references_file} is damaged: {error}") from error
+        return references
+
+    def _write_references(self, references: Mapping[str, str]) -> None:
+        self._replace(self._references_file, references)
+
+    def _replace(self, path: Path, value: object) -> None:
+        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
+        with open(draft, "wb") as file:
+            file.write(orjson.dumps(value))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+
+    def _refresh(self) -> None:
+        try:
+            info = os.stat(self._references_file)
+        except FileNotFoundError:
+            self._identity, self._images, self._references = None, {}, {}
+            return
+        identity = (info.st_ino, info.st_mtime_ns, info.st_size)
+        if identity == self._identity:
+            return
+        references = self._read_references()
+        present: dict[str, Stored] = {}
+        for image_id in set(references.values()):
+            stored = self._stored.get(image_id)
+            try:
+                present[image_id] = stored or _read_stored(self._image_file(image_id))
+            except FileNotFoundError:
+                # Removed by another process after the references were read.
+                continue
+        self._stored = present
+        self._references = {name: found for name, found in references.items() if found in present}
+        self._images = _images(present, self._references)
+        self._identity = identity
+
+
+def _images(stored: Mapping[str, Stored], references: Mapping[str, str]) -> Mapping[str, Image]:
+    tags: dict[str, list[str]] = {image_id: [] for image_id in stored}
+    digests: dict[str, list[str]] = {image_id: [] for image_id in stored}
+    for name in sorted(references):
+        if name.startswith("sha256:"):
+            continue
+        (digests if "@" in name else tags)[references[name]].append(name)
+    return {
+        image_id: one.config.image(tags[image_id], digests[image_id], one.size_bytes)
+        for image_id, one in stored.items()
+    }
+
+
+def _read_stored(path: Path) -> Stored:
+    data = orjson.loads(path.read_bytes())
+    return Stored(Config(**data["config"]), data["size_bytes"])
+
+
+@contextmanager
+def _try_lock(path: Path) -> Iterator[bool]:
+    """Whether nobody holds the folder."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(fd)
+
+
+def syncfs(fd: int) -> None:
+    """syncfs(2): everything of the file system behind the descriptor reaches the disk."""
+    from ..linux.libc import check, libc
+
+    check(libc.syncfs(fd))

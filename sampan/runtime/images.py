@@ -1,0 +1,232 @@
+"""The node's image store: load archives, pull from registries, find, list, remove.
+
+Pulls and loads run in the caller's task, their blocking parts (unpacking, hashing, disk) in
+worker threads. Concurrent pulls of one name share one task. At most `UNPACKERS` layers are
+unpacked and `registry.DOWNLOADS` downloaded at a time in one process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Coroutine, Sequence
+from pathlib import Path
+
+from . import archive
+from .catalog import Catalog, LayerMissing
+from .interface import Credentials, Image, ImageNotFound
+from .layers import unpack
+from .manifest import machine
+from .reference import InvalidReference, is_id, parse
+from .registry import Registry
+
+# Unpacking keeps a processor busy; two at a time leave room for the event loop.
+UNPACKERS = 2
+# How often a load starts over when others remove layers it counted on.
+_ATTEMPTS = 3
+
+
+class ImageStore:
+    """`Images` in a folder; several processes may use the same one."""
+
+    def __init__(self, root: Path, *, insecure_registries: Collection[str] = ()) -> None:
+        """Makes the folder. `insecure_registries` ("host" or "host:port") may be spoken to
+        without TLS, as those on loopback always may."""
+        self._catalog = Catalog(root)
+        self._registry = Registry(insecure_registries)
+        self._unpackers = asyncio.Semaphore(UNPACKERS)
+        self._pulls: dict[str, _Shared] = {}
+        self._catalog.open()
+
+    def find(self, reference: str) -> Image | None:
+        """By tag, digest, id (also shortened to 12 digits or more) or short name."""
+        images = self._catalog.images()
+        if is_id(reference):
+            return images.get(f"sha256:{reference.removeprefix('sha256:')}")
+        try:
+            name = parse(reference)
+        except InvalidReference:
+            return None
+        references = self._catalog.references()
+        if name.digest:
+            wanted = name.with_digest(name.digest)
+            found = images.get(references.get(wanted, ""))
+            return found or self._by_digest(name.digest)
+        return images.get(references.get(name.tagged, "")) or self._by_prefix(reference)
+
+    def _by_digest(self, digest: str) -> Image | None:
+        """Content is the same whatever repository it came from."""
+        suffix = f"@{digest}"
+        for name, image_id in self._catalog.references().items():
+            if name.endswith(suffix):
+                return self._catalog.images().get(image_id)
+        return None
+
+    def _by_prefix(self, text: str) -> Image | None:
+        if len(text) < 12 or not all(digit in "0123456789abcdef" for digit in text):
+            return None
+        found = [
+            image
+            for image_id, image in self._catalog.images().items()
+            if image_id.startswith(f"sha256:{text}")
+        ]
+        return found[0] if len(found) == 1 else None
+
+    def list(self) -> Sequence[Image]:
+        return list(self._catalog.images().values())
+
+    def layers(self, image_id: str) -> Sequence[Path]:
+        """Directories for overlayfs, uppermost first. Raises ImageNotFound."""
+        return self._catalog.layers(image_id)
+
+    async def load(self, archive: Path) -> Sequence[Image]:
+        """Import every image of an archive that is for this machine. All or nothing per image.
+        Raises ImageDamaged, OSError."""
+        async with self._unpackers:
+            ids = await asyncio.to_thread(self._load, archive)
+        images = self._catalog.images()
+        return [images[image_id] for image_id in ids if image_id in images]
+
+    def _load(self, path: Path) -> Sequence[str]:
+        ids: list[str] = []
+        with (
+            self._catalog.workspace() as space,
+            archive.open_archive(path, space) as contents,
+        ):
+            for number, found in enumerate(archive.images_of(contents, machine())):
+                self._load_one(contents, found, space / str(number))
+                ids.append(found.config.id)
+        return ids
+
+    def _load_one(self, contents: archive.Contents, found: archive.Found, space: Path) -> None:
+        for attempt in range(_ATTEMPTS):
+            here = space.with_name(f"{space.name}-{attempt}")
+            here.mkdir()
+            size = 0
+            unpacked: dict[str, Path] = {}
+            for layer in found.layers:
+                if layer.diff_id in unpacked:
+                    continue
+                with contents.open(layer.file) as file:
+                    size += file.seek(0, 2)
+                    file.seek(0)
+                    if self._catalog.layer(layer.diff_id).is_dir():
+                        continue
+                    target = here / layer.diff_id.removeprefix("sha256:")
+                    target.mkdir(mode=0o755)
+                    unpack(file, target, diff_id=layer.diff_id, digest=layer.digest)
+                    unpacked[layer.diff_id] = target
+            # An image without any name is found by its id.
+            names = [*found.names, found.config.id]
+            try:
+                self._catalog.add(found.config, size, names, unpacked)
+                return
+            except LayerMissing:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+
+    async def pull(self, reference: str, credentials: Credentials | None = None) -> Image:
+        """Raises InvalidReference, ImageNotFound, ImageDamaged, RegistryFailure."""
+        name = parse(reference)
+        key = f"{name} {credentials!r}"
+        shared = self._pulls.get(key)
+        if shared is None:
+            task = asyncio.create_task(self._pull(reference, credentials))
+            shared = self._pulls[key] = _Shared(task)
+            task.add_done_callback(lambda _: self._pulls.pop(key, None))
+        return await shared.wait()
+
+    async def _pull(self, reference: str, credentials: Credentials | None) -> Image:
+        name = parse(reference)
+        try:
+            for attempt in range(_ATTEMPTS):
+                with self._catalog.workspace() as space:
+                    try:
+                        return await self._pull_into(space, reference, credentials)
+                    except LayerMissing:
+                        if attempt == _ATTEMPTS - 1:
+                            raise
+        except ImageNotFound as error:
+            raise ImageNotFound(f'failed to pull and unpack image "{name}": {error}') from error
+        raise AssertionError("unreachable")
+
+    async def _pull_into(
+        self, space: Path, reference: str, credentials: Credentials | None
+    ) -> Image:
+        name = parse(reference)
+        async with self._registry.session(name, credentials) as session:
+            digest, parsed = await session.manifest(machine())
+            config = await session.config(parsed.config)
+            wanted = {
+                diff_id: blob
+                for blob, diff_id in session.pairs(parsed.layers, config.diff_ids)
+                if not self._catalog.layer(diff_id).is_dir()
+            }
+            unpacked: dict[str, Path] = {}
+
+            async def fetch(diff_id: str) -> None:
+                blob = wanted[diff_id]
+                file = space / f"{diff_id.removeprefix('sha256:')}.blob"
+                target = space / diff_id.removeprefix("sha256:")
+                await session.download(blob, file)
+                async with self._unpackers:
+                    await asyncio.to_thread(_unpack_file, file, target, diff_id)
+                unpacked[diff_id] = target
+
+            await _all_or_none([fetch(diff_id) for diff_id in wanted])
+        size = parsed.config.size + sum(blob.size for blob in parsed.layers)
+        names = [name.with_digest(digest)]
+        if name.tag:
+            names.append(name.tagged)
+        await asyncio.to_thread(self._catalog.add, config, size, names, unpacked)
+        return self._catalog.images()[config.id]
+
+    async def remove(self, reference: str) -> None:
+        """Forget a name; by id, or with its last tag, the image goes. Layers go with their last
+        image. Raises ImageNotFound. Not for images that containers still use."""
+        image = self.find(reference)
+        if image is None:
+            raise ImageNotFound(f'image "{reference}" not found')
+        references = self._catalog.references()
+        everything = [name for name, found in references.items() if found == image.id]
+        names = everything
+        if not is_id(reference):
+            parsed = parse(reference)
+            tagged = [name for name in image.tags if name != parsed.tagged]
+            if parsed.tagged in image.tags and tagged:
+                names = [parsed.tagged]
+        await asyncio.to_thread(self._catalog.remove, names, image.id)
+
+
+async def _all_or_none(parts: Sequence[Coroutine[None, None, None]]) -> None:
+    """Run them together; the first failure ends the others and is raised as it is."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _unpack_file(file: Path, target: Path, diff_id: str) -> None:
+    target.mkdir(mode=0o755)
+    with open(file, "rb") as source:
+        unpack(source, target, diff_id=diff_id)
+    file.unlink()
+
+
+class _Shared:
+    """A pull that several wait for; it ends early when none does any more."""
+
+    def __init__(self, task: asyncio.Task[Image]) -> None:
+        self._task = task
+        self._waiting = 0
+
+    async def wait(self) -> Image:
+        self._waiting += 1
+        try:
+            return await asyncio.shield(self._task)
+        finally:
+            self._waiting -= 1
+            if not self._waiting and not self._task.done():
+                self._task.cancel()
