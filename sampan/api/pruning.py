@@ -20,6 +20,7 @@ from .checks import (
     PROPS,
     QUANTITY,
     RAW_EXTENSION,
+    check_of,
     is_base64,
 )
 from .shapes import Shape, definitions
@@ -52,11 +53,20 @@ class Walk:
         self.error = ""
         self.problems: list[str] = []
 
+    def root(self, definition: str, value: Any) -> Any:
+        """The decoded object, whose check has failed."""
+        shape = definitions()[definition]
+        if "properties" not in shape:
+            return self.value({"$ref": definition}, value, (), "")
+        return self._guard((), self._object, definition, shape, value, (), "")
+
     def value(self, shape: Shape, value: Any, path: tuple[str, ...], where: str) -> Any:
         """The decoded value. `path` is the Go decoder's field stack (its head is the innermost
         struct's name), `where` the path with indexes for unknown fields."""
         name = shape.get("$ref")
         if name is not None:
+            if check_of(name)(value):
+                return value  # Clean: shared with the input.
             special = SPECIAL_DECODERS.get(name)
             if special is not None:
                 return self._guard(path, special[0], value, self, path, where)
