@@ -1,0 +1,238 @@
+"""The agent's HTTPS server: who may ask, logs, exec over WebSocket."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from sampan.client.api import Client
+from sampan.node.agent import Agent
+from sampan.node.config import NodeConfig
+from sampan.node.http import API_SERVER_NAME, AgentServer
+from sampan.node.state import EXITED, RUNNING, Attempt
+from sampan.node.worker import PodWorker
+from sampan.runtime.interface import Container, ContainerSpec, State
+from tests.kit.clock import FakeClock
+from tests.kit.node import FakeApi
+from tests.kit.runtime import BUSYBOX, FakeImages, FakeKernel, FakeNetwork, FakeRuntime, FakeStreams
+
+POD = {
+    "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
+    "spec": {"containers": [{"name": "c", "image": "busybox"}]},
+    "status": {},
+}
+LOG = b"2026-01-01T00:00:01.000000000+00:00 stdout F one\n"
+
+
+def authority(folder: Path) -> None:
+    """ca.crt, and a certificate each for the node and two clients."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    ca = signed("ca", key, "ca", key)
+    (folder / "ca.crt").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+    for file, name in (("node", "node"), ("api", API_SERVER_NAME), ("other", "somebody")):
+        own = ec.generate_private_key(ec.SECP256R1())
+        made = signed(name, own, "ca", key)
+        (folder / f"{file}.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        (folder / f"{file}.key").write_bytes(
+            own.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+
+
+def signed(
+    name: str, key: ec.EllipticCurvePrivateKey, issuer: str, signer: ec.EllipticCurvePrivateKey
+) -> x509.Certificate:
+    start = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=36500))
+        .add_extension(x509.BasicConstraints(ca=name == issuer, path_length=None), critical=True)
+        .sign(signer, hashes.SHA256())
+    )
+
+
+def context(folder: Path, name: str) -> ssl.SSLContext:
+    made = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+    made.check_hostname = False
+    made.load_cert_chain(folder / f"{name}.crt", folder / f"{name}.key")
+    return made
+
+
+class Scene:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.runtime = FakeRuntime(FakeClock())
+        self.sessions: list[FakeStreams] = []
+        config = NodeConfig(
+            name="n1", data=folder / "data", run=folder / "run", address="127.0.0.1",
+            pod_cidr="10.244.0.0/24", dns_ip="", ca_cert=folder / "ca.crt",
+            cert=folder / "node.crt", key=folder / "node.key",
+        )  # fmt: skip
+        self.agent = Agent(
+            config,
+            Client(FakeApi()),
+            self.runtime,
+            FakeImages(),
+            FakeNetwork(),
+            clock=FakeClock(),
+            kernel=FakeKernel(),
+        )
+        self.server = AgentServer(self.agent)
+        self.base = f"https://127.0.0.1:{self.server.bind()}"
+
+    async def add_pod(self) -> None:
+        worker = PodWorker(self.agent.parts, POD, [])
+        made = await self.runtime.create(ContainerSpec("id1", BUSYBOX.id, [], []))
+        await self.runtime.start(made.id)
+        worker.state.attempts["c"] = [Attempt("id0", 0, EXITED), Attempt("id1", 1, RUNNING)]
+        self.agent.workers["u"] = worker
+        for count, text in ((0, LOG.replace(b"one", b"before")), (1, LOG * 3)):
+            path = self.folder / f"data/logs/ns_p_u/c/{count}.log"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text)
+
+    def client(self, name: str = "api") -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(ssl=context(self.folder, name))
+        return aiohttp.ClientSession(self.base, connector=connector)
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    authority(tmp_path)
+    made = Scene(tmp_path)
+    await made.server.start()
+    await made.add_pod()
+    try:
+        yield made
+    finally:
+        await made.server.close()
+        await made.agent.supervisor.stop()
+
+
+async def get(scene: Scene, path: str, name: str = "api") -> tuple[int, str]:
+    async with scene.client(name) as client, client.get(path) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_only_the_api_server_may_ask(scene: Scene) -> None:
+    assert await get(scene, "/healthz") == (200, "ok")
+    assert await get(scene, "/healthz", "other") == (403, "Forbidden")
+    plain = ssl.create_default_context(cafile=str(scene.folder / "ca.crt"))
+    plain.check_hostname = False
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=plain)) as client:
+        with pytest.raises((aiohttp.ClientError, OSError)):
+            await client.get(f"{scene.base}/healthz")
+
+
+async def test_pods_and_metrics(scene: Scene) -> None:
+    status, text = await get(scene, "/pods")
+    assert [item["metadata"]["name"] for item in json.loads(text)["items"]] == ["p"]
+    status, text = await get(scene, "/metrics")
+    assert status == 200
+    assert "kubelet_running_containers 1\n" in text
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "text"),
+    [
+        ("c", 200, "one\none\none\n"),
+        ("c?tailLines=1&timestamps=true", 200, "2026-01-01T00:00:01.000000000Z one\n"),
+        ("c?previous=true", 200, "before\n"),
+        ("c?limitBytes=5", 200, "one\no"),
+        ("c?tailLines=x", 400, "invalid literal for int() with base 10: 'x'"),
+        ("d", 400, "container d is not valid for pod p"),
+    ],
+)
+async def test_logs(scene: Scene, query: str, status: int, text: str) -> None:
+    assert await get(scene, f"/containerLogs/ns/p/{query}") == (status, text)
+
+
+async def test_logs_of_what_is_not_there(scene: Scene) -> None:
+    assert await get(scene, "/containerLogs/ns/no/c") == (404, "pod no_ns not found")
+    scene.agent.workers["u"].state.attempts["c"] = [Attempt("id1", 0, RUNNING)]
+    assert await get(scene, "/containerLogs/ns/p/c?previous=true") == (
+        400,
+        'previous terminated container "c" in pod "p" not found',
+    )
+    scene.agent.workers["u"].state.attempts.clear()
+    assert await get(scene, "/containerLogs/ns/p/c") == (
+        400,
+        'container "c" in pod "p" is waiting to start: ContainerCreating',
+    )
+
+
+async def test_follow_ends_when_the_container_does(scene: Scene) -> None:
+    path = "/containerLogs/ns/p/c?follow=true&tailLines=1"
+    async with scene.client() as client, client.get(path) as answer:
+        assert await answer.content.readline() == b"one\n"
+        worker = scene.agent.workers["u"]
+        gone = scene.runtime.containers["id1"]
+        worker.exited(_exited(gone))
+        assert await answer.content.read() == b""
+
+
+def _exited(container: Container) -> Container:
+    return replace(container, state=State.EXITED, annotations={"io.kubernetes.container.name": "c"})
+
+
+async def run_command(scene: Scene, code: int, protocol: str) -> list[tuple[int, bytes]]:
+    session = FakeStreams([(1, b"out"), (2, b"err")], code)
+
+    async def execute(container_id: str, args: Any, **options: Any) -> FakeStreams:
+        assert (container_id, args, options) == ("id1", ["a", "b"], {"tty": False, "stdin": True})
+        return session
+
+    scene.runtime.exec = execute  # type: ignore[method-assign, assignment]
+    query = "command=a&command=b&input=1&output=1&error=1"
+    got = []
+    async with (
+        scene.client() as client,
+        client.ws_connect(f"/exec/ns/p/c?{query}", protocols=(protocol,)) as socket,
+    ):
+        assert socket.protocol == protocol
+        await socket.send_bytes(b"\x00hello")
+        async for message in socket:
+            got.append((message.data[0], message.data[1:]))
+    return got
+
+
+async def test_exec_gives_output_and_the_exit_code(scene: Scene) -> None:
+    *output, (channel, status) = await run_command(scene, 3, "v5.channel.k8s.io")
+    assert output == [(1, b"out"), (2, b"err")]
+    assert channel == 3
+    assert json.loads(status) == {
+        "metadata": {},
+        "status": "Failure",
+        "message": "command terminated with non-zero exit code: exit status 3",
+        "reason": "NonZeroExitCode",
+        "details": {"causes": [{"reason": "ExitCode", "message": "3"}]},
+    }
+    *_, (channel, status) = await run_command(scene, 0, "v4.channel.k8s.io")
+    assert json.loads(status) == {"metadata": {}, "status": "Success"}
+
+
+async def test_exec_refusals(scene: Scene) -> None:
+    assert (await get(scene, "/exec/ns/p/c?output=1"))[0] == 400
+    assert (await get(scene, "/exec/ns/p/c?command=a"))[0] == 400
+    assert await get(scene, "/exec/ns/p/c?command=a&output=1") == (400, "Upgrade request required")
+    assert await get(scene, "/exec/ns/p/d?command=a&output=1") == (404, 'container not found ("d")')
