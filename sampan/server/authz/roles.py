@@ -325,6 +325,7 @@ NAMESPACE_ROLES: Final[Mapping[tuple[str, str], Sequence[RuleRow]]] = {
     # The DNS server of each node publishes its address behind the kube-dns service.
     ("kube-system", "sampan:node-dns"): (
         ("create delete get list patch update watch", "discovery.k8s.io", "endpointslices"),
+        ("create", "core", "services"),
     ),
     ("kube-public", "system:controller:bootstrap-signer"): (
         (READ, "core", "configmaps"),
