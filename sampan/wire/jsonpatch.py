@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .patcherror import PatchError
+from .values import fresh, same
 
 MAX_OPERATIONS = 10_000
 """Upstream's bound: a few bytes per operation can otherwise cost a copy of the object each."""
@@ -87,7 +88,7 @@ def _move(obj: Value, operation: dict[str, Value]) -> Value:
 
 def _copy(obj: Value, operation: dict[str, Value]) -> Value:
     value = _get(obj, _path(operation, "from"), "copy")
-    return _insert(obj, _path(operation), value, "copy")
+    return _insert(obj, _path(operation), fresh(value), "copy")
 
 
 def _test(obj: Value, operation: dict[str, Value]) -> Value:
@@ -114,17 +115,6 @@ _OPERATIONS: dict[str, Callable[[Value, dict[str, Value]], Value]] = {
 }
 
 
-def same(left: Value, right: Value) -> bool:
-    """JSON equality: unlike Python's, true is not 1."""
-    if isinstance(left, bool) or isinstance(right, bool):
-        return left is right
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(same(left[k], right[k]) for k in left)
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(same, left, right))
-    return bool(left == right)
-
-
 def _path(operation: dict[str, Value], field: str = "path") -> Path:
     text = operation.get(field)
     if not isinstance(text, str):
@@ -139,7 +129,7 @@ def _path(operation: dict[str, Value], field: str = "path") -> Path:
 def _value(operation: dict[str, Value]) -> Value:
     if "value" not in operation:
         raise PatchError("operation missing value field", 422)
-    return operation["value"]
+    return fresh(operation["value"])
 
 
 def _text(path: Path) -> str:

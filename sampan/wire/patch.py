@@ -1,6 +1,7 @@
 """The three patches: JSON patch (RFC 6902), merge patch (RFC 7386), strategic merge patch.
 
-All are pure: they never change what they are given, and share with it what they do not touch.
+All are pure: they never change what they are given. The result shares with the original what the
+patch does not touch, and nothing with the patch.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 from .jsonpatch import MAX_OPERATIONS, json_patch
 from .patcherror import PatchError
 from .strategic import Lookup, Merge, strategic_merge
+from .values import fresh
 
 __all__ = [
     "MAX_OPERATIONS",
@@ -25,7 +27,7 @@ __all__ = [
 def merge_patch(original: Any, patch: Any) -> Any:
     """RFC 7386: maps merge, null removes, everything else replaces."""
     if not isinstance(patch, dict):
-        return patch
+        return fresh(patch)
     out = dict(original) if isinstance(original, dict) else {}
     for name, value in patch.items():
         if value is None:
@@ -33,5 +35,5 @@ def merge_patch(original: Any, patch: Any) -> Any:
         elif isinstance(value, dict):
             out[name] = merge_patch(out.get(name), value)
         else:
-            out[name] = value
+            out[name] = fresh(value)
     return out

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .patcherror import PatchError
+from .values import fresh
 
 DIRECTIVE = "$patch"
 RETAIN_KEYS = "$retainKeys"
@@ -85,7 +86,7 @@ def _whole_map(patch: Map) -> Map:
         return {}
     if directive != "replace":
         raise PatchError(f"unknown patch type: {directive} in map: {_show(patch)}")
-    return {name: value for name, value in patch.items() if name != DIRECTIVE}
+    return {name: fresh(value) for name, value in patch.items() if name != DIRECTIVE}
 
 
 def _merge_field(out: Map, name: str, value: Value, lookup: Lookup) -> None:

@@ -143,3 +143,26 @@ def test_any_json_patch_applies_or_complains(obj: Any, operations: Any) -> None:
     except PatchError:
         pass
     assert obj == before
+
+
+def containers(value: Any) -> set[int]:
+    """The identities of every dict and list in a value."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    own = {id(value)} if isinstance(value, dict | list) else set()
+    return own.union(*map(containers, inner))
+
+
+@given(JSON, JSON, OPERATIONS)
+def test_a_result_shares_nothing_with_the_patch(obj: Any, patch: Any, operations: Any) -> None:
+    assert not containers(merge_patch(obj, patch)) & containers(patch)
+    try:
+        got = json_patch(obj, operations)
+    except PatchError:
+        return
+    assert not containers(got) & containers(operations)
+
+
+def test_a_copied_value_is_its_own() -> None:
+    got = json_patch({"a": {"x": []}}, [{"op": "copy", "from": "/a", "path": "/b"}])
+    assert got["a"] is not got["b"]
+    assert got["a"]["x"] is not got["b"]["x"]
