@@ -72,6 +72,9 @@ ASYNCHRONOUS: Mapping[str, Handler] = {
     "delete": delete.handle,
     "deletecollection": deletecollection.handle,
 }
+# Verbs of one object, and those whose attributes carry a name only by field selector.
+NAMED = frozenset({"get", "update", "patch", "delete"})
+UNNAMED = frozenset({"list", "watch", "deletecollection"})
 # What a generic subresource (status and its like) can be asked for.
 PART_VERBS = frozenset({"get", "update", "patch"})
 
@@ -208,6 +211,8 @@ class Server:
                 return special(self, request, attributes)
             if verb not in PART_VERBS:
                 raise method_not_allowed()
+        elif (verb in NAMED) != bool(attributes.name) and verb not in UNNAMED:
+            raise method_not_allowed()
         elif special is not None and verb == "create":
             return special(self, request, attributes)
         elif verb not in resource.verbs:

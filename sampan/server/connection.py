@@ -118,7 +118,6 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._head_size = 0
         self._body_size = 0
-        self._refused: StatusError | None = None
 
     # The transport's side.
 
@@ -273,7 +272,7 @@ class Connection(asyncio.Protocol):
         try:
             user = self._server.authn.authenticate(request.headers, self._certificate)
             request.user = ANONYMOUS if user is None else user
-            if "impersonate-user" in request.headers:
+            if any(name.startswith("impersonate-") for name in request.headers):
                 request.user = impersonate(self._server, request.user, request.headers)
             answer = self._server.begin(request)
         except Exception as error:

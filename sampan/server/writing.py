@@ -266,10 +266,11 @@ def merged(context: Context, old: Object, new: Object) -> Object:
             new["status"] = private_copy(old["status"])
         else:
             new.pop("status", None)
-    if resource.counts_generation and _spec_changed(old, new):
-        metadata["generation"] = stored.get("generation", 0) + 1
     return new
 
+
+UNCOUNTED = frozenset({"status", "binding"})
+"""Subresources whose writes leave metadata.generation alone."""
 
 PARTS: dict[str, tuple[str, ...]] = {
     "status": ("status",),
@@ -313,9 +314,7 @@ def _prepare(context: Context, new: Object, old: Object) -> None:
     if context.subresource != "status" and rules.prepare is not None:
         rules.prepare(new, old)
     rules.default(new)
-    if context.resource.counts_generation and context.subresource != "status":
-        # Defaults may have undone the difference that was counted before them, and admission
-        # may have made one.
+    if context.resource.counts_generation and context.subresource not in UNCOUNTED:
         stored = old["metadata"].get("generation", 0)
         new["metadata"]["generation"] = stored + _spec_changed(old, new)
 

@@ -1,0 +1,137 @@
+"""Patches: JSON, merge, strategic merge and apply."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.kit.cluster import Answer, Cluster, api_cluster
+
+CM = "/api/v1/namespaces/default/configmaps"
+DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
+JSON = "application/json-patch+json"
+MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+APPLY = "application/apply-patch+yaml"
+
+
+def deployment(**spec: Any) -> dict[str, Any]:
+    containers = [{"name": "a", "image": "a:1"}, {"name": "b", "image": "b:1"}]
+    template = {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": containers}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "d"},
+        "spec": {"selector": {"matchLabels": {"app": "x"}}, "template": template, **spec},
+    }
+
+
+async def patch(cluster: Cluster, path: str, body: Any, kind: str) -> Answer:
+    return await cluster.http("PATCH", path, body, content_type=kind)
+
+
+async def test_each_kind_of_patch() -> None:
+    async with api_cluster() as cluster:
+        await cluster.http("POST", CM, {"metadata": {"name": "a"}, "data": {"k": "v", "gone": "1"}})
+        merged = await patch(cluster, f"{CM}/a", {"data": {"gone": None, "n": "1"}}, MERGE)
+        assert merged.json["data"] == {"k": "v", "n": "1"}
+        steps = [
+            {"op": "test", "path": "/data/k", "value": "v"},
+            {"op": "replace", "path": "/data/k", "value": "w"},
+        ]
+        assert (await patch(cluster, f"{CM}/a", steps, JSON)).json["data"]["k"] == "w"
+        failed = await patch(cluster, f"{CM}/a", steps, JSON)
+        assert failed.status == 422
+        assert (await cluster.http("GET", f"{CM}/a")).json["data"]["k"] == "w"
+
+
+async def test_strategic_patches_merge_lists_by_key() -> None:
+    async with api_cluster() as cluster:
+        assert (await cluster.http("POST", DEPLOYMENTS, deployment())).status == 201
+        body = {"spec": {"template": {"spec": {"containers": [{"name": "b", "image": "b:2"}]}}}}
+        answer = await patch(cluster, f"{DEPLOYMENTS}/d", body, STRATEGIC)
+        containers = answer.json["spec"]["template"]["spec"]["containers"]
+        assert [(item["name"], item["image"]) for item in containers] == [
+            ("a", "a:1"), ("b", "b:2"),
+        ]  # fmt: skip
+        assert answer.json["metadata"]["generation"] == 2
+
+
+async def test_patches_that_do_not_speak_of_the_version_never_conflict() -> None:
+    async with api_cluster() as cluster:
+        await cluster.http("POST", CM, {"metadata": {"name": "a"}})
+        answers = await asyncio.gather(
+            *(patch(cluster, f"{CM}/a", {"data": {f"k{n}": "v"}}, MERGE) for n in range(40))
+        )
+        assert {answer.status for answer in answers} == {200}
+        assert len((await cluster.http("GET", f"{CM}/a")).json["data"]) == 40
+
+
+async def test_a_patch_may_name_its_version() -> None:
+    async with api_cluster() as cluster:
+        made = (await cluster.http("POST", CM, {"metadata": {"name": "a"}})).json
+        version = made["metadata"]["resourceVersion"]
+        body = {"metadata": {"resourceVersion": version}, "data": {"k": "1"}}
+        assert (await patch(cluster, f"{CM}/a", body, MERGE)).status == 200
+        stale = await patch(cluster, f"{CM}/a", body | {"data": {"k": "2"}}, MERGE)
+        assert stale.status == 409
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        (MERGE, b"{", 400),
+        (MERGE, b"[]", 400),
+        (MERGE, b'{"data": {"k": 1}}', 400),
+        (MERGE, b'{"metadata": {"name": "b"}}', 400),
+        (JSON, b'{"op": "add"}', 400),
+        (JSON, b'[{"op": "nonsense", "path": "/data"}]', 422),
+        (STRATEGIC, b'"text"', 400),
+        ("application/json", b"{}", 415),
+        ("text/plain", b"{}", 415),
+    ],
+)
+async def test_bad_patches_have_no_effect(kind: str, body: bytes, status: int) -> None:
+    async with api_cluster() as cluster:
+        await cluster.http("POST", CM, {"metadata": {"name": "a"}, "data": {"k": "v"}})
+        before = cluster.store.revision
+        answer = await cluster.http("PATCH", f"{CM}/a", body, content_type=kind)
+        assert answer.status == status, answer.message
+        assert cluster.store.revision == before
+
+
+async def test_apply_creates_merges_and_removes() -> None:
+    async with api_cluster() as cluster:
+        path = f"{DEPLOYMENTS}/d"
+        config = deployment(replicas=2)
+        assert (await patch(cluster, path, config, APPLY)).status == 422
+        made = await patch(cluster, f"{path}?fieldManager=one", config, APPLY)
+        assert made.status == 201
+        again = await patch(cluster, f"{path}?fieldManager=one", config, APPLY)
+        assert again.json["metadata"]["resourceVersion"] == made.json["metadata"]["resourceVersion"]
+        config["spec"]["template"]["spec"]["containers"].pop()
+        less = (await patch(cluster, f"{path}?fieldManager=one", config, APPLY)).json
+        assert [c["name"] for c in less["spec"]["template"]["spec"]["containers"]] == ["a"]
+        assert less["spec"]["replicas"] == 2
+
+
+async def test_appliers_conflict_unless_forced() -> None:
+    async with api_cluster() as cluster:
+        path = f"{DEPLOYMENTS}/d"
+        await patch(cluster, f"{path}?fieldManager=one", deployment(replicas=2), APPLY)
+        scale = {"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 5}}
+        refused = await patch(cluster, f"{path}?fieldManager=two", scale, APPLY)
+        assert refused.status == 409
+        assert refused.message == (
+            'Apply failed with 1 conflict: conflict with "one" using apps/v1: .spec.replicas'
+        )
+        forced = await patch(cluster, f"{path}?fieldManager=two&force=true", scale, APPLY)
+        assert forced.json["spec"]["replicas"] == 5
+        # What the other took is no longer the first one's to remove.
+        config = deployment()
+        kept = await patch(cluster, f"{path}?fieldManager=one", config, APPLY)
+        assert kept.json["spec"]["replicas"] == 5
+        managers = {entry["manager"] for entry in kept.json["metadata"]["managedFields"]}
+        assert managers == {"one", "two"}
