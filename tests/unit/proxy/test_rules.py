@@ -1,0 +1,155 @@
+"""Services and slices into rules: policies, readiness, names that try to be rules."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from typing import Any
+
+import pytest
+
+from sampan.proxy.rules import NOTHING, REFUSE, Rules, Scope, chain_name, rules_of
+
+SCOPE = Scope("here", IPv4Network("10.244.0.0/24"))
+
+
+def service(ports: list[dict[str, Any]] | None = None, **spec: Any) -> dict[str, Any]:
+    ports = ports or [{"name": "http", "port": 80, "protocol": "TCP"}]
+    return {
+        "metadata": {"namespace": "ns", "name": "web"},
+        "spec": {"clusterIP": "10.96.0.7", "ports": ports, **spec},
+    }
+
+
+def endpoint(ip: str, node: str = "here", **conditions: bool) -> dict[str, Any]:
+    return {"addresses": [ip], "nodeName": node, "conditions": conditions}
+
+
+def slice_of(*endpoints: dict[str, Any], name: str = "http", port: int = 8080) -> dict[str, Any]:
+    return {
+        "addressType": "IPv4",
+        "ports": [{"name": name, "port": port, "protocol": "TCP"}],
+        "endpoints": list(endpoints),
+    }
+
+
+def test_cluster_ip_leads_to_the_ready_endpoints() -> None:
+    slices = [
+        slice_of(endpoint("10.244.0.5"), endpoint("10.244.1.6", "there")),
+        slice_of(endpoint("10.244.0.5"), endpoint("10.244.0.9", ready=False)),
+    ]
+    assert rules_of(service(), slices, SCOPE) == Rules(
+        services={"10.96.0.7 . tcp . 80": "goto svc-ns/web/tcp/http"},
+        nodeports={},
+        chains={
+            "svc-ns/web/tcp/http": (
+                "meta l4proto tcp dnat ip to numgen random mod 2 map "
+                "{ 0 : 10.244.0.5 . 8080, 1 : 10.244.1.6 . 8080 }",
+            )
+        },
+        hairpins=frozenset({"10.244.0.5"}),
+    )
+
+
+def test_terminating_endpoints_serve_only_when_no_other_does() -> None:
+    leaving = endpoint("10.244.0.5", ready=False, serving=True, terminating=True)
+    alone = rules_of(service(), [slice_of(leaving)], SCOPE)
+    assert alone.chains["svc-ns/web/tcp/http"] == ("meta l4proto tcp dnat ip to 10.244.0.5:8080",)
+    both = rules_of(service(), [slice_of(leaving, endpoint("10.244.0.6", ready=True))], SCOPE)
+    assert both.chains["svc-ns/web/tcp/http"] == ("meta l4proto tcp dnat ip to 10.244.0.6:8080",)
+
+
+def test_without_endpoints_connections_are_refused() -> None:
+    ports = [{"port": 80, "nodePort": 30080}, {"name": "dns", "port": 53, "protocol": "UDP"}]
+    found = rules_of(service(ports, type="NodePort"), [], SCOPE)
+    assert found.services == {"10.96.0.7 . tcp . 80": REFUSE, "10.96.0.7 . udp . 53": REFUSE}
+    assert found.nodeports == {"tcp . 30080": REFUSE}
+    assert not found.chains
+
+
+def test_node_ports_leave_with_the_nodes_address_unless_the_policy_is_local() -> None:
+    ports = [{"name": "http", "port": 80, "nodePort": 30080}]
+    slices = [slice_of(endpoint("10.244.0.5"), endpoint("10.244.1.6", "there"))]
+    found = rules_of(service(ports, type="NodePort"), slices, SCOPE)
+    assert found.nodeports == {"tcp . 30080": "goto ext-ns/web/tcp/http"}
+    assert found.chains["ext-ns/web/tcp/http"] == (
+        "meta mark set meta mark | 0x4000",
+        "goto all-ns/web/tcp/http",
+    )
+    local = service(ports, type="NodePort", externalTrafficPolicy="Local")
+    found = rules_of(local, slices, SCOPE)
+    assert found.chains["ext-ns/web/tcp/http"] == ("meta l4proto tcp dnat ip to 10.244.0.5:8080",)
+    assert rules_of(local, [slice_of(endpoint("10.244.1.6", "there"))], SCOPE).nodeports == {
+        "tcp . 30080": "drop"
+    }
+
+
+def test_internal_traffic_may_have_to_stay_on_the_node() -> None:
+    local = service(internalTrafficPolicy="Local")
+    slices = [slice_of(endpoint("10.244.1.6", "there"))]
+    assert rules_of(local, slices, SCOPE).services == {"10.96.0.7 . tcp . 80": "drop"}
+
+
+def test_a_load_balancers_address_lets_only_its_sources_in() -> None:
+    balanced = service(type="LoadBalancer", loadBalancerSourceRanges=["192.0.2.0/24", "junk"])
+    balanced["status"] = {
+        "loadBalancer": {
+            "ingress": [
+                {"ip": "203.0.113.5"},
+                {"ip": "203.0.113.6", "ipMode": "Proxy"},
+                {"hostname": "x"},
+            ]
+        }
+    }
+    found = rules_of(balanced, [slice_of(endpoint("10.244.0.5"))], SCOPE)
+    assert found.services["203.0.113.5 . tcp . 80"] == "goto lb-ns/web/tcp/http"
+    assert "203.0.113.6 . tcp . 80" not in found.services
+    assert found.chains["lb-ns/web/tcp/http"] == (
+        "ip saddr != { 192.0.2.0/24 } drop",
+        "goto ext-ns/web/tcp/http",
+    )
+
+
+def test_session_affinity_chooses_by_the_client() -> None:
+    slices = [slice_of(endpoint("10.244.0.5"), endpoint("10.244.0.6"))]
+    found = rules_of(service(sessionAffinity="ClientIP"), slices, SCOPE)
+    assert "jhash ip saddr mod 2" in found.chains["svc-ns/web/tcp/http"][0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clusterIP": "None"},
+        {"clusterIP": ""},
+        {"clusterIP": "fd00::1"},
+        {"clusterIP": "10.0.0.1 . tcp . 1 : drop }; flush ruleset #"},
+        {"type": "ExternalName"},
+    ],
+)
+def test_what_is_not_proxied(change: dict[str, Any]) -> None:
+    assert rules_of(service(**change), [], SCOPE) == NOTHING
+
+
+def test_nothing_in_an_object_becomes_a_rule_of_its_own() -> None:
+    evil = "a }\nflush ruleset\n#"
+    named = service()
+    named["metadata"]["name"] = evil
+    assert rules_of(named, [], SCOPE) == NOTHING
+    ports = [
+        {"name": evil, "port": 80},
+        {"name": "b", "port": evil},
+        {"name": "c", "port": 80, "protocol": evil},
+        {"name": "d", "port": 0},
+        {"name": "e", "port": 81, "nodePort": evil},
+    ]
+    slices = [slice_of(endpoint(evil), endpoint("10.244.0.5"), name="e")]
+    slices.append({**slices[0], "ports": [{"name": "e", "port": evil}]})
+    found = rules_of(service(ports, type="NodePort"), slices, SCOPE)
+    assert found.services == {"10.96.0.7 . tcp . 81": "goto svc-ns/web/tcp/e"}
+    assert not found.nodeports
+    assert evil not in str(found)
+
+
+def test_long_chain_names_stay_short_and_apart() -> None:
+    one, two = (chain_name("svc-", f"{'n' * 63}/{'s' * 63}/tcp/{end}") for end in ("a", "b"))
+    assert len(one) <= 127
+    assert one != two
