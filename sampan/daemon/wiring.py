@@ -22,6 +22,7 @@ def node_config(paths: ClusterPaths, cluster: ClusterConfig) -> NodeConfig:
         ca_cert=paths.pki / "ca.crt",
         cert=paths.pki / "node.crt",
         key=paths.pki / "node.key",
+        listen_host=cluster.gateway,
     )
 
 
