@@ -269,6 +269,9 @@ def merged(context: Context, old: Object, new: Object) -> Object:
     return new
 
 
+PAST_RULES = frozenset({"status", "binding", "ephemeralcontainers", "resize"})
+"""Subresources that change what an update of the whole object must not: their own rules are
+their handlers', or validate_status."""
 UNCOUNTED = frozenset({"status", "binding"})
 """Subresources whose writes leave metadata.generation alone."""
 
@@ -311,7 +314,7 @@ def _spec_changed(old: Object, new: Object) -> bool:
 
 def _prepare(context: Context, new: Object, old: Object) -> None:
     rules = context.resource.rules
-    if context.subresource != "status" and rules.prepare is not None:
+    if context.subresource not in PAST_RULES and rules.prepare is not None:
         rules.prepare(new, old)
     rules.default(new)
     if context.resource.counts_generation and context.subresource not in UNCOUNTED:
@@ -323,7 +326,9 @@ def _validate(context: Context, new: Object, old: Object) -> None:
     resource = context.resource
     rules = resource.rules
     check = rules.validate_status if context.subresource == "status" else rules.validate
-    causes = [*meta.validate_meta_update(new, old, resource), *check(new, old)]
+    causes = meta.validate_meta_update(new, old, resource)
+    if context.subresource not in PAST_RULES or context.subresource == "status":
+        causes = [*causes, *check(new, old)]
     if causes:
         raise errors.invalid(resource.group, resource.kind, old["metadata"]["name"], causes)
 
