@@ -1,0 +1,335 @@
+"""What a write must pass: namespaces, accounts, priorities, limits, and what nodes may do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sampan.server.admission import CHAIN
+from sampan.server.exchange import User
+from tests.kit.cluster import ADMIN, Answer, Cluster, api_cluster
+
+NS = "/api/v1/namespaces/default"
+NODE = User("system:node:n1", ("system:nodes", "system:authenticated"))
+MERGE = "application/merge-patch+json"
+
+
+def pod(name: str = "p", **spec: Any) -> dict[str, Any]:
+    containers = [{"name": "c", "image": "x"}]
+    return {"metadata": {"name": name}, "spec": {"containers": containers, **spec}}
+
+
+async def post(cluster: Cluster, path: str, body: Any, user: User = ADMIN) -> Answer:
+    return await cluster.http("POST", path, body, user=user)
+
+
+async def patch(cluster: Cluster, path: str, body: Any, user: User = ADMIN) -> Answer:
+    return await cluster.http("PATCH", path, body, user=user, content_type=MERGE)
+
+
+async def make_account(cluster: Cluster, name: str = "default", **fields: Any) -> None:
+    answer = await post(cluster, f"{NS}/serviceaccounts", {"metadata": {"name": name}, **fields})
+    assert answer.status == 201
+
+
+def test_every_plugin_has_its_own_name() -> None:
+    assert len({plugin.name for plugin in CHAIN}) == len(CHAIN)
+
+
+async def test_namespaces_must_be_there_and_stay() -> None:
+    async with api_cluster() as cluster:
+        missing = await post(cluster, "/api/v1/namespaces/nope/pods", pod())
+        assert (missing.status, missing.message) == (404, 'namespaces "nope" not found')
+        await post(cluster, "/api/v1/namespaces", {"metadata": {"name": "going"}})
+        body = {"metadata": {"name": "c", "finalizers": ["x.y/z"]}}
+        assert (await post(cluster, "/api/v1/namespaces/going/configmaps", body)).status == 201
+        assert (await cluster.http("DELETE", "/api/v1/namespaces/going")).status == 200
+        late = await post(
+            cluster, "/api/v1/namespaces/going/configmaps", {"metadata": {"name": "late"}}
+        )
+        assert (late.status, late.message) == (
+            403,
+            'configmaps "late" is forbidden: unable to create new content in namespace going'
+            " because it is being terminated",
+        )
+        assert late.json["details"]["causes"][0]["reason"] == "NamespaceTerminating"
+        # What is there may still change and go.
+        path = "/api/v1/namespaces/going/configmaps/c"
+        assert (await patch(cluster, path, {"metadata": {"finalizers": None}})).status == 200
+        assert (await cluster.http("DELETE", path)).status == 200
+        for name in ("default", "kube-system", "kube-public"):
+            kept = await cluster.http("DELETE", f"/api/v1/namespaces/{name}")
+            assert (kept.status, kept.message) == (
+                403,
+                f'namespaces "{name}" is forbidden: this namespace may not be deleted',
+            )
+
+
+async def test_a_pod_runs_as_a_service_account() -> None:
+    async with api_cluster() as cluster:
+        refused = await post(cluster, f"{NS}/pods", pod())
+        assert (refused.status, refused.message) == (
+            403,
+            'pods "p" is forbidden: error looking up service account default/default:'
+            ' serviceaccount "default" not found',
+        )
+        await make_account(cluster, imagePullSecrets=[{"name": "registry"}])
+        spec = (await post(cluster, f"{NS}/pods", pod())).json["spec"]
+        assert spec["serviceAccountName"] == spec["serviceAccount"] == "default"
+        assert spec["imagePullSecrets"] == [{"name": "registry"}]
+        [volume] = spec["volumes"]
+        assert volume["name"].startswith("kube-api-access-")
+        sources = volume["projected"]["sources"]
+        assert [next(iter(source)) for source in sources] == [
+            "serviceAccountToken",
+            "configMap",
+            "downwardAPI",
+        ]
+        [mount] = spec["containers"][0]["volumeMounts"]
+        assert mount == {
+            "name": volume["name"],
+            "readOnly": True,
+            "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
+        }
+        off = await post(cluster, f"{NS}/pods", pod("off", automountServiceAccountToken=False))
+        assert "volumes" not in off.json["spec"]
+        own = pod("own")
+        own["spec"]["containers"][0]["volumeMounts"] = [{**mount, "name": "v"}]
+        own["spec"]["volumes"] = [{"name": "v", "emptyDir": {}}]
+        made = await post(cluster, f"{NS}/pods", own)
+        assert [item["name"] for item in made.json["spec"]["volumes"]] == ["v"]
+
+
+async def test_priority_comes_from_the_class() -> None:
+    async with api_cluster() as cluster:
+        await make_account(cluster)
+        plain = (await post(cluster, f"{NS}/pods", pod())).json["spec"]
+        assert (plain["priority"], plain["preemptionPolicy"]) == (0, "PreemptLowerPriority")
+        named = await post(
+            cluster, f"{NS}/pods", pod("named", priorityClassName="system-node-critical")
+        )
+        assert named.json["spec"]["priority"] == 2_000_001_000
+        unknown = await post(cluster, f"{NS}/pods", pod("u", priorityClassName="gold"))
+        assert (unknown.status, unknown.message) == (
+            403,
+            'pods "u" is forbidden: no PriorityClass with name gold was found',
+        )
+        own = await post(cluster, f"{NS}/pods", pod("own", priority=5))
+        assert own.status == 403
+        classes = "/apis/scheduling.k8s.io/v1/priorityclasses"
+        first = {"metadata": {"name": "d"}, "value": 7, "globalDefault": True}
+        assert (await post(cluster, classes, first)).status == 201
+        second = await post(cluster, classes, {**first, "metadata": {"name": "e"}})
+        assert second.status == 403
+        spec = (await post(cluster, f"{NS}/pods", pod("after"))).json["spec"]
+        assert (spec["priority"], spec["priorityClassName"]) == (7, "d")
+
+
+async def test_default_tolerations() -> None:
+    async with api_cluster() as cluster:
+        await make_account(cluster)
+        all_nodes = [{"operator": "Exists"}]
+        spec = (await post(cluster, f"{NS}/pods", pod("all", tolerations=all_nodes))).json["spec"]
+        assert spec["tolerations"] == all_nodes
+        spec = (await post(cluster, f"{NS}/pods", pod("none"))).json["spec"]
+        assert [(item["key"], item["tolerationSeconds"]) for item in spec["tolerations"]] == [
+            ("node.kubernetes.io/not-ready", 300),
+            ("node.kubernetes.io/unreachable", 300),
+        ]
+
+
+async def test_limit_ranges() -> None:
+    limits = [
+        {
+            "type": "Container",
+            "default": {"cpu": "500m"},
+            "defaultRequest": {"cpu": "100m"},
+            "max": {"cpu": "1"},
+            "maxLimitRequestRatio": {"cpu": "5"},
+        },
+        {"type": "Pod", "max": {"memory": "1Gi"}},
+    ]
+    async with api_cluster() as cluster:
+        await make_account(cluster)
+        body = {"metadata": {"name": "l"}, "spec": {"limits": limits}}
+        assert (await post(cluster, f"{NS}/limitranges", body)).status == 201
+
+        async def try_resources(name: str, resources: dict[str, Any]) -> Answer:
+            made = pod(name)
+            resources.setdefault("limits", {}).setdefault("memory", "1Gi")
+            made["spec"]["containers"][0]["resources"] = resources
+            return await post(cluster, f"{NS}/pods", made)
+
+        filled = (await try_resources("filled", {})).json
+        assert filled["spec"]["containers"][0]["resources"] == {
+            "limits": {"cpu": "500m", "memory": "1Gi"},
+            "requests": {"cpu": "100m", "memory": "1Gi"},
+        }
+        assert filled["metadata"]["annotations"]["kubernetes.io/limit-ranger"] == (
+            "LimitRanger plugin set: cpu request for container c; cpu limit for container c"
+        )
+        # A limit without a request is a request of the same amount, not the default one.
+        same = (await try_resources("same", {"limits": {"cpu": "200m"}})).json
+        assert same["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "200m"
+        for name, resources, why in (
+            ("over", {"limits": {"cpu": "2"}},
+             "maximum cpu usage per Container is 1, but limit is 2"),
+            ("ratio", {"limits": {"cpu": "1"}, "requests": {"cpu": "100m"}},
+             "cpu max limit to request ratio per Container is 5, but provided ratio is 10.000000"),
+            ("fat", {"limits": {"memory": "2Gi"}},
+             "maximum memory usage per Pod is 1Gi, but limit is 2Gi"),
+        ):  # fmt: skip
+            answer = await try_resources(name, resources)
+            assert (answer.status, answer.message) == (403, f'pods "{name}" is forbidden: {why}')
+
+
+async def test_runtime_classes() -> None:
+    async with api_cluster() as cluster:
+        await make_account(cluster)
+        unknown = await post(cluster, f"{NS}/pods", pod(runtimeClassName="kata"))
+        assert (unknown.status, unknown.message) == (
+            403,
+            'pods "p" is forbidden: pod rejected: RuntimeClass "kata" not found',
+        )
+        body = {
+            "metadata": {"name": "kata"},
+            "handler": "kata",
+            "overhead": {"podFixed": {"memory": "100Mi"}},
+            "scheduling": {"nodeSelector": {"vm": "yes"}},
+        }
+        assert (await post(cluster, "/apis/node.k8s.io/v1/runtimeclasses", body)).status == 201
+        spec = (await post(cluster, f"{NS}/pods", pod(runtimeClassName="kata"))).json["spec"]
+        assert (spec["overhead"], spec["nodeSelector"]) == ({"memory": "100Mi"}, {"vm": "yes"})
+        clash = pod("q", runtimeClassName="kata", nodeSelector={"vm": "no"})
+        assert (await post(cluster, f"{NS}/pods", clash)).status == 403
+
+
+async def test_default_classes() -> None:
+    async with api_cluster() as cluster:
+        storage = "/apis/storage.k8s.io/v1/storageclasses"
+        mark = {"storageclass.kubernetes.io/is-default-class": "true"}
+        body = {"metadata": {"name": "fast", "annotations": mark}, "provisioner": "p"}
+        assert (await post(cluster, storage, body)).status == 201
+
+        def claim(name: str, **spec: Any) -> dict[str, Any]:
+            resources = {"requests": {"storage": "1Gi"}}
+            spec = {"accessModes": ["ReadWriteOnce"], "resources": resources, **spec}
+            return {"metadata": {"name": name}, "spec": spec}
+
+        claims = f"{NS}/persistentvolumeclaims"
+        made = await post(cluster, claims, claim("a"))
+        assert made.json["spec"]["storageClassName"] == "fast"
+        none = await post(cluster, claims, claim("b", storageClassName=""))
+        assert none.json["spec"]["storageClassName"] == ""
+
+        networking = "/apis/networking.k8s.io/v1"
+        mark = {"ingressclass.kubernetes.io/is-default-class": "true"}
+        body = {"metadata": {"name": "web", "annotations": mark}, "spec": {"controller": "x.y/z"}}
+        assert (await post(cluster, f"{networking}/ingressclasses", body)).status == 201
+        backend = {"service": {"name": "s", "port": {"number": 80}}}
+        body = {"metadata": {"name": "i"}, "spec": {"defaultBackend": backend}}
+        made = await post(cluster, f"{networking}/namespaces/default/ingresses", body)
+        assert made.json["spec"]["ingressClassName"] == "web"
+
+
+@pytest.mark.trust
+async def test_external_addresses_are_denied() -> None:
+    """CVE-2020-8554."""
+    async with api_cluster() as cluster:
+        spec = {"ports": [{"port": 80}], "externalIPs": ["8.8.8.8"]}
+        body = {"metadata": {"name": "s"}, "spec": spec}
+        refused = await post(cluster, f"{NS}/services", body)
+        assert (refused.status, refused.message) == (
+            403,
+            'services "s" is forbidden: Use of external IPs is denied by admission control.',
+        )
+
+
+# Nodes.
+
+
+async def bind(cluster: Cluster, name: str, node: str) -> dict[str, Any]:
+    made = await post(cluster, f"{NS}/pods", pod(name))
+    assert made.status == 201, made.message
+    bound = await post(cluster, f"{NS}/pods/{name}/binding", {"target": {"name": node}})
+    assert bound.status == 201
+    found: dict[str, Any] = made.json
+    return found
+
+
+async def test_a_node_registers_itself_and_no_other() -> None:
+    async with api_cluster() as cluster:
+        labels = {"kubernetes.io/hostname": "n1", "node.kubernetes.io/x": "y", "team": "a"}
+        made = await post(cluster, "/api/v1/nodes", {"metadata": {"name": "n1", "labels": labels}},
+                          NODE)  # fmt: skip
+        assert made.status == 201, made.message
+        taints = [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]
+        assert made.json["spec"]["taints"] == taints
+        other = await post(cluster, "/api/v1/nodes", {"metadata": {"name": "n2"}}, NODE)
+        assert (other.status, other.message) == (
+            403,
+            'nodes "n2" is forbidden: node "n1" is not allowed to modify node "n2"',
+        )
+        ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+        assert (await patch(cluster, "/api/v1/nodes/n1/status", ready, NODE)).status == 200
+        await post(cluster, "/api/v1/nodes", {"metadata": {"name": "n2"}})
+        assert (await patch(cluster, "/api/v1/nodes/n2/status", ready, NODE)).status == 403
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "1"}
+        for change, why in (
+            ({"spec": {"taints": None}}, 'node "n1" is not allowed to modify taints'),
+            ({"metadata": {"labels": {"node-restriction.kubernetes.io/a": "b"}}},
+             "is not allowed to modify labels: node-restriction.kubernetes.io/a"),
+            ({"metadata": {"labels": {"node-role.kubernetes.io/master": ""}}},
+             "is not allowed to modify labels: node-role.kubernetes.io/master"),
+            ({"metadata": {"ownerReferences": [owner]}},
+             'node "n1" is not allowed to modify ownerReferences'),
+        ):  # fmt: skip
+            answer = await patch(cluster, "/api/v1/nodes/n1", change, NODE)
+            assert (answer.status, answer.message) == (403, f'nodes "n1" is forbidden: {why}')
+
+
+async def test_a_node_touches_only_its_own_pods() -> None:
+    async with api_cluster() as cluster:
+        await make_account(cluster)
+        mine, theirs = await bind(cluster, "mine", "n1"), await bind(cluster, "theirs", "n2")
+        running = {"status": {"phase": "Running"}}
+        assert (await patch(cluster, f"{NS}/pods/mine/status", running, NODE)).status == 200
+        answer = await patch(cluster, f"{NS}/pods/theirs/status", running, NODE)
+        assert (answer.status, answer.message) == (
+            403,
+            'pods "theirs" is forbidden: node "n1" can only update pod status for pods with'
+            " spec.nodeName set to itself",
+        )
+        relabel = {"metadata": {"labels": {"app": "bank"}}}
+        assert (await patch(cluster, f"{NS}/pods/mine/status", relabel, NODE)).status == 403
+        assert (await post(cluster, f"{NS}/pods", pod("new", nodeName="n1"), NODE)).status == 403
+        assert (await post(cluster, f"{NS}/pods/theirs/eviction", {}, NODE)).status == 403
+        now = {"gracePeriodSeconds": 0}
+        delete = [
+            await cluster.http("DELETE", f"{NS}/pods/{name}", now, user=NODE)
+            for name in ("theirs", "mine")
+        ]
+        assert [answer.status for answer in delete] == [403, 200]
+        mine, theirs = await bind(cluster, "mine", "n1"), theirs
+        for owner, status in ((mine, 201), (theirs, 403)):
+            meta = owner["metadata"]
+            ref = {"kind": "Pod", "apiVersion": "v1", "name": meta["name"], "uid": meta["uid"]}
+            token = await post(cluster, f"{NS}/serviceaccounts/default/token",
+                               {"spec": {"boundObjectRef": ref}}, NODE)  # fmt: skip
+            assert token.status == status, token.message
+        unbound = await post(cluster, f"{NS}/serviceaccounts/default/token", {"spec": {}}, NODE)
+        assert unbound.status == 403
+
+
+async def test_a_node_holds_only_its_own_lease() -> None:
+    leases = "/apis/coordination.k8s.io/v1/namespaces"
+    async with api_cluster() as cluster:
+        for namespace, name, status in (
+            ("kube-node-lease", "n1", 201),
+            ("kube-node-lease", "n2", 403),
+            ("kube-system", "n1", 403),
+        ):
+            body = {"metadata": {"name": name}, "spec": {"holderIdentity": "n1"}}
+            answer = await post(cluster, f"{leases}/{namespace}/leases", body, NODE)
+            assert answer.status == status, answer.message
