@@ -26,6 +26,7 @@ META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 PROPS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
+FREE_FORM: Shape = {"type": "object"}
 RAW_EXTENSION = "io.k8s.apimachinery.pkg.runtime.RawExtension"
 
 
@@ -56,9 +57,9 @@ def _field_check(shape: Shape) -> Any:
 
 @cache
 def check_of(definition: str) -> Check:
-    """The compiled check of a definition; KeyError when there is none of that name."""
+    """The compiled check of a definition; one that is not built in takes any object."""
     special = SPECIAL.get(definition)
-    return special if special is not None else _check(definitions()[definition])
+    return special if special is not None else _check(definitions().get(definition, FREE_FORM))
 
 
 def _check(shape: Shape) -> Check:

@@ -14,6 +14,7 @@ from sampan.wire import quantity
 from sampan.wire.quantity import QuantityError
 
 from .checks import (
+    FREE_FORM,
     INT_OR_STRING,
     INT_RANGES,
     META,
@@ -55,9 +56,9 @@ class Walk:
 
     def root(self, definition: str, value: Any) -> Any:
         """The decoded object, whose check has failed."""
-        shape = definitions()[definition]
+        shape = definitions().get(definition, FREE_FORM)
         if "properties" not in shape:
-            return self.value({"$ref": definition}, value, (), "")
+            return self.value(shape, value, (), "")
         return self._guard((), self._object, definition, shape, value, (), "")
 
     def value(self, shape: Shape, value: Any, path: tuple[str, ...], where: str) -> Any:

@@ -183,3 +183,29 @@ def test_merging_lists_by_key(current: list[dict[str, str]], items: list[dict[st
     assert order == [item["name"] for item in items]
     again = strategic_patch(spec(*got), spec(*items), POD)["spec"]["containers"]
     assert again == got
+
+
+FIELDS = st.sampled_from(
+    ["metadata", "spec", "containers", "name", "labels", "finalizers", "ports", "containerPort",
+     "$patch", "$retainKeys", "$setElementOrder/containers", "$deleteFromPrimitiveList/finalizers",
+     "$setElementOrder/finalizers", "tolerations", "unknown"]
+)  # fmt: skip
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(0, 2)
+    | st.sampled_from(["a", "b", "delete", "replace"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELDS, inner, max_size=4),
+    max_leaves=14,
+)
+OBJECTS = st.dictionaries(FIELDS, VALUES, max_size=3)
+
+
+@given(OBJECTS, VALUES)
+def test_any_patch_applies_or_complains(original: dict[str, Any], patch: Any) -> None:
+    kept = copy.deepcopy((original, patch))
+    try:
+        strategic_patch(original, patch, POD)
+    except PatchError:
+        pass
+    assert (original, patch) == kept

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -86,3 +87,11 @@ JSON = st.recursive(
 @given(JSON)
 def test_what_is_dumped_reads_back(value: Any) -> None:
     assert wire_yaml.loads(b"---\n" + wire_yaml.dumps(value)) == value
+
+
+@given(st.text(alphabet="ab:-?[]{}&*!|>'\"#%@`,\n \t0.~<=", max_size=30))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        json.dumps(wire_yaml.loads(text))
+    except wire_yaml.YAMLError:
+        pass
