@@ -1,8 +1,23 @@
-"""ComponentStatus."""
+"""ComponentStatus (deprecated upstream, still asked for by `kubectl get cs`)."""
 
 from __future__ import annotations
 
-from ...descriptor import Kind
+from typing import Any
+
+from ...descriptor import Column, Kind
+from ...errors import Object
+from ..printing import NAME, name
+
+
+def cells(obj: Object, now_s: float) -> list[Any]:
+    status, message, error = "Unknown", "", ""
+    for item in obj.get("conditions") or ():
+        if item.get("type") == "Healthy":
+            status = "Healthy" if item.get("status") == "True" else "Unhealthy"
+            message, error = item.get("message") or "", item.get("error") or ""
+            break
+    return [name(obj), status, message, error]
+
 
 KIND = Kind(
     group="",
@@ -10,4 +25,11 @@ KIND = Kind(
     kind="ComponentStatus",
     short_names=("cs",),
     storage="componentstatuses",
+    columns=(
+        NAME,
+        Column("Status", "string", "Status of the component conditions"),
+        Column("Message", "string", "Message of the component conditions"),
+        Column("Error", "string", "Error of the component conditions"),
+    ),
+    cells=cells,
 )

@@ -2,7 +2,76 @@
 
 from __future__ import annotations
 
-from ...descriptor import Kind
+from collections.abc import Mapping
+from typing import Any
+
+from ... import fields
+from ...descriptor import Column, Kind
+from ...errors import Cause, Object
+from ..formats import check_qualified
+from ..printing import AGE, NAME, age, name
+
+FINALIZER = "kubernetes"
+NAME_LABEL = "kubernetes.io/metadata.name"
+
+
+def prepare(obj: Object, old: Object | None) -> None:
+    """A namespace is emptied before it goes: the finalizer is there from the start, and leaves only
+    by /finalize, which comes after deletion began."""
+    spec = obj.setdefault("spec", {})
+    if old is None:
+        finalizers = spec.setdefault("finalizers", [])
+        if FINALIZER not in finalizers:
+            finalizers.append(FINALIZER)
+        obj["status"] = {"phase": "Active"}
+    elif "deletionTimestamp" not in old["metadata"]:
+        spec["finalizers"] = (old.get("spec") or {}).get("finalizers") or []
+
+
+def default(obj: Object) -> None:
+    metadata = obj["metadata"]
+    own_name = metadata.get("name")
+    if own_name:
+        labels = metadata.get("labels")
+        if labels is None:
+            labels = metadata["labels"] = {}
+        labels[NAME_LABEL] = own_name
+    obj.setdefault("spec", {})
+    status = obj.setdefault("status", {})
+    if not status.get("phase"):
+        status["phase"] = "Active"
+
+
+def validate(obj: Object, old: Object | None) -> list[Cause]:
+    out: list[Cause] = []
+    path = "spec.finalizers"
+    for finalizer in obj["spec"].get("finalizers") or ():
+        check_qualified(finalizer, path, out)
+        if "/" not in finalizer and finalizer not in (FINALIZER, "orphan", "foregroundDeletion"):
+            why = "name is neither a standard finalizer name nor is it fully qualified"
+            out.append(fields.invalid(path, finalizer, why))
+    return out
+
+
+def validate_status(obj: Object, old: Object | None) -> list[Cause]:
+    phase = (obj.get("status") or {}).get("phase") or ""
+    if "deletionTimestamp" in obj["metadata"]:
+        if phase != "Terminating":
+            why = "may only be 'Terminating' if `deletionTimestamp` is not empty"
+            return [fields.invalid("status.Phase", phase, why)]
+    elif phase != "Active":
+        why = "may only be 'Active' if `deletionTimestamp` is empty"
+        return [fields.invalid("status.Phase", phase, why)]
+    return []
+
+
+def selectable(obj: Object) -> Mapping[str, str]:
+    return {"status.phase": (obj.get("status") or {}).get("phase") or ""}
+
+
+def cells(obj: Object, now_s: float) -> list[Any]:
+    return [name(obj), (obj.get("status") or {}).get("phase") or "", age(obj, now_s)]
+
 
 KIND = Kind(
     group="",
@@ -12,4 +81,11 @@ KIND = Kind(
     storage="namespaces",
     name_rule="label",
     generation=False,
+    default=default,
+    prepare=prepare,
+    validate=validate,
+    validate_status=validate_status,
+    fields=selectable,
+    columns=(NAME, Column("Status", "string", "The status of the namespace"), AGE),
+    cells=cells,
 )

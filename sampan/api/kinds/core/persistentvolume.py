@@ -2,7 +2,156 @@
 
 from __future__ import annotations
 
-from ...descriptor import Kind
+from typing import Any
+
+from sampan.wire.quantity import QuantityError, canonical
+
+from ... import fields
+from ...descriptor import Column, Kind
+from ...errors import Cause, Object
+from ..formats import check_subdomain
+from ..printing import AGE, NAME, UNSET, age, name
+from .claimspec import (
+    VOLUME_MODES,
+    access_modes_text,
+    check_access_modes,
+    check_positive_quantity,
+    class_name,
+)
+from .podspec.default import default_network_volume
+from .podspec.equality import difference, same
+from .podspec.scheduling import check_node_selector
+from .podspec.volumes import check_driver_name, check_source
+
+SOURCES = (
+    "hostPath", "gcePersistentDisk", "awsElasticBlockStore", "glusterfs", "flocker", "nfs", "rbd",
+    "quobyte", "cephfs", "iscsi", "cinder", "fc", "flexVolume", "azureFile", "vsphereVolume",
+    "photonPersistentDisk", "portworxVolume", "azureDisk", "scaleIO", "local", "storageos", "csi",
+)  # fmt: skip
+RECLAIM = ("Delete", "Recycle", "Retain")
+
+
+def default(obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    if not spec.get("persistentVolumeReclaimPolicy"):
+        spec["persistentVolumeReclaimPolicy"] = "Retain"
+    spec.setdefault("volumeMode", "Filesystem")
+    if spec.get("hostPath") is not None:
+        spec["hostPath"].setdefault("type", "")
+    else:
+        default_network_volume(spec)
+    status = obj.setdefault("status", {})
+    if not status.get("phase"):
+        status["phase"] = "Pending"
+
+
+def validate(obj: Object, old: Object | None) -> list[Cause]:
+    out: list[Cause] = []
+    spec = obj["spec"]
+    if old is not None and spec == old.get("spec"):
+        return out
+    _check_spec(spec, out)
+    if old is not None:
+        _check_update(spec, old["spec"], out)
+    return out
+
+
+def _check_spec(spec: Object, out: list[Cause]) -> None:
+    modes = spec.get("accessModes") or []
+    if not modes:
+        out.append(fields.required("spec.accessModes"))
+    check_access_modes(modes, "spec.accessModes", out)
+    capacity = spec.get("capacity") or {}
+    if not capacity:
+        out.append(fields.required("spec.capacity"))
+    if "storage" not in capacity or len(capacity) > 1:
+        out.append(fields.not_supported("spec.capacity", capacity, ("storage",)))
+    for resource, value in capacity.items():
+        check_positive_quantity(value, f"spec.capacity[{resource}]", out)
+    policy = spec.get("persistentVolumeReclaimPolicy")
+    if policy and policy not in RECLAIM:
+        path = "spec.persistentVolumeReclaimPolicy"
+        out.append(fields.not_supported(path, policy, RECLAIM))
+    affinity = spec.get("nodeAffinity")
+    if affinity is not None:
+        if affinity.get("required") is None:
+            why = "must specify required node constraints"
+            out.append(fields.required("spec.nodeAffinity.required", why))
+        else:
+            check_node_selector(affinity["required"], "spec.nodeAffinity.required", out)
+    _check_sources(spec, out)
+    path = (spec.get("hostPath") or {}).get("path")
+    if path and path.rstrip("/") == "" and policy == "Recycle":
+        why = "may not be 'recycle' for a hostPath volume of '/'"
+        out.append(fields.forbidden("spec.persistentVolumeReclaimPolicy", why))
+    if spec.get("local") is not None and affinity is None:
+        why = "Local volume requires node affinity"
+        out.append(fields.required("spec.nodeAffinity", why))
+    if spec.get("storageClassName"):
+        check_subdomain(spec["storageClassName"], "spec.storageClassName", out)
+    mode = spec.get("volumeMode")
+    if mode is not None and mode not in VOLUME_MODES:
+        out.append(fields.not_supported("spec.volumeMode", mode, VOLUME_MODES))
+
+
+def _check_sources(spec: Object, out: list[Cause]) -> None:
+    found = False
+    for kind in SOURCES:
+        source = spec.get(kind)
+        if source is None:
+            continue
+        path = f"spec.{kind}"
+        if found:
+            why = "may not specify more than 1 volume type"
+            out.append(fields.forbidden(path, why))
+        elif kind == "csi":
+            check_driver_name(source.get("driver") or "", f"{path}.driver", out)
+            if not source.get("volumeHandle"):
+                out.append(fields.required(f"{path}.volumeHandle"))
+        else:
+            check_source(kind, source, path, out)
+        found = True
+    if not found:
+        out.append(fields.required("spec", "must specify a volume type"))
+
+
+def _check_update(spec: Object, before: Object, out: list[Cause]) -> None:
+    new = {kind: spec[kind] for kind in SOURCES if spec.get(kind) is not None}
+    old = {kind: before[kind] for kind in SOURCES if before.get(kind) is not None}
+    if not same(new, old):
+        tail = difference(old, new, "core.PersistentVolumeSource")
+        why = f"spec.persistentvolumesource is immutable after creation\n{tail}"
+        out.append(fields.forbidden("spec.persistentvolumesource", why))
+    out += fields.unchanged("volumeMode", spec.get("volumeMode"), before.get("volumeMode"))
+    if before.get("nodeAffinity") is not None:
+        now = spec.get("nodeAffinity")
+        if not same(now, before["nodeAffinity"]):
+            out.append(fields.immutable("nodeAffinity", now))
+
+
+def cells(obj: Object, now_s: float) -> list[Any]:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    claim = spec.get("claimRef")
+    size = (spec.get("capacity") or {}).get("storage", "0")
+    try:
+        size = canonical(str(size))
+    except QuantityError:
+        size = str(size)
+    attributes = spec.get("volumeAttributesClassName")
+    return [
+        name(obj),
+        size,
+        access_modes_text(spec.get("accessModes")),
+        spec.get("persistentVolumeReclaimPolicy") or "",
+        "Terminating" if "deletionTimestamp" in obj["metadata"] else status.get("phase", ""),
+        f"{claim.get('namespace', '')}/{claim.get('name', '')}" if claim else "",
+        class_name(obj),
+        UNSET if attributes is None else attributes,
+        status.get("reason") or "",
+        age(obj, now_s),
+        spec.get("volumeMode") or UNSET,
+    ]
+
 
 KIND = Kind(
     group="",
@@ -11,4 +160,20 @@ KIND = Kind(
     short_names=("pv",),
     storage="persistentvolumes",
     generation=False,
+    default=default,
+    validate=validate,
+    columns=(
+        NAME,
+        Column("Capacity", "string", "The volume's size."),
+        Column("Access Modes", "string", "How it may be mounted."),
+        Column("Reclaim Policy", "string", "What becomes of it when it is released."),
+        Column("Status", "string", "Phase of the volume."),
+        Column("Claim", "string", "The claim it is bound to."),
+        Column("StorageClass", "string", "StorageClass of the pv"),
+        Column("VolumeAttributesClass", "string", "VolumeAttributesClass of the pv"),
+        Column("Reason", "string", "Why it is in its phase."),
+        AGE,
+        Column("VolumeMode", "string", "File system or block device.", "", 1),
+    ),
+    cells=cells,
 )

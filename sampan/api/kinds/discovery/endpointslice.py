@@ -2,7 +2,133 @@
 
 from __future__ import annotations
 
-from ...descriptor import Kind
+from typing import Any
+
+from ... import fields
+from ...descriptor import Column, Kind
+from ...errors import Cause, Object
+from ..formats import (
+    PROTOCOLS,
+    check_label,
+    check_labels,
+    check_ordinary_ip,
+    check_qualified,
+    check_subdomain,
+    parse_ip,
+)
+from ..printing import AGE, NAME, UNSET, age, name, shortened
+
+MAX_ENDPOINTS, MAX_PORTS, MAX_ADDRESSES = 1000, 100, 100
+MAX_TOPOLOGY, MAX_ZONE_HINTS = 16, 8
+TYPES = ("FQDN", "IPv4", "IPv6")
+_FAMILIES = {
+    "IPv4": (4, "must be a valid IPv4 address"),
+    "IPv6": (6, "must be a valid IPv6 address"),
+}
+
+
+def default(obj: Object) -> None:
+    for port in obj.get("ports") or ():
+        if port.get("name") is None:
+            port["name"] = ""
+        if not port.get("protocol"):
+            port["protocol"] = "TCP"
+    if obj.get("endpoints") is None:
+        # Upstream's list has no omitempty; clients iterate over it.
+        obj["endpoints"] = []
+
+
+def validate(obj: Object, old: Object | None) -> list[Cause]:
+    out: list[Cause] = []
+    kind = obj.get("addressType") or ""
+    if old is not None:
+        out += fields.unchanged("addressType", kind, old.get("addressType"))
+    if not kind:
+        out.append(fields.required("addressType"))
+    elif kind not in TYPES:
+        out.append(fields.not_supported("addressType", kind, TYPES))
+    endpoints, ports = obj.get("endpoints") or [], obj.get("ports") or []
+    if len(endpoints) > MAX_ENDPOINTS:
+        out.append(fields.too_many("endpoints", len(endpoints), MAX_ENDPOINTS))
+    elif old is None or endpoints != old.get("endpoints"):
+        for position, endpoint in enumerate(endpoints):
+            _check_endpoint(endpoint, kind, f"endpoints[{position}]", out)
+    if len(ports) > MAX_PORTS:
+        out.append(fields.too_many("ports", len(ports), MAX_PORTS))
+    else:
+        _check_ports(ports, out)
+    return out
+
+
+def _check_endpoint(endpoint: Object, kind: str, path: str, out: list[Cause]) -> None:
+    addresses = endpoint.get("addresses") or ()
+    if not addresses:
+        why = "must contain at least 1 address"
+        out.append(fields.required(f"{path}.addresses", why))
+    elif len(addresses) > MAX_ADDRESSES:
+        out.append(fields.too_many(f"{path}.addresses", len(addresses), MAX_ADDRESSES))
+    for position, address in enumerate(addresses):
+        where = f"{path}.addresses[{position}]"
+        if kind in _FAMILIES:
+            version, why = _FAMILIES[kind]
+            if getattr(parse_ip(address), "version", 0) != version:
+                out.append(fields.invalid(where, address, why))
+            check_ordinary_ip(address, where, out)
+        elif kind == "FQDN":
+            check_subdomain(address, where, out)
+    if endpoint.get("nodeName") is not None:
+        check_subdomain(endpoint["nodeName"], f"{path}.nodeName", out)
+    topology = endpoint.get("deprecatedTopology") or {}
+    if topology:
+        if len(topology) > MAX_TOPOLOGY:
+            where = f"{path}.deprecatedTopology"
+            out.append(fields.too_many(where, len(topology), MAX_TOPOLOGY))
+        check_labels(topology, f"{path}.deprecatedTopology", out)
+    if endpoint.get("hostname") is not None:
+        check_label(endpoint["hostname"], f"{path}.hostname", out)
+    zones = (endpoint.get("hints") or {}).get("forZones") or ()
+    if len(zones) > MAX_ZONE_HINTS:
+        where = f"{path}.hints.forZones"
+        out.append(fields.too_many(where, len(zones), MAX_ZONE_HINTS))
+
+
+def _check_ports(ports: list[Object], out: list[Cause]) -> None:
+    seen: set[str] = set()
+    for position, port in enumerate(ports):
+        path = f"ports[{position}]"
+        text = port.get("name") or ""
+        if text:
+            check_label(text, f"{path}.name", out)
+        if text in seen:
+            out.append(fields.duplicate(f"{path}.name", text))
+        seen.add(text)
+        protocol = port.get("protocol")
+        if protocol is None:
+            out.append(fields.required(f"{path}.protocol"))
+        elif protocol not in PROTOCOLS:
+            out.append(fields.not_supported(f"{path}.protocol", protocol, PROTOCOLS))
+        if port.get("appProtocol") is not None:
+            check_qualified(port["appProtocol"], f"{path}.appProtocol", out)
+
+
+def cells(obj: Object, now_s: float) -> list[Any]:
+    ports = [
+        str(port["port"]) if port.get("port") is not None else port.get("name") or "*"
+        for port in obj.get("ports") or ()
+    ]
+    addresses = [
+        address
+        for endpoint in obj.get("endpoints") or ()
+        for address in endpoint.get("addresses") or ()
+    ]
+    return [
+        name(obj),
+        obj.get("addressType") or "",
+        shortened(ports) or UNSET,
+        shortened(addresses) or UNSET,
+        age(obj, now_s),
+    ]
+
 
 KIND = Kind(
     group="discovery.k8s.io",
@@ -10,4 +136,14 @@ KIND = Kind(
     kind="EndpointSlice",
     storage="endpointslices",
     generation=True,
+    default=default,
+    validate=validate,
+    columns=(
+        NAME,
+        Column("AddressType", "string", "IPv4, IPv6 or FQDN."),
+        Column("Ports", "string", "The ports of every endpoint."),
+        Column("Endpoints", "string", "The endpoints' addresses."),
+        AGE,
+    ),
+    cells=cells,
 )

@@ -170,7 +170,7 @@ def _default_volume(volume: Object) -> None:
         if template.get("spec") is not None:
             template["spec"].setdefault("volumeMode", CLAIM_MODE)
     else:
-        _default_network_volume(volume)
+        default_network_volume(volume)
 
 
 def _default_files(source: Object) -> None:
@@ -187,7 +187,7 @@ def _default_projected(source: Object) -> None:
             _default_files(item["downwardAPI"])
 
 
-def _default_network_volume(volume: Object) -> None:
+def default_network_volume(volume: Object) -> None:
     """Volume types that drivers took over, whose defaults remain."""
     if volume.get("iscsi"):
         if not volume["iscsi"].get("iscsiInterface"):
