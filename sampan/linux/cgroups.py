@@ -276,6 +276,18 @@ def remove(group: str) -> bool:
     return done
 
 
+def prune(group: str) -> None:
+    """Remove the group's own directories where nothing is below them any more."""
+    for directory in hierarchies().directories(group):
+        try:
+            directory.rmdir()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EBUSY, errno.ENOTEMPTY):
+                raise
+    if not hierarchies().v2:
+        shutil.rmtree(ROOT / "unified" / group.strip("/"), ignore_errors=True)
+
+
 def remove_when_empty(group: str) -> bool:
     """As `remove`, but gives processes that were just killed time to go. Blocks up to 2 s."""
     for _ in range(_REMOVE_TRIES):

@@ -69,22 +69,8 @@ def enter_node_namespace(run: Path) -> None:
     _homes[run] = home
 
 
-# The namespace this process came from, by run directory, so that it can go back.
+# The namespace this process came from, by run directory, so that it can undo the pin there.
 _homes: dict[Path, int] = {}
-
-
-def leave_node_namespace(run: Path) -> None:
-    """Back to where `enter_node_namespace` was called; a process that is outside stays there.
-
-    Like entering, it needs a process with one thread.
-    """
-    home = _homes.pop(run.resolve(), None)
-    if home is None:
-        return
-    try:
-        _move(home)
-    finally:
-        os.close(home)
 
 
 def _move(namespace: int) -> None:
@@ -95,16 +81,38 @@ def _move(namespace: int) -> None:
 
 
 def remove_node_namespace(run: Path) -> None:
-    """Leave, and undo the pin; the mounts go when the last process inside ends.
+    """Undo the pin; the mounts go when the last process inside ends, this one perhaps.
 
-    A namespace that is not there is fine.
+    A namespace that is not there is fine. Raises OSError.
     """
     if not run.is_dir():
         return
     run = run.resolve()
-    leave_node_namespace(run)
+    home = _homes.pop(run, None)
+    if home is None:
+        _unpin(run)
+        return
+    # The pin is only seen from outside, and a process with threads cannot go there: a child can.
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            _move(home)
+            _unpin(run)
+            code = 0
+        except OSError as error:
+            code = error.errno or 1
+        finally:
+            os._exit(code)
+    os.close(home)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        raise OSError(code, os.strerror(code), str(run / "mnt"))
+
+
+def _unpin(run: Path) -> None:
+    pin = run / "mnt"
     with _locked(run):
-        pin = run / "mnt"
         pinned = _open_pin(pin)
         if pinned is not None:
             os.close(pinned)

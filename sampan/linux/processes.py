@@ -15,8 +15,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .libc import check, libc
+
 # What is kept of a program's error output: enough for any message, too little to hurt.
 OUTPUT_LIMIT_BYTES = 64 * 1024
+
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+# Children that somebody awaits.
+_started: set[int] = set()
 
 
 class Child:
@@ -26,6 +34,7 @@ class Child:
         self._process = process
         self.pid = process.pid
         self._pidfd = os.pidfd_open(process.pid)
+        _started.add(process.pid)
 
     async def wait(self) -> int:
         """The exit code, 128+n for signal n."""
@@ -39,6 +48,7 @@ class Child:
 
     def _reap(self) -> int:
         code = self._process.wait()
+        _started.discard(self.pid)
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
@@ -135,6 +145,37 @@ async def wait_writable(fd: int) -> None:
         loop.remove_writer(fd)
 
 
+def become_subreaper() -> None:
+    """Orphans below this process come to it instead of to init; see `reap_orphans`.
+
+    A process namespace only ends when every process in it has been reaped, and not every
+    machine's init is quick about those it did not start.
+    """
+    check(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+def reap_orphans(*names: str) -> None:
+    """Reap ended children with one of these names that nobody here started."""
+    for pid in _children(os.getpid()):
+        if pid not in _started and _command(pid) in names:
+            reap(pid)
+
+
+def reap(pid: int) -> None:
+    """Take the exit status of a child that has ended; one that is not ours is fine."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        pass
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def open_pidfd(pid: int, started: int) -> int | None:
     """A pidfd for the process that has `pid` and started at `started`; None when it is gone.
 
@@ -180,15 +221,20 @@ def descendants(pid: int) -> Sequence[int]:
     found: list[int] = []
     queue = [pid]
     while queue:
-        parent = queue.pop()
-        for task in _listdir(f"/proc/{parent}/task"):
-            try:
-                text = Path(f"/proc/{parent}/task/{task}/children").read_text()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            children = [int(word) for word in text.split()]
-            found.extend(children)
-            queue.extend(children)
+        children = _children(queue.pop())
+        found.extend(children)
+        queue.extend(children)
+    return found
+
+
+def _children(pid: int) -> Sequence[int]:
+    found: list[int] = []
+    for task in _listdir(f"/proc/{pid}/task"):
+        try:
+            text = Path(f"/proc/{pid}/task/{task}/children").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        found.extend(int(word) for word in text.split())
     return found
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .filters import BPF_ANNOTATION
 from .interface import ContainerSpec, Mount, Resources
 from .seccomp import default_profile
 
@@ -72,6 +73,8 @@ class Surroundings:
     """The host's devices as OCI `linux.devices`, for a privileged container."""
     seccomp: Mapping[str, Any] | None = None
     """The profile loaded from `Security.seccomp` when that is a path."""
+    seccomp_program: str = ""
+    """The default profile compiled, base64; "" lets the runtime compile it."""
 
 
 def build_config(spec: ContainerSpec, around: Surroundings) -> dict[str, Any]:
@@ -81,7 +84,7 @@ def build_config(spec: ContainerSpec, around: Surroundings) -> dict[str, Any]:
         "process": build_process(spec, around),
         "root": {"path": around.rootfs, "readonly": spec.security.read_only_root},
         "mounts": [_mount(mount) for mount in _all_mounts(spec)],
-        "annotations": dict(spec.annotations),
+        "annotations": _annotations(spec, around),
         "linux": _linux(spec, around),
     }
     if spec.hostname and spec.network_namespace:
@@ -168,11 +171,25 @@ def _linux(spec: ContainerSpec, around: Surroundings) -> dict[str, Any]:
     if security.masked_paths:
         linux["maskedPaths"] = list(MASKED_PATHS)
         linux["readonlyPaths"] = list(READONLY_PATHS)
-    if security.seccomp == "default":
+    if security.seccomp == "default" and not around.seccomp_program:
         linux["seccomp"] = default_profile(security.capabilities)
     elif around.seccomp is not None:
         linux["seccomp"] = around.seccomp
     return linux
+
+
+def _annotations(spec: ContainerSpec, around: Surroundings) -> dict[str, str]:
+    """crun obeys annotations of its own, also ones that switch its protection off: only ours
+    may reach it."""
+    kept = {
+        name: value
+        for name, value in spec.annotations.items()
+        if not name.startswith(("run.oci.", "org.criu.", "io.crun."))
+    }
+    security = spec.security
+    if around.seccomp_program and not security.privileged and security.seccomp == "default":
+        kept[BPF_ANNOTATION] = around.seccomp_program
+    return kept
 
 
 def _namespaces(spec: ContainerSpec) -> list[dict[str, str]]:

@@ -3,7 +3,7 @@
     ROOT/layers/<hex of diff id>/     one unpacked layer, renamed into place when whole
     ROOT/images/<hex of id>.json      what an image is made of; never changes
     ROOT/references.json              names and digests -> image id; replaced as a whole
-    ROOT/work/<random>/               what is being downloaded or unpacked, locked by its maker
+    ROOT/drafts/<random>/             what is being downloaded or unpacked, locked by its maker
     ROOT/lock                         held while references or the set of layers change
 
 Reading takes no lock: it looks at the references file's identity and parses it only when that
@@ -52,9 +52,9 @@ class Catalog:
 
     def open(self) -> None:
         """Make the folders, and remove what crashed makers left."""
-        for path in (self._layers, self._image_files, self._work):
+        for path in (self._layers, self._image_files, self._drafts):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in self._work.iterdir():
+        for path in self._drafts.iterdir():
             with _try_lock(path) as free:
                 if free:
                     shutil.rmtree(path, ignore_errors=True)
@@ -68,8 +68,8 @@ class Catalog:
         return self.root / "images"
 
     @property
-    def _work(self) -> Path:
-        return self.root / "work"
+    def _drafts(self) -> Path:
+        return self.root / "drafts"
 
     def layer(self, diff_id: str) -> Path:
         return self._layers / diff_id.removeprefix("sha256:")
@@ -95,7 +95,7 @@ class Catalog:
     @contextmanager
     def workspace(self) -> Iterator[Path]:
         """A folder of one's own beside the layers; removed at the end with what is in it."""
-        path = self._work / secrets.token_hex(8)
+        path = self._drafts / secrets.token_hex(8)
         path.mkdir(mode=0o700)
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -40,6 +40,7 @@ log = logging.getLogger("sampan.runtime")
 
 # A killed process is gone at once unless it is stuck in the kernel (a dead disk).
 KILL_TIMEOUT_S = 10.0
+REAP_S = 0.1
 # conmon writes the exit file and ends within milliseconds of its container.
 MONITOR_TIMEOUT_S = 5.0
 # crun and conmon at the same time: more only wait for the processors.
@@ -71,6 +72,7 @@ class OciRuntime:
         self._images = images
         self._log_size_max = log_size_max
         self._entries: dict[str, Entry] = {}
+        self._creating: dict[str, str] = {}
         self._exited: OrderedDict[str, Container] = OrderedDict()
         self._news = asyncio.Event()
         self._watch = ExitWatch(self._places.exits, self._read_exit)
@@ -78,6 +80,7 @@ class OciRuntime:
 
     async def open(self) -> None:
         """Find the containers that are there. What is half made or half deleted is removed."""
+        processes.become_subreaper()
         places = self._places
         for directory in (places.exits, places.crun_root, places.bundles, places.containers):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -161,19 +164,27 @@ class OciRuntime:
         if spec.id in self._entries:
             raise RuntimeFailure(f"container {spec.id} exists already")
         layers = self._images.layers(spec.image)
-        async with self._slots:
-            try:
-                record = await create(self._places, spec, layers, self._log_size_max)
-            except BaseException as error:
-                await delete(self._places, spec.id, "")
-                if isinstance(error, OSError):
-                    raise RuntimeFailure(f"failed to create container: {error}") from error
-                raise
+        parent = self._places.cgroup(spec.cgroup_parent, spec.id).rpartition("/")[0]
+        self._creating[spec.id] = parent
+        try:
+            async with self._slots:
+                record = await self._create(spec, layers)
+        finally:
+            del self._creating[spec.id]
         entry = Entry(record)
         self._entries[spec.id] = entry
         if not record.failure:
             self._hold(entry)
         return entry.container
+
+    async def _create(self, spec: ContainerSpec, layers: Sequence[Path]) -> Record:
+        try:
+            return await create(self._places, spec, layers, self._log_size_max)
+        except BaseException as error:
+            await delete(self._places, spec.id, "")
+            if isinstance(error, OSError):
+                raise RuntimeFailure(f"failed to create container: {error}") from error
+            raise
 
     async def start(self, container_id: str) -> Container:
         entry = self._find(container_id)
@@ -204,17 +215,25 @@ class OciRuntime:
             await delete(self._places, container_id, entry.record.cgroup)
         self._entries.pop(container_id, None)
         entry.close()
+        self._prune(entry.record.cgroup)
+
+    def _prune(self, cgroup: str) -> None:
+        """Remove the pod's cgroup with its last container, and those above it, if empty."""
+        parent = cgroup.rpartition("/")[0]
+        used = {entry.record.cgroup.rpartition("/")[0] for entry in self._entries.values()}
+        used |= set(self._creating.values())
+        if parent and parent != self._places.cgroup_root and parent not in used:
+            cgroups.prune(parent)
 
     async def _end(self, entry: Entry) -> None:
         if not entry.record.failure:
             kill(entry.pidfd, signal.SIGKILL)
-            try:
-                async with asyncio.timeout(KILL_TIMEOUT_S):
-                    await entry.ended.wait()
-            except TimeoutError:
-                raise RuntimeFailure(
-                    f"container {entry.record.id} does not end after SIGKILL"
-                ) from None
+            deadline = time.monotonic() + KILL_TIMEOUT_S
+            while not await _within(entry.ended, REAP_S):
+                # A process of the container may have come to us as an orphan.
+                processes.reap_orphans("crun", "conmon")
+                if time.monotonic() > deadline:
+                    raise RuntimeFailure(f"container {entry.record.id} does not end after SIGKILL")
 
     async def _await_monitor(self, entry: Entry) -> None:
         """The monitor may still be writing into the bundle that is to be removed."""
@@ -226,6 +245,7 @@ class OciRuntime:
                 await processes.wait_readable(entry.conmon_pidfd)
         except TimeoutError:
             kill(entry.conmon_pidfd, signal.SIGKILL)
+        processes.reap(entry.record.conmon_pid)
 
     async def exec(
         self,
@@ -305,3 +325,12 @@ class OciRuntime:
     def _require_running(self, entry: Entry) -> None:
         if entry.container.state is not State.RUNNING:
             raise RuntimeFailure("cannot exec or attach: the container is not running")
+
+
+async def _within(event: asyncio.Event, timeout_s: float) -> bool:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

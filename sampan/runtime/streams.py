@@ -22,6 +22,8 @@ from . import conmon
 from .interface import ExecStreams
 
 STDOUT, STDERR = 1, 2
+# A shell's code for a command that is not there; the text on the error stream says more.
+CANNOT_RUN = 127
 _READ_BYTES = 32 * 1024
 # conmon sends at most 8 KiB and one byte per packet, and reads as much.
 _PACKET_BYTES = 32 * 1024
@@ -34,21 +36,29 @@ _REAP_S = 1.0
 class _Session:
     """A crun exec child, and the end of what it runs."""
 
-    def __init__(self, child: processes.Child) -> None:
+    def __init__(self, child: processes.Child, files: tuple[Path, Path]) -> None:
+        """`files` are the process's specification and where crun writes its pid; both go."""
         self._child = child
-        self._code: int | None = None
-        self._waiting: asyncio.Task[int] | None = None
-        self._ended = False
+        self._files = files
+        self._waiting = asyncio.create_task(self._await_end())
 
     async def wait(self) -> int:
         """The exit code; 128+n for a signal n."""
-        if self._waiting is None:
-            self._waiting = asyncio.create_task(self._child.wait())
         return await asyncio.shield(self._waiting)
+
+    async def _await_end(self) -> int:
+        code = await self._child.wait()
+        if code and not _exists(self._files[1]):
+            code = CANNOT_RUN
+            # crun leaves the process it could not turn into the command to whoever comes.
+            processes.reap_orphans("crun", "conmon")
+        for path in self._files:
+            _unlink(path)
+        return code
 
     async def kill(self) -> None:
         """End the command with everything it still runs, and close the streams."""
-        if self._waiting is None or not self._waiting.done():
+        if not self._waiting.done():
             for _ in range(_KILL_ROUNDS):
                 tree = processes.descendants(self._child.pid)
                 if not tree:
@@ -70,6 +80,14 @@ class _Session:
         raise NotImplementedError
 
 
+def _exists(path: Path) -> bool:
+    return path.exists()
+
+
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
 def _kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
@@ -82,20 +100,20 @@ class PipeStreams(_Session):
     end is not waited for."""
 
     def __init__(
-        self, child: processes.Child, stdin: int, stdout: int, stderr: int, spec: Path
+        self, child: processes.Child, files: tuple[Path, Path], pipes: tuple[int, int, int]
     ) -> None:
-        super().__init__(child)
-        self._stdin = stdin
-        self._outputs = {stdout: STDOUT, stderr: STDERR}
-        self._spec = spec
-        for fd in (stdin, stdout, stderr):
+        """`pipes` are our ends of input (-1 for none), output and error output."""
+        super().__init__(child, files)
+        self._stdin = pipes[0]
+        self._outputs = {pipes[1]: STDOUT, pipes[2]: STDERR}
+        for fd in pipes:
             if fd >= 0:
                 os.set_blocking(fd, False)
 
     async def read(self) -> tuple[int, bytes] | None:
         while self._outputs:
             # Look whether it has ended before looking for output: what comes after is late.
-            ended = self._waiting is not None and self._waiting.done()
+            ended = self._waiting.done()
             found = self._read_ready()
             if found is not None:
                 return found
@@ -118,8 +136,6 @@ class PipeStreams(_Session):
         return None
 
     async def _wait_for_more(self) -> None:
-        if self._waiting is None:
-            self._waiting = asyncio.create_task(self._child.wait())
         readable = asyncio.ensure_future(processes.wait_readable(*self._outputs))
         try:
             await asyncio.wait((readable, self._waiting), return_when=asyncio.FIRST_COMPLETED)
@@ -140,11 +156,6 @@ class PipeStreams(_Session):
     def resize(self, columns: int, rows: int) -> None:
         """Pipes have no size."""
 
-    async def wait(self) -> int:
-        code = await super().wait()
-        self._spec.unlink(missing_ok=True)
-        return code
-
     def _close_outputs(self) -> None:
         for fd in self._outputs:
             os.close(fd)
@@ -160,8 +171,10 @@ class PipeStreams(_Session):
 class TerminalStreams(_Session):
     """One stream both ways, through a pseudo-terminal of the container."""
 
-    def __init__(self, child: processes.Child, terminal: int, error: bytes) -> None:
-        super().__init__(child)
+    def __init__(
+        self, child: processes.Child, files: tuple[Path, Path], terminal: int, error: bytes
+    ) -> None:
+        super().__init__(child, files)
         self._terminal = terminal
         self._error = error
         if terminal >= 0:

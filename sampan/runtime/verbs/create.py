@@ -18,6 +18,7 @@ import orjson
 from ...linux import cgroups, processes
 from .. import conmon
 from ..bundle import Surroundings, build_config
+from ..filters import default_filter
 from ..interface import ContainerSpec, RuntimeFailure
 from ..places import Places
 from ..records import Record, write_record
@@ -94,6 +95,7 @@ def surroundings(spec: ContainerSpec, rootfs: Path, cgroup: str) -> Surroundings
         all_capabilities=own_capabilities() if privileged else (),
         devices=host_devices() if privileged else (),
         seccomp=_load_profile(spec.security.seccomp),
+        seccomp_program=default_filter(spec.security.capabilities),
     )
 
 

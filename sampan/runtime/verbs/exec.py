@@ -25,24 +25,31 @@ TERMINAL_TIMEOUT_S = 30.0
 async def exec_(
     places: Places, container_id: str, args: Sequence[str], *, tty: bool, stdin: bool
 ) -> PipeStreams | TerminalStreams:
-    """Start the command. That it cannot run shows as crun's text and code 126 or 127 or 1."""
+    """Start the command. That it cannot run shows as crun's text and code 127."""
     bundle = places.bundle(container_id)
     config = orjson.loads((bundle / "config.json").read_bytes())
     name = f"exec-{secrets.token_hex(8)}"
     spec = bundle / f"{name}.json"
     spec.write_bytes(orjson.dumps(exec_process(config, args, tty=tty)))
     try:
-        command = ["exec", "--process", str(spec)]
+        # crun writes the pid once the command runs: without one, the exit code is crun's own.
+        files = (spec, bundle / f"{name}.pid")
+        command = ["exec", "--process", str(spec), "--pid-file", str(files[1])]
         if tty:
-            return await _with_terminal(places, container_id, command, bundle / name)
-        return _with_pipes(places, container_id, command, stdin=stdin, spec=spec)
-    finally:
-        if tty:
-            _unlink(spec)
+            return await _with_terminal(places, container_id, command, files)
+        return _with_pipes(places, container_id, command, files, stdin=stdin)
+    except BaseException:
+        _unlink(spec)
+        raise
 
 
 def _with_pipes(
-    places: Places, container_id: str, command: Sequence[str], *, stdin: bool, spec: Path
+    places: Places,
+    container_id: str,
+    command: Sequence[str],
+    files: tuple[Path, Path],
+    *,
+    stdin: bool,
 ) -> PipeStreams:
     fds: list[int] = []
     try:
@@ -60,18 +67,18 @@ def _with_pipes(
     except OSError as error:
         for fd in fds:
             os.close(fd)
-        spec.unlink(missing_ok=True)
         raise RuntimeFailure(f"cannot start {places.crun}: {error.strerror}") from error
     for fd in (out_write, err_write, in_read if stdin else -1):
         if fd >= 0:
             os.close(fd)
-    return PipeStreams(child, in_write, out_read, err_read, spec)
+    return PipeStreams(child, files, (in_write, out_read, err_read))
 
 
 async def _with_terminal(
-    places: Places, container_id: str, command: Sequence[str], path: Path
+    places: Places, container_id: str, command: Sequence[str], files: tuple[Path, Path]
 ) -> TerminalStreams:
     """crun makes the terminal inside the container and sends its other end over a socket."""
+    path = files[0].with_suffix(".tty")
     directory = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     errors = os.memfd_create("stderr", os.MFD_CLOEXEC)
@@ -91,8 +98,9 @@ async def _with_terminal(
             await child.wait()
             raise
         if terminal is None:
-            return TerminalStreams(child, -1, os.pread(errors, processes.OUTPUT_LIMIT_BYTES, 0))
-        return TerminalStreams(child, terminal, b"")
+            text = os.pread(errors, processes.OUTPUT_LIMIT_BYTES, 0)
+            return TerminalStreams(child, files, -1, text)
+        return TerminalStreams(child, files, terminal, b"")
     except OSError as error:
         raise RuntimeFailure(f"cannot make a terminal: {error.strerror}") from error
     finally:
