@@ -23,6 +23,7 @@ from sampan.api.resources import resource
 from sampan.client.api import Client
 from sampan.client.events import EventRecorder
 from sampan.client.informer import Informers
+from sampan.linux import cgroups
 from sampan.runtime.interface import Container, Images, Runtime
 
 from .config import NodeConfig
@@ -42,6 +43,8 @@ from .worker import PodWorker
 log = logging.getLogger("sampan.node")
 
 CREATES_PER_CPU = 4
+# After this much quiet the kernel's first cgroup move waits for a grace period again.
+WARM_S = 1.0
 RESOLV_CONF = Path("/etc/resolv.conf")
 
 
@@ -77,6 +80,7 @@ class Agent:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._done: set[str] = set()
         self._orphans: set[asyncio.Task[None]] = set()
+        self._warmed_at = -WARM_S
         self._unsubscribe: Callable[[], None] = lambda: None
         self._stopping = asyncio.Event()
         self._kernel = kernel or LinuxKernel()
@@ -217,8 +221,17 @@ class Agent:
                 "Pod was rejected: Node didn't have enough resource: pods, requested: 1, "
                 f"used: {used}, capacity: {self.config.max_pods}",
             )
+        if not found:
+            self._warm()
         self.workers[uid] = worker
         self._tasks[uid] = asyncio.create_task(self._work(worker), name=f"pod {uid}")
+
+    def _warm(self) -> None:
+        """A quiet kernel is slow at its first move into a cgroup: have it done meanwhile."""
+        now = self._clock.monotonic()
+        if now - self._warmed_at > WARM_S:
+            self._warmed_at = now
+            asyncio.get_running_loop().run_in_executor(None, cgroups.warm)
 
     async def _work(self, worker: PodWorker) -> None:
         """A worker that fails is logged and made anew; a pod never goes unattended."""

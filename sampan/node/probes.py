@@ -18,6 +18,10 @@ from .state import HEALTHY, Health
 LIVENESS, READINESS, STARTUP = "liveness", "readiness", "startup"
 FIELDS = {LIVENESS: "livenessProbe", READINESS: "readinessProbe", STARTUP: "startupProbe"}
 FIRST_LOOK_S = 0.01
+# The first look that counts comes this long after the start, as it does upstream, whose probes
+# begin once the pod's status has been written: nobody is told that a server which has just been
+# started does not answer yet.
+FIRST_COUNT_S = 0.5
 # Timers may wake a little early; that much still counts as on time.
 EARLY_S = 0.001
 
@@ -61,7 +65,10 @@ class Watchfulness:
 def begin(kind: str, timing: Timing, started_at: float) -> Watchfulness:
     """A liveness probe starts out good; the others have to earn it."""
     first = started_at + timing.initial_delay_s
-    return Watchfulness(True if kind == LIVENESS else None, first, first, FIRST_LOOK_S)
+    counted = first + min(FIRST_COUNT_S, timing.period_s / 2)
+    if kind == LIVENESS:
+        return Watchfulness(True, counted, counted, FIRST_LOOK_S)
+    return Watchfulness(None, counted, first, FIRST_LOOK_S)
 
 
 def observe(

@@ -51,13 +51,22 @@ class Pulls:
         self._clock = clock
         self._failures: dict[tuple[str, str], _Failure] = {}
 
+    def is_present(self, container: Mapping[str, Any]) -> bool:
+        try:
+            return self.present(container) is not None
+        except RuntimeFailure:
+            return False
+
     def forget(self, uid: str) -> None:
         """The pod is gone."""
         for key in [key for key in self._failures if key[0] == uid]:
             del self._failures[key]
 
     def present(self, container: Mapping[str, Any]) -> Image | None:
-        """The image, when it is here and the policy does not ask the registry."""
+        """The image, when it is here and the policy does not ask the registry.
+
+        Raises RuntimeFailure for what is not the name of an image.
+        """
         if container.get("imagePullPolicy") == "Always":
             return None
         return self._images.find(container.get("image", ""))
@@ -67,7 +76,14 @@ class Pulls:
     ) -> Image:
         """Raises Held for whatever keeps the container from having its image."""
         name = container.get("image", "")
-        image = self.present(container)
+        try:
+            image = self.present(container)
+        except RuntimeFailure as error:
+            text = f'Failed to apply default image tag "{name}": {error}'
+            narrator.container(container, "Warning", "InspectFailed", text)
+            narrator.container(container, "Warning", "Failed", "Error: InvalidImageName")
+            retry_at = self._clock.now() + CRASH_CAP_S
+            raise Held(Waiting("InvalidImageName", text, retry_at)) from error
         if image is not None:
             narrator.container(container, "Normal", "Pulled", _already(name))
             return image

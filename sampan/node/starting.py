@@ -50,7 +50,7 @@ async def start_container(worker: PodWorker, name: str) -> None:
 
 async def _image_and_sandbox(worker: PodWorker, container: Mapping[str, Any]) -> Image:
     parts = worker.parts
-    if parts.pulls.present(container) is not None:
+    if parts.pulls.is_present(container):
         await worker.prepared()
         return await parts.pulls.ensure(container, (), worker.narrator)
     # The pull secrets are known once the objects the pod uses are; the network need not be.

@@ -368,7 +368,7 @@ async def test_failed_exec_liveness_restarts_the_container(node: Node) -> None:
         await node.until(lambda: node.runtime.running())
         await settle()
         first = node.runtime.only().id
-        await node.clock.advance(5)
+        await node.clock.advance(5.6)
         await node.until(lambda: node.container()["restartCount"] == 1)
         assert node.runtime.signals == [(first, 15)]
         messages = [message for _, _, message in node.api.events()]

@@ -39,38 +39,38 @@ def test_readiness_is_seen_early_and_then_by_its_period() -> None:
         "0.03 failed",
         "0.07 failed",
         "0.15 ok -> True",
-        "1.00 ok",
-        "2.00 ok",
-        "3.00 failed",
-        "4.00 failed",
-        "5.00 failed -> False",
+        "0.50 ok",
+        "1.50 ok",
+        "2.50 failed",
+        "3.50 failed",
+        "4.50 failed -> False",
     ]
 
 
 def test_early_failures_do_not_count() -> None:
     probe = {"periodSeconds": 1, "failureThreshold": 2, "initialDelaySeconds": 2}
-    lines = looks("startup", probe, {0: False}, 3.1)
+    lines = looks("startup", probe, {0: False}, 3.6)
     assert lines[0] == "2.00 failed"
-    assert [line for line in lines if "->" in line] == ["3.00 failed -> False"]
+    assert [line for line in lines if "->" in line] == ["3.50 failed -> False"]
 
 
 def test_several_successes_are_counted_by_the_period() -> None:
     probe = {"periodSeconds": 1, "successThreshold": 2}
-    lines = looks("readiness", probe, {0: True}, 1)
-    assert [line for line in lines if "->" in line] == ["1.00 ok -> True"]
+    lines = looks("readiness", probe, {0: True}, 2)
+    assert [line for line in lines if "->" in line] == ["1.50 ok -> True"]
 
 
 def test_liveness_starts_good_and_looks_by_its_period() -> None:
     probe = {"periodSeconds": 10, "failureThreshold": 3}
-    assert looks("liveness", probe, {0: True, 15: False, 35: True, 45: False}, 70) == [
-        "0.00 ok",
-        "10.00 ok",
-        "20.00 failed",
-        "30.00 failed",
-        "40.00 ok",
-        "50.00 failed",
-        "60.00 failed",
-        "70.00 failed -> False",
+    assert looks("liveness", probe, {0: True, 15: False, 35: True, 45: False}, 71) == [
+        "0.50 ok",
+        "10.50 ok",
+        "20.50 failed",
+        "30.50 failed",
+        "40.50 ok",
+        "50.50 failed",
+        "60.50 failed",
+        "70.50 failed -> False",
     ]
 
 
@@ -99,6 +99,7 @@ async def test_prober_waits_for_startup_and_tells_of_failures() -> None:
     )
     await settle()
     assert prober.health == Health(started=False, ready=False)
+    await clock.advance(0.6)
     assert events.messages == ["Unhealthy: Startup probe failed: not yet\n"]
     code = 0
     await clock.advance(1)
