@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 import pytest
+import uvloop
 
 from sampan.server.exchange import Stream, User
 from sampan.server.http import serve
@@ -371,3 +372,18 @@ async def test_port_forward_and_attach_reach_their_own_paths() -> None:
         ]
         bad = await home.cluster.http("GET", f"{NS}/pods/p/portforward?ports=http")
         assert bad.status == 400
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        test_logs_come_from_the_node,
+        test_followed_logs_arrive_piece_by_piece,
+        test_a_large_stream_arrives_whole_at_the_readers_pace,
+        test_when_the_node_hangs_up_so_does_the_server,
+    ],
+)
+def test_on_the_daemons_loop(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """The daemon runs on uvloop, whose transports are not asyncio's."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())
