@@ -77,9 +77,16 @@ class OciRuntime:
         self._news = asyncio.Event()
         self._watch = ExitWatch(self._places.exits, self._read_exit)
         self._slots = asyncio.Semaphore(CONCURRENCY)
+        self._is_open = False
 
     async def open(self) -> None:
-        """Find the containers that are there. What is half made or half deleted is removed."""
+        """Find the containers that are there. What is half made or half deleted is removed.
+
+        A runtime that is open stays as it is.
+        """
+        if self._is_open:
+            return
+        self._is_open = True
         processes.become_subreaper()
         places = self._places
         for directory in (places.exits, places.crun_root, places.bundles, places.containers):
@@ -308,6 +315,9 @@ class OciRuntime:
             await asyncio.to_thread(cgroups.remove_when_empty, root)
 
     async def close(self) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
         self._watch.close()
         loop = asyncio.get_running_loop()
         for entry in self._entries.values():
