@@ -122,5 +122,9 @@ def condition_status(obj: Object, kind: str) -> str:
     return ""
 
 
-def name_and_age(obj: Object, now_s: float) -> list[Any]:
-    return [name(obj), age(obj, now_s)]
+CREATED_COLUMNS = (NAME, Column("Created At", "date", "When the object was created."))
+"""What upstream prints of kinds without columns of their own."""
+
+
+def created_cells(obj: Object, now_s: float) -> list[Any]:
+    return [name(obj), obj["metadata"].get("creationTimestamp") or UNKNOWN]

@@ -8,10 +8,10 @@ from typing import Any
 from sampan.wire.quantity import NANO, Quantity, QuantityError, parse
 
 from ... import fields
-from ...descriptor import Column, Kind
+from ...descriptor import Kind
 from ...errors import Cause, Object
 from ...names import label_key_problems
-from ..printing import name, since
+from ..printing import CREATED_COLUMNS, created_cells
 from .podspec.resources import (
     check_container_resource_name,
     check_resource_name,
@@ -120,11 +120,6 @@ def _check_order(key: str, bounds: Mapping[str, Quantity], path: str, out: list[
         out.append(fields.invalid(f"{path}.defaultRequest[{key}]", str(request), why))
 
 
-def cells(obj: Object, now_s: float) -> list[Any]:
-    """Upstream's default convertor: the creation time itself."""
-    return [name(obj), obj["metadata"].get("creationTimestamp") or since(None, now_s)]
-
-
 KIND = Kind(
     group="",
     version="v1",
@@ -133,9 +128,6 @@ KIND = Kind(
     storage="limitranges",
     default=default,
     validate=validate,
-    columns=(
-        Column("Name", "string", "Name of the object.", "name"),
-        Column("Created At", "date", "When the object was created."),
-    ),
-    cells=cells,
+    columns=CREATED_COLUMNS,
+    cells=created_cells,
 )

@@ -80,8 +80,8 @@ def _check_spec(spec: Object, out: list[Cause]) -> None:
         else:
             check_node_selector(affinity["required"], "spec.nodeAffinity.required", out)
     _check_sources(spec, out)
-    path = (spec.get("hostPath") or {}).get("path")
-    if path and path.rstrip("/") == "" and policy == "Recycle":
+    root = (spec.get("hostPath") or {}).get("path")
+    if root and not root.rstrip("/") and policy == "Recycle":
         why = "may not be 'recycle' for a hostPath volume of '/'"
         out.append(fields.forbidden("spec.persistentVolumeReclaimPolicy", why))
     if spec.get("local") is not None and affinity is None:

@@ -124,7 +124,8 @@ def validate_status(obj: Object, old: Object | None) -> list[Cause]:
 def cells(obj: Object, now_s: float) -> list[Any]:
     status = obj.get("status") or {}
     used = status.get("used") or {}
-    requests, limits = [], []
+    requests: list[str] = []
+    limits: list[str] = []
     for resource, hard in sorted((status.get("hard") or {}).items()):
         text = f"{resource}: {_text(used.get(resource, '0'))}/{_text(hard)}"
         (limits if resource.startswith("limits.") else requests).append(text)

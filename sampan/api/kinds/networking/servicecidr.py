@@ -2,7 +2,46 @@
 
 from __future__ import annotations
 
-from ...descriptor import Kind
+from typing import Any
+
+from ... import fields
+from ...descriptor import Column, Kind
+from ...errors import Cause, Object
+from ..formats import check_cidr, dual_stack
+from ..printing import AGE, NAME, age, name
+
+
+def default(obj: Object) -> None:
+    obj.setdefault("spec", {})
+    obj.setdefault("status", {})
+
+
+def validate(obj: Object, old: Object | None) -> list[Cause]:
+    out: list[Cause] = []
+    ranges = obj["spec"].get("cidrs") or []
+    if not ranges:
+        out.append(fields.required("spec.cidrs", "at least one CIDR required"))
+        return out
+    if len(ranges) > 2:
+        why = "may only hold up to 2 values"
+        out.append(fields.invalid("spec", obj["spec"], why))
+    elif len(ranges) == 2 and not dual_stack([item.partition("/")[0] for item in ranges]):
+        why = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and " \
+              "2001:db8::/96"  # fmt: skip
+        out.append(fields.invalid("spec", obj["spec"], why))
+    for position, text in enumerate(ranges):
+        check_cidr(text, f"spec.cidrs[{position}]", out)
+    if old is not None:
+        before = (old.get("spec") or {}).get("cidrs") or []
+        if before != ranges[: len(before)]:
+            out.append(fields.immutable("spec.cidrs", ranges))
+    return out
+
+
+def cells(obj: Object, now_s: float) -> list[Any]:
+    ranges = (obj.get("spec") or {}).get("cidrs") or ()
+    return [name(obj), ",".join(ranges), age(obj, now_s)]
+
 
 KIND = Kind(
     group="networking.k8s.io",
@@ -10,4 +49,8 @@ KIND = Kind(
     kind="ServiceCIDR",
     storage="servicecidrs",
     generation=False,
+    default=default,
+    validate=validate,
+    columns=(NAME, Column("CIDRs", "string", "Ranges of services' addresses."), AGE),
+    cells=cells,
 )

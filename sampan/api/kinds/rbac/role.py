@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from ...descriptor import Kind
+from ...errors import Cause, Object
+from ..printing import CREATED_COLUMNS, created_cells
+from .rules import GROUP, check_rule
+
+
+def validate(obj: Object, old: Object | None) -> list[Cause]:
+    out: list[Cause] = []
+    for position, rule in enumerate(obj.get("rules") or ()):
+        check_rule(rule, f"rules[{position}]", True, out)
+    return out
+
+
+def default(obj: Object) -> None:
+    """Upstream's list has no omitempty; clients read null as no rules."""
+    obj.setdefault("rules", None)
+
 
 KIND = Kind(
-    group="rbac.authorization.k8s.io",
+    group=GROUP,
     version="v1",
     kind="Role",
     storage="roles",
     name_rule="path",
+    default=default,
+    validate=validate,
+    columns=CREATED_COLUMNS,
+    cells=created_cells,
 )

@@ -2,7 +2,57 @@
 
 from __future__ import annotations
 
-from ...descriptor import Kind
+from typing import Any
+
+from ... import fields
+from ...descriptor import Column, Kind
+from ...errors import Cause, Object
+from ..printing import AGE, NAME, age, name
+
+HIGHEST = 1_000_000_000
+SYSTEM = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
+POLICIES = ("PreemptLowerPriority", "Never")
+
+
+def default(obj: Object) -> None:
+    if obj.get("preemptionPolicy") is None:
+        obj["preemptionPolicy"] = "PreemptLowerPriority"
+    obj.setdefault("value", 0)
+
+
+def validate(obj: Object, old: Object | None) -> list[Cause]:
+    out: list[Cause] = []
+    own_name, value = obj["metadata"].get("name") or "", obj.get("value") or 0
+    policy = obj.get("preemptionPolicy")
+    if old is not None:
+        if value != (old.get("value") or 0):
+            out.append(fields.forbidden("value", "may not be changed in an update."))
+        out += fields.unchanged("preemptionPolicy", policy, old.get("preemptionPolicy"))
+        return out
+    if own_name.startswith("system-"):
+        if SYSTEM.get(own_name) != value:
+            why = (
+                "priority class names with 'system-' prefix are reserved for system use only. "
+                f"error: {own_name} is not a known system priority class"
+            )
+            out.append(fields.forbidden("metadata.name", why))
+    elif value > HIGHEST:
+        why = f"maximum allowed value of a user defined priority is {HIGHEST}"
+        out.append(fields.forbidden("value", why))
+    if policy not in POLICIES:
+        out.append(fields.not_supported("preemptionPolicy", policy or "", POLICIES))
+    return out
+
+
+def cells(obj: Object, now_s: float) -> list[Any]:
+    return [
+        name(obj),
+        obj.get("value") or 0,
+        bool(obj.get("globalDefault")),
+        age(obj, now_s),
+        obj.get("preemptionPolicy") or "",
+    ]
+
 
 KIND = Kind(
     group="scheduling.k8s.io",
@@ -11,4 +61,14 @@ KIND = Kind(
     short_names=("pc",),
     storage="priorityclasses",
     generation=True,
+    default=default,
+    validate=validate,
+    columns=(
+        NAME,
+        Column("Value", "integer", "The priority of its pods."),
+        Column("Global-Default", "boolean", "For pods that name no class."),
+        AGE,
+        Column("PreemptionPolicy", "string", "May its pods push others out?", "", 1),
+    ),
+    cells=cells,
 )
