@@ -105,6 +105,7 @@ class Connection(asyncio.Protocol):
         self._queue: deque[Request] = deque()
         self._task: asyncio.Task[None] | None = None
         self._deadline = 0.0
+        self._write_deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
         self._close_after = False
@@ -140,27 +141,27 @@ class Connection(asyncio.Protocol):
 
     def _check_time(self) -> None:
         """One timer per connection, set again only when it fires: a request moves the deadline."""
-        left = self._deadline - self._loop.time()
+        now = self._loop.time()
+        if self._drained is not None and self._write_deadline <= now:
+            self._transport.abort()
+            return
+        left = self._deadline - now
         if left <= 0:
-            if self._task is None:
+            if self._task is None and self._drained is None:
                 self._transport.close()
-                return
-            if self._drained is not None:
-                self._transport.abort()
                 return
             left = IDLE_TIMEOUT_S
         self._timer = self._loop.call_later(left, self._check_time)
 
     def pause_writing(self) -> None:
         self._drained = self._loop.create_future()
-        self._deadline = self._loop.time() + WRITE_TIMEOUT_S
+        self._write_deadline = self._loop.time() + WRITE_TIMEOUT_S
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(WRITE_TIMEOUT_S, self._check_time)
 
     def resume_writing(self) -> None:
         self._drain()
-        self._deadline = self._loop.time() + IDLE_TIMEOUT_S
 
     def _drain(self) -> None:
         if self._drained is not None and not self._drained.done():

@@ -1,0 +1,301 @@
+"""The wire itself: framing, limits, compression, certificates, upgrades, slow and rude clients."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import orjson
+import pytest
+
+from sampan.server import connection
+from sampan.server.exchange import Attributes, Request, Upgrade, User
+from sampan.server.http import Listener, serve
+from tests.kit.cluster import Cluster, api_cluster, server_files
+
+CM = "/api/v1/namespaces/default/configmaps"
+TOKEN = "t0ken"
+ADMIN = User("admin", ("system:masters",))
+AUTH = f"Authorization: Bearer {TOKEN}\r\n"
+
+
+@dataclass(slots=True)
+class Wire:
+    """A client that writes bytes."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def ask(self, method: str, path: str, body: bytes = b"", headers: str = "") -> bytes:
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\n{AUTH}{headers}"
+        if body or method in ("POST", "PUT", "PATCH"):
+            head += f"Content-Length: {len(body)}\r\n"
+        self.writer.write(head.encode() + b"\r\n" + body)
+        return await self.head()
+
+    async def head(self) -> bytes:
+        return await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 5)
+
+    async def body(self, head: bytes) -> bytes:
+        return await self.reader.readexactly(length(head))
+
+    async def get(self, path: str, headers: str = "") -> tuple[int, bytes]:
+        head = await self.ask("GET", path, headers=headers)
+        return status(head), await self.body(head)
+
+    async def ended(self) -> bool:
+        """Has the server closed the connection?"""
+        return await asyncio.wait_for(self.reader.read(), 5) == b""
+
+
+def status(head: bytes) -> int:
+    return int(head[9:12])
+
+
+def length(head: bytes) -> int:
+    line = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
+    return int(line.split(b":")[1])
+
+
+@asynccontextmanager
+async def listening(*, tls: bool = False) -> AsyncIterator[tuple[Cluster, Listener]]:
+    async with api_cluster(tokens={TOKEN: ADMIN}) as cluster:
+        files = server_files()
+        cert = (files / "server.crt", files / "server.key") if tls else ()
+        listener = await serve(cluster.server, [socket.create_server(("127.0.0.1", 0))], *cert)
+        try:
+            yield cluster, listener
+        finally:
+            await listener.close()
+
+
+@asynccontextmanager
+async def connected(listener: Listener, tls: ssl.SSLContext | None = None) -> AsyncIterator[Wire]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.ports[0], ssl=tls)
+    try:
+        yield Wire(reader, writer)
+    finally:
+        writer.close()
+
+
+async def test_a_connection_is_kept_and_pipelined_requests_are_answered_in_order() -> None:
+    async with listening() as (_, listener), connected(listener) as wire:
+        for _ in range(3):
+            assert (await wire.get("/healthz"))[0] == 200
+        body = b'{"metadata":{"name":"a"}}'
+        post = f"POST {CM} HTTP/1.1\r\n{AUTH}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        get = f"GET {CM}/a HTTP/1.1\r\n{AUTH}\r\n".encode()
+        wire.writer.write(post + get + post)
+        for expected in (201, 200, 409):
+            head = await wire.head()
+            assert status(head) == expected
+            await wire.body(head)
+
+
+async def test_answers_carry_upstreams_headers() -> None:
+    async with listening() as (_, listener), connected(listener) as wire:
+        head = (await wire.ask("GET", CM, headers="Audit-ID: mine\r\n")).decode().lower()
+        assert "audit-id: mine" in head
+        assert "cache-control: no-cache, private" in head
+        assert "content-type: application/json" in head
+        assert "date: " in head
+
+
+async def test_head_has_no_body() -> None:
+    async with listening() as (_, listener), connected(listener) as wire:
+        head = await wire.ask("HEAD", CM)
+        assert length(head) > 0
+        assert (await wire.get("/healthz"))[1] == b"ok"
+
+
+async def test_bodies_over_the_limit() -> None:
+    async with listening() as (cluster, listener):
+        before = cluster.store.revision
+        async with connected(listener) as wire:
+            head = f"POST {CM} HTTP/1.1\r\n{AUTH}Content-Length: {(3 << 20) + 1}\r\n\r\n"
+            wire.writer.write(head.encode())
+            answer = await wire.head()
+            assert status(answer) == 413
+            assert orjson.loads(await wire.body(answer))["reason"] == "RequestEntityTooLarge"
+            assert await wire.ended()
+        async with connected(listener) as wire:
+            wire.writer.write(f"POST {CM} HTTP/1.1\r\n{AUTH}Transfer-Encoding: chunked\r\n\r\n".encode())
+            for _ in range(4):
+                wire.writer.write(b"%x\r\n%b\r\n" % (1 << 20, b"x" * (1 << 20)))
+            assert status(await wire.head()) == 413
+        assert cluster.store.revision == before
+
+
+async def test_chunked_bodies_are_read() -> None:
+    async with listening() as (_, listener), connected(listener) as wire:
+        wire.writer.write(f"POST {CM} HTTP/1.1\r\n{AUTH}Transfer-Encoding: chunked\r\n\r\n".encode())
+        for part in (b'{"metadata":', b'{"name":"a"}}'):
+            wire.writer.write(b"%x\r\n%b\r\n" % (len(part), part))
+        wire.writer.write(b"0\r\n\r\n")
+        assert status(await wire.head()) == 201
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
+        (b"GET /%ff HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nX: " + b"y" * 70_000 + b"\r\n\r\n", 431),
+        (b"GET /" + b"y" * 70_000 + b" HTTP/1.1\r\n\r\n", 431),
+    ],
+)
+async def test_what_is_no_request_is_refused_and_the_connection_ends(
+    raw: bytes, expected: int
+) -> None:
+    async with listening() as (_, listener), connected(listener) as wire:
+        wire.writer.write(raw)
+        head = await wire.head()
+        assert status(head) == expected
+        assert orjson.loads(await wire.body(head))["kind"] == "Status"
+        assert await wire.ended()
+
+
+async def test_expect_continue() -> None:
+    async with listening() as (_, listener), connected(listener) as wire:
+        body = b'{"metadata":{"name":"a"}}'
+        head = f"POST {CM} HTTP/1.1\r\n{AUTH}Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+        wire.writer.write(head.encode())
+        assert status(await wire.head()) == 100
+        wire.writer.write(body)
+        assert status(await wire.head()) == 201
+
+
+async def test_large_answers_are_compressed_for_those_who_take_it() -> None:
+    async with listening() as (cluster, listener), connected(listener) as wire:
+        for number in range(3):
+            body = {"metadata": {"name": f"c{number}"}, "data": {"k": "v" * 100_000}}
+            await cluster.http("POST", CM, body)
+        _, plain = await wire.get(CM)
+        head = await wire.ask("GET", CM, headers="Accept-Encoding: gzip\r\n")
+        assert b"content-encoding: gzip" in head.lower()
+        packed = await wire.body(head)
+        assert len(packed) < len(plain) / 10
+        assert gzip.decompress(packed) == plain
+        small = await wire.ask("GET", f"{CM}/none", headers="Accept-Encoding: gzip\r\n")
+        assert b"gzip" not in small
+
+
+async def test_bad_tokens_are_unauthorized_and_none_is_anonymous() -> None:
+    async with listening() as (_, listener), connected(listener) as wire:
+        wire.writer.write(f"GET {CM} HTTP/1.1\r\nAuthorization: Bearer wrong\r\n\r\n".encode())
+        head = await wire.head()
+        assert status(head) == 401
+        assert orjson.loads(await wire.body(head))["reason"] == "Unauthorized"
+        wire.writer.write(f"GET {CM} HTTP/1.1\r\n\r\n".encode())
+        head = await wire.head()
+        assert status(head) == 403
+        assert b"system:anonymous" in await wire.body(head)
+
+
+async def test_a_watch_streams_until_the_client_goes() -> None:
+    async with listening() as (cluster, listener):
+        async with connected(listener) as wire:
+            head = await wire.ask("GET", f"{CM}?watch=1&resourceVersion={cluster.store.revision}")
+            assert b"transfer-encoding: chunked" in head.lower()
+            await cluster.http("POST", CM, {"metadata": {"name": "a"}})
+            size = int(await wire.reader.readline(), 16)
+            event = orjson.loads(await wire.reader.readexactly(size))
+            assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", "a")
+            assert len(cluster.server.watchers) == 1
+        while listener.connections:
+            await asyncio.sleep(0)
+        while cluster.server.watchers:
+            await asyncio.sleep(0)
+
+
+async def test_client_certificates_name_the_user() -> None:
+    files = server_files()
+    context = ssl.create_default_context(cafile=str(files / "ca.crt"))
+    context.load_cert_chain(files / "admin.crt", files / "admin.key")
+    async with listening(tls=True) as (_, listener), connected(listener, context) as wire:
+        wire.writer.write(b"GET /api/v1/namespaces HTTP/1.1\r\n\r\n")
+        assert status(await wire.head()) == 200
+        tls = wire.writer.get_extra_info("ssl_object")
+        assert tls.version() in ("TLSv1.2", "TLSv1.3")
+        assert tls.selected_alpn_protocol() in (None, "http/1.1")
+
+
+async def test_old_tls_is_refused() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with pytest.warns(DeprecationWarning):
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    async with listening(tls=True) as (_, listener):
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            async with connected(listener, context):
+                pass
+
+
+async def test_an_upgrade_gets_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Echo(asyncio.Protocol):
+        def __init__(self, transport: asyncio.Transport) -> None:
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            self.transport.write(data.upper())
+
+    async def handler(server: object, request: Request, attributes: Attributes) -> Upgrade:
+        assert request.upgradable
+
+        async def splice(transport: asyncio.Transport, received: bytes) -> None:
+            transport.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + received)
+            transport.set_protocol(Echo(transport))
+            transport.resume_reading()
+
+        return Upgrade(splice)
+
+    monkeypatch.setattr("sampan.server.app.SUBRESOURCES", {("pods", "exec"): handler})
+    async with listening() as (_, listener), connected(listener) as wire:
+        path = "/api/v1/namespaces/default/pods/p/exec"
+        upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+        wire.writer.write(f"GET {path} HTTP/1.1\r\n{AUTH}{upgrade}\r\nearly".encode())
+        assert status(await wire.head()) == 101
+        assert await wire.reader.readexactly(5) == b"early"
+        wire.writer.write(b"late")
+        assert await wire.reader.readexactly(4) == b"LATE"
+
+
+async def test_a_reader_that_stops_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "WRITE_TIMEOUT_S", 0.05)
+    async with listening() as (cluster, listener):
+        for number in range(40):
+            body = {"metadata": {"name": f"c{number}"}, "data": {"k": "v" * 900_000}}
+            await cluster.http("POST", CM, body)
+        async with connected(listener) as wire:
+            wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            wire.writer.write(f"GET {CM} HTTP/1.1\r\n{AUTH}\r\n".encode())
+            for _ in range(500):
+                if cluster.server.metrics.requests and not listener.connections:
+                    break
+                await asyncio.sleep(0.01)
+            assert listener.connections == 0
+
+
+async def test_an_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "IDLE_TIMEOUT_S", 0.05)
+    async with listening() as (_, listener), connected(listener) as wire:
+        assert await wire.ended()
+
+
+async def test_closing_lets_answers_finish() -> None:
+    async with listening() as (cluster, listener):
+        async with connected(listener) as wire, connected(listener) as idle:
+            await wire.ask("GET", f"{CM}?watch=1")
+            await idle.get("/healthz")
+            closing = asyncio.create_task(listener.close())
+            assert await idle.ended()
+            await cluster.server.close()
+            rest = await asyncio.wait_for(wire.reader.read(), 5)
+            assert rest.endswith(b"0\r\n\r\n")
+            await closing
