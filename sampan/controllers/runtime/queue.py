@@ -26,6 +26,9 @@ log = logging.getLogger("sampan.controllers")
 # is lowered to two minutes: a cluster that was mended should not look broken for a quarter hour.
 RETRY_FIRST_S, RETRY_CAP_S = 0.005, 120.0
 
+# Sooner than this is now: a clock's own rounding must not make a timer that never ends.
+RESOLUTION_S = 1e-5
+
 
 class Request(NamedTuple):
     """What to reconcile; `namespace` is "" for cluster-scoped objects."""
@@ -116,7 +119,7 @@ class Queue:
                 continue
             when, request = self._later[0]
             wait = when - self._clock.monotonic()
-            if wait > 0:
+            if wait > RESOLUTION_S:
                 await self._wait(wait)
                 continue
             heapq.heappop(self._later)
