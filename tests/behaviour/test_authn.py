@@ -96,6 +96,18 @@ async def test_a_bound_token_dies_with_its_pod() -> None:
         assert refused(cluster, token)
 
 
+async def test_a_bound_token_dies_with_its_secret() -> None:
+    async with api_cluster() as cluster:
+        await make_account(cluster)
+        made = await cluster.http("POST", f"{NS}/secrets", {"metadata": {"name": "s"}})
+        ref = {"kind": "Secret", "apiVersion": "v1", "name": "s"}
+        assert made.status == 201
+        token = await new_token(cluster, boundObjectRef=ref)
+        login(cluster, token)
+        await cluster.http("DELETE", f"{NS}/secrets/s")
+        assert refused(cluster, token)
+
+
 async def test_tokens_expire() -> None:
     clock = FakeClock()
     async with api_cluster(clock=clock) as cluster:

@@ -101,11 +101,16 @@ async def test_binding_happens_once() -> None:
 
 
 async def test_bindings_by_collection() -> None:
+    zone = {"topology.kubernetes.io/zone": "z1"}
     async with api_cluster() as cluster:
         await make_pod(cluster, "p")
+        node = {"metadata": {"name": "n1", "labels": {**zone, "other": "x"}}}
+        await post(cluster, "/api/v1/nodes", node)
         body = {"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}}
         assert (await post(cluster, f"{NS}/bindings", body)).status == 201
-        assert (await cluster.http("GET", f"{NS}/pods/p")).json["spec"]["nodeName"] == "n1"
+        pod = (await cluster.http("GET", f"{NS}/pods/p")).json
+        assert pod["spec"]["nodeName"] == "n1"
+        assert pod["metadata"]["labels"] == zone
 
 
 async def test_a_pod_with_gates_or_on_its_way_out_is_not_bound() -> None:

@@ -17,12 +17,14 @@ from . import (
     limitranger,
     namespacelifecycle,
     noderestriction,
+    podtopologylabels,
     priority,
     rbacescalation,
     runtimeclass,
     serviceaccount,
     taintnodesbycondition,
 )
+from .lookups import Lookups
 from .plugin import Plugin, Step
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ CHAIN: tuple[Plugin, ...] = (
     defaulttolerationseconds.PLUGIN,
     defaultstorageclass.PLUGIN,
     runtimeclass.PLUGIN,
+    podtopologylabels.PLUGIN,
     defaultingressclass.PLUGIN,
     denyserviceexternalips.PLUGIN,
     rbacescalation.PLUGIN,
@@ -59,6 +62,11 @@ class Admission:
         self._server = server
         self._chain = chain
         self._steps: dict[tuple[str, str, str, str], _Steps] = {}
+        self.lookups = Lookups()
+
+    def start(self) -> None:
+        """Follow what plugins look up. The server's cache must be open."""
+        self.lookups.start(self._server)
 
     async def admit(self, write: Write) -> None:
         """The mutating pass, before defaults and validation. Raises StatusErrors."""

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.api.errors import Object
-from sampan.api.resources import resource
 from sampan.wire import quantity
 
 from ..exchange import Write
@@ -34,7 +33,7 @@ def mutate(server: Server, write: Write) -> None:
     if _plural(write) != "pods" or write.operation != "CREATE":
         return
     notes: list[str] = []
-    for item in _items(server, write.attributes.namespace):
+    for item in server.admission.lookups.limits(write.attributes.namespace):
         if item.get("type") == "Container":
             notes += _fill(write.obj, item.get("defaultRequest") or {}, item.get("default") or {})
     if notes:
@@ -74,7 +73,7 @@ def _fill(pod: Object, requests: Amounts, limits: Amounts) -> list[str]:
 def validate(server: Server, write: Write) -> None:
     if (write.obj.get("metadata") or {}).get("deletionTimestamp"):
         return
-    items = _items(server, write.attributes.namespace)
+    items = server.admission.lookups.limits(write.attributes.namespace)
     if not items:
         return
     usages = list(_usages(write))
@@ -172,12 +171,6 @@ def _ratio_problem(usage: Usage, name: str, bound: str) -> Iterator[str]:
         yield f"{rule}, but no limit is specified or limit is 0"
     elif limit / request > quantity.nanos(bound) / quantity.NANO:
         yield f"{rule}, but provided ratio is {limit / request:f}"
-
-
-def _items(server: Server, namespace: str) -> list[Object]:
-    """Every limit of the namespace's limit ranges."""
-    ranges = server.list_objects(resource("limitranges"), namespace)
-    return [item for obj in ranges for item in (obj.get("spec") or {}).get("limits") or ()]
 
 
 def _plural(write: Write) -> str:

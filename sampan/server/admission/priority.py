@@ -27,7 +27,7 @@ def mutate(server: Server, write: Write) -> None:
                 spec[field] = old[field]
         return
     name = spec.get("priorityClassName") or ""
-    found = _named(server, write, name) if name else _default(server)
+    found = _named(server, write, name) if name else server.admission.lookups.default_priority
     priority = found.get("value", 0) if found else 0
     policy = (found.get("preemptionPolicy") if found else None) or PREEMPT
     given = spec.get("priority")
@@ -56,13 +56,6 @@ def _named(server: Server, write: Write, name: str) -> Object:
     return found
 
 
-def _default(server: Server) -> Object | None:
-    """The class marked as the default; of several, the lowest."""
-    classes = server.list_objects(resource("priorityclasses", GROUP))
-    defaults = [item for item in classes if item.get("globalDefault")]
-    return min(defaults, key=lambda item: int(item["value"])) if defaults else None
-
-
 def validate(server: Server, write: Write) -> None:
     """Priority classes: at most one is the default."""
     if write.attributes.resource is None or write.attributes.resource.plural != "priorityclasses":
@@ -70,7 +63,7 @@ def validate(server: Server, write: Write) -> None:
     if not write.obj.get("globalDefault"):
         return
     name = write.obj["metadata"].get("name")
-    found = _default(server)
+    found = server.admission.lookups.default_priority
     if found is not None and found["metadata"]["name"] != name:
         raise refuse(
             write,

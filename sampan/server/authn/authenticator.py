@@ -2,6 +2,8 @@
 
 Tried in upstream's order: client certificate, static token, service-account token. Tokens are
 looked up by digest, so how long an answer takes says nothing about how much of a guess was right.
+Authorization headers that were good are remembered whole (at most `REMEMBERED`, the oldest are
+forgotten first); what they are bound to is checked every time.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from sampan.api.errors import Unauthorized
 from ..exchange import User
 from .certificate import Malformed, read_subject
 from .jwt import BadToken
-from .serviceaccount import AUTHENTICATED, EXTRA, ServiceAccountTokens
+from .serviceaccount import AUTHENTICATED, EXTRA, ServiceAccountTokens, Verified
 
 if TYPE_CHECKING:
     from ..app import Server
 
+REMEMBERED = 4096
 # One entry per client certificate in use; the oldest are read again.
 REMEMBERED_CERTIFICATES = 1024
 # Browsers cannot set headers on a WebSocket; upstream takes the token as a subprotocol.
@@ -37,6 +40,7 @@ class Authenticator:
             hashlib.sha256(token.encode()).digest(): _authenticated(user)
             for token, user in server.config.tokens.items()
         }
+        self._known: dict[str, User | Verified] = {}
         self._clock = server.clock
         self._certificates: dict[bytes, tuple[User | None, float]] = {}
 
@@ -49,27 +53,48 @@ class Authenticator:
             user = self._from_certificate(peer_cert_der)
             if user is not None:
                 return user
-        token = _bearer(headers)
+        header = headers.get("authorization")
+        try:
+            if header is None:
+                token = _websocket_token(headers)
+                return None if token is None else self.check_token(token)[0]
+            known = self._known.get(header)
+            if known is None:
+                return self._first_seen(header)
+            if isinstance(known, User):
+                return known
+            self.tokens.recheck(known)
+            return known.user
+        except BadToken:
+            if header is not None:
+                self._known.pop(header, None)
+            raise Unauthorized("Unauthorized") from None
+
+    def _first_seen(self, header: str) -> User | None:
+        token = _bearer(header)
         if token is None:
             return None
-        try:
-            return self.check_token(token)[0]
-        except BadToken:
-            raise Unauthorized("Unauthorized") from None
+        known = self._check(token, ())[0]
+        if len(self._known) >= REMEMBERED:
+            self._known.pop(next(iter(self._known)))
+        self._known[header] = known
+        return known if isinstance(known, User) else known.user
 
     def check_token(self, token: str, audiences: Sequence[str] = ()) -> tuple[User, list[str]]:
         """The user a bearer token stands for and the audiences it is good for (those asked for, or
         this server's own). Raises BadToken."""
+        known, shared = self._check(token, audiences)
+        return (known if isinstance(known, User) else known.user), shared
+
+    def _check(self, token: str, audiences: Sequence[str]) -> tuple[User | Verified, list[str]]:
         user = self._static.get(hashlib.sha256(token.encode()).digest())
-        if user is not None:
-            own = self.tokens.audiences
-            shared = [item for item in audiences or own if item in own]
-            if not shared:
-                raise BadToken("token is not for these audiences")
-            return user, shared
-        if not self.tokens.is_ours(token):
-            raise BadToken("invalid bearer token")
-        return self.tokens.check(token, audiences)
+        if user is None:
+            return self.tokens.check(token, audiences)
+        own = self.tokens.audiences
+        shared = [item for item in audiences or own if item in own]
+        if not shared:
+            raise BadToken("token is not for these audiences")
+        return user, shared
 
     def _from_certificate(self, der: bytes) -> User | None:
         known = self._certificates.get(der)
@@ -104,13 +129,14 @@ def _authenticated(user: User) -> User:
     return User(user.name, (*user.groups, AUTHENTICATED), user.uid, user.extra)
 
 
-def _bearer(headers: Mapping[str, str]) -> str | None:
-    """The bearer token of a request; "" (which nobody has) when the header is garbled."""
-    header = headers.get("authorization")
-    if header:
-        scheme, _, token = header.strip().partition(" ")
-        # Other schemes are no credentials for us, as upstream has it.
-        return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+def _bearer(header: str) -> str | None:
+    """The bearer token of an Authorization header; other schemes are none for us, as upstream."""
+    scheme, _, token = header.strip().partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def _websocket_token(headers: Mapping[str, str]) -> str | None:
+    """The token in a WebSocket's subprotocols; "" (which nobody has) when it is garbled."""
     protocols = headers.get("sec-websocket-protocol")
     if protocols and WEBSOCKET_BEARER in protocols:
         for item in protocols.split(","):

@@ -27,11 +27,13 @@ PREFIX = "system:serviceaccount:"
 ALL_GROUP = "system:serviceaccounts"
 AUTHENTICATED = "system:authenticated"
 CLAIMS = "kubernetes.io"
+# Objects a token may be bound to, by their name in its claims; the first one found decides.
+BINDABLE = {"pod": "pods", "secret": "secrets", "node": "nodes"}
 EXTRA = "authentication.kubernetes.io/"
 REMEMBERED = 4096
 # Upstream's leeway: clocks of several servers may differ this much.
 LEEWAY_S = 60
-# A pod's token stays good this long after the pod's grace period ends, for its last words.
+# A token stays good this long after its pod's grace period ends, for the pod's last words.
 POD_LEEWAY_S = 60
 
 
@@ -52,8 +54,9 @@ class Verified:
     expires_s: float
     namespace: str
     account: Bound
-    pod: Bound | None
-    node: Bound | None
+    kind: str
+    """What else it is bound to: pod, secret, node or "" (a pod's node only informs)."""
+    bound: Bound | None
 
 
 def groups_of(namespace: str) -> tuple[str, ...]:
@@ -108,15 +111,8 @@ class ServiceAccountTokens:
         }
         return self._key.sign(claims), expires
 
-    def is_ours(self, token: str) -> bool:
-        """Does the token say that this cluster issued it? Says nothing of its truth."""
-        try:
-            return bool(peek(token).get("iss") == self._issuer)
-        except BadToken:
-            return False
-
-    def check(self, token: str, audiences: Sequence[str] = ()) -> tuple[User, list[str]]:
-        """The user, and which of `audiences` (default: this server's) the token is for.
+    def check(self, token: str, audiences: Sequence[str] = ()) -> tuple[Verified, list[str]]:
+        """What a token says, and which of `audiences` (default: this server's) it is for.
 
         Raises BadToken when it is forged, expired, for others, or bound to what is gone.
         """
@@ -127,24 +123,29 @@ class ServiceAccountTokens:
             if len(self._seen) >= REMEMBERED:
                 self._seen.pop(next(iter(self._seen)))
             self._seen[digest] = verified
-        now = self._server.clock.now()
-        if now > verified.expires_s + LEEWAY_S:
-            self._seen.pop(digest, None)
-            raise BadToken("service account token has expired")
-        if now < verified.not_before_s - LEEWAY_S:
-            raise BadToken("service account token is not valid yet")
-        shared = [item for item in audiences or self.audiences if item in verified.audiences]
+        wanted = audiences or self.audiences
+        shared = [item for item in wanted if item in verified.audiences]
         if not shared:
             raise BadToken(
                 f"token audiences {list(verified.audiences)} is invalid for the target audiences"
-                f" {list(audiences or self.audiences)}"
+                f" {list(wanted)}"
             )
+        self.recheck(verified)
+        return verified, shared
+
+    def recheck(self, verified: Verified) -> None:
+        """Raises BadToken when a token that was good no longer is: its time or what it is bound
+        to is gone."""
+        now = self._server.clock.now()
+        if now > verified.expires_s + LEEWAY_S:
+            raise BadToken("service account token has expired")
+        if now < verified.not_before_s - LEEWAY_S:
+            raise BadToken("service account token is not valid yet")
         self._check_bound(verified, now)
-        return verified.user, shared
 
     def _verify(self, token: str) -> Verified:
         if peek(token).get("iss") != self._issuer:
-            raise BadToken("token was not issued by this cluster")
+            raise BadToken("invalid bearer token")
         return _read_claims(self._key.verify(token))
 
     def _check_bound(self, verified: Verified, now: float) -> None:
@@ -153,14 +154,12 @@ class ServiceAccountTokens:
         account = find(resource("serviceaccounts"), namespace, verified.account.name)
         if account is None or account["metadata"].get("uid") != verified.account.uid:
             raise BadToken("service account token has been invalidated")
-        if verified.pod is not None:
-            pod = find(resource("pods"), namespace, verified.pod.name)
-            if pod is None or not _is_alive(pod, verified.pod.uid, now):
-                raise BadToken("pod bound to the service account token is gone")
-        elif verified.node is not None:
-            node = find(resource("nodes"), "", verified.node.name)
-            if node is None or not _is_alive(node, verified.node.uid, now):
-                raise BadToken("node bound to the service account token is gone")
+        bound = verified.bound
+        if bound is not None:
+            target = resource(BINDABLE[verified.kind])
+            found = find(target, namespace if target.namespaced else "", bound.name)
+            if found is None or not _is_alive(found, bound.uid, now):
+                raise BadToken(f"{verified.kind} bound to the service account token is gone")
 
 
 def _is_alive(obj: Object, uid: str, now: float) -> bool:
@@ -177,8 +176,7 @@ def _read_claims(claims: Mapping[str, Any]) -> Verified:
         private = claims[CLAIMS]
         namespace = str(private["namespace"])
         account = _bound(private["serviceaccount"])
-        pod = _bound(private["pod"]) if "pod" in private else None
-        node = _bound(private["node"]) if "node" in private else None
+        bound = {kind: _bound(private[kind]) for kind in BINDABLE if kind in private}
         audience = claims["aud"]
         name = f"{PREFIX}{namespace}:{account.name}"
         expires, not_before = float(claims["exp"]), float(claims["nbf"])
@@ -188,10 +186,11 @@ def _read_claims(claims: Mapping[str, Any]) -> Verified:
     if claims.get("sub") != name:
         raise BadToken("token subject does not match its service account")
     extra = {f"{EXTRA}credential-id": (f"JTI={token_id}",)}
-    for kind, bound in (("pod", pod), ("node", node)):
-        if bound is not None:
-            extra[f"{EXTRA}{kind}-name"] = (bound.name,)
-            extra[f"{EXTRA}{kind}-uid"] = (bound.uid,)
+    for kind in ("pod", "node"):
+        if kind in bound:
+            extra[f"{EXTRA}{kind}-name"] = (bound[kind].name,)
+            extra[f"{EXTRA}{kind}-uid"] = (bound[kind].uid,)
+    kind = next(iter(bound), "")
     return Verified(
         user=User(name, groups_of(namespace), account.uid, extra),
         audiences=(audience,) if isinstance(audience, str) else tuple(audience),
@@ -199,8 +198,8 @@ def _read_claims(claims: Mapping[str, Any]) -> Verified:
         expires_s=expires,
         namespace=namespace,
         account=account,
-        pod=pod,
-        node=node,
+        kind=kind,
+        bound=bound.get(kind),
     )
 
 

@@ -9,7 +9,7 @@ from sampan.api.errors import BadRequest, Cause, Object, conflict, invalid
 from sampan.api.resources import resource
 from sampan.api.times import format_time
 
-from ..authn.serviceaccount import Bound
+from ..authn.serviceaccount import BINDABLE, Bound
 from ..exchange import Attributes, Request, Response, Write
 from .reading import TOKEN_REQUEST, read_posted
 
@@ -20,7 +20,6 @@ GROUP, KIND = "authentication.k8s.io", "TokenRequest"
 DEFAULT_S = 3600
 # Upstream's bounds: shorter could not be renewed in time, longer would overflow there.
 MIN_S, MAX_S = 600, 1 << 32
-BINDABLE = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}
 
 
 async def handle(server: Server, request: Request, attributes: Attributes) -> Response:
@@ -78,9 +77,10 @@ def _bound(server: Server, namespace: str, account: Object, ref: Object | None) 
     if not ref:
         return {}
     kind, name = ref.get("kind", ""), ref.get("name", "")
-    if kind not in BINDABLE or ref.get("apiVersion", "v1") != "v1":
+    plural = BINDABLE.get(kind.lower()) if kind == kind.capitalize() else None
+    if plural is None or ref.get("apiVersion", "v1") != "v1":
         raise BadRequest(f"cannot bind token for serviceaccount to object of type {kind}")
-    target = resource(BINDABLE[kind])
+    target = resource(plural)
     found = server.get_object(target, namespace if target.namespaced else "", name)
     uid = found["metadata"]["uid"]
     if ref.get("uid") and ref["uid"] != uid:
