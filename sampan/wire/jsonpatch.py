@@ -1,111 +1,201 @@
-"""JSON patch (RFC 6902), with the texts of evanphx/json-patch, which upstream uses."""
+"""JSON patch (RFC 6902) as evanphx/json-patch v4 applies it, which upstream uses: the same leniency
+(replacing or copying a key that is not there), the same complaints.
+
+Containers are persistent: every change copies the level it is on, and only that one.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from .patcherror import PatchError
 from .values import fresh, same
 
 MAX_OPERATIONS = 10_000
 """Upstream's bound: a few bytes per operation can otherwise cost a copy of the object each."""
-MAX_INDEX_DIGITS = 9
 MAX_COPIED = 3 * 1024 * 1024
 """Bytes that `copy` operations of one patch may add up to (upstream: the request limit): copying
 a field into itself doubles it each time."""
 
+_INDEX = re.compile(r"[-+]?[0-9]+", re.ASCII)
+_MAX_INDEX = 2**63 - 1
+
 Value = Any
-Path = list[str]
+Operation = dict[str, Value]
+
+
+class _Problem(Exception):
+    """Why a step failed; each operation says where in its own words."""
+
+
+class _Place(NamedTuple):
+    """Where a pointer leads: the containers on the way, and the last step."""
+
+    levels: list[tuple[Value, str]]
+    parent: Value
+    key: str
 
 
 def json_patch(obj: Value, operations: Value) -> Value:
     """The patched value. Raises PatchError (400 malformed, 413 too many, 422 does not apply)."""
     if not isinstance(operations, list):
-        raise PatchError("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
+        raise PatchError(
+            f"json: cannot unmarshal {_kind(operations)} into Go value of type jsonpatch.Patch"
+        )
     if len(operations) > MAX_OPERATIONS:
         raise PatchError(
             f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, "
             f"got {len(operations)}",
             413,
         )
-    copied = 0
     for operation in operations:
         if not isinstance(operation, dict):
             raise PatchError(
-                "json: cannot unmarshal value into Go value of type jsonpatch.Operation"
+                f"json: cannot unmarshal {_kind(operation)} into Go value of type "
+                "jsonpatch.Operation"
             )
+    copied = 0
+    for operation in operations:
         name = operation.get("op")
-        if name == "copy":
-            copied += _size(_get(obj, _path(operation, "from"), "copy"))
-            if copied > MAX_COPIED:
-                raise PatchError(
-                    f"unable to copy, the accumulated size increase of copy operations exceeded "
-                    f"the limit {MAX_COPIED}",
-                    413,
-                )
         apply = _OPERATIONS.get(name) if isinstance(name, str) else None
         if apply is None:
-            raise PatchError(f"Unexpected kind: {name if name is not None else 'unknown'}", 422)
+            raise PatchError(
+                f"Unexpected kind: {name if isinstance(name, str) else 'unknown'}", 422
+            )
+        if name == "copy":
+            copied += _copy_size(obj, operation)
+            if copied > MAX_COPIED:
+                raise PatchError(
+                    "Unable to complete the copy, the accumulated size increase of copy is "
+                    f"{copied}, exceeding the limit {MAX_COPIED}",
+                    413,
+                )
         obj = apply(obj, operation)
     return obj
 
 
-def _add(obj: Value, operation: dict[str, Value]) -> Value:
-    path = _path(operation)
-    value = _value(operation)
-    return _insert(obj, path, value, "add")
+# The operations.
 
 
-def _remove(obj: Value, operation: dict[str, Value]) -> Value:
-    return _take(obj, _path(operation), "remove")
-
-
-def _replace(obj: Value, operation: dict[str, Value]) -> Value:
-    path = _path(operation)
-    value = _value(operation)
-    if not path:
-        return value
-
-    def put(parent: Value, name: str) -> Value:
-        if isinstance(parent, list):
-            place = _place(parent, name, "replace", path)
-            return [*parent[:place], value, *parent[place + 1 :]]
-        if name not in parent:
-            raise _missing("replace", path)
-        return {**parent, name: value}
-
-    return _at(obj, path, put, "replace")
-
-
-def _move(obj: Value, operation: dict[str, Value]) -> Value:
-    source, target = _path(operation, "from"), _path(operation)
-    if target[: len(source)] == source and len(target) > len(source):
-        raise PatchError("jsonpatch move operation cannot move a value into itself", 422)
-    value = _get(obj, source, "move")
-    return _insert(_take(obj, source, "move"), target, value, "move")
-
-
-def _copy(obj: Value, operation: dict[str, Value]) -> Value:
-    value = _get(obj, _path(operation, "from"), "copy")
-    return _insert(obj, _path(operation), fresh(value), "copy")
-
-
-def _test(obj: Value, operation: dict[str, Value]) -> Value:
-    path = _path(operation)
-    want = operation.get("value")
+def _add(obj: Value, operation: Operation) -> Value:
+    path = _pointer(operation, "path")
+    place = _find(obj, path)
+    if place is None:
+        raise _refusal(f'add operation does not apply: doc is missing path: "{path}"', missing=True)
     try:
-        found = _get(obj, path, "test")
-    except PatchError:
-        if want is not None:
-            raise
-        found = None
+        return _rebuilt(place, _added(place.parent, place.key, fresh(operation.get("value"))))
+    except _Problem as problem:
+        raise _refusal(f"error in add for path: '{path}': {problem}") from None
+
+
+def _remove(obj: Value, operation: Operation) -> Value:
+    path = _pointer(operation, "path")
+    place = _find(obj, path)
+    if place is None:
+        raise _refusal(
+            f'remove operation does not apply: doc is missing path: "{path}"', missing=True
+        )
+    try:
+        return _rebuilt(place, _removed(place.parent, place.key))
+    except _Problem as problem:
+        raise _refusal(f"error in remove for path: '{path}': {problem}") from None
+
+
+def _replace(obj: Value, operation: Operation) -> Value:
+    path = _pointer(operation, "path")
+    value = fresh(operation.get("value"))
+    if path == "":
+        return value
+    place = _find(obj, path)
+    if place is None:
+        raise _refusal(
+            f"replace operation does not apply: doc is missing path: {path}", missing=True
+        )
+    try:
+        _got(place.parent, place.key)
+    except _Problem:
+        raise _refusal(
+            f"replace operation does not apply: doc is missing key: {path}", missing=True
+        ) from None
+    return _rebuilt(place, _put(place.parent, place.key, value))
+
+
+def _move(obj: Value, operation: Operation) -> Value:
+    source = _pointer(operation, "from")
+    place = _find(obj, source)
+    if place is None:
+        raise _refusal(
+            f"move operation does not apply: doc is missing from path: {source}", missing=True
+        )
+    try:
+        value = _got(place.parent, place.key)
+        obj = _rebuilt(place, _removed(place.parent, place.key))
+    except _Problem as problem:
+        raise _refusal(f"error in move for path: '{place.key}': {problem}") from None
+    path = _pointer(operation, "path", "move")
+    target = _find(obj, path)
+    if target is None:
+        raise _refusal(
+            f"move operation does not apply: doc is missing destination path: {path}", missing=True
+        )
+    try:
+        return _rebuilt(target, _added(target.parent, target.key, value))
+    except _Problem as problem:
+        raise _refusal(f"error in move for path: '{path}': {problem}") from None
+
+
+def _copied(obj: Value, operation: Operation) -> Value:
+    source = _pointer(operation, "from")
+    place = _find(obj, source)
+    if place is None:
+        raise _refusal(
+            f"copy operation does not apply: doc is missing from path: {source}", missing=True
+        )
+    try:
+        return _got(place.parent, place.key)
+    except _Problem as problem:
+        raise _refusal(f"error in copy for from: '{source}': {problem}") from None
+
+
+def _copy(obj: Value, operation: Operation) -> Value:
+    value = fresh(_copied(obj, operation))
+    path = _pointer(operation, "path")
+    target = _find(obj, path)
+    if target is None:
+        raise _refusal(
+            f"copy operation does not apply: doc is missing destination path: {path}", missing=True
+        )
+    try:
+        return _rebuilt(target, _added(target.parent, target.key, value))
+    except _Problem as problem:
+        raise _refusal(f"error while adding value during copy: {problem}") from None
+
+
+def _copy_size(obj: Value, operation: Operation) -> int:
+    return _size(_copied(obj, operation))
+
+
+def _test(obj: Value, operation: Operation) -> Value:
+    path = _pointer(operation, "path")
+    want = operation.get("value")
+    if path == "":
+        found = obj
+    else:
+        place = _find(obj, path)
+        if place is None:
+            raise _refusal(f"test operation does not apply: is missing path: {path}", missing=True)
+        try:
+            found = _got(place.parent, place.key)
+        except _Problem as problem:
+            raise _refusal(f"error in test for path: '{path}': {problem}") from None
     if not same(found, want):
-        raise PatchError(f"testing value {_text(path)} failed", 422)
+        raise _refusal(f"testing value {path} failed: test failed")
     return obj
 
 
-_OPERATIONS: dict[str, Callable[[Value, dict[str, Value]], Value]] = {
+_OPERATIONS: dict[str, Callable[[Value, Operation], Value]] = {
     "add": _add,
     "remove": _remove,
     "replace": _replace,
@@ -115,118 +205,112 @@ _OPERATIONS: dict[str, Callable[[Value, dict[str, Value]], Value]] = {
 }
 
 
-def _path(operation: dict[str, Value], field: str = "path") -> Path:
+def _refusal(text: str, *, missing: bool = False) -> PatchError:
+    return PatchError(f"{text}: missing value" if missing else text, 422)
+
+
+def _pointer(operation: Operation, field: str, name: str = "") -> str:
     text = operation.get(field)
     if not isinstance(text, str):
-        raise PatchError(f"operation missing {field} field" if text is None else "bad path", 422)
-    if text == "":
-        return []
-    if not text.startswith("/"):
-        raise PatchError(f"invalid JSON pointer: {text}", 422)
-    return [part.replace("~1", "/").replace("~0", "~") for part in text[1:].split("/")]
+        name = name or operation["op"]
+        if field == "from":
+            text = f"{name} operation failed to decode from: operation, missing from field"
+            raise _refusal(text, missing=True)
+        raise _refusal(f"{name} operation failed to decode path", missing=True)
+    return text
 
 
-def _value(operation: dict[str, Value]) -> Value:
-    if "value" not in operation:
-        raise PatchError("operation missing value field", 422)
-    return fresh(operation["value"])
+# Steps in one container.
 
 
-def _text(path: Path) -> str:
-    return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
-
-
-def _missing(name: str, path: Path) -> PatchError:
-    return PatchError(
-        f"{name} operation does not apply: doc is missing key: {_text(path)}: missing value", 422
-    )
-
-
-def _no_path(name: str, path: Path) -> PatchError:
-    return PatchError(
-        f"{name} operation does not apply: doc is missing path: {_text(path)}: missing value", 422
-    )
-
-
-def _place(items: list[Value], name: str, operation: str, path: Path) -> int:
-    """An index that exists. Upstream's library also counts from the end with negative ones."""
-    digits = name.removeprefix("-")
-    if not digits.isascii() or not digits.isdigit() or len(digits) > MAX_INDEX_DIGITS:
-        raise _missing(operation, path)
-    place = int(name)
-    if place < 0:
-        place += len(items)
-    if not 0 <= place < len(items):
-        raise PatchError(
-            f"{operation} operation does not apply: doc is missing key: {_text(path)}: "
-            f"Unable to access invalid index: {name}: invalid index referenced",
-            422,
-        )
-    return place
-
-
-def _get(obj: Value, path: Path, operation: str) -> Value:
-    for part in path:
-        if isinstance(obj, list):
-            obj = obj[_place(obj, part, operation, path)]
-        elif isinstance(obj, dict) and part in obj:
-            obj = obj[part]
-        else:
-            raise _missing(operation, path)
-    return obj
-
-
-def _at(obj: Value, path: Path, change: Callable[[Value, str], Value], operation: str) -> Value:
-    """`obj` with the parent of `path` changed, and every level above it copied."""
+def _find(obj: Value, path: str) -> _Place | None:
+    """The container a pointer ends in; None when there is none. What stands before the first slash
+    does not count."""
+    parts = path.split("/")
+    if len(parts) < 2:
+        return None
+    steps = [part.replace("~1", "/").replace("~0", "~") for part in parts[1:]]
     levels = []
-    for part in path[:-1]:
-        levels.append((obj, part))
-        if isinstance(obj, list):
-            obj = obj[_place(obj, part, operation, path)]
-        elif isinstance(obj, dict) and part in obj:
-            obj = obj[part]
-        else:
-            raise _no_path(operation, path)
-    if not isinstance(obj, dict | list):
-        raise _no_path(operation, path)
-    out = change(obj, path[-1])
-    for parent, part in reversed(levels):
-        if isinstance(parent, list):
-            place = _place(parent, part, operation, path)
-            out = [*parent[:place], out, *parent[place + 1 :]]
-        else:
-            out = {**parent, part: out}
-    return out
+    for step in steps[:-1]:
+        try:
+            inner = _got(obj, step)
+        except _Problem:
+            return None
+        if not isinstance(inner, dict | list):
+            return None
+        levels.append((obj, step))
+        obj = inner
+    return _Place(levels, obj, steps[-1]) if isinstance(obj, dict | list) else None
 
 
-def _insert(obj: Value, path: Path, value: Value, operation: str) -> Value:
-    if not path:
-        return value
-
-    def put(parent: Value, name: str) -> Value:
-        if isinstance(parent, dict):
-            return {**parent, name: value}
-        if name == "-":
-            return [*parent, value]
-        place = len(parent) if name == str(len(parent)) else _place(parent, name, operation, path)
-        return [*parent[:place], value, *parent[place:]]
-
-    return _at(obj, path, put, operation)
+def _rebuilt(place: _Place, container: Value) -> Value:
+    """The whole value again, with `container` where `place` leads."""
+    for parent, step in reversed(place.levels):
+        container = _put(parent, step, container)
+    return container
 
 
-def _take(obj: Value, path: Path, operation: str) -> Value:
-    if not path:
-        raise PatchError(f"{operation} operation does not apply: cannot remove the whole doc", 422)
+def _put(parent: Value, key: str, value: Value) -> Value:
+    """`parent` with an item set that is there (or, in a map, may be)."""
+    if isinstance(parent, dict):
+        return {**parent, key: value}
+    position = _position(parent, key)
+    return [*parent[:position], value, *parent[position + 1 :]]
 
-    def cut(parent: Value, name: str) -> Value:
-        if isinstance(parent, list):
-            place = _place(parent, name, operation, path)
-            return [*parent[:place], *parent[place + 1 :]]
-        if name not in parent:
-            raise _missing(operation, path)
-        return {key: item for key, item in parent.items() if key != name}
 
-    return _at(obj, path, cut, operation)
+def _got(parent: Value, key: str) -> Value:
+    """The item; None for a key that a map does not have."""
+    return parent.get(key) if isinstance(parent, dict) else parent[_position(parent, key)]
+
+
+def _removed(parent: Value, key: str) -> Value:
+    if isinstance(parent, dict):
+        if key not in parent:
+            raise _Problem(f"Unable to remove nonexistent key: {key}: missing value")
+        return {name: item for name, item in parent.items() if name != key}
+    position = _position(parent, key)
+    return [*parent[:position], *parent[position + 1 :]]
+
+
+def _added(parent: Value, key: str, value: Value) -> Value:
+    if isinstance(parent, dict):
+        return {**parent, key: value}
+    if key == "-":
+        return [*parent, value]
+    try:
+        number = _number(key)
+    except _Problem as problem:
+        raise _Problem(f"value was not a proper array index: '{key}': {problem}") from None
+    position = _bounded(number, len(parent) + 1)
+    return [*parent[:position], value, *parent[position:]]
+
+
+def _position(items: list[Value], key: str) -> int:
+    return _bounded(_number(key), len(items))
+
+
+def _number(key: str) -> int:
+    """Go's strconv.Atoi."""
+    if not _INDEX.fullmatch(key):
+        raise _Problem(f'strconv.Atoi: parsing "{key}": invalid syntax')
+    if len(key) > 20 or abs(int(key)) > _MAX_INDEX:
+        raise _Problem(f'strconv.Atoi: parsing "{key}": value out of range')
+    return int(key)
+
+
+def _bounded(number: int, size: int) -> int:
+    """A position; negative numbers count from the end."""
+    if not -size <= number < size:
+        raise _Problem(f"Unable to access invalid index: {number}: invalid index referenced")
+    return number if number >= 0 else number + size
+
+
+def _kind(value: Value) -> str:
+    """What Go calls a JSON value."""
+    if isinstance(value, bool):
+        return "bool"
+    names = {dict: "object", list: "array", str: "string", type(None): "null"}
+    return names.get(type(value), "number")
 
 
 def _size(value: Value) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from .jsonpatch import MAX_OPERATIONS, json_patch
 from .patcherror import PatchError
 from .strategic import Lookup, Merge, strategic_merge
-from .values import fresh
+from .values import without_nulls
 
 __all__ = [
     "MAX_OPERATIONS",
@@ -25,9 +25,10 @@ __all__ = [
 
 
 def merge_patch(original: Any, patch: Any) -> Any:
-    """RFC 7386: maps merge, null removes, everything else replaces."""
+    """RFC 7386: maps merge, null removes, everything else replaces. Upstream's library also takes
+    the nulls out of maps inside lists."""
     if not isinstance(patch, dict):
-        return fresh(patch)
+        return without_nulls(patch)
     out = dict(original) if isinstance(original, dict) else {}
     for name, value in patch.items():
         if value is None:
@@ -35,5 +36,5 @@ def merge_patch(original: Any, patch: Any) -> Any:
         elif isinstance(value, dict):
             out[name] = merge_patch(out.get(name), value)
         else:
-            out[name] = fresh(value)
+            out[name] = without_nulls(value)
     return out

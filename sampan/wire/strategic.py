@@ -102,12 +102,8 @@ def _merge_field(out: Map, name: str, value: Value, lookup: Lookup) -> None:
             out[name] = _merge_map(current, value, merge.below())
     elif isinstance(value, list) and isinstance(current, list):
         out[name] = _merge_list(current, value, _known(lookup, name))
-    elif isinstance(value, dict) and DIRECTIVE in value:
-        if value[DIRECTIVE] == "delete":
-            out.pop(name, None)
-        else:
-            out[name] = plain(_whole_map(value))
-    else:
+    elif not _is_directive(value):
+        # A map with a directive and nothing to direct it at is left out, as upstream does.
         out[name] = plain(value)
 
 
@@ -169,7 +165,7 @@ def _check_order(items: list[Value], order: list[Value], key: str) -> None:
     wanted = [_identity(item, key) for item in order]
     position = 0
     for item in items:
-        if isinstance(item, dict) and DIRECTIVE in item:
+        if isinstance(item, dict) and item.get(DIRECTIVE) == "delete":
             continue
         try:
             position = wanted.index(_identity(item, key), position) + 1
@@ -287,13 +283,17 @@ def _is_directive(item: Value) -> bool:
     return isinstance(item, dict) and DIRECTIVE in item
 
 
+def _is_marker(name: str) -> bool:
+    return name in (DIRECTIVE, RETAIN_KEYS) or name.startswith((ORDER_PREFIX, DELETE_PREFIX))
+
+
 def plain(value: Value) -> Value:
     """A value of the patch taken as it is: without nulls in maps, and without directives."""
     if isinstance(value, dict):
         return {
             name: plain(item)
             for name, item in value.items()
-            if (item is not None and not name.startswith("$")) or name in ("$ref", "$schema")
+            if item is not None and not _is_directive(item) and not _is_marker(name)
         }
     if isinstance(value, list):
         return [plain(item) for item in value if not _is_directive(item)]

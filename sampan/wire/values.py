@@ -26,3 +26,12 @@ def fresh(value: Value) -> Value:
     if type(value) is list:
         return [fresh(item) for item in value]
     return value
+
+
+def without_nulls(value: Value) -> Value:
+    """A deep copy without the nulls of its maps."""
+    if type(value) is dict:
+        return {name: without_nulls(item) for name, item in value.items() if item is not None}
+    if type(value) is list:
+        return [without_nulls(item) for item in value]
+    return value
