@@ -2,7 +2,47 @@
 
 from __future__ import annotations
 
-from ...descriptor import Kind
+from typing import Any
+
+from ... import fields
+from ...descriptor import Column, Kind
+from ...errors import Cause, Object
+from ..printing import AGE, NAME, age, name
+from .policies import check_policy, default_policy, param_kind_text
+
+PATCHES = {"ApplyConfiguration": "applyConfiguration", "JSONPatch": "jsonPatch"}
+
+
+def validate(obj: Object, old: Object | None) -> list[Cause]:
+    out: list[Cause] = []
+    spec = obj["spec"]
+    if old is not None and spec == old.get("spec"):
+        return out
+    check_policy(spec, "spec", out)
+    if not spec.get("mutations"):
+        why = "mutations must contain at least one item"
+        out.append(fields.required("spec.mutations", why))
+    for position, item in enumerate(spec.get("mutations") or ()):
+        path = f"spec.mutations[{position}]"
+        kind = item.get("patchType") or ""
+        if not kind:
+            out.append(fields.required(f"{path}.patchType"))
+        elif kind not in PATCHES:
+            out.append(fields.not_supported(f"{path}.patchType", kind, tuple(PATCHES)))
+        elif not ((item.get(PATCHES[kind]) or {}).get("expression") or "").strip():
+            out.append(fields.required(f"{path}.{PATCHES[kind]}.expression"))
+    policy = spec.get("reinvocationPolicy")
+    if policy not in ("IfNeeded", "Never"):
+        path = "spec.reinvocationPolicy"
+        out.append(fields.not_supported(path, policy or "", ("Never", "IfNeeded")))
+    return out
+
+
+def cells(obj: Object, now_s: float) -> list[Any]:
+    spec = obj.get("spec") or {}
+    count = len(spec.get("mutations") or ())
+    return [name(obj), count, param_kind_text(spec), age(obj, now_s)]
+
 
 KIND = Kind(
     group="admissionregistration.k8s.io",
@@ -11,4 +51,13 @@ KIND = Kind(
     categories=("api-extensions",),
     storage="mutatingadmissionpolicies",
     generation=True,
+    default=default_policy,
+    validate=validate,
+    columns=(
+        NAME,
+        Column("Mutations", "integer", "The number of its mutations."),
+        Column("ParamKind", "string", "The kind that parameterizes it."),
+        AGE,
+    ),
+    cells=cells,
 )

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from ...descriptor import Kind
+from ...errors import Cause, Object
+from .policies import BINDING_COLUMNS, binding_cells, check_binding, default_binding
+
+
+def validate(obj: Object, old: Object | None) -> list[Cause]:
+    out: list[Cause] = []
+    if old is None or obj["spec"] != old.get("spec"):
+        check_binding(obj["spec"], "spec", out)
+    return out
+
 
 KIND = Kind(
     group="admissionregistration.k8s.io",
@@ -11,4 +21,8 @@ KIND = Kind(
     categories=("api-extensions",),
     storage="mutatingadmissionpolicybindings",
     generation=True,
+    default=default_binding,
+    validate=validate,
+    columns=BINDING_COLUMNS,
+    cells=binding_cells,
 )

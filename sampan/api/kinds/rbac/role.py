@@ -15,18 +15,12 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     return out
 
 
-def default(obj: Object) -> None:
-    """Upstream's list has no omitempty; clients read null as no rules."""
-    obj.setdefault("rules", None)
-
-
 KIND = Kind(
     group=GROUP,
     version="v1",
     kind="Role",
     storage="roles",
     name_rule="path",
-    default=default,
     validate=validate,
     columns=CREATED_COLUMNS,
     cells=created_cells,

@@ -2,11 +2,100 @@
 
 from __future__ import annotations
 
-from ...descriptor import Kind
+from typing import Any
+
+from ... import fields
+from ...descriptor import Column, Kind
+from ...errors import Cause, Object
+from ..core.podspec.volumes import check_driver_name
+from ..printing import AGE, NAME, NONE, UNSET, age, name
+
+FLAGS = {
+    "attachRequired": True, "podInfoOnMount": False, "storageCapacity": False,
+    "requiresRepublish": False, "seLinuxMount": False,
+}  # fmt: skip
+MODES = ("Ephemeral", "Persistent")
+GROUP_POLICIES = ("File", "None", "ReadWriteOnceWithFSType")
+
+
+def default(obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    for field, value in FLAGS.items():
+        if spec.get(field) is None:
+            spec[field] = value
+    if spec.get("fsGroupPolicy") is None:
+        spec["fsGroupPolicy"] = "ReadWriteOnceWithFSType"
+    if not spec.get("volumeLifecycleModes"):
+        spec["volumeLifecycleModes"] = ["Persistent"]
+
+
+def validate(obj: Object, old: Object | None) -> list[Cause]:
+    out: list[Cause] = []
+    spec = obj["spec"]
+    if old is None:
+        check_driver_name(obj["metadata"].get("name") or "", "metadata.name", out)
+    else:
+        before = old.get("spec") or {}
+        for field in ("attachRequired", "volumeLifecycleModes"):
+            if spec.get(field) != before.get(field):
+                out.append(fields.immutable(f"spec.{field}", spec.get(field)))
+    for field in ("attachRequired", "podInfoOnMount", "storageCapacity"):
+        if spec.get(field) is None:
+            out.append(fields.required(f"spec.{field}"))
+    if spec.get("fsGroupPolicy") not in GROUP_POLICIES:
+        value = spec.get("fsGroupPolicy")
+        out.append(fields.not_supported("spec.fsGroupPolicy", value, GROUP_POLICIES))
+    for mode in spec.get("volumeLifecycleModes") or ():
+        if mode not in MODES:
+            out.append(fields.not_supported("spec.volumeLifecycleModes", mode, MODES))
+    seen: set[str] = set()
+    for position, item in enumerate(spec.get("tokenRequests") or ()):
+        path = f"spec.tokenRequests[{position}]"
+        audience, seconds = item.get("audience") or "", item.get("expirationSeconds")
+        if audience in seen:
+            out.append(fields.duplicate(f"{path}.audience", audience))
+        seen.add(audience)
+        if seconds is not None and not 600 <= seconds <= 1 << 32:
+            limit = "less than 10 minutes" if seconds < 600 else "larger than 2^32 seconds"
+            why = f"may not specify a duration {limit}"
+            out.append(fields.invalid(f"{path}.expirationSeconds", seconds, why))
+    return out
+
+
+def cells(obj: Object, now_s: float) -> list[Any]:
+    spec = obj.get("spec") or {}
+    requests = spec.get("tokenRequests")
+    audiences = UNSET
+    if requests is not None:
+        audiences = ",".join(item.get("audience", "") for item in requests)
+    return [
+        name(obj),
+        spec.get("attachRequired") is not False,
+        bool(spec.get("podInfoOnMount")),
+        bool(spec.get("storageCapacity")),
+        audiences,
+        bool(spec.get("requiresRepublish")),
+        ",".join(spec.get("volumeLifecycleModes") or ()) or NONE,
+        age(obj, now_s),
+    ]
+
 
 KIND = Kind(
     group="storage.k8s.io",
     version="v1",
     kind="CSIDriver",
     storage="csidrivers",
+    default=default,
+    validate=validate,
+    columns=(
+        NAME,
+        Column("AttachRequired", "boolean", "Must volumes be attached first?"),
+        Column("PodInfoOnMount", "boolean", "Is the driver told about the pod?"),
+        Column("StorageCapacity", "boolean", "Does the driver report capacity?"),
+        Column("TokenRequests", "string", "Audiences of the tokens it gets."),
+        Column("RequiresRepublish", "boolean", "Is publishing repeated?"),
+        Column("Modes", "string", "Kinds of volumes it serves."),
+        AGE,
+    ),
+    cells=cells,
 )

@@ -2,11 +2,52 @@
 
 from __future__ import annotations
 
-from ...descriptor import Kind
+from typing import Any
+
+from sampan.wire.quantity import QuantityError, canonical
+
+from ... import fields
+from ...descriptor import Column, Kind
+from ...errors import Cause, Object
+from ...selectors import validate_label_selector
+from ..core.podspec.resources import check_quantity
+from ..formats import check_subdomain
+from ..printing import NAME, UNSET, name
+
+
+def validate(obj: Object, old: Object | None) -> list[Cause]:
+    out: list[Cause] = []
+    check_subdomain(obj.get("storageClassName") or "", "storageClassName", out)
+    if obj.get("nodeTopology") is not None:
+        out += validate_label_selector(obj["nodeTopology"], "nodeTopology")
+    for field in ("capacity", "maximumVolumeSize"):
+        if obj.get(field) is not None:
+            check_quantity("storage", obj[field], field, out)
+    if old is not None:
+        for field in ("nodeTopology", "storageClassName"):
+            out += fields.unchanged(field, obj.get(field), old.get(field))
+    return out
+
+
+def cells(obj: Object, now_s: float) -> list[Any]:
+    capacity = obj.get("capacity")
+    try:
+        text = UNSET if capacity is None else canonical(str(capacity))
+    except QuantityError:
+        text = str(capacity)
+    return [name(obj), obj.get("storageClassName") or "", text]
+
 
 KIND = Kind(
     group="storage.k8s.io",
     version="v1",
     kind="CSIStorageCapacity",
     storage="csistoragecapacities",
+    validate=validate,
+    columns=(
+        NAME,
+        Column("StorageClassName", "string", "The class it is about."),
+        Column("Capacity", "string", "What is left."),
+    ),
+    cells=cells,
 )

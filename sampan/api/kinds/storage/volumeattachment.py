@@ -2,7 +2,53 @@
 
 from __future__ import annotations
 
-from ...descriptor import Kind
+from typing import Any
+
+from ... import fields
+from ...descriptor import Column, Kind
+from ...errors import Cause, Object
+from ..core.podspec.volumes import check_driver_name
+from ..formats import check_subdomain
+from ..printing import AGE, NAME, age, name
+
+
+def default(obj: Object) -> None:
+    obj.setdefault("status", {}).setdefault("attached", False)
+
+
+def validate(obj: Object, old: Object | None) -> list[Cause]:
+    out: list[Cause] = []
+    spec = obj.get("spec") or {}
+    if old is not None:
+        if spec != (old.get("spec") or {}):
+            out.append(fields.immutable("spec", spec))
+        return out
+    check_driver_name(spec.get("attacher") or "", "spec.attacher", out)
+    source = spec.get("source") or {}
+    volume, inline = source.get("persistentVolumeName"), source.get("inlineVolumeSpec")
+    if volume is None and inline is None:
+        why = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
+        out.append(fields.required("spec.source", why))
+    elif volume is not None and inline is not None:
+        why = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
+        out.append(fields.forbidden("spec.source", why))
+    elif volume is not None and not volume:
+        out.append(fields.required("spec.source.persistentVolumeName", "must specify a name"))
+    check_subdomain(spec.get("nodeName") or "", "spec.nodeName", out)
+    return out
+
+
+def cells(obj: Object, now_s: float) -> list[Any]:
+    spec = obj.get("spec") or {}
+    return [
+        name(obj),
+        spec.get("attacher") or "",
+        (spec.get("source") or {}).get("persistentVolumeName") or "",
+        spec.get("nodeName") or "",
+        bool((obj.get("status") or {}).get("attached")),
+        age(obj, now_s),
+    ]
+
 
 KIND = Kind(
     group="storage.k8s.io",
@@ -10,4 +56,15 @@ KIND = Kind(
     kind="VolumeAttachment",
     storage="volumeattachments",
     generation=False,
+    default=default,
+    validate=validate,
+    columns=(
+        NAME,
+        Column("Attacher", "string", "The driver that attaches.", "name"),
+        Column("PV", "string", "The volume."),
+        Column("Node", "string", "The node."),
+        Column("Attached", "boolean", "Is it done?"),
+        AGE,
+    ),
+    cells=cells,
 )

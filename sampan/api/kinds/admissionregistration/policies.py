@@ -1,0 +1,119 @@
+"""What admission policies and their bindings share. Expressions are not compiled here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ... import fields
+from ...descriptor import Column
+from ...errors import Cause, Object
+from ...names import path_problems
+from ...selectors import validate_label_selector
+from ..printing import AGE, NAME, UNSET, age, name, selector_text
+from .webhooks import check_conditions, check_rule, default_rules
+
+BINDING_COLUMNS = (
+    NAME,
+    Column("PolicyName", "string", "The policy that is bound."),
+    Column("ParamRef", "string", "The resource that parameterizes it."),
+    AGE,
+)
+
+
+def default_match(owner: Object, field: str) -> None:
+    """A MatchResources."""
+    match = owner.get(field)
+    if match is None:
+        return
+    if match.get("matchPolicy") is None:
+        match["matchPolicy"] = "Equivalent"
+    for selector in ("namespaceSelector", "objectSelector"):
+        if match.get(selector) is None:
+            match[selector] = {}
+    default_rules(match, "resourceRules")
+    default_rules(match, "excludeResourceRules")
+
+
+def default_policy(obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    if spec.get("failurePolicy") is None:
+        spec["failurePolicy"] = "Fail"
+    default_match(spec, "matchConstraints")
+
+
+def default_binding(obj: Object) -> None:
+    default_match(obj.setdefault("spec", {}), "matchResources")
+
+
+def check_policy(spec: Object, path: str, out: list[Cause]) -> None:
+    policy = spec.get("failurePolicy")
+    if policy not in ("Fail", "Ignore"):
+        allowed = ("Fail", "Ignore")
+        out.append(fields.not_supported(f"{path}.failurePolicy", policy or "", allowed))
+    kind = spec.get("paramKind")
+    if kind is not None:
+        for field in ("apiVersion", "kind"):
+            if not kind.get(field):
+                out.append(fields.required(f"{path}.paramKind.{field}"))
+    match = spec.get("matchConstraints")
+    if match is None:
+        out.append(fields.required(f"{path}.matchConstraints"))
+    else:
+        _check_match(match, f"{path}.matchConstraints", out)
+        if not match.get("resourceRules"):
+            out.append(fields.required(f"{path}.matchConstraints.resourceRules"))
+    check_conditions(spec.get("matchConditions") or [], f"{path}.matchConditions", out)
+
+
+def _check_match(match: Object, path: str, out: list[Cause]) -> None:
+    if match.get("matchPolicy") not in ("Equivalent", "Exact"):
+        value, allowed = match.get("matchPolicy") or "", ("Equivalent", "Exact")
+        out.append(fields.not_supported(f"{path}.matchPolicy", value, allowed))
+    for field in ("namespaceSelector", "objectSelector"):
+        out += validate_label_selector(match.get(field), f"{path}.{field}")
+    for field in ("resourceRules", "excludeResourceRules"):
+        for position, rule in enumerate(match.get(field) or ()):
+            check_rule(rule, f"{path}.{field}[{position}]", out)
+
+
+def check_binding(spec: Object, path: str, out: list[Cause]) -> None:
+    policy = spec.get("policyName") or ""
+    if not policy:
+        out.append(fields.required(f"{path}.policyName"))
+    else:
+        out += [fields.invalid(f"{path}.policyName", policy, why) for why in path_problems(policy)]
+    reference = spec.get("paramRef")
+    if reference is not None:
+        _check_reference(reference, f"{path}.paramRef", out)
+    if spec.get("matchResources") is not None:
+        _check_match(spec["matchResources"], f"{path}.matchResources", out)
+
+
+def _check_reference(reference: Object, path: str, out: list[Cause]) -> None:
+    own_name, selector = reference.get("name"), reference.get("selector")
+    if own_name and selector is not None:
+        why = "name and selector are mutually exclusive"
+        out.append(fields.forbidden(f"{path}.name", why))
+    elif not own_name and selector is None:
+        out.append(fields.required(path, "one of name or selector must be specified"))
+    action = reference.get("parameterNotFoundAction")
+    if action is None:
+        out.append(fields.required(f"{path}.parameterNotFoundAction"))
+    elif action not in ("Allow", "Deny"):
+        where = f"{path}.parameterNotFoundAction"
+        out.append(fields.not_supported(where, action, ("Deny", "Allow")))
+
+
+def param_kind_text(spec: Object) -> str:
+    kind = spec.get("paramKind")
+    return f"{kind.get('apiVersion', '')}/{kind.get('kind', '')}" if kind else UNSET
+
+
+def binding_cells(obj: Object, now_s: float) -> list[Any]:
+    spec = obj.get("spec") or {}
+    reference, text = spec.get("paramRef"), UNSET
+    if reference and reference.get("name"):
+        text = f"{reference.get('namespace') or '*'}/{reference['name']}"
+    elif reference and reference.get("selector") is not None:
+        text = selector_text(reference["selector"])
+    return [name(obj), spec.get("policyName") or "", text, age(obj, now_s)]
