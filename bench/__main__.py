@@ -16,6 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from examples.busybox import busybox_files
+from sampan.runtime.build import File, ImageConfig, build_archive
+
 from . import figures
 from .cluster import Cluster, boot, sampan
 
@@ -67,8 +70,9 @@ def boots() -> float:
 def web_image(cluster: Cluster) -> None:
     """An image with a web server on port 80, made from busybox."""
     archive = cluster.data.parent / "web.tar"
-    maker = [sys.executable, str(ROOT / "examples/guestbook/build.py"), "--bench", str(archive)]
-    subprocess.run([*maker, "--tag", IMAGE], check=True, cwd=ROOT)
+    page = {"www/index.html": File(b"ready\n", 0o644)}
+    server = ImageConfig(entrypoint=["httpd", "-f", "-p", "80", "-h", "/www"])
+    archive.write_bytes(build_archive({**busybox_files(), **page}, server, IMAGE))
     sampan("image", "load", "--data", str(cluster.data), str(archive))
 
 

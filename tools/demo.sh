@@ -13,7 +13,7 @@ export KUBECONFIG
 run kubectl get nodes
 
 say "2. Two images, built here from busybox, loaded without a registry"
-python examples/guestbook/build.py examples/guestbook
+run python -m examples.guestbook.build examples/guestbook
 run sampan image load examples/guestbook/guestbook-frontend.tar
 run sampan image load examples/guestbook/guestbook-backend.tar
 

@@ -22,7 +22,13 @@ STABLE_S = 60.0
 class Supervisor:
     """Runs named tasks until `stop`. Used from one event loop only."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        failed: Callable[[str, Exception], None] | None = None,
+    ) -> None:
+        """`failed(name, error)` is told of every failure, besides the log."""
+        self._failed = failed
         self._clock = clock or SystemClock()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._fatal: asyncio.Future[None] | None = None
@@ -55,6 +61,8 @@ class Supervisor:
                 raise
             except Exception as error:
                 log.exception("task %s failed", name)
+                if self._failed is not None:
+                    self._failed(name, error)
                 if vital:
                     self._fail(error)
                     return

@@ -204,7 +204,7 @@ def qualified(group: str, plural: str) -> str:
 
 
 def from_status(body: Object) -> StatusError:
-    """The exception a received Status stands for; unknown reasons become StatusError's kin by code."""
+    """The exception a received Status stands for; one of unknown reason goes by its code."""
     cls = REASONS.get(body.get("reason", ""))
     code = body.get("code", 500)
     if cls is None:

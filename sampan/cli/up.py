@@ -42,7 +42,7 @@ def up(
     running = link is not None
     if link is None:
         link = start(paths, listen, foreground=foreground)
-    status = wait_ready(link, f"cluster {name}")
+    status = wait_ready(link, f"cluster {name}", str(paths.data))
     seconds = time.monotonic() - began
     if not no_merge:
         merge(paths)
@@ -60,18 +60,22 @@ def check_machine() -> None:
             fail(f"{program} is missing; install it with: apt-get install {package}")
 
 
-def wait_ready(link: Any, what: str) -> Status:
+def wait_ready(link: Any, what: str, data: str) -> Status:
     """Follow the supervisor until every part is ready; ends the command when that cannot be."""
+    now = ""
     with Progress(f"starting {what}") as progress:
         try:
             for status in statuses(link, START_TIMEOUT_S):
+                if status.get("data", data) != data:
+                    fail(f"{what} runs already, with its data in {status['data']}")
                 if why := failure(status):
                     fail(why)
                 if is_ready(status):
                     return status
-                progress.say(describe(status))
+                now = describe(status)
+                progress.say(now)
         except TimeoutError:
-            fail(f"{what} is not ready after {START_TIMEOUT_S:.0f} s; see 'sampan logs'")
+            fail(f"{what} is not ready after {START_TIMEOUT_S:.0f} s: {now}; see 'sampan logs'")
     fail(f"{what} ended while it was starting; see 'sampan logs'")
 
 
@@ -84,7 +88,10 @@ def merge(paths: ClusterPaths) -> None:
 
 
 def describe(status: Status) -> str:
-    return ", ".join(f"{name} {part['state']}" for name, part in status["parts"].items())
+    return ", ".join(
+        f"{name} {part['state']}" + (f" ({part['error']})" if part["error"] else "")
+        for name, part in status["parts"].items()
+    )
 
 
 def report(

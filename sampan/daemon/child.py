@@ -57,6 +57,10 @@ class Child:
         else:
             logging.getLogger("sampan").info("%s", status)
 
+    def task_failed(self, name: str, error: Exception) -> None:
+        """A supervised task failed and will be tried again: who waits for us should see why."""
+        self.say(error=f"{name}: {error}")
+
     async def go(self) -> None:
         """Wait until the supervisor says that the API server listens."""
         if self._go < 0:

@@ -11,8 +11,9 @@ import os
 import platform
 import re
 import secrets
+import sys
 from dataclasses import asdict, dataclass, replace
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 
 from sampan.paths import ClusterPaths, cluster_paths
@@ -94,20 +95,53 @@ def create(paths: ClusterPaths, listen: str, others: list[ClusterConfig]) -> Clu
     Raises ValueError when `listen` is malformed or no slot is free.
     """
     taken = {other.slot for other in others}
-    slot = next((number for number in range(SLOTS) if number not in taken), None)
-    if slot is None:
+    free = [number for number in range(SLOTS) if number not in taken]
+    if not free:
         raise ValueError(f"{SLOTS} clusters exist on this machine; remove one first")
+    # Networks that something else already routes (another cluster's, a VPN's) are passed over.
+    routes = routed_networks()
+    slot = next((number for number in free if not overlaps(number, routes)), None)
+    if slot is None:
+        raise ValueError("every network a cluster could use is routed already; see 'ip route'")
     host, port = parse_listen(listen) if listen else ("127.0.0.1", DEFAULT_PORT + slot)
     return ClusterConfig(
         name=paths.name,
         slot=slot,
         node_name=node_name(),
-        pod_cidr=f"10.{244 - slot}.0.0/16",
-        service_cidr=f"10.{96 + slot}.0.0/16",
+        pod_cidr=pod_cidr(slot),
+        service_cidr=service_cidr(slot),
         listen_host=host,
         listen_port=port,
         identity=secrets.token_hex(16),
     )
+
+
+def pod_cidr(slot: int) -> str:
+    return f"10.{244 - slot}.0.0/16"
+
+
+def service_cidr(slot: int) -> str:
+    return f"10.{96 + slot}.0.0/16"
+
+
+def overlaps(slot: int, routes: list[IPv4Network]) -> bool:
+    ours = (IPv4Network(pod_cidr(slot)), IPv4Network(service_cidr(slot)))
+    return any(route.overlaps(network) for route in routes for network in ours)
+
+
+def routed_networks(table: Path = Path("/proc/net/route")) -> list[IPv4Network]:
+    """The IPv4 networks this machine has routes to, but the default route."""
+    try:
+        rows = [line.split() for line in table.read_text().splitlines()[1:]]
+    except OSError:
+        return []
+    found = []
+    for row in rows:
+        # Destination and mask are in the machine's byte order.
+        address, mask = (int(row[at], 16).to_bytes(4, sys.byteorder) for at in (1, 7))
+        if any(mask):
+            found.append(IPv4Network((address, int.from_bytes(mask).bit_count())))
+    return found
 
 
 def ensure(paths: ClusterPaths, listen: str) -> ClusterConfig:

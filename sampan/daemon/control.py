@@ -57,7 +57,7 @@ async def run(child: Child) -> None:
     except (Damaged, OSError, ValueError) as error:
         raise Refused(str(error)) from error
     clock = SystemClock()
-    supervisor = Supervisor(clock)
+    supervisor = Supervisor(clock, child.task_failed)
     server = Server(store, server_config(paths, cluster), clock)
     try:
         await server.start()

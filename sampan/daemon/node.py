@@ -44,7 +44,7 @@ async def run(child: Child) -> None:
     if cluster is None:
         raise Refused(f"there is no cluster in {paths.data}; start it with 'sampan up'")
     clock = SystemClock()
-    supervisor = Supervisor(clock)
+    supervisor = Supervisor(clock, child.task_failed)
     settings = node_config(paths, cluster)
     network, runtime = node_network(paths, cluster), node_runtime(paths, cluster)
     await asyncio.gather(network.open(), runtime.open())

@@ -80,6 +80,8 @@ class Cluster:
         except BlockingIOError:
             print(f"cluster {self.paths.name} is already running", file=sys.stderr)
             return 1
+        # For clusters that are made beside this one (`config.neighbours`).
+        (self.paths.run / "cluster.json").write_bytes(self.paths.config.read_bytes())
         server = self._listen()
         self._catch_signals()
         if self.first_client >= 0:
@@ -158,7 +160,8 @@ class Cluster:
             with contextlib.suppress(ValueError):
                 said = json.loads(line)
                 part.state = said.pop("state", part.state)
-                part.error = said.pop("error", part.error)
+                # What failed once is no news any more when the part is ready.
+                part.error = said.pop("error", "" if part.state == "ready" else part.error)
                 part.detail.update(said)
         if part.name == "control" and part.state in ("listening", "ready") and not self.listening:
             self.listening = True

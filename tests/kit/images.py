@@ -2,34 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sampan.runtime.build import Directory, Entry, File, ImageConfig, Symlink, build_archive
-
-PASSWD = b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home/app:/bin/sh\n"
-GROUP = b"root:x:0:\napp:x:1000:\nextra:x:2000:app\n"
-
-
-def busybox_files() -> dict[str, Entry]:
-    """A root with busybox, a link for each of its commands, and the usual folders."""
-    program = shutil.which("busybox")
-    if program is None:
-        raise FileNotFoundError("busybox (Debian package busybox-static) is needed")
-    files: dict[str, Entry] = {"bin/busybox": File(Path(program).read_bytes())}
-    listing = subprocess.run([program, "--list"], check=True, capture_output=True, text=True)
-    for name in listing.stdout.split():
-        if name != "busybox":
-            files[f"bin/{name}"] = Symlink("busybox")
-    for name in ("dev", "etc", "home", "proc", "root", "sys", "var"):
-        files[name] = Directory()
-    files["home/app"] = Directory(uid=1000, gid=1000)
-    files["tmp"] = Directory(0o1777)
-    files["etc/passwd"] = File(PASSWD, 0o644)
-    files["etc/group"] = File(GROUP, 0o644)
-    return files
+from examples.busybox import busybox_files
+from sampan.runtime.build import Entry, ImageConfig, build_archive
 
 
 def busybox_archive(

@@ -1,0 +1,1 @@
+"""Examples, and the busybox root their images are made from."""
