@@ -175,6 +175,7 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
+            self._upgraded = True
             self._received = data[upgrade.args[0] :] if upgrade.args else b""
         except httptools.HttpParserError as error:
             if not self._transport.is_closing():
@@ -220,7 +221,13 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._transport.is_closing():
             return
-        if self._parser.get_http_version() == "1.0" or not self._parser.should_keep_alive():
+        parser = self._parser
+        if (
+            parser.should_upgrade()
+            or not parser.should_keep_alive()
+            or parser.get_http_version() == "1.0"
+        ):
+            # What follows an upgrade that is not granted cannot be parsed.
             self._close_after = True
         try:
             request = self._request()
@@ -383,7 +390,6 @@ class Connection(asyncio.Protocol):
 
     async def _splice(self, request: Request, upgrade: Upgrade) -> None:
         """Give the connection away."""
-        self._upgraded = True
         self._transport.pause_reading()
         if self._timer is not None:
             self._timer.cancel()

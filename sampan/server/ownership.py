@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from sampan.api import schema
-from sampan.api.errors import Cause, Conflict, Details, Object
+from sampan.api.errors import BadRequest, Cause, Conflict, Details, Object
 from sampan.api.shapes import Shape
-from sampan.wire.patch import strategic_merge
 
 if TYPE_CHECKING:
     from .writing import Context
@@ -50,7 +49,7 @@ def applied(context: Context, old: Object, config: Object, now: str) -> Object:
             mine = entry.get("fieldsV1") or {}
         else:
             others.append((entry, entry.get("fieldsV1") or {}))
-    merged = strategic_merge(old, config, schema.merge_of(context.resource.definition))
+    merged = _merge({"$ref": context.resource.definition}, old, config)
     taken = _conflicts(others, wanted, old, merged)
     if taken and not context.options.force:
         raise _conflict(taken)
@@ -135,14 +134,61 @@ def _set_of(value: Any, shape: Shape) -> FieldSet:
     return {}
 
 
-def _key(item: Object, keys: tuple[str, ...], shape: Shape) -> str:
+def _key(item: Any, keys: tuple[str, ...], shape: Shape) -> str:
+    """What names an item of an associative list. Raises BadRequest when it lacks a key."""
     properties = schema.resolve(shape).get("properties", {})
     named = {}
     for key in sorted(keys):
-        value = item.get(key, properties.get(key, {}).get("default"))
-        if value is not None:
-            named[key] = value
+        value = item.get(key) if isinstance(item, dict) else None
+        if value is None:
+            value = properties.get(key, {}).get("default")
+        if value is None and key == "protocol":
+            # The schema has lost this default; all protocols of the API default to it.
+            value = "TCP"
+        if value is None:
+            raise BadRequest(
+                "failed to create typed patch object: associative list with keys has an element "
+                f'that omits key field "{key}" (and doesn\'t have default value)'
+            )
+        named[key] = value
     return f"k:{orjson.dumps(named).decode()}"
+
+
+def _merge(shape: Shape, old: Any, new: Any) -> Any:
+    """`new` merged into `old`: maps and associative lists by key, sets joined, the rest replaced
+    (structured merge). The order of what is there stays; what is new comes behind it."""
+    inner = schema.resolve(shape)
+    if "atomic" in (shape.get("x-kubernetes-map-type"), inner.get("x-kubernetes-map-type")):
+        return new
+    if isinstance(old, dict) and isinstance(new, dict):
+        below = inner.get("properties", {})
+        each = inner.get("additionalProperties", {})
+        each = each if isinstance(each, dict) else {}
+        out = dict(old)
+        for name, value in new.items():
+            out[name] = _merge(below.get(name, each), old[name], value) if name in old else value
+        return out
+    if isinstance(old, list) and isinstance(new, list):
+        keys = schema.list_keys(shape)
+        if keys:
+            return _merge_items(keys, inner.get("items", {}), old, new)
+        if shape.get("x-kubernetes-list-type") == "set":
+            return [*old, *(item for item in new if item not in old)]
+    return new
+
+
+def _merge_items(keys: tuple[str, ...], shape: Shape, old: list[Any], new: list[Any]) -> list[Any]:
+    coming = {_key(item, keys, shape): item for item in new}
+    if len(coming) != len(new):
+        raise BadRequest(
+            "failed to create typed patch object: duplicate entries for a key of an associative "
+            f"list ({', '.join(keys)})"
+        )
+    out = []
+    for item in old:
+        wanted = coming.pop(_key(item, keys, shape), None)
+        out.append(item if wanted is None else _merge(shape, item, wanted))
+    return [*out, *coming.values()]
 
 
 def _minus(left: FieldSet, right: FieldSet) -> FieldSet:

@@ -259,6 +259,9 @@ def merged(context: Context, old: Object, new: Object) -> Object:
             metadata[name] = stored[name]
         else:
             metadata.pop(name, None)
+    if "managedFields" in stored:
+        # Left out they stay; an empty list is how clients reset them.
+        metadata.setdefault("managedFields", stored["managedFields"])
     if subresource in PARTS:
         return _part(old, new, PARTS[subresource])
     if not subresource and resource.has_status:

@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -20,6 +20,8 @@ from tests.kit.cluster import Cluster, api_cluster, server_files
 
 CM = "/api/v1/namespaces/default/configmaps"
 TOKEN = "t0ken"
+CHUNKED = f"POST {CM} HTTP/1.1\r\n{AUTH}Transfer-Encoding: chunked\r\n\r\n".encode()
+EXPECT = "Expect: 100-continue\r\n"
 ADMIN = User("admin", ("system:masters",))
 AUTH = f"Authorization: Bearer {TOKEN}\r\n"
 
@@ -51,6 +53,13 @@ class Wire:
     async def ended(self) -> bool:
         """Has the server closed the connection?"""
         return await asyncio.wait_for(self.reader.read(), 5) == b""
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for what sockets bring about; there is no event to wait for on the other side."""
+    async with asyncio.timeout(10):
+        while not is_so():
+            await asyncio.sleep(0.001)
 
 
 def status(head: bytes) -> int:
@@ -124,7 +133,7 @@ async def test_bodies_over_the_limit() -> None:
             assert orjson.loads(await wire.body(answer))["reason"] == "RequestEntityTooLarge"
             assert await wire.ended()
         async with connected(listener) as wire:
-            wire.writer.write(f"POST {CM} HTTP/1.1\r\n{AUTH}Transfer-Encoding: chunked\r\n\r\n".encode())
+            wire.writer.write(CHUNKED)
             for _ in range(4):
                 wire.writer.write(b"%x\r\n%b\r\n" % (1 << 20, b"x" * (1 << 20)))
             assert status(await wire.head()) == 413
@@ -133,7 +142,7 @@ async def test_bodies_over_the_limit() -> None:
 
 async def test_chunked_bodies_are_read() -> None:
     async with listening() as (_, listener), connected(listener) as wire:
-        wire.writer.write(f"POST {CM} HTTP/1.1\r\n{AUTH}Transfer-Encoding: chunked\r\n\r\n".encode())
+        wire.writer.write(CHUNKED)
         for part in (b'{"metadata":', b'{"name":"a"}}'):
             wire.writer.write(b"%x\r\n%b\r\n" % (len(part), part))
         wire.writer.write(b"0\r\n\r\n")
@@ -164,7 +173,7 @@ async def test_what_is_no_request_is_refused_and_the_connection_ends(
 async def test_expect_continue() -> None:
     async with listening() as (_, listener), connected(listener) as wire:
         body = b'{"metadata":{"name":"a"}}'
-        head = f"POST {CM} HTTP/1.1\r\n{AUTH}Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+        head = f"POST {CM} HTTP/1.1\r\n{AUTH}{EXPECT}Content-Length: {len(body)}\r\n\r\n"
         wire.writer.write(head.encode())
         assert status(await wire.head()) == 100
         wire.writer.write(body)
@@ -208,10 +217,7 @@ async def test_a_watch_streams_until_the_client_goes() -> None:
             event = orjson.loads(await wire.reader.readexactly(size))
             assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", "a")
             assert len(cluster.server.watchers) == 1
-        while listener.connections:
-            await asyncio.sleep(0)
-        while cluster.server.watchers:
-            await asyncio.sleep(0)
+        await until(lambda: not listener.connections and not cluster.server.watchers)
 
 
 async def test_client_certificates_name_the_user() -> None:
@@ -229,7 +235,7 @@ async def test_client_certificates_name_the_user() -> None:
 async def test_old_tls_is_refused() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     async with listening(tls=True) as (_, listener):
         with pytest.raises((ssl.SSLError, ConnectionError)):
@@ -275,11 +281,7 @@ async def test_a_reader_that_stops_is_cut_off(monkeypatch: pytest.MonkeyPatch) -
         async with connected(listener) as wire:
             wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
             wire.writer.write(f"GET {CM} HTTP/1.1\r\n{AUTH}\r\n".encode())
-            for _ in range(500):
-                if cluster.server.metrics.requests and not listener.connections:
-                    break
-                await asyncio.sleep(0.01)
-            assert listener.connections == 0
+            await until(lambda: bool(cluster.server.metrics.requests) and not listener.connections)
 
 
 async def test_an_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,13 +291,16 @@ async def test_an_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_closing_lets_answers_finish() -> None:
-    async with listening() as (cluster, listener):
-        async with connected(listener) as wire, connected(listener) as idle:
-            await wire.ask("GET", f"{CM}?watch=1")
-            await idle.get("/healthz")
-            closing = asyncio.create_task(listener.close())
-            assert await idle.ended()
-            await cluster.server.close()
-            rest = await asyncio.wait_for(wire.reader.read(), 5)
-            assert rest.endswith(b"0\r\n\r\n")
-            await closing
+    async with (
+        listening() as (cluster, listener),
+        connected(listener) as wire,
+        connected(listener) as idle,
+    ):
+        await wire.ask("GET", f"{CM}?watch=1")
+        await idle.get("/healthz")
+        closing = asyncio.create_task(listener.close())
+        assert await idle.ended()
+        await cluster.server.close()
+        rest = await asyncio.wait_for(wire.reader.read(), 5)
+        assert rest.endswith(b"0\r\n\r\n")
+        await closing

@@ -135,3 +135,22 @@ async def test_appliers_conflict_unless_forced() -> None:
         assert kept.json["spec"]["replicas"] == 5
         managers = {entry["manager"] for entry in kept.json["metadata"]["managedFields"]}
         assert managers == {"one", "two"}
+
+
+async def test_apply_knows_list_items_by_all_their_keys() -> None:
+    async with api_cluster() as cluster:
+        path = "/api/v1/namespaces/default/services/dns?fieldManager=one"
+        ports = [
+            {"name": "udp", "port": 53, "protocol": "UDP"},
+            {"name": "tcp", "port": 53, "protocol": "TCP"},
+        ]
+        config = {"apiVersion": "v1", "kind": "Service", "spec": {"ports": ports}}
+        made = await patch(cluster, path, config, APPLY)
+        assert made.status == 201, made.message
+        again = (await patch(cluster, path, config, APPLY)).json
+        assert [port["name"] for port in again["spec"]["ports"]] == ["udp", "tcp"]
+        ports.pop(0)
+        less = (await patch(cluster, path, config, APPLY)).json
+        assert [port["name"] for port in less["spec"]["ports"]] == ["tcp"]
+        unnamed = {**config, "spec": {"ports": [{"name": "x"}]}}
+        assert (await patch(cluster, path, unnamed, APPLY)).status == 400

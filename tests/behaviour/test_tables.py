@@ -62,7 +62,8 @@ async def test_errors_and_statuses_are_never_tables() -> None:
 def test_ages_read_as_kubectl_writes_them() -> None:
     minute, hour, day = 60, 3600, 86400
     for seconds, text in (
-        (0, "0s"), (119, "119s"), (2 * minute, "2m"), (2 * minute + 5, "2m5s"), (10 * minute, "10m"),
+        (0, "0s"), (119, "119s"), (2 * minute, "2m"), (2 * minute + 5, "2m5s"),
+        (10 * minute, "10m"),
         (179 * minute, "179m"), (3 * hour, "3h"), (3 * hour + minute, "3h1m"), (8 * hour, "8h"),
         (47 * hour, "47h"), (2 * day, "2d"), (2 * day + hour, "2d1h"), (8 * day, "8d"),
         (729 * day, "729d"), (2 * 365 * day, "2y"), (3 * 365 * day + 12 * day, "3y12d"),

@@ -131,11 +131,12 @@ def handle(server: Server, request: Request, attributes: Attributes) -> Stream:
     timeout_s = _timeout_s(request)
     version = request.param("resourceVersion")
     initial = _wants_initial(request)
+    namespace = attributes.namespace if resource.namespaced else ""
     start = check_not_ahead(server, version) if version and version != "0" else 0
-    watcher = Watcher(server, selection, attributes.namespace)
+    watcher = Watcher(server, selection, namespace)
     try:
         if initial or not start:
-            first: Iterable[Object] | None = _initial(server, selection, attributes.namespace)
+            first: Iterable[Object] | None = _initial(server, selection, namespace)
         else:
             first = None
             watcher.replay(start)
