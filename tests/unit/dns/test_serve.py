@@ -1,0 +1,174 @@
+"""The server on loopback, fed by an API server in a dict."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import dnslib
+import pytest
+
+from sampan.aio.tasks import Supervisor
+from sampan.client.api import Client
+from sampan.client.informer import Informers
+from sampan.dns.serve import DnsConfig, DnsServer
+from tests.kit.feed import Feed
+from tests.kit.ports import free_port
+
+SERVICES = "/api/v1/namespaces/{}/services/{}"
+SLICES = "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices/{}"
+
+
+class Rig:
+    def __init__(self, tmp_path: Path) -> None:
+        self.port = free_port()
+        self.feed = Feed()
+        self.supervisor = Supervisor()
+        client = Client(self.feed)
+        config = DnsConfig(
+            "127.0.0.1", "10.96.0.10", "node-1", port=self.port, resolv_conf=tmp_path / "none"
+        )
+        self.server = DnsServer(client, Informers(client, self.supervisor), config)
+        self.supervisor.start("dns", self.server.run)
+
+    async def exchange(self, data: bytes) -> bytes:
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+            sock.connect(("127.0.0.1", self.port))
+            await loop.sock_sendall(sock, data)
+            async with asyncio.timeout(5):
+                return await loop.sock_recv(sock, 65535)
+
+    async def ask(self, name: str, kind: str = "A") -> dnslib.DNSRecord:
+        data = dnslib.DNSRecord.question(name, kind).pack()
+        return dnslib.DNSRecord.parse(await self.exchange(data))
+
+    async def changed(self) -> None:
+        """Wait until the informers have what was put."""
+        seen = asyncio.Event()
+        informer = self.server._services
+        stop = informer.on_change(lambda old, new: seen.set())
+        seen.clear()
+        async with asyncio.timeout(5):
+            await seen.wait()
+        stop()
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    rig = Rig(tmp_path)
+    async with asyncio.timeout(5):
+        await rig.server.ready.wait()
+    yield rig
+    await rig.supervisor.stop()
+
+
+def service(name: str, ip: str, **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"namespace": "ns", "name": name}, "spec": {"clusterIP": ip, **spec}}
+
+
+async def test_it_publishes_itself_and_answers_for_itself(rig: Rig) -> None:
+    found = rig.feed.get(SERVICES.format("kube-system", "kube-dns"))
+    assert found is not None
+    assert found["spec"]["clusterIP"] == "10.96.0.10"
+    assert "selector" not in found["spec"]
+    assert found["metadata"]["labels"]["k8s-app"] == "kube-dns"
+    item = rig.feed.get(SLICES.format("kube-system", "kube-dns-node-1"))
+    assert item is not None
+    assert item["endpoints"][0]["addresses"] == ["127.0.0.1"]
+    reply = await rig.ask("kube-dns.kube-system.svc.cluster.local")
+    assert str(reply.rr[0].rdata) == "10.96.0.10"
+
+
+async def test_what_somebody_deletes_is_published_again(rig: Rig) -> None:
+    for path in (
+        SERVICES.format("kube-system", "kube-dns"),
+        SLICES.format("kube-system", "kube-dns-node-1"),
+    ):
+        created = asyncio.ensure_future(_created(rig.feed, path))
+        await asyncio.sleep(0)
+        await rig.feed.remove(path)
+        async with asyncio.timeout(5):
+            await created
+
+
+async def _created(feed: Feed, path: str) -> None:
+    collection = path.rpartition("/")[0]
+    async for event in feed.watch(collection, {"resourceVersion": str(feed._revision)}):
+        if event.type == "ADDED":
+            return
+
+
+async def test_a_changed_service_answers_anew_at_once(rig: Rig) -> None:
+    name = "web.ns.svc.cluster.local"
+    assert (await rig.ask(name)).header.rcode == 3
+    for ip in ("10.96.1.1", "10.96.1.2"):
+        changed = asyncio.ensure_future(rig.changed())
+        await asyncio.sleep(0)
+        await rig.feed.put(SERVICES.format("ns", "web"), service("web", ip))
+        await changed
+        assert str((await rig.ask(name)).rr[0].rdata) == ip
+
+
+async def test_other_names_fail_fast_without_a_name_server(rig: Rig) -> None:
+    assert (await rig.ask("example.com")).header.rcode == 2
+
+
+async def test_nonsense_gets_an_error_and_the_next_question_an_answer(rig: Rig) -> None:
+    question = dnslib.DNSRecord.question("cluster.local", "SOA").pack()
+    reply = dnslib.DNSRecord.parse(await rig.exchange(question[:12] + b"\xc0\x0c\0\1\0\1"))
+    assert reply.header.rcode == 1
+    assert dnslib.DNSRecord.parse(await rig.exchange(question)).rr
+
+
+async def test_a_service_that_makes_no_sense_costs_only_its_own_name(rig: Rig) -> None:
+    changed = asyncio.ensure_future(rig.changed())
+    await asyncio.sleep(0)
+    broken = service("broken", "10.96.1.1", ports=[{"name": "a", "port": "x" * 9}])
+    await rig.feed.put(SERVICES.format("ns", "broken"), broken)
+    await changed
+    assert (await rig.ask("broken.ns.svc.cluster.local", "SRV")).header.rcode == 2
+    assert (await rig.ask("kube-dns.kube-system.svc.cluster.local")).rr
+
+
+async def test_tcp_carries_what_a_datagram_cannot(rig: Rig) -> None:
+    changed = asyncio.ensure_future(rig.changed())
+    await asyncio.sleep(0)
+    item = {
+        "metadata": {
+            "namespace": "ns",
+            "name": "many-1",
+            "labels": {"kubernetes.io/service-name": "many"},
+        },
+        "addressType": "IPv4",
+        "ports": [],
+        "endpoints": [{"addresses": [f"10.1.0.{n}"]} for n in range(200)],
+    }
+    await rig.feed.put(SLICES.format("ns", "many-1"), item)
+    await rig.feed.put(SERVICES.format("ns", "many"), service("many", "None"))
+    await changed
+    cut = await rig.ask("many.ns.svc.cluster.local")
+    assert cut.header.tc
+    data = dnslib.DNSRecord.question("many.ns.svc.cluster.local").pack()
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    for _ in range(2):
+        writer.write(struct.pack(">H", len(data)) + data)
+        (size,) = struct.unpack(">H", await reader.readexactly(2))
+        whole = dnslib.DNSRecord.parse(await reader.readexactly(size))
+        assert len(whole.rr) == 200
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_an_address_in_use_is_said(rig: Rig, tmp_path: Path) -> None:
+    config = DnsConfig("127.0.0.1", "10.96.0.10", "node-2", port=rig.port)
+    client = Client(rig.feed)
+    supervisor = Supervisor()
+    second = DnsServer(client, Informers(client, supervisor), config)
+    with pytest.raises(OSError, match=rf"DNS cannot listen on 127\.0\.0\.1:{rig.port}"):
+        await second.run()
+    await supervisor.stop()
