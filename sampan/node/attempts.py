@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sampan.api.errors import Object
-from sampan.runtime.interface import Container, State
+from sampan.runtime.interface import Container, Image, Images, State
 
 from .logs import tail_text
 from .state import CREATED, EXITED, RUNNING, Attempt
@@ -25,7 +25,9 @@ LOG_MESSAGE_LINES = 80
 KILLED = 137
 
 
-def attempt_of(container: Container, spec: Mapping[str, Any] | None = None) -> Attempt:
+def attempt_of(
+    container: Container, spec: Mapping[str, Any] | None = None, image: Image | None = None
+) -> Attempt:
     """A run as the runtime knows it; `spec` (the pod's container) tells how to get its message."""
     state = STATES[container.state]
     reason = message = ""
@@ -39,7 +41,8 @@ def attempt_of(container: Container, spec: Mapping[str, Any] | None = None) -> A
         restart_count=int(container.annotations.get(RESTART_COUNT) or 0),
         state=state,
         image=container.annotations.get(IMAGE_NAME, ""),
-        image_id=container.image,
+        image_ref=image.tags[0] if image is not None and image.tags else "",
+        image_id=image.digests[0] if image is not None and image.digests else container.image,
         started_at=container.started_at,
         finished_at=container.finished_at,
         exit_code=container.exit_code,
@@ -65,13 +68,14 @@ def termination_message(container: Container, spec: Mapping[str, Any]) -> str:
 
 
 def group_attempts(
-    containers: Iterable[Container], specs: Mapping[str, Mapping[str, Any]]
+    containers: Iterable[Container], specs: Mapping[str, Mapping[str, Any]], images: Images
 ) -> dict[str, list[Attempt]]:
     """By container name, oldest first."""
     out: dict[str, list[Attempt]] = {}
     for container in containers:
         name = container.annotations.get(CONTAINER_NAME, "")
-        out.setdefault(name, []).append(attempt_of(container, specs.get(name)))
+        image = images.find(container.image)
+        out.setdefault(name, []).append(attempt_of(container, specs.get(name), image))
     for runs in out.values():
         runs.sort(key=lambda run: (run.restart_count, run.started_at))
     return out
@@ -87,7 +91,7 @@ def remembered(status: Object) -> Attempt | None:
             id=_id(ended.get("containerID", "")) or known,
             restart_count=status.get("restartCount", 0),
             state=EXITED,
-            image=status.get("image", ""),
+            image_ref=status.get("image", ""),
             image_id=status.get("imageID", ""),
             started_at=_seconds(ended.get("startedAt")),
             finished_at=_seconds(ended.get("finishedAt")),
@@ -101,7 +105,7 @@ def remembered(status: Object) -> Attempt | None:
         id=known,
         restart_count=status.get("restartCount", 0),
         state=EXITED,
-        image=status.get("image", ""),
+        image_ref=status.get("image", ""),
         image_id=status.get("imageID", ""),
         started_at=_seconds(now["running"].get("startedAt")),
         exit_code=UNKNOWN_EXIT,

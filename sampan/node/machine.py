@@ -130,7 +130,10 @@ def _consider(
     held = state.waiting.get(name)
     if last is not None and last.state != EXITED:
         condemned = state.health_of(name).condemned
-        if condemned:
+        if last.image and last.image != container.get("image"):
+            why = f"Container {name} definition changed, will be restarted"
+            plan.kill.append(Kill(name, why))
+        elif condemned:
             plan.kill.append(
                 Kill(name, f"Container {name} failed {condemned} probe, will be restarted")
             )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from sampan.aio.backoff import Backoff
 from sampan.api.errors import NotFound, Object, StatusError
 from sampan.api.resources import resource
 
@@ -31,8 +32,12 @@ from .volumes.source import Sources, Token, VolumeError
 log = logging.getLogger("sampan.node.sandbox")
 
 ETC = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
-# After a failure that no watch will end (the network, the server) we try again after this long.
-RETRY_S = 5.0
+# After a failure that no watch will end (the network, the server) we try again: upstream's figures
+# for volumes, durationBeforeRetry 0.5 s to 2 min 2 s.
+RETRY_INITIAL_S = 0.5
+RETRY_CAP_S = 122.0
+# A token that could not be renewed is asked for again after this long.
+RENEW_AGAIN_S = 30.0
 
 
 class Sandbox:
@@ -53,6 +58,7 @@ class Sandbox:
         self._tokens: dict[tuple[str, int], Token] = {}
         self._claims: dict[str, Path] = {}
         self._complained = ""
+        self._backoff = Backoff(RETRY_INITIAL_S, RETRY_CAP_S, jitter=0)
 
     @property
     def uid(self) -> str:
@@ -67,8 +73,28 @@ class Sandbox:
     async def prepare(self) -> None:
         """Raises Held when something is missing; the next call goes on from there."""
         self._parts.objects.hold(self.uid, references(self.pod), self._changed)
+        attaching = asyncio.ensure_future(self._attach())
+        try:
+            # Volumes know nothing of the network, so both are made at the same time.
+            await self._gather_inputs()
+            self.volumes = self._parts.volumes.set_up(self.sources(), self._claims)
+            await attaching
+            if not self.etc_files:
+                self.etc_files = self._write_etc()
+        except VolumeError as error:
+            # A watch tells when what is missing has come; anything else is tried again.
+            raise self._held("FailedMount", str(error)) from error
+        except OSError as error:
+            raise self._held("FailedCreatePodSandBox", str(error)) from error
+        finally:
+            await asyncio.gather(attaching, return_exceptions=True)
+        self._complained = ""
+        self._backoff.reset()
+        self.ready = True
+
+    async def _gather_inputs(self) -> None:
+        """What volumes and variables are made from. Raises Held."""
         done = await asyncio.gather(
-            self._attach(),
             self._renew(),
             self._find_claims(),
             self._parts.objects.synced(self.uid),
@@ -78,17 +104,6 @@ class Sandbox:
         for result in done:
             if isinstance(result, BaseException):
                 raise result
-        try:
-            self.volumes = self._parts.volumes.set_up(self.sources(), self._claims)
-            if not self.etc_files:
-                self.etc_files = {**self._write_etc()}
-        except VolumeError as error:
-            # A watch tells when what is missing has come; anything else is tried again.
-            raise self._held("FailedMount", str(error), RETRY_S) from error
-        except OSError as error:
-            raise self._held("FailedCreatePodSandBox", str(error), RETRY_S) from error
-        self._complained = ""
-        self.ready = True
 
     def refresh(self) -> None:
         """Write what has changed into the volumes; what is missing now keeps its old content."""
@@ -106,7 +121,7 @@ class Sandbox:
             await self._renew()
         except Held as error:
             log.info("pod %s: %s", self.uid, error)
-            late = self._parts.clock.now() + RETRY_S
+            late = self._parts.clock.now() + RENEW_AGAIN_S
             self._tokens = {
                 key: Token(token.text, max(token.refresh_at, late))
                 for key, token in self._tokens.items()
@@ -160,7 +175,7 @@ class Sandbox:
             address = await self._parts.network.attach(self.uid)
         except Exception as error:
             text = f"Failed to create pod sandbox: {error}"
-            raise self._held("FailedCreatePodSandBox", text, RETRY_S) from error
+            raise self._held("FailedCreatePodSandBox", text) from error
         self.namespace_path = str(address.namespace_path)
         self.ip = address.ip
 
@@ -178,7 +193,7 @@ class Sandbox:
                     f'MountVolume.SetUp failed for volume "{volume}" : '
                     f"failed to fetch token: {error}"
                 )
-                raise self._held("FailedMount", text, RETRY_S) from error
+                raise self._held("FailedMount", text) from error
 
     def _token_volume(self) -> str:
         return next(
@@ -208,9 +223,9 @@ class Sandbox:
                 if isinstance(error, NotFound):
                     text = f'persistentvolumeclaim "{name}" not found'
                 text = f'MountVolume.SetUp failed for volume "{volume["name"]}" : {text}'
-                raise self._held("FailedMount", text, RETRY_S) from error
+                raise self._held("FailedMount", text) from error
 
-    def _write_etc(self) -> Mapping[str, Path]:
+    def _write_etc(self) -> dict[str, Path]:
         parts, pod = self._parts, self.pod
         folder = parts.volumes.directory(self.uid) / "etc"
         folder.mkdir(exist_ok=True, mode=0o755)
@@ -228,10 +243,10 @@ class Sandbox:
             out[target] = path
         return out
 
-    def _held(self, reason: str, text: str, retry_s: float) -> Held:
+    def _held(self, reason: str, text: str) -> Held:
         self._complain(reason, text)
         plain = "PodInitializing" if self.pod["spec"].get("initContainers") else "ContainerCreating"
-        return Held(Waiting(plain, "", self._parts.clock.now() + retry_s))
+        return Held(Waiting(plain, "", self._parts.clock.now() + self._backoff.next_s()))
 
     def _complain(self, reason: str, text: str) -> None:
         """One event for one trouble, however often it is tried again."""

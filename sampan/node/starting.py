@@ -81,11 +81,11 @@ async def _create_and_start(
         started = await parts.runtime.start(made.id)
     except RuntimeFailure as error:
         _failed(worker, container, "RunContainerError", str(error))
-        await _bury(worker, name, attempt_of(made), str(error))
+        await _bury(worker, name, attempt_of(made, None, image), str(error))
         retry_at = parts.clock.now() + START_ERROR_S
         raise Held(Waiting("RunContainerError", str(error), retry_at)) from error
     worker.narrator.container(container, "Normal", "Started", "Container started")
-    run = attempt_of(started, container)
+    run = attempt_of(started, container, image)
     old = worker.record(name, run)
     if run.state != EXITED:
         worker.watch_health(name, run)
@@ -175,6 +175,7 @@ async def _bury(worker: PodWorker, name: str, made: Attempt, text: str) -> None:
         restart_count=made.restart_count,
         state=EXITED,
         image=made.image,
+        image_ref=made.image_ref,
         image_id=made.image_id,
         finished_at=now,
         exit_code=START_ERROR_EXIT,

@@ -23,8 +23,11 @@ class Attempt:
     restart_count: int
     state: str
     image: str = ""
-    """The reference as the spec writes it, or its normal form."""
+    """The reference as the spec wrote it."""
+    image_ref: str = ""
+    """The image's own full name."""
     image_id: str = ""
+    """Its digest in a registry, or its id."""
     started_at: float = 0
     finished_at: float = 0
     exit_code: int = 0

@@ -140,7 +140,7 @@ def _container_status(state: PodState, container: Mapping[str, Any]) -> Object:
         "lastState": {},
         "ready": False,
         "restartCount": last.restart_count if last else 0,
-        "image": (last and last.image) or container.get("image", ""),
+        "image": (last and (last.image_ref or last.image)) or container.get("image", ""),
         "imageID": last.image_id if last else "",
         "started": False,
     }

@@ -91,14 +91,10 @@ class PodWorker:
         self.parts = parts
         self.narrator = Narrator(parts.recorder, pod)
         self.pulse = Pulse(parts.clock)
-        self.containers: dict[str, Mapping[str, Any]] = {
-            item["name"]: item
-            for field in ("initContainers", "containers")
-            for item in pod["spec"].get(field) or ()
-        }
+        self.containers = _containers(pod)
         self.state = PodState(
             pod,
-            attempts=group_attempts(found, self.containers),
+            attempts=group_attempts(found, self.containers, parts.images),
             known=pod.get("status") or {},
         )
         self.sandbox = Sandbox(parts, pod, self.narrator, self._objects_changed)
@@ -114,10 +110,14 @@ class PodWorker:
     # What happens around it
 
     def update(self, pod: Object) -> None:
-        """The pod changed: its labels, or it is to be deleted, or sooner than it was."""
+        """The pod changed: its labels, an image, or it is to be deleted, or sooner than it was."""
+        old = self.state.pod["metadata"]
         self.state.pod = self.sandbox.pod = pod
-        if any("downwardAPI" in str(item) for item in pod["spec"].get("volumes") or ()):
-            self.sandbox.refresh()
+        self.containers = _containers(pod)
+        for field in ("labels", "annotations"):
+            if old.get(field) != pod["metadata"].get(field):
+                # They may stand in a downwardAPI volume.
+                self.sandbox.refresh()
         self.pulse.beat()
 
     def removed(self) -> None:
@@ -130,7 +130,8 @@ class PodWorker:
         runs = self.state.attempts.get(name, [])
         for index, run in enumerate(runs):
             if run.id == container.id:
-                runs[index] = attempt_of(container, self.containers.get(name))
+                ended = attempt_of(container, self.containers.get(name))
+                runs[index] = replace(ended, image_ref=run.image_ref, image_id=run.image_id)
                 if index == len(runs) - 1:
                     self.forget_health(name)
         self.pulse.beat()
@@ -448,6 +449,15 @@ class PodWorker:
     def has_exited(self, name: str, run_id: str) -> bool:
         run = self.state.last(name)
         return run is None or run.id != run_id or run.state == EXITED
+
+
+def _containers(pod: Object) -> dict[str, Mapping[str, Any]]:
+    """By name, init containers first."""
+    return {
+        item["name"]: item
+        for field in ("initContainers", "containers")
+        for item in pod["spec"].get(field) or ()
+    }
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from sampan.client.api import Client
 from sampan.node.agent import Agent
 from sampan.node.config import NodeConfig
+from sampan.runtime.interface import RuntimeFailure
 from tests.kit.clock import FakeClock, settle
 from tests.kit.node import FakeApi
 from tests.kit.runtime import BUSYBOX, FakeImages, FakeKernel, FakeNetwork, FakeRuntime
@@ -374,3 +376,40 @@ async def test_failed_exec_liveness_restarts_the_container(node: Node) -> None:
         messages = [message for _, _, message in node.api.events()]
         assert "Liveness probe failed: no pulse" in messages
         assert "Container c failed liveness probe, will be restarted" in messages
+
+
+async def test_another_image_restarts_the_container(node: Node) -> None:
+    node.images.here["other"] = replace(BUSYBOX, id="sha256:" + "c" * 64, tags=("x.io/other:1",))
+    async with node.running():
+        node.bind()
+        await node.until(lambda: node.pod()["status"]["phase"] == "Running")
+        pod = node.pod()
+        container = pod["spec"]["containers"][0] | {"image": "other"}
+        node.api.put(f"{PODS}/p", pod | {"spec": pod["spec"] | {"containers": [container]}})
+        await node.until(lambda: node.container()["restartCount"] == 1)
+        assert node.container()["image"] == "x.io/other:1"
+        messages = [message for _, _, message in node.api.events()]
+        assert "Container c definition changed, will be restarted" in messages
+
+
+async def test_missing_volume_is_told_once_and_mounted_when_it_comes(node: Node) -> None:
+    async with node.running():
+        node.bind(volumes=[{"name": "v", "secret": {"secretName": "s"}}])
+        text = 'MountVolume.SetUp failed for volume "v" : secret "s" not found'
+        told = ("Warning", "FailedMount", text)
+        await node.until(lambda: told in node.api.events())
+        await node.clock.advance(60)
+        assert node.api.events().count(told) == 1
+        assert node.container()["state"]["waiting"]["reason"] == "ContainerCreating"
+        node.api.put("/api/v1/namespaces/default/secrets/s", {"data": {}})
+        await node.until(lambda: node.runtime.running())
+
+
+async def test_a_name_that_is_no_image(node: Node) -> None:
+    def refuse(reference: str) -> None:
+        raise RuntimeFailure("couldn't parse image name")
+
+    node.images.find = refuse  # type: ignore[method-assign, assignment]
+    async with node.running():
+        node.bind(container={"image": "UPPER"})
+        await node.until(lambda: "InvalidImageName" in str(node.pod()["status"]))
