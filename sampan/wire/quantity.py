@@ -17,6 +17,8 @@ MILLI = 10**6
 MAX_NANOS = (2**63 - 1) * NANO
 MAX_DIGITS = 1000
 """More than any value needs; longer texts would cost time that grows with their square."""
+MAX_EXACT_DIGITS = 18
+"""Digits upstream keeps in an int64; longer numbers take its slow path."""
 CACHED_TEXTS = 8192
 """Distinct texts remembered: clusters use the same few hundred; older ones are parsed again."""
 
@@ -122,8 +124,27 @@ def text_of(nanos: int, form: str = DECIMAL) -> str:
 
 @lru_cache(maxsize=CACHED_TEXTS)
 def canonical(text: str) -> str:
-    """The canonical text of a quantity. Raises QuantityError."""
-    return str(_parse(text))
+    """The text as upstream writes it back: canonical, unless it takes the text for canonical
+    already by a quick look (so "1.001G" and "+1" stay). Raises QuantityError."""
+    value = _parse(text)
+    return text if _looks_canonical(text) else str(value)
+
+
+def _looks_canonical(text: str) -> bool:
+    match = _SHAPE.fullmatch(text)
+    assert match is not None  # it has been parsed
+    _, whole, fraction, suffix = match.groups()
+    base, power, _ = _scale(suffix)
+    digits = (whole.lstrip("0") or "0") + (fraction or "")
+    power -= len(fraction or "")
+    return (
+        base == 10
+        and len(digits) <= MAX_EXACT_DIGITS
+        and power >= -9
+        and power % 3 == 0
+        and digits[0] != "0"
+        and not digits.endswith("000")
+    )
 
 
 def nanos(value: str | int | float) -> int:
