@@ -25,7 +25,7 @@ from sampan.store.interface import Store, StoreError
 from . import bootstrap, discovery, health, openapi
 from .admission import Admission
 from .answer import encode
-from .authn import Authenticator
+from .authn import Authenticator, openid
 from .authz import Authorizer
 from .body import read_object
 from .cache import Cache, Observer
@@ -229,6 +229,8 @@ class Server:
             raise method_not_allowed()
         accept = request.headers.get("accept", "")
         answer = health.answer(self, request)
+        if answer is None:
+            answer = openid.answer(self, request.path)
         if answer is None:
             answer = discovery.answer(request.path, accept, self.resources, request.headers)
         if answer is None:

@@ -20,10 +20,10 @@ from tests.kit.cluster import Cluster, api_cluster, server_files
 
 CM = "/api/v1/namespaces/default/configmaps"
 TOKEN = "t0ken"
-CHUNKED = f"POST {CM} HTTP/1.1\r\n{AUTH}Transfer-Encoding: chunked\r\n\r\n".encode()
 EXPECT = "Expect: 100-continue\r\n"
 ADMIN = User("admin", ("system:masters",))
 AUTH = f"Authorization: Bearer {TOKEN}\r\n"
+CHUNKED = f"POST {CM} HTTP/1.1\r\n{AUTH}Transfer-Encoding: chunked\r\n\r\n".encode()
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class Wire:
 async def until(is_so: Callable[[], bool]) -> None:
     """Wait for what sockets bring about; there is no event to wait for on the other side."""
     async with asyncio.timeout(10):
-        while not is_so():
+        while not is_so():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
 
