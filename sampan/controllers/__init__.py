@@ -3,12 +3,14 @@
 A controller reads informers and writes through the client; `plan` is pure, reconcile is thin.
 """
 
+from .certificates import CertificateController
 from .deployment import DeploymentController
 from .endpoints import EndpointsController
 from .endpointslice import EndpointSliceController
 from .garbage import GarbageCollector
 from .namespace import NamespaceController
 from .node import NodeController
+from .nodeipam import NodeIpamController
 from .podgc import PodGcController
 from .replicaset import ReplicaSetController
 from .rootca import RootCaController
@@ -24,6 +26,8 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     ReplicaSetController,
     EndpointSliceController,
     EndpointsController,
+    NodeIpamController,
+    CertificateController,
     NodeController,
     TaintEvictionController,
     PodGcController,

@@ -291,6 +291,36 @@ async def test_nobody_grants_what_they_do_not_hold() -> None:
         assert (await bind("edit")).status == 403
 
 
+async def test_labels_do_not_smuggle_rules_into_aggregated_roles() -> None:
+    bob = User("bob", (AUTHENTICATED,))
+    merge = "application/merge-patch+json"
+    async with api_cluster() as cluster:
+        writes = rule("create update patch get", "clusterroles", RBAC)
+        await grant(cluster, "writer", "bob", [writes, rule("get", "pods")])
+        path = f"{API}/clusterroles"
+        label = {"metadata": {"labels": {f"{RBAC}/aggregate-to-view": "true"}}}
+        for name, code in (("cluster-admin", 403), ("system:node", 403)):
+            answer = await cluster.http(
+                "PATCH", f"{path}/{name}", label, user=bob, content_type=merge
+            )
+            assert answer.status == code
+        selector = {"clusterRoleSelectors": [{"matchLabels": {"any": "thing"}}]}
+        body = {"metadata": {"name": "all"}, "aggregationRule": selector, "rules": []}
+        refused = await cluster.http("POST", path, body, user=bob)
+        assert (refused.status, refused.message) == (
+            403,
+            'clusterroles.rbac.authorization.k8s.io "all" is forbidden: must have cluster-admin'
+            " privileges to use the aggregationRule",
+        )
+        assert (await cluster.http("POST", path, body)).status == 201
+        # Finalizers are the garbage collector's business, which holds nothing.
+        finalizers = {"metadata": {"finalizers": ["x.y/z"]}}
+        kept = await cluster.http(
+            "PATCH", f"{path}/system:node", finalizers, user=bob, content_type=merge
+        )
+        assert kept.status == 200
+
+
 async def test_access_reviews_answer_as_the_server_would() -> None:
     bob = User("bob", (AUTHENTICATED,))
     async with api_cluster() as cluster:

@@ -21,6 +21,7 @@ from tests.kit.cluster import api_cluster
 
 PODS = resource("pods")
 NAMESPACES = resource("namespaces")
+NODES = resource("nodes")
 DEPLOYMENTS = resource("deployments", "apps")
 SETS = resource("replicasets", "apps")
 EVENTS = resource("events")

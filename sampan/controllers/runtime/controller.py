@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from sampan.aio.clock import Clock
@@ -26,6 +27,11 @@ class Options:
     node_grace_s: float = 40.0
     """A node whose Lease is older than this is not known to be ready
     (--node-monitor-grace-period)."""
+    ca_cert: Path | None = None
+    """With `ca_key`: PEM files of the CA that signs certificates; None signs none."""
+    ca_key: Path | None = None
+    pod_cidr: str = ""
+    """The pods' network, of which each node gets a share; "" leaves nodes alone."""
     terminated_pods: int = 12500
     """Finished pods kept before the oldest go (--terminated-pod-gc-threshold)."""
 

@@ -1,0 +1,127 @@
+"""What a new node needs: its share of the pod network, and its certificates."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from sampan.api.errors import Object
+from sampan.api.resources import resource
+from sampan.controllers.nodeipam import free_share
+from tests.kit.cluster import server_files
+
+from .workload_kit import NODES, World, world
+
+REQUESTS = resource("certificatesigningrequests", "certificates.k8s.io")
+CLIENT_USAGES = ["digital signature", "client auth"]
+
+
+def csr(name: str, organization: str = "system:nodes", dns: str = "") -> str:
+    attributes = [
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
+        x509.NameAttribute(NameOID.COMMON_NAME, name),
+    ]
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(attributes))
+    if dns:
+        names = x509.SubjectAlternativeName([x509.DNSName(dns)])
+        builder = builder.add_extension(names, critical=False)
+    made = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    return base64.b64encode(made.public_bytes(serialization.Encoding.PEM)).decode()
+
+
+def ca() -> dict[str, Any]:
+    return {"ca_cert": server_files() / "ca.crt", "ca_key": server_files() / "ca.key"}
+
+
+async def ask(w: World, request: str, signer: str, usages: list[str], *, approve: bool) -> Object:
+    """Ask as the administrator, who is not a node: nothing is approved by itself."""
+    spec = {"request": request, "signerName": f"kubernetes.io/{signer}", "usages": usages}
+    await w.client.create(REQUESTS, {"metadata": {"name": "r"}, "spec": spec})
+    found = await w.client.get(REQUESTS, "r")
+    if approve:
+        condition = {"type": "Approved", "status": "True", "reason": "Test", "message": "yes"}
+        body = {**found, "status": {"conditions": [condition]}}
+        await w.client.update(REQUESTS, body, "approval")
+    cache = w.cache(REQUESTS.plural, REQUESTS.group)
+
+    def answered() -> Object | None:
+        status = (cache.get("", "r") or {}).get("status") or {}
+        kinds = {item["type"] for item in status.get("conditions") or ()}
+        return status if status.get("certificate") or "Failed" in kinds else None
+
+    status: Object = await w.until(answered)
+    return status
+
+
+async def test_an_approved_request_is_signed() -> None:
+    async with world(**ca()) as w:
+        status = await ask(
+            w, csr("system:node:n1"), "kube-apiserver-client-kubelet", CLIENT_USAGES, approve=True
+        )
+        pem = base64.b64decode(status["certificate"])
+        certificate = x509.load_pem_x509_certificate(pem)
+        authority = x509.load_pem_x509_certificate((server_files() / "ca.crt").read_bytes())
+        certificate.verify_directly_issued_by(authority)
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        assert [item.dotted_string for item in usage] == ["1.3.6.1.5.5.7.3.2"]
+        limits = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        assert not limits.ca
+
+
+@pytest.mark.parametrize(
+    ("request_pem", "signer", "usages", "message"),
+    [
+        (csr("system:node:n1", "system:masters"), "kube-apiserver-client-kubelet", CLIENT_USAGES,
+         "subject organization is not system:nodes"),
+        (csr("root"), "kube-apiserver-client-kubelet", CLIENT_USAGES,
+         "subject common name does not begin with system:node: "),
+        (csr("system:node:n1", dns="api"), "kube-apiserver-client-kubelet", CLIENT_USAGES,
+         "DNS subjectAltNames are not allowed"),
+        (csr("system:node:n1"), "kubelet-serving", ["digital signature", "server auth"],
+         "DNS or IP subjectAltName is required"),
+        (csr("system:node:n1", dns="n1"), "kubelet-serving", ["digital signature", "server auth"],
+         "requested subject is not the requesting node"),
+    ],
+)  # fmt: skip
+async def test_what_a_signer_refuses(
+    request_pem: str, signer: str, usages: list[str], message: str
+) -> None:
+    async with world(**ca()) as w:
+        status = await ask(w, request_pem, signer, usages, approve=True)
+        assert "certificate" not in status
+        [failed] = [item for item in status["conditions"] if item["type"] == "Failed"]
+        assert (failed["reason"], failed["message"]) == ("SignerValidationFailed", message)
+
+
+async def test_nodes_get_shares_that_do_not_overlap() -> None:
+    async with world(pod_cidr="10.244.0.0/22") as w:
+        given = {"metadata": {"name": "first"}, "spec": {"podCIDR": "10.244.1.0/24"}}
+        await w.client.create(NODES, given)
+        for name in "abcd":
+            await w.client.create(NODES, {"metadata": {"name": name}})
+        nodes = w.cache("nodes")
+
+        def shares() -> list[str]:
+            found = (node["spec"].get("podCIDR") for node in nodes.list())
+            return sorted(item for item in found if item)
+
+        every = [f"10.244.{number}.0/24" for number in range(4)]
+        await w.until(lambda: shares() == every)
+        left = next(node for node in nodes.list() if not node["spec"].get("podCIDR"))
+        await w.client.delete(NODES, "first")
+        await w.until(lambda: nodes.get("", "first") is None and shares() == every)
+        found = nodes.get("", left["metadata"]["name"])
+        assert found is not None
+        assert found["spec"]["podCIDRs"] == ["10.244.1.0/24"]
+
+
+def test_shares_of_small_networks() -> None:
+    assert free_share("10.0.0.0/26", []) == "10.0.0.0/26"
+    assert free_share("10.0.0.0/26", ["10.0.0.0/26"]) is None
+    assert free_share("10.0.0.0/23", ["10.0.0.128/25"]) == "10.0.1.0/24"
