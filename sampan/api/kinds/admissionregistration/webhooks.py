@@ -150,7 +150,7 @@ def check_client(config: Object, path: str, out: list[Cause]) -> None:
     if (url is None) == (service is None):
         why = "exactly one of url or service is required"
         out.append(fields.required(path, why))
-    elif url is not None:
+    elif service is None:
         _check_url(url, f"{path}.url", out)
     else:
         for field in ("namespace", "name"):
@@ -164,7 +164,7 @@ def check_client(config: Object, path: str, out: list[Cause]) -> None:
             out.append(fields.invalid(where, text, "must start with a '/'"))
 
 
-def _check_url(url: str, path: str, out: list[Cause]) -> None:
+def _check_url(url: Any, path: str, out: list[Cause]) -> None:
     form = "; desired format: https://host[/path]"
     parts = urlsplit(url)
     if parts.scheme != "https":

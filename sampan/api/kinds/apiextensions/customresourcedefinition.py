@@ -36,7 +36,6 @@ def prepare(obj: Object, old: Object | None) -> None:
 
 def default(obj: Object) -> None:
     spec = obj.setdefault("spec", {})
-    spec.setdefault("scope", "")
     names = spec.setdefault("names", {})
     kind = names.get("kind") or ""
     if kind and not names.get("singular"):

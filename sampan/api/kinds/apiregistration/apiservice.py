@@ -35,7 +35,7 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
             fields.required(
                 "spec.group", "only v1 may have an empty group and it better be legacy kube"
             )
-        )  # noqa: E501
+        )
     for why in subdomain_problems(group) if group else ():
         out.append(fields.invalid("spec.group", group, why))
     for why in label_1035_problems(version):

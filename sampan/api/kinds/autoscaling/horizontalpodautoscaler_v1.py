@@ -1,8 +1,139 @@
-"""HorizontalPodAutoscaler (autoscaling/v1)."""
+"""HorizontalPodAutoscaler (autoscaling/v1): a view of the stored v2 object.
+
+v1 knows only CPU utilization. What else a v2 object says travels in annotations, as upstream's
+conversion has it, so that a client of v1 loses nothing when it writes back what it read.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
+import orjson
+
+from ... import fields
 from ...descriptor import Kind
+from ...errors import Cause, Object
+from . import horizontalpodautoscaler as v2
+
+PREFIX = "autoscaling.alpha.kubernetes.io/"
+METRICS, BEHAVIOR = f"{PREFIX}metrics", f"{PREFIX}behavior"
+CONDITIONS, CURRENT = f"{PREFIX}conditions", f"{PREFIX}current-metrics"
+
+
+def _cpu(metric: Object, side: str) -> int | None:
+    """The CPU utilization a v2 metric asks for ("target") or has ("current")."""
+    source = metric.get("resource") or {}
+    if metric.get("type") != "Resource" or source.get("name") != "cpu":
+        return None
+    value: int | None = (source.get(side) or {}).get("averageUtilization")
+    return value
+
+
+def _take_cpu(metrics: list[Object], side: str) -> tuple[int | None, list[Object]]:
+    for position, metric in enumerate(metrics):
+        value = _cpu(metric, side)
+        if value is not None:
+            return value, metrics[:position] + metrics[position + 1 :]
+    return None, metrics
+
+
+def from_stored(obj: Object) -> Object:
+    """The v1 form of a v2 object."""
+    spec, status = dict(obj.get("spec") or {}), dict(obj.get("status") or {})
+    annotations = dict((obj.get("metadata") or {}).get("annotations") or {})
+    percent, others = _take_cpu(spec.pop("metrics", None) or [], "target")
+    used, current = _take_cpu(status.pop("currentMetrics", None) or [], "current")
+    if percent is not None:
+        spec["targetCPUUtilizationPercentage"] = percent
+    if used is not None:
+        status["currentCPUUtilizationPercentage"] = used
+    for key, value in (
+        (METRICS, others),
+        (CURRENT, current),
+        (BEHAVIOR, spec.pop("behavior", None)),
+        (CONDITIONS, status.pop("conditions", None)),
+    ):
+        if value:
+            annotations[key] = orjson.dumps(value).decode()
+    return _object(obj, "autoscaling/v1", spec, status, annotations)
+
+
+def to_stored(obj: Object) -> Object:
+    """The v2 form of a v1 object."""
+    spec, status = dict(obj.get("spec") or {}), dict(obj.get("status") or {})
+    annotations = dict((obj.get("metadata") or {}).get("annotations") or {})
+    metrics = _load(annotations.pop(METRICS, None), list)
+    percent = spec.pop("targetCPUUtilizationPercentage", None)
+    if percent is not None:
+        metrics = [_cpu_metric("target", percent), *metrics]
+    if metrics:
+        spec["metrics"] = metrics
+    behavior = _load(annotations.pop(BEHAVIOR, None), dict)
+    if behavior:
+        spec["behavior"] = behavior
+    current = _load(annotations.pop(CURRENT, None), list)
+    used = status.pop("currentCPUUtilizationPercentage", None)
+    if used is not None:
+        current = [_cpu_metric("current", used), *current]
+    if current:
+        status["currentMetrics"] = current
+    conditions = _load(annotations.pop(CONDITIONS, None), list)
+    if conditions:
+        status["conditions"] = conditions
+    return _object(obj, "autoscaling/v2", spec, status, annotations)
+
+
+def _cpu_metric(side: str, percent: int) -> Object:
+    value: Object = {"averageUtilization": percent}
+    if side == "target":
+        value = {"type": "Utilization", **value}
+    return {"type": "Resource", "resource": {"name": "cpu", side: value}}
+
+
+def _load(text: str | None, shape: type) -> Any:
+    """What an annotation holds; nothing if it is broken, since a user may write it."""
+    try:
+        value = orjson.loads(text) if text else None
+    except orjson.JSONDecodeError:
+        value = None
+    return value if isinstance(value, shape) else shape()
+
+
+def _object(obj: Object, version: str, spec: Object, status: Object, annotations: Object) -> Object:
+    metadata = {
+        key: value for key, value in (obj.get("metadata") or {}).items() if key != "annotations"
+    }
+    if annotations:
+        metadata["annotations"] = annotations
+    out = {**obj, "apiVersion": version, "metadata": metadata, "spec": spec}
+    if status or "status" in obj:
+        out["status"] = status
+    return out
+
+
+def default(obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    if spec.get("minReplicas") is None:
+        spec["minReplicas"] = 1
+    annotations = obj["metadata"].get("annotations") or {}
+    if spec.get("targetCPUUtilizationPercentage") is None and METRICS not in annotations:
+        spec["targetCPUUtilizationPercentage"] = v2.CPU_PERCENT
+    status = obj.setdefault("status", {})
+    status.setdefault("currentReplicas", 0)
+    status.setdefault("desiredReplicas", 0)
+
+
+def validate(obj: Object, old: Object | None) -> list[Cause]:
+    percent = obj["spec"].get("targetCPUUtilizationPercentage")
+    if percent is not None and percent < 1:
+        path = "spec.targetCPUUtilizationPercentage"
+        return [fields.invalid(path, percent, "must be greater than 0")]
+    return v2.validate(to_stored(obj), None if old is None else to_stored(old))
+
+
+def cells(obj: Object, now_s: float) -> list[Any]:
+    return v2.cells(to_stored(obj), now_s)
+
 
 KIND = Kind(
     group="autoscaling",
@@ -12,4 +143,12 @@ KIND = Kind(
     categories=("all",),
     storage="horizontalpodautoscalers",
     generation=False,
+    stored_as=("autoscaling", "v2"),
+    from_stored=from_stored,
+    to_stored=to_stored,
+    default=default,
+    validate=validate,
+    validate_status=v2.validate_status,
+    columns=v2.COLUMNS,
+    cells=cells,
 )
