@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sampan.api.errors import Object
+
 from ..authz.escalation import binding_error, role_error
 from ..exchange import Write
 from .plugin import Plugin
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 GROUP = "rbac.authorization.k8s.io"
 ROLES = ("roles", "clusterroles")
+UNCHECKED = frozenset({"ownerReferences", "finalizers", "resourceVersion", "managedFields"})
 BINDINGS = ("rolebindings", "clusterrolebindings")
 
 
@@ -20,17 +23,19 @@ def validate(server: Server, write: Write) -> None:
     target, user = write.attributes.resource, write.attributes.user
     if target is None:
         return
-    # An update that changes nothing that grants (labels, finalizers) needs no rights to grant.
-    fields = ("rules", "aggregationRule") if target.plural in ROLES else ("subjects", "roleRef")
-    old = write.old
-    if old is not None and all(
-        (write.obj.get(field) or None) == (old.get(field) or None) for field in fields
-    ):
+    if write.old is not None and _without_owners(write.obj) == _without_owners(write.old):
         return
     check = role_error if target.plural in ROLES else binding_error
-    error = check(server.authorizer, user, write.obj)
+    error = check(server.authorizer, user, write.obj, write.old)
     if error is not None:
         raise error
+
+
+def _without_owners(obj: Object) -> Object:
+    """What of an object is checked: the garbage collector may change the rest. Labels count, as
+    they decide which roles are aggregated."""
+    meta = {key: value for key, value in obj["metadata"].items() if key not in UNCHECKED}
+    return {**obj, "metadata": meta}
 
 
 PLUGIN = Plugin(

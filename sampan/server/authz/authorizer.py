@@ -24,6 +24,10 @@ GROUP = "rbac.authorization.k8s.io"
 MASTERS = "system:masters"
 # About 1.5 MB when full; more distinct (user, verb, resource, namespace) than that start afresh.
 REMEMBERED = 4096
+# What is asked about in more letters or by more groups is decided anew each time: anybody may ask
+# about anything (a long path, a made-up resource), and must not fill the memory with it.
+MAX_LETTERS = 512
+MAX_GROUPS = 64
 
 Key = tuple[str, tuple[str, ...], str, str, str, str, str]
 
@@ -85,9 +89,10 @@ class Authorizer:
         decision = self._resources.get(key)
         if decision is None:
             decision = self._decide(user, verb, target, namespace)
-            if len(self._resources) >= REMEMBERED:
-                self._resources.clear()
-            self._resources[key] = decision
+            if _is_short(user, verb, *target, namespace):
+                if len(self._resources) >= REMEMBERED:
+                    self._resources.clear()
+                self._resources[key] = decision
         if decision.allowed is not None:
             return True, decision.allowed
         if name and name in decision.names:
@@ -104,9 +109,10 @@ class Authorizer:
         known = self._paths.get(key)
         if known is None:
             known = self._decide_path(user, verb, path)
-            if len(self._paths) >= REMEMBERED:
-                self._paths.clear()
-            self._paths[key] = known
+            if _is_short(user, verb, path):
+                if len(self._paths) >= REMEMBERED:
+                    self._paths.clear()
+                self._paths[key] = known
         return known
 
     def rules(self, user: User, namespace: str) -> list[Rule]:
@@ -146,6 +152,14 @@ class Authorizer:
         self._resources.clear()
         self._paths.clear()
         self._generation = self.grants.generation
+
+
+def _is_short(user: User, *texts: str) -> bool:
+    """Is the question small enough to be remembered?"""
+    if len(user.groups) > MAX_GROUPS:
+        return False
+    letters = sum(map(len, texts)) + sum(map(len, user.groups)) + len(user.name)
+    return letters <= MAX_LETTERS * (1 + len(user.groups) // 8)
 
 
 def _missing_role(binding: Binding) -> str:

@@ -16,8 +16,17 @@ from .authorizer import GROUP, MASTERS, Authorizer
 from .grants import RoleKey
 from .rules import Rule, compile_rules, describe_rule, quote_list, uncovered
 
+FULL_AUTHORITY = compile_rules(
+    [
+        {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
+        {"verbs": ["*"], "nonResourceURLs": ["*"]},
+    ]
+)
 
-def role_error(authorizer: Authorizer, user: User, obj: Object) -> StatusError | None:
+
+def role_error(
+    authorizer: Authorizer, user: User, obj: Object, old: Object | None = None
+) -> StatusError | None:
     """Why `user` may not write this role or cluster role; None when they may."""
     meta = obj["metadata"]
     namespace, name = meta.get("namespace", ""), meta.get("name", "")
@@ -27,12 +36,19 @@ def role_error(authorizer: Authorizer, user: User, obj: Object) -> StatusError |
     target = (GROUP, plural, "")
     if authorizer.allows(user, "escalate", target, namespace, name)[0]:
         return None
+    # An aggregated role gathers whatever gets its labels, so it takes the right to everything.
+    aggregates = obj.get("aggregationRule") or (old or {}).get("aggregationRule")
+    if aggregates and uncovered(authorizer.rules(user, ""), FULL_AUTHORITY):
+        why = "must have cluster-admin privileges to use the aggregationRule"
+        return forbidden(GROUP, plural, name, why)
     rules: list[Object] = list(obj.get("rules") or ())
     why = _missing(authorizer, user, namespace, compile_rules(rules))
     return forbidden(GROUP, plural, name, why) if why else None
 
 
-def binding_error(authorizer: Authorizer, user: User, obj: Object) -> StatusError | None:
+def binding_error(
+    authorizer: Authorizer, user: User, obj: Object, old: Object | None = None
+) -> StatusError | None:
     """Why `user` may not write this binding; NotFound when its role does not exist."""
     meta, ref = obj["metadata"], obj["roleRef"]
     namespace, name = meta.get("namespace", ""), meta.get("name", "")

@@ -122,6 +122,17 @@ def test_the_memory_of_decisions_is_bounded(authorizer: Authorizer) -> None:
     assert len(authorizer._paths) <= REMEMBERED
 
 
+def test_long_questions_are_not_remembered(authorizer: Authorizer) -> None:
+    """Anybody may ask about anything; nobody fills the memory with it."""
+    letters = "x" * 1000
+    authorizer.allows(BOB, letters, PODS, "a", "")
+    authorizer.allows(BOB, "get", ("", letters, ""), "a", "")
+    authorizer.allows(User("bob", tuple(map(str, range(1000)))), "get", PODS, "a", "")
+    authorizer.allows_path(BOB, "get", f"/{letters}")
+    assert not authorizer._resources
+    assert not authorizer._paths
+
+
 @pytest.fixture(scope="module")
 def defaults() -> Authorizer:
     made = Authorizer()
