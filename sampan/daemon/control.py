@@ -31,7 +31,7 @@ from sampan.store.interface import Damaged
 from sampan.store.sqlite import RESTORE, SqliteStore
 
 from . import config, pki
-from .child import Child, Refused
+from .child import Child, Refused, settle_memory
 
 ADMIN = User("kubernetes-admin", ("system:masters", "system:authenticated"))
 # In-process components are part of the server's own process: no key of theirs could leak that
@@ -77,6 +77,7 @@ async def run(child: Child) -> None:
         scheduler = Scheduler(Client(server.local_transport(SCHEDULER)), informers, clock)
         supervisor.start("scheduler", scheduler.run)
         child.say(state="ready")
+        settle_memory()
         try:
             await supervisor.wait()
         finally:

@@ -23,7 +23,7 @@ from sampan.node.agent import Agent
 from sampan.proxy.run import Proxy, ProxyConfig
 
 from . import config
-from .child import Child, Refused
+from .child import Child, Refused, settle_memory
 from .wiring import node_config, node_images, node_network, node_runtime
 
 
@@ -72,6 +72,7 @@ async def run(child: Child) -> None:
         supervisor.start("dns", dns.run)
         await asyncio.gather(agent.ready.wait(), proxy.ready.wait(), dns.ready.wait())
         child.say(state="ready")
+        settle_memory()
         await supervisor.wait()
     finally:
         await supervisor.stop()
