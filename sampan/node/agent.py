@@ -34,6 +34,7 @@ from .parts import Parts
 from .pulls import Pulls
 from .registration import Registration
 from .reports import Reports
+from .rotation import rotate
 from .tokens import Tokens
 from .translate import POD_NAME, POD_NAMESPACE, POD_UID, Machine
 from .volumes.kernel import Kernel, LinuxKernel
@@ -138,6 +139,7 @@ class Agent:
             self.supervisor.start("container exits", self._watch_exits)
             await self._adopt()
             await self.registration.register()
+            self.registration.each_tick = self._rotate_logs
             self.supervisor.start("node heartbeat", self.registration.keep_alive)
             self.ready.set()
             log.info("node %s is ready with %d pods", self.config.name, len(self.workers))
@@ -259,6 +261,9 @@ class Agent:
             # It is on its way out (finalizers may hold it): there is nothing left to do for it.
             self._done.add(uid)
         self._forget_logs(worker.state.pod)
+
+    def _rotate_logs(self) -> None:
+        rotate(self._runtime.list(), self._runtime.reopen_log, self._clock.now())
 
     def _forget_logs(self, pod: Object) -> None:
         meta = pod["metadata"]

@@ -204,7 +204,7 @@ class AgentServer:
                 request,
                 Asked.of(request.query),
                 lambda: runtime.attach(container.id),
-                kill=False,
+                attached=True,
             )
 
     async def _port_forward(self, request: web.Request) -> web.StreamResponse:

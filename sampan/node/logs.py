@@ -132,7 +132,7 @@ async def read_log(
     path: Path,
     options: LogOptions,
     is_running: Callable[[], bool],
-    changed: Callable[[], Awaitable[None]],
+    changed: Callable[[], Awaitable[object]],
 ) -> AsyncIterator[bytes]:
     """The log as text, in pieces. Raises FileNotFoundError.
 
@@ -149,24 +149,32 @@ async def read_log(
                 if text := formatter.feed(block):
                     yield text
             return
-        with watching(path) as written:
+        with watching(path.parent) as written:
             while not formatter.done:
-                running = is_running()
+                # In this order, so that nothing written in between is missed.
+                running, moved = is_running(), _has_moved(path, fd)
                 written.clear()
-                block = os.read(fd, BLOCK_BYTES)
-                if block:
+                if block := os.read(fd, BLOCK_BYTES):
                     if text := formatter.feed(block):
                         yield text
-                    continue
-                if os.fstat(fd).st_size < os.lseek(fd, 0, os.SEEK_CUR):
-                    # The file was cut off (rotation): go on from its new beginning.
-                    os.lseek(fd, 0, os.SEEK_SET)
-                    continue
-                if not running:
+                elif moved:
+                    fresh = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                    os.close(fd)
+                    fd = fresh
+                elif not running:
                     return
-                await _first(written.wait(), changed())
+                else:
+                    await _first(written.wait(), changed())
     finally:
         os.close(fd)
+
+
+def _has_moved(path: Path, fd: int) -> bool:
+    """Whether another file has taken the log's place (a rotation)."""
+    try:
+        return os.stat(path).st_ino != os.fstat(fd).st_ino
+    except FileNotFoundError:
+        return False
 
 
 async def _first(*waits: Awaitable[object]) -> None:
@@ -179,8 +187,8 @@ async def _first(*waits: Awaitable[object]) -> None:
 
 
 @contextmanager
-def watching(path: Path) -> Iterator[asyncio.Event]:
-    """An event that is set whenever the file is written to."""
+def watching(folder: Path) -> Iterator[asyncio.Event]:
+    """An event that is set whenever a file of the folder is written to or comes to be."""
     loop = asyncio.get_running_loop()
     event = asyncio.Event()
     fd = inotify.inotify_init()
@@ -190,7 +198,7 @@ def watching(path: Path) -> Iterator[asyncio.Event]:
             event.set()
 
     try:
-        inotify.add_watch(fd, path, inotify.IN_MODIFY)
+        inotify.add_watch(fd, folder, inotify.IN_MODIFY | inotify.IN_CREATE)
         loop.add_reader(fd, ready)
         try:
             yield event

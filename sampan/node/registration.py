@@ -186,6 +186,8 @@ class Registration:
         self.facts = machine_facts()
         self.port = config.listen_port
         self.trouble = ""
+        self.each_tick: Callable[[], object] = lambda: None
+        """Called every `RENEW_S`: for what is worth a look now and then, without timers more."""
         self._node: Object | None = None
         self._said: Any = None
         self._reported_at = 0.0
@@ -246,6 +248,7 @@ class Registration:
             except (StatusError, OSError) as error:
                 log.info("node %s: %s", self._config.name, error)
             await self._tick()
+            self.each_tick()
 
     async def _tick(self) -> None:
         self._look.clear()

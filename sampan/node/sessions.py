@@ -61,9 +61,13 @@ async def serve_session(
     asked: Asked,
     begin: Callable[[], Awaitable[ExecStreams]],
     *,
-    kill: bool = True,
+    attached: bool = False,
 ) -> web.StreamResponse:
-    """Run one session to its end. `kill` ends the command when the client has gone."""
+    """Run one session to its end.
+
+    A command ends when its client goes. A container that a client has `attached` to does not, and
+    the end of its streams is no failure, whatever its exit code.
+    """
     from aiohttp import web
 
     if not (asked.stdin or asked.stdout or asked.stderr):
@@ -89,12 +93,12 @@ async def serve_session(
         if tasks[0].done():
             code = await streams.wait()
             done = True
-            await _finish(socket, _status(code))
+            await _finish(socket, _status(0 if attached else code))
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if not done and kill:
+        if not done and not attached:
             with suppress(RuntimeFailure):
                 await streams.kill()
     return socket

@@ -348,12 +348,13 @@ class PodWorker:
         return max(GRACE_MIN_S, float(GRACE_DEFAULT_S if seconds is None else seconds))
 
     def grace_of_deletion(self) -> float:
-        """Seconds from the beginning of the stop; may shrink while we wait."""
-        if self._gone and not self._is_deleted():
-            return self.grace_of_spec()
+        """Seconds from the beginning of the stop; may shrink while we wait.
+
+        A pod whose object has gone was removed by force: its containers get the least.
+        """
         seconds = self.state.pod["metadata"].get("deletionGracePeriodSeconds")
         if self._gone or seconds is None:
-            seconds = min(float(seconds or 0), self.grace_of_spec())
+            return GRACE_MIN_S
         return max(GRACE_MIN_S, float(seconds))
 
     async def _stop(self) -> None:

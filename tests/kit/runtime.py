@@ -185,6 +185,9 @@ class FakeRuntime:
     async def attach(self, container_id: str) -> ExecStreams:
         return FakeStreams([], 0)
 
+    def reopen_log(self, container_id: str) -> None:
+        self.containers[container_id].log_path.touch()
+
     def get(self, container_id: str) -> Container | None:
         return self.containers.get(container_id)
 

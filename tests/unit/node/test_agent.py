@@ -413,3 +413,36 @@ async def test_a_name_that_is_no_image(node: Node) -> None:
     async with node.running():
         node.bind(container={"image": "UPPER"})
         await node.until(lambda: "InvalidImageName" in str(node.pod()["status"]))
+
+
+async def test_forced_removal_stops_within_a_second_and_says_nothing(node: Node) -> None:
+    node.runtime.obeys = lambda number: None
+    async with node.running() as agent:
+        node.bind()
+        await node.until(lambda: node.pod()["status"]["phase"] == "Running")
+        writes = len(node.api.patches)
+        node.api.remove(f"{PODS}/p")
+        await settle()
+        await node.clock.advance(1)
+        await node.until(lambda: not agent.workers)
+        assert [number for _, number in node.runtime.signals] == [15, 9]
+        assert not node.runtime.containers
+        assert [path for path, _ in node.api.patches[writes:] if "pods" in path] == []
+        assert node.api.deletes == []
+
+
+async def test_a_shorter_grace_is_heeded(node: Node) -> None:
+    node.runtime.obeys = lambda number: None
+    async with node.running():
+        node.bind()
+        await node.until(lambda: node.pod()["status"]["phase"] == "Running")
+        for grace in (60, 2):
+            pod = node.pod()
+            meta = pod["metadata"] | {
+                "deletionTimestamp": "2026-01-01T00:00:00Z",
+                "deletionGracePeriodSeconds": grace,
+            }
+            node.api.put(f"{PODS}/p", pod | {"metadata": meta})
+            await settle()
+        await node.clock.advance(2)
+        await node.until(lambda: f"{PODS}/p" not in node.api.objects)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sampan.node import logs
+from sampan.node import logs, rotation
 from sampan.node.logs import Formatter, LogOptions, read_log, tail_offset, tail_text
+from sampan.runtime.interface import Container, State
 
 LINES = (
     b"2026-01-01T00:00:01.000000000+00:00 stdout F one\n"
@@ -81,3 +82,39 @@ async def test_follow_sees_what_is_written_and_ends_with_the_container(tmp_path:
     running = False
     pulse.set()
     assert await asyncio.wait_for(ending, 5) is None
+
+
+async def test_follow_goes_on_after_a_rotation(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_bytes(LINES)
+    stream = read_log(
+        path, LogOptions(follow=True, tail_lines=2), lambda: True, asyncio.Event().wait
+    )
+    assert await anext(stream) == b"ee\n\n"
+    waiting = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(0)
+    path.rename(tmp_path / "0.log.1")
+    path.write_bytes(LINES.splitlines(keepends=True)[0])
+    assert await asyncio.wait_for(waiting, 5) == b"one\n"
+    await stream.aclose()  # type: ignore[attr-defined]
+
+
+def container(path: Path) -> Container:
+    return Container(
+        id="id", image="", state=State.RUNNING, pid=1, created_at=0, started_at=0, finished_at=0,
+        exit_code=0, oom_killed=False, annotations={}, log_path=path,
+    )  # fmt: skip
+
+
+def test_rotation_keeps_the_last_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rotation, "SIZE_MAX", 10)
+    path = tmp_path / "0.log"
+    path.write_bytes(b"short")
+    assert rotation.rotate([container(path)], lambda _: None, 0) == 0
+    for second in range(7):
+        path.write_bytes(b"long enough %d" % second)
+        assert rotation.rotate([container(path)], lambda _: path.touch(), second) == 1
+    assert [old.read_bytes() for old in rotation.rotated(path)] == [
+        b"long enough %d" % second for second in range(3, 7)
+    ]
+    assert path.read_bytes() == b""
