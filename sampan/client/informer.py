@@ -33,6 +33,8 @@ log = logging.getLogger("sampan.informer")
 Key = tuple[str, str]
 Handler = Callable[[Object | None, Object | None], None]
 IndexFunction = Callable[[Object], Iterable[str]]
+# Index value -> keys, in the order they came.
+Entries = dict[str, dict[Key, None]]
 
 # The server is asked to end a watch after 5 to 10 minutes, as upstream's reflector does: the
 # connections of many clients then spread over the servers there are.
@@ -65,7 +67,7 @@ class Informer:
         self._clock = clock or SystemClock()
         self._objects: dict[Key, Object] = {}
         self._by_namespace: dict[str, dict[str, Object]] = {}
-        self._indexes: dict[str, tuple[IndexFunction, dict[str, dict[Key, Object]]]] = {}
+        self._indexes: dict[str, tuple[IndexFunction, Entries]] = {}
         self._handlers: list[Handler] = []
         self._revision = 0
         self._regressions = 0
@@ -115,18 +117,20 @@ class Informer:
             return None
 
     def add_index(self, name: str, function: IndexFunction) -> None:
-        """Index objects by the values `function` gives. The same name twice keeps the first."""
+        """Index objects by the values `function` gives, a tuple or list, from nothing but the
+        object. The same name twice keeps the first."""
         if name in self._indexes:
             return
-        entries: dict[str, dict[Key, Object]] = {}
+        entries: Entries = {}
         self._indexes[name] = (function, entries)
         for key, obj in self._objects.items():
             for value in function(obj):
-                entries.setdefault(value, {})[key] = obj
+                entries.setdefault(value, {})[key] = None
 
     def by_index(self, index: str, value: str) -> Sequence[Object]:
         """The objects for which the index gives `value`. KeyError for an unknown index."""
-        return [*self._indexes[index][1].get(value, {}).values()]
+        objects = self._objects
+        return [objects[key] for key in self._indexes[index][1].get(value, ())]
 
     def count(self, index: str, value: str) -> int:
         """How many objects `by_index` would give."""
@@ -250,7 +254,10 @@ class Informer:
         self._objects[key] = obj
         self._by_namespace.setdefault(key[0], {})[key[1]] = obj
         for function, entries in self._indexes.values():
-            self._reindex(function, entries, key, (old, obj))
+            before = function(old) if old is not None else ()
+            after = function(obj)
+            if before != after:
+                _reindex(entries, key, before, after)
         self._tell(old, obj)
 
     def _remove(self, key: Key) -> None:
@@ -262,27 +269,8 @@ class Informer:
         if not names:
             del self._by_namespace[key[0]]
         for function, entries in self._indexes.values():
-            self._reindex(function, entries, key, (old, None))
+            _reindex(entries, key, function(old), ())
         self._tell(old, None)
-
-    @staticmethod
-    def _reindex(
-        function: IndexFunction,
-        entries: dict[str, dict[Key, Object]],
-        key: Key,
-        change: tuple[Object | None, Object | None],
-    ) -> None:
-        old, new = change
-        after = set(function(new)) if new is not None else set()
-        if old is not None:
-            for value in function(old):
-                if value not in after and value in entries:
-                    entries[value].pop(key, None)
-                    if not entries[value]:
-                        del entries[value]
-        if new is not None:
-            for value in after:
-                entries.setdefault(value, {})[key] = new
 
     def _tell(self, old: Object | None, new: Object | None) -> None:
         for handler in [*self._handlers]:
@@ -340,6 +328,17 @@ class Informers:
         resource, namespace, labels, fields = key
         parts = [resource.path(namespace), labels, fields]
         return "informer " + " ".join(part for part in parts if part)
+
+
+def _reindex(entries: Entries, key: Key, before: Iterable[str], after: Iterable[str]) -> None:
+    wanted = {*after}
+    for value in before:
+        if value not in wanted and value in entries:
+            entries[value].pop(key, None)
+            if not entries[value]:
+                del entries[value]
+    for value in after:
+        entries.setdefault(value, {})[key] = None
 
 
 def _key(obj: Object) -> Key:

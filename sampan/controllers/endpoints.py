@@ -19,8 +19,9 @@ from .endpoints_plan import (
     selects_pods,
     target,
 )
-from .runtime.backends import add_label_index, on_backend_change, selected
+from .runtime.backends import on_backend_change
 from .runtime.controller import Context, Controller
+from .runtime.labels import add_label_index, selected
 from .runtime.queue import Request
 
 MANAGED_LABEL = "endpoints.kubernetes.io/managed-by"

@@ -13,9 +13,10 @@ from sampan.api.resources import resource
 
 from .endpoints_plan import ZONE_LABEL, backends, families, fingerprint, matches, selects_pods
 from .endpointslice_plan import MANAGED_LABEL, MANAGER, NAME_LABEL, Plan, plan
-from .runtime.backends import add_label_index, on_backend_change, selected
+from .runtime.backends import on_backend_change
 from .runtime.controller import Context, Controller
 from .runtime.expectations import Expectations
+from .runtime.labels import add_label_index, selected
 from .runtime.queue import Request, Requeue
 
 

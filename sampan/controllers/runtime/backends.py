@@ -1,28 +1,11 @@
-"""Pods and services that belong together, both ways, through indexes."""
+"""Which services a pod's change concerns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from sampan.api.errors import Object
 from sampan.client.informer import Informer
-
-BY_LABEL = "namespace and label"
-
-
-def add_label_index(informer: Informer) -> None:
-    """Index objects by namespace and each of their labels."""
-    informer.add_index(BY_LABEL, _labels)
-
-
-def selected(informer: Informer, namespace: str, selector: dict[str, str]) -> Iterable[Object]:
-    """Objects of the namespace that carry all labels of a non-empty selector."""
-    pairs = selector.items()
-    key, value = next(iter(pairs))
-    found = informer.by_index(BY_LABEL, f"{namespace}/{key}={value}")
-    if len(pairs) == 1:
-        return found
-    return [obj for obj in found if pairs <= (obj["metadata"].get("labels") or {}).items()]
 
 
 def on_backend_change(
@@ -36,21 +19,23 @@ def on_backend_change(
     and those that selected it before its labels changed."""
 
     def changed(old: Object | None, new: Object | None) -> None:
-        if old is not None and new is not None and fingerprint(old) == fingerprint(new):
-            return
         seen = [obj for obj in (old, new) if obj is not None]
+        namespace = seen[0]["metadata"]["namespace"]
+        if not services.holds(namespace):
+            return
         labels = [obj["metadata"].get("labels") for obj in seen]
         if len(labels) == 2 and labels[0] == labels[1]:
             labels.pop()
-        for service in services.list(seen[0]["metadata"]["namespace"]):
-            if any(affects(service, item) for item in labels):
-                add(service)
+        found = [
+            service
+            for service in services.list(namespace)
+            if any(affects(service, item) for item in labels)
+        ]
+        if not found:
+            return
+        if old is not None and new is not None and fingerprint(old) == fingerprint(new):
+            return
+        for service in found:
+            add(service)
 
     pods.on_change(changed)
-
-
-def _labels(obj: Object) -> Iterable[str]:
-    meta = obj["metadata"]
-    namespace = meta.get("namespace", "")
-    labels = meta.get("labels") or {}
-    return [f"{namespace}/{key}={value}" for key, value in labels.items()]

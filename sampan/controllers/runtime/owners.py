@@ -8,9 +8,11 @@ from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
 from sampan.client.informer import Informer
 
+from .labels import add_label_index, selected
+
 # Names of informer indexes.
 BY_CONTROLLER = "controller uid"
-ORPHANS = "orphans by label"
+ORPHANS = "orphans by namespace"
 
 
 def controller_of(obj: Object) -> Object | None:
@@ -49,9 +51,10 @@ def refers_to(reference: Object, resource: Descriptor) -> bool:
 
 
 def add_owner_indexes(informer: Informer) -> None:
-    """Index what is owned by its controller's uid, and orphans by namespace and label."""
+    """Index what is owned by its controller's uid, orphans by namespace, and all by label."""
     informer.add_index(BY_CONTROLLER, _by_controller)
-    informer.add_index(ORPHANS, _orphan_labels)
+    informer.add_index(ORPHANS, _orphans)
+    add_label_index(informer)
 
 
 def owned(informer: Informer, owner: Object) -> Iterable[Object]:
@@ -60,10 +63,12 @@ def owned(informer: Informer, owner: Object) -> Iterable[Object]:
 
 
 def orphans(informer: Informer, namespace: str, labels: Mapping[str, str]) -> Iterable[Object]:
-    """Orphans of a namespace that carry the first of `labels`; all of them if it is empty."""
-    for key, value in labels.items():
-        return informer.by_index(ORPHANS, f"{namespace}/{key}={value}")
-    return informer.by_index(ORPHANS, f"{namespace}/")
+    """Orphans of a namespace that carry these labels; all of them if there are none."""
+    if not informer.count(ORPHANS, namespace):
+        return ()
+    if not labels:
+        return informer.by_index(ORPHANS, namespace)
+    return [obj for obj in selected(informer, namespace, labels) if not controller_uid(obj)]
 
 
 def with_owner(obj: Object, reference: Object) -> Object:
@@ -85,10 +90,5 @@ def _by_controller(obj: Object) -> Iterable[str]:
     return (uid,) if uid else ()
 
 
-def _orphan_labels(obj: Object) -> Iterable[str]:
-    if controller_uid(obj):
-        return ()
-    meta = obj["metadata"]
-    namespace = meta.get("namespace", "")
-    labels = meta.get("labels") or {}
-    return (f"{namespace}/", *(f"{namespace}/{key}={value}" for key, value in labels.items()))
+def _orphans(obj: Object) -> Iterable[str]:
+    return () if controller_uid(obj) else (obj["metadata"].get("namespace", ""),)
