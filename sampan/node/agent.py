@@ -134,11 +134,12 @@ class Agent:
                 self._runtime.open(),
                 self._network.open(),
                 self._pods.synced(),
-                server.start(),
             )
             self.supervisor.start("container exits", self._watch_exits)
             await self._adopt()
             await self.registration.register()
+            # Its modules take a while to load; until then who asks waits in the socket's queue.
+            self.supervisor.start("node server", server.start)
             self.registration.each_tick = self._rotate_logs
             self.supervisor.start("node heartbeat", self.registration.keep_alive)
             self.ready.set()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 API_SERVER_NAME = "kube-apiserver-kubelet-client"
 SESSIONS_MAX = 200
 USUAL_PORT = 10250
+BACKLOG = 128
 # <linux/in.h>: bind to an address that does not exist yet.
 IP_FREEBIND = 15
 PLAIN = "text/plain; charset=utf-8"
@@ -73,6 +74,7 @@ class AgentServer:
         except OSError:
             listener.close()
             raise
+        listener.listen(BACKLOG)
         listener.setblocking(False)
         self._socket = listener
         port: int = listener.getsockname()[1]
