@@ -41,23 +41,31 @@ def check_status(new: Object, old: Object, out: list[Cause]) -> None:
         ("ephemeralContainerStatuses", "Never", set()),
     ):
         if rule != "Always" and before.get(name):
-            _check_transitions(status.get(name) or (), before[name], name, rule, free, out)
+            _check_transitions(
+                status.get(name) or (),
+                before[name],
+                name,
+                out,
+                on_failure=rule == "OnFailure",
+                free=free,
+            )
     for name in ("podIPs", "hostIPs"):
         if status.get(name) and status[name] != before.get(name):
             _check_addresses(status, name, out)
 
 
 def _check_transitions(
-    new: Sequence[Object], old: Sequence[Object], name: str, policy: str, free: set[str],
-    out: list[Cause],
+    new: Sequence[Object], old: Sequence[Object], name: str, out: list[Cause], *, on_failure: bool,
+    free: set[str],
 ) -> None:  # fmt: skip
-    """A container that may not restart stays terminated."""
+    """A container that may not restart stays terminated. `on_failure`: failed ones may restart;
+    `free`: sidecars, which always may."""
     states = {item.get("name"): item.get("state") or {} for item in new}
     for position, item in enumerate(old):
         ended = (item.get("state") or {}).get("terminated")
         if ended is None or item.get("name") in free:
             continue
-        if ended.get("exitCode") and policy == "OnFailure":
+        if ended.get("exitCode") and on_failure:
             continue
         state = states.get(item.get("name"))
         if state is not None and state.get("terminated") is None:
