@@ -24,6 +24,14 @@ _PROTOCOLS = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}
 # The kernel takes chain names of up to 127 characters; the longest service name needs more.
 _CHAIN_CHARACTERS = 120
 
+# Up to this many endpoints get a rule each; more share a map. A map would be quicker to evaluate
+# from some ten on, but the kernel takes time for a new one that grows with the number of maps in
+# the table: ten thousand services with three endpoints each took 48 s to load, and now 2.
+_RULE_EACH = 8
+# One seed for all rules of a chain, or each would divide the clients in its own way; and the same
+# one after the table was made anew, so that clients stay where they were.
+_SEED = 0x5A4D
+
 REFUSE = "goto refuse"
 DROP = "drop"
 # Connections with this mark leave with the node's own address, so that answers come back this way.
@@ -189,7 +197,7 @@ class _Draft:
             if not endpoints:
                 return DROP
         name = chain_name(prefix, suffix)
-        self._chains[name] = (destination_rule(protocol, endpoints, by_client=self._by_client),)
+        self._chains[name] = destination_rules(protocol, endpoints, by_client=self._by_client)
         return f"goto {name}"
 
     def _outside_chain(self, suffix: str, protocol: str, endpoints: list[Endpoint]) -> str:
@@ -246,16 +254,33 @@ def chain_name(prefix: str, suffix: str) -> str:
     return f"{name[: _CHAIN_CHARACTERS - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
-def destination_rule(protocol: str, endpoints: Sequence[Endpoint], *, by_client: bool) -> str:
+def destination_rules(
+    protocol: str, endpoints: Sequence[Endpoint], *, by_client: bool
+) -> tuple[str, ...]:
     """Rewrite the destination to one of the endpoints.
 
     Chance picks it, as upstream; with session affinity the client's address does, so that it comes
     back to the same endpoint for as long as the set of endpoints stays.
     """
-    if len(endpoints) == 1:
-        return f"meta l4proto {protocol} dnat ip to {endpoints[0].ip}:{endpoints[0].port}"
-    choice = "jhash ip saddr" if by_client else "numgen random"
-    table = ", ".join(
-        f"{number} : {item.ip} . {item.port}" for number, item in enumerate(endpoints)
-    )
-    return f"meta l4proto {protocol} dnat ip to {choice} mod {len(endpoints)} map {{ {table} }}"
+    start = f"meta l4proto {protocol}"
+    last = endpoints[-1]
+    direct = f"{start} dnat ip to {last.ip}:{last.port}"
+    count = len(endpoints)
+    if count > _RULE_EACH:
+        choice = (
+            f"jhash ip saddr mod {count} seed {_SEED:#x}"
+            if by_client
+            else f"numgen random mod {count}"
+        )
+        table = ", ".join(f"{n} : {item.ip} . {item.port}" for n, item in enumerate(endpoints))
+        return (f"{start} dnat ip to {choice} map {{ {table} }}",)
+    out = []
+    for number, item in enumerate(endpoints[:-1]):
+        # A fresh draw among those that are left, or always the same one among all.
+        chosen = (
+            f"jhash ip saddr mod {count} seed {_SEED:#x} == {number}"
+            if by_client
+            else f"numgen random mod {count - number} == 0"
+        )
+        out.append(f"{start} {chosen} dnat ip to {item.ip}:{item.port}")
+    return (*out, direct)

@@ -42,8 +42,8 @@ def test_cluster_ip_leads_to_the_ready_endpoints() -> None:
         nodeports={},
         chains={
             "svc-ns/web/tcp/http": (
-                "meta l4proto tcp dnat ip to numgen random mod 2 map "
-                "{ 0 : 10.244.0.5 . 8080, 1 : 10.244.1.6 . 8080 }",
+                "meta l4proto tcp numgen random mod 2 == 0 dnat ip to 10.244.0.5:8080",
+                "meta l4proto tcp dnat ip to 10.244.1.6:8080",
             )
         },
         hairpins=frozenset({"10.244.0.5"}),
@@ -112,7 +112,16 @@ def test_a_load_balancers_address_lets_only_its_sources_in() -> None:
 def test_session_affinity_chooses_by_the_client() -> None:
     slices = [slice_of(endpoint("10.244.0.5"), endpoint("10.244.0.6"))]
     found = rules_of(service(sessionAffinity="ClientIP"), slices, SCOPE)
-    assert "jhash ip saddr mod 2" in found.chains["svc-ns/web/tcp/http"][0]
+    assert found.chains["svc-ns/web/tcp/http"] == (
+        "meta l4proto tcp jhash ip saddr mod 2 seed 0x5a4d == 0 dnat ip to 10.244.0.5:8080",
+        "meta l4proto tcp dnat ip to 10.244.0.6:8080",
+    )
+
+
+def test_many_endpoints_share_one_map() -> None:
+    slices = [slice_of(*(endpoint(f"10.244.0.{n}") for n in range(10, 20)))]
+    (rule,) = rules_of(service(), slices, SCOPE).chains["svc-ns/web/tcp/http"]
+    assert rule.startswith("meta l4proto tcp dnat ip to numgen random mod 10 map { 0 : 10.244.0.10")
 
 
 @pytest.mark.parametrize(
