@@ -35,6 +35,7 @@ from .local import LocalTransport
 from .metrics import Metrics
 from .negotiate import form_of
 from .options import WriteOptions, parse_delete_options
+from .pages import Pages
 from .registry import Registry
 from .routes import attributes_of, method_not_allowed, names_resource, unknown_resource
 from .strategies import STRATEGIES
@@ -88,6 +89,7 @@ class Server:
         self.clock = clock
         self.resources = Registry(builtin())
         self.cache = Cache(store)
+        self.pages = Pages()
         self.metrics = Metrics()
         self.authn = Authenticator(self)
         self.authorizer = Authorizer(self)

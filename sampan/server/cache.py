@@ -23,9 +23,11 @@ from sampan.api.errors import Object
 from sampan.store.interface import Event, Record, Store
 from sampan.wire.json import splice_version
 
-DECODED_BYTES = 16 << 20
+DECODED_BYTES = 4 << 20
 """Encoded size of the objects kept decoded; decoded they take some six times as much."""
-DECODED_OBJECTS = 8_192
+DECODED_OBJECTS = 1_024
+"""Enough for what is written again and again (leases, statuses); decoding anew takes some ten
+microseconds, but each object kept costs memory and every full pass of the garbage collector."""
 RECENT_CHANGES = 512
 """Changes kept with their decoded objects and lines for watches that start a little late."""
 INDEXED_NAMES = 16
@@ -120,12 +122,23 @@ Observer = Callable[[str, Object, Object | None], None]
 class Collection:
     """What is known of the objects under one storage prefix."""
 
-    __slots__ = ("fields", "labels", "namespaced", "observers", "prefix", "selectable", "watchers")
+    __slots__ = (
+        "changed",
+        "fields",
+        "labels",
+        "namespaced",
+        "observers",
+        "prefix",
+        "selectable",
+        "watchers",
+    )
 
     def __init__(self, resource: Descriptor) -> None:
         self.prefix = resource.storage
         self.namespaced = resource.namespaced
         self.selectable = resource.rules.fields
+        self.changed = 0
+        """Revision of the last change since the collection is known; 0: none."""
         self.observers: list[Observer] = []
         self.watchers: dict[str, list[Callable[[Change], None]]] = {}
         """By namespace; "" watches all."""
@@ -240,6 +253,7 @@ class Cache:
         collection = self._find(key)
         if collection is None:
             return
+        collection.changed = change.revision
         if collection.labels or collection.fields:
             collection.reindex(key, change.previous, change.obj)
         for observer in collection.observers:
@@ -292,27 +306,33 @@ class Cache:
     def keys_with_label(self, resource: Descriptor, name: str, value: str) -> set[str] | None:
         """Storage keys of the objects with this label; None when there is no room for an index."""
         collection = self.collection(resource)
-        return self._indexed(collection, collection.labels, labels_of, name, value)
+        # Label keys need no escapes in JSON, so bytes without the key are not even decoded.
+        mark = f'"{name}":"'.encode()
+        return self._indexed(collection.labels, labels_of, (name, value), collection, mark)
 
     def keys_with_field(self, resource: Descriptor, name: str, value: str) -> set[str] | None:
         """The same for a selectable field of the kind's own."""
         collection = self.collection(resource)
-        return self._indexed(collection, collection.fields, collection.selectable, name, value)
+        pairs = collection.selectable
+        return self._indexed(collection.fields, pairs, (name, value), collection, b"")
 
     def _indexed(
         self,
-        collection: Collection,
         index: dict[str, dict[str, set[str]]],
         pairs: Callable[[Object], Mapping[str, str]],
-        name: str,
-        value: str,
+        wanted: tuple[str, str],
+        collection: Collection,
+        mark: bytes,
     ) -> set[str] | None:
+        name, value = wanted
         values = index.get(name)
         if values is None:
             if len(index) >= INDEXED_NAMES:
                 return None
             values = index[name] = {}
             for record in self._store.range(collection.prefix).records:
+                if mark not in record.value:
+                    continue
                 found = pairs(self.peek(record)).get(name)
                 if found is not None:
                     values.setdefault(found, set()).add(record.key)

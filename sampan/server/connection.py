@@ -54,6 +54,10 @@ GZIP_LEVEL = 1
 THREAD_LEAST = 1 << 20
 """Answers from this size are compressed beside the event loop."""
 
+PART = 128 << 10
+"""Large answers are encrypted and sent in parts of this size: TLS buffers stay small, and the
+client reads the first part while the next is made."""
+
 NO_BODY = b""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 HTTP_STATUS = {item.value: item.phrase for item in HTTPStatus}
@@ -340,10 +344,13 @@ class Connection(asyncio.Protocol):
         head = b"%bContent-Length: %d\r\n\r\n" % (self._head(request, response), len(body))
         if request.method == "HEAD":
             transport.write(head)
-        elif len(body) < 65536:
+        elif len(body) <= PART:
             transport.write(head + body)
         else:
-            transport.writelines((head, body))
+            transport.write(head)
+            view = memoryview(body)
+            for start in range(0, len(body), PART):
+                transport.write(view[start : start + PART])
         if self._close_after:
             transport.close()
 

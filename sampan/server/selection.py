@@ -40,6 +40,11 @@ class Selection:
         return self.labels is None and self.fields is None
 
     @property
+    def whole(self) -> bool:
+        """Everything, as it is stored."""
+        return self.everything and self.view is None
+
+    @property
     def name(self) -> str:
         """The one name the fields allow, "" when they do not say."""
         if self.fields is not None:

@@ -116,3 +116,22 @@ async def test_all_namespaces_and_one() -> None:
         everywhere = (await cluster.http("GET", "/api/v1/configmaps")).json["items"]
         assert {"c0", "c1", "p"} <= {item["metadata"]["name"] for item in everywhere}
         assert await names(cluster, "") == ["c0", "c1"]
+
+
+async def test_a_remembered_page_never_outlives_a_change() -> None:
+    async with api_cluster() as cluster:
+        for number in range(5):
+            body = {"metadata": {"name": f"big{number}"}, "data": {"k": "v" * 10_000}}
+            await cluster.http("POST", CM, body)
+        first = await cluster.http("GET", f"{CM}?limit=3")
+        await cluster.http(
+            "POST", "/api/v1/namespaces/default/secrets", {"metadata": {"name": "s"}}
+        )
+        again = await cluster.http("GET", f"{CM}?limit=3")
+        assert again.json["items"] == first.json["items"]
+        # The page is the old one, its moment is now.
+        assert again.json["metadata"]["resourceVersion"] == str(cluster.store.revision)
+        await cluster.http("DELETE", f"{CM}/big0")
+        assert (await names(cluster, "limit=3")) == ["big1", "big2", "big3"]
+        token = again.json["metadata"]["continue"]
+        assert (await names(cluster, f"limit=3&continue={token}")) == ["big3", "big4"]

@@ -24,7 +24,8 @@ from .. import table
 from ..answer import encode
 from ..conversion import View
 from ..exchange import Attributes, Request, Response
-from ..negotiate import Form, form_of
+from ..negotiate import PLAIN, Form, form_of
+from ..pages import Asked, Made
 from ..selection import Selection, selection_of
 from .get import check_not_ahead
 
@@ -70,6 +71,9 @@ def handle(server: Server, request: Request, attributes: Attributes) -> Response
     namespace = attributes.namespace
     selection = selection_of(request, resource)
     query = _query(server, request, resource.prefix(namespace))
+    form = PLAIN if request.local else form_of(request.headers.get("accept", ""))
+    if selection.whole and form.plain and not query.revision and not request.local:
+        return Response(200, _whole(server, resource, namespace, query))
     try:
         page = find(server, selection, namespace, query)
     except Compacted:
@@ -77,9 +81,8 @@ def handle(server: Server, request: Request, attributes: Attributes) -> Response
     view = selection.view
     if request.local:
         return Response(200, obj=_decoded(server, resource, page, view))
-    form = form_of(request.headers.get("accept", ""))
     if form.plain and view is None:
-        return Response(200, _encoded(resource, page))
+        return Response(200, _enclosed(resource, page, _joined(page.records)))
     return _converted(server, request, selection, page, form)
 
 
@@ -228,7 +231,27 @@ def _metadata(page: Page) -> Object:
     return metadata
 
 
-def _encoded(resource: Descriptor, page: Page) -> bytes:
+def _whole(server: Server, resource: Descriptor, namespace: str, query: Query) -> bytes:
+    """A page of a whole collection as it is now, from its stored bytes."""
+    prefix = resource.prefix(namespace)
+    changed = server.cache.collection(resource).changed
+    asked = Asked(prefix, query.after, query.limit)
+    made = server.pages.find(asked, changed)
+    if made is None:
+        found = server.store.range(prefix, after=query.after, limit=query.limit)
+        last_key = found.records[-1].key if found.more else ""
+        made = Made(changed, _joined(found.records), last_key, found.remaining)
+        server.pages.keep(asked, made)
+    revision = server.store.revision
+    token = make_token(revision, made.last_key, prefix) if made.last_key else ""
+    return _enclosed(resource, Page((), revision, token, made.remaining), made.items)
+
+
+def _joined(records: Sequence[Record]) -> bytes:
+    return b",".join([splice_version(record.value, record.modified) for record in records])
+
+
+def _enclosed(resource: Descriptor, page: Page, items: bytes) -> bytes:
     head = dumps(
         {
             "kind": resource.list_kind,
@@ -237,14 +260,7 @@ def _encoded(resource: Descriptor, page: Page) -> bytes:
             "items": [],
         }
     )
-    # One join: a list is megabytes, and every copy of it shows.
-    parts = [head[:-2]]
-    for record in page.records:
-        parts += (splice_version(record.value, record.modified), b",")
-    if page.records:
-        parts.pop()
-    parts.append(b"]}")
-    return b"".join(parts)
+    return b"%b%b]}" % (head[:-2], items)
 
 
 def _decoded(server: Server, resource: Descriptor, page: Page, view: View | None) -> Object:
