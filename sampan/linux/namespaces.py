@@ -17,6 +17,7 @@ from pathlib import Path
 from . import mounts
 from .libc import check, libc
 
+CLONE_FS = 0x0200
 CLONE_NEWNS = 0x0002_0000
 CLONE_NEWNET = 0x4000_0000
 _NS_GET_NSTYPE = 0xB703
@@ -46,8 +47,8 @@ def namespace_kind(fd: int) -> int:
 def enter_node_namespace(run: Path) -> None:
     """Move this process into the node's mount namespace; make it first where there is none.
 
-    Call it at the start of the process, while there is a single thread: the kernel moves no
-    process whose threads share a root directory. Raises OSError.
+    Call it at the start of the process, while there is a single thread: threads that exist
+    already stay outside. Raises OSError.
     """
     run.mkdir(parents=True, exist_ok=True)
     run = run.resolve()
@@ -69,45 +70,39 @@ def enter_node_namespace(run: Path) -> None:
     _homes[run] = home
 
 
-# The namespace this process came from, by run directory, so that it can undo the pin there.
+# The namespace this process came from, by run directory, so that it can go back.
 _homes: dict[Path, int] = {}
 
 
-def _move(namespace: int) -> None:
-    """The kernel moves root and working directory to the new namespace's root."""
-    where = os.getcwd()
-    setns(namespace, CLONE_NEWNS)
-    os.chdir(where if os.path.isdir(where) else "/")
+def leave_node_namespace(run: Path) -> None:
+    """Back to where `enter_node_namespace` was called; a process that is outside stays there."""
+    home = _homes.pop(run.resolve(), None)
+    if home is None:
+        return
+    try:
+        _move(home)
+    finally:
+        os.close(home)
 
 
 def remove_node_namespace(run: Path) -> None:
-    """Undo the pin; the mounts go when the last process inside ends, this one perhaps.
+    """Leave, and undo the pin; the mounts go when the last process inside ends.
 
     A namespace that is not there is fine. Raises OSError.
     """
-    if not run.is_dir():
-        return
-    run = run.resolve()
-    home = _homes.pop(run, None)
-    if home is None:
+    if run.is_dir():
+        run = run.resolve()
+        leave_node_namespace(run)
         _unpin(run)
-        return
-    # The pin is only seen from outside, and a process with threads cannot go there: a child can.
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            _move(home)
-            _unpin(run)
-            code = 0
-        except OSError as error:
-            code = error.errno or 1
-        finally:
-            os._exit(code)
-    os.close(home)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code:
-        raise OSError(code, os.strerror(code), str(run / "mnt"))
+
+
+def _move(namespace: int) -> None:
+    """The kernel sets root and working directory to the new namespace's root. It moves no thread
+    that shares these with another, and a thread that was joined may not be quite gone yet."""
+    where = os.getcwd()
+    unshare(CLONE_FS)
+    setns(namespace, CLONE_NEWNS)
+    os.chdir(where if os.path.isdir(where) else "/")
 
 
 def _unpin(run: Path) -> None:
@@ -173,7 +168,7 @@ def _make_namespace(pin: Path) -> int:
     home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     where = os.getcwd()
     try:
-        unshare(CLONE_NEWNS)
+        unshare(CLONE_FS | CLONE_NEWNS)
         try:
             mounts.propagate(Path("/"), "slave", recursive=True)
             _hide_empty_v2()

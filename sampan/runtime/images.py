@@ -17,7 +17,6 @@ from .interface import Credentials, Image, ImageNotFound
 from .layers import unpack
 from .manifest import machine
 from .reference import InvalidReference, is_id, parse
-from .registry import Registry
 
 # Unpacking keeps a processor busy; two at a time leave room for the event loop.
 UNPACKERS = 2
@@ -32,7 +31,7 @@ class ImageStore:
         """Makes the folder. `insecure_registries` ("host" or "host:port") may be spoken to
         without TLS, as those on loopback always may."""
         self._catalog = Catalog(root)
-        self._registry = Registry(insecure_registries)
+        self._insecure = frozenset(insecure_registries)
         self._unpackers = asyncio.Semaphore(UNPACKERS)
         self._pulls: dict[str, _Shared] = {}
         self._catalog.open()
@@ -152,8 +151,11 @@ class ImageStore:
     async def _pull_into(
         self, space: Path, reference: str, credentials: Credentials | None
     ) -> Image:
+        # The HTTP client takes long to import, and most images are there already.
+        from .registry import Registry
+
         name = parse(reference)
-        async with self._registry.session(name, credentials) as session:
+        async with Registry(self._insecure).session(name, credentials) as session:
             digest, parsed = await session.manifest(machine())
             config = await session.config(parsed.config)
             wanted = {

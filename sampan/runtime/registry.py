@@ -8,6 +8,7 @@ fetched is checked against its digest and bounded in size. Errors read as contai
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import ipaddress
 import re
@@ -289,7 +290,8 @@ def _failed(name: Reference, why: str) -> str:
 
 
 def _basic(credentials: Credentials) -> str:
-    return aiohttp.BasicAuth(credentials.username, credentials.password).encode()
+    pair = f"{credentials.username}:{credentials.password}".encode()
+    return f"Basic {base64.b64encode(pair).decode()}"
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -1,0 +1,219 @@
+"""The image store on disk: archives in, names found, layers shared and removed."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import tarfile
+from pathlib import Path
+
+import orjson
+import pytest
+
+from sampan.runtime import build
+from sampan.runtime.build import File, ImageConfig, build_layer, pack_archive, pack_oci_archive
+from sampan.runtime.images import ImageStore
+from sampan.runtime.interface import ImageDamaged, ImageNotFound
+
+pytestmark = pytest.mark.root
+
+BASE = build_layer({"etc/base": File(b"base")})
+TOP = build_layer({"etc/top": File(b"top")})
+CONFIG = ImageConfig(
+    entrypoint=["/app"], command=["--x"], env=["A=b"], working_dir="/srv", user="app"
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ImageStore:
+    return ImageStore(tmp_path / "images")
+
+
+def write(tmp_path: Path, data: bytes) -> Path:
+    path = tmp_path / "archive.tar"
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("pack", [pack_archive, pack_oci_archive])
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+async def test_archives(store: ImageStore, tmp_path: Path, pack, compress) -> None:
+    path = write(tmp_path, compress(pack([BASE, TOP], CONFIG, "app:1")))
+    (image,) = await store.load(path)
+    assert image.tags == ["docker.io/library/app:1"]
+    assert image.entrypoint == ["/app"]
+    assert image.command == ["--x"]
+    assert image.env == ["A=b"]
+    assert (image.working_dir, image.user) == ("/srv", "app")
+    top, base = store.layers(image.id)
+    assert (top / "etc/top").read_text() == "top"
+    assert (base / "etc/base").read_text() == "base"
+    for name in ("app:1", "docker.io/library/app:1", image.id, image.id[7:], image.id[7:22]):
+        assert store.find(name) == image
+    assert store.find("app:2") is None
+    assert store.find("Not A Name") is None
+
+
+async def test_layout_folder(store: ImageStore, tmp_path: Path) -> None:
+    folder = tmp_path / "layout"
+    with tarfile.open(fileobj=io.BytesIO(pack_oci_archive([BASE], CONFIG, "a:1"))) as archive:
+        archive.extractall(folder)
+    (image,) = await store.load(folder)
+    assert store.find("a:1") == image
+    assert store.find(image.digests[0]) == image
+
+
+async def test_another_process_sees_it(store: ImageStore, tmp_path: Path) -> None:
+    other = ImageStore(tmp_path / "images")
+    assert other.list() == []
+    (image,) = await store.load(write(tmp_path, pack_archive([BASE], CONFIG, "a:1")))
+    assert list(other.list()) == [image]
+    await other.remove("a:1")
+    assert store.list() == []
+
+
+async def test_layers_live_as_long_as_an_image_has_them(store: ImageStore, tmp_path: Path) -> None:
+    await store.load(write(tmp_path, pack_archive([BASE], CONFIG, "base:1")))
+    await store.load(write(tmp_path, pack_archive([BASE, TOP], CONFIG, "app:1")))
+    layers = tmp_path / "images/layers"
+    assert len(list(layers.iterdir())) == 2
+    await store.remove("app:1")
+    (kept,) = layers.iterdir()
+    assert (kept / "etc/base").exists()
+    await store.remove("base:1")
+    assert not list(layers.iterdir())
+    assert not list((tmp_path / "images/drafts").iterdir())
+    with pytest.raises(ImageNotFound):
+        await store.remove("base:1")
+    with pytest.raises(ImageNotFound):
+        store.layers("sha256:" + "0" * 64)
+
+
+async def test_a_tag_moves_and_names_go_one_by_one(store: ImageStore, tmp_path: Path) -> None:
+    (old,) = await store.load(write(tmp_path, pack_archive([BASE], CONFIG, "a:1")))
+    await store.load(write(tmp_path, pack_archive([BASE], CONFIG, "a:2")))
+    found = store.find("a:2")
+    assert found is not None
+    assert found.id == old.id
+    await store.remove("a:2")
+    assert store.find("a:2") is None
+    (new,) = await store.load(write(tmp_path, pack_archive([TOP], CONFIG, "a:1")))
+    assert store.find("a:1") == new
+    kept = store.find(old.id)
+    assert kept is not None, "an image whose tag moved away stays, by its id"
+    assert kept.tags == []
+
+
+def damaged(kind: str) -> bytes:
+    good = pack_archive([BASE], CONFIG, "bad:1")
+    with tarfile.open(fileobj=io.BytesIO(good)) as archive:
+        files = {
+            member.name: archive.extractfile(member).read()  # type: ignore[union-attr]
+            for member in archive
+        }
+    layer = next(name for name in files if name.endswith("layer.tar"))
+    config = next(name for name in files if name.endswith(".json") and name != "manifest.json")
+    match kind:
+        case "empty":
+            return b""
+        case "truncated":
+            return good[: len(good) // 2]
+        case "no manifest":
+            del files["manifest.json"]
+        case "manifest is not json":
+            files["manifest.json"] = b"{"
+        case "manifest is no list":
+            files["manifest.json"] = b"{}"
+        case "layer is another":
+            files[layer] = TOP
+        case "layer is missing":
+            del files[layer]
+        case "config is missing":
+            del files[config]
+        case "layers and diff ids differ":
+            document = orjson.loads(files[config])
+            document["rootfs"]["diff_ids"] = []
+            files[config] = orjson.dumps(document)
+        case "diff id is a path":
+            document = orjson.loads(files[config])
+            document["rootfs"]["diff_ids"] = ["sha256:../../../../etc"]
+            files[config] = orjson.dumps(document)
+        case "tag is not a name":
+            entry = orjson.loads(files["manifest.json"])
+            entry[0]["RepoTags"] = ["../../x"]
+            files["manifest.json"] = orjson.dumps(entry)
+        case "windows":
+            files[config] = orjson.dumps({**orjson.loads(files[config]), "os": "windows"})
+    return build._tar(files)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "empty",
+        "truncated",
+        "no manifest",
+        "manifest is not json",
+        "manifest is no list",
+        "layer is another",
+        "layer is missing",
+        "config is missing",
+        "layers and diff ids differ",
+        "diff id is a path",
+        "tag is not a name",
+        "windows",
+    ],
+)
+async def test_damaged_archives_leave_nothing(store: ImageStore, tmp_path: Path, kind: str) -> None:
+    with pytest.raises(ImageDamaged):
+        await store.load(write(tmp_path, damaged(kind)))
+    assert store.list() == []
+    root = tmp_path / "images"
+    assert not list((root / "layers").iterdir())
+    assert not list((root / "drafts").iterdir())
+    assert not list((root / "images").iterdir())
+
+
+async def test_links_in_an_archive_stay_inside(store: ImageStore, tmp_path: Path) -> None:
+    """A layer file may be a link to another file of the archive, never to one of the host."""
+    secret = tmp_path / "secret.tar"
+    secret.write_bytes(BASE)
+    buffer = io.BytesIO()
+    good = pack_archive([BASE], CONFIG, "bad:1")
+    with (
+        tarfile.open(fileobj=io.BytesIO(good)) as archive,
+        tarfile.open(fileobj=buffer, mode="w") as evil,
+    ):
+        for member in archive:
+            if member.name.endswith("layer.tar"):
+                member.type, member.linkname, member.size = tarfile.SYMTYPE, str(secret), 0
+                evil.addfile(member)
+            else:
+                evil.addfile(member, archive.extractfile(member))
+    with pytest.raises(ImageDamaged, match="no file"):
+        await store.load(write(tmp_path, buffer.getvalue()))
+
+
+async def test_concurrent_loads(store: ImageStore, tmp_path: Path) -> None:
+    path = write(tmp_path, pack_archive([BASE, TOP], CONFIG, "a:1"))
+    other = ImageStore(tmp_path / "images")
+    results = await asyncio.gather(store.load(path), other.load(path), store.load(path))
+    assert len({image.id for (image,) in results}) == 1
+    assert len(list((tmp_path / "images/layers").iterdir())) == 2
+
+
+async def test_drafts_of_the_dead_are_swept(store: ImageStore, tmp_path: Path) -> None:
+    drafts = tmp_path / "images/drafts"
+    (drafts / "dead").mkdir()
+    (drafts / "dead/file").write_text("x")
+    with store._catalog.workspace() as living:
+        ImageStore(tmp_path / "images")
+        assert list(drafts.iterdir()) == [living]
+
+
+def test_building_is_reproducible() -> None:
+    files = {"b/x": File(b"1"), "a": File(b"2", 0o644)}
+    one = build.build_archive(files, CONFIG, "a:1")
+    two = build.build_archive(dict(reversed(files.items())), CONFIG, "a:1")
+    assert one == two

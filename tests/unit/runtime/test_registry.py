@@ -1,0 +1,315 @@
+"""Pulls from a registry that the test plays: authentication, digests, redirects, refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+from yarl import URL
+
+from sampan.runtime.build import File, ImageConfig, build_config, build_layer
+from sampan.runtime.images import ImageStore
+from sampan.runtime.interface import Credentials, ImageDamaged, ImageNotFound, RegistryFailure
+from sampan.runtime.manifest import machine
+from sampan.runtime.reference import parse
+from sampan.runtime.registry import Session
+
+pytestmark = pytest.mark.root
+
+LAYERS = [build_layer({f"f{number}": File(b"x" * 1000)}) for number in range(5)]
+OCI = "application/vnd.oci.image"
+
+
+def digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+class FakeRegistry:
+    """One repository, "app". Switches make it misbehave; `seen` is what clients sent."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.manifests: dict[str, tuple[str, bytes]] = {}
+        self.seen: list[tuple[str, str]] = []
+        self.challenge = ""
+        self.accepted = ""
+        self.token: Any = {"token": "good"}
+        self.redirect = ""
+        self.corrupt: Callable[[bytes], bytes] = bytes
+        self.port = 0
+        self.digest_header = ""
+
+    def put(self) -> str:
+        """An index over a manifest for this machine; the index's digest."""
+        config = build_config(ImageConfig(command=["run"]), LAYERS)
+        self.blobs[digest(config)] = config
+        packed = [gzip.compress(data, mtime=0) for data in LAYERS]
+        self.blobs.update({digest(data): data for data in packed})
+        manifest = orjson.dumps(
+            {
+                "schemaVersion": 2,
+                "config": {"digest": digest(config), "size": len(config)},
+                "layers": [{"digest": digest(data), "size": len(data)} for data in packed],
+            }
+        )
+        kind = f"{OCI}.manifest.v1+json"
+        self.manifests[digest(manifest)] = (kind, manifest)
+        index = orjson.dumps(
+            {
+                "schemaVersion": 2,
+                "manifests": [
+                    {
+                        "digest": "sha256:" + "0" * 64,
+                        "size": 1,
+                        "platform": {"os": "linux", "architecture": "s390x"},
+                    },
+                    {
+                        "digest": digest(manifest),
+                        "size": len(manifest),
+                        "platform": {"os": "linux", "architecture": machine()},
+                    },
+                ],
+            }
+        )
+        entry = (f"{OCI}.index.v1+json", index)
+        self.manifests["1"] = self.manifests[digest(index)] = entry
+        return digest(index)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        sent = request.headers.get("Authorization", "")
+        self.seen.append((request.path, sent))
+        if request.path == "/token":
+            return web.json_response(self.token)
+        if self.challenge and sent != self.accepted:
+            return web.json_response(
+                {"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]},
+                status=401,
+                headers={"WWW-Authenticate": self.challenge},
+            )
+        _, _, kind, name = request.path.rsplit("/", 3)[-4:]
+        if kind == "manifests" and name in self.manifests:
+            media, data = self.manifests[name]
+            headers = {"Docker-Content-Digest": self.digest_header} if self.digest_header else {}
+            return web.Response(body=data, content_type=media, headers=headers)
+        if kind == "blobs" and name in self.blobs:
+            if self.redirect:
+                raise web.HTTPTemporaryRedirect(f"{self.redirect}{request.path}")
+            return web.Response(body=self.corrupt(self.blobs[name]))
+        return web.json_response({"errors": []}, status=404)
+
+    @property
+    def name(self) -> str:
+        return f"127.0.0.1:{self.port}/app:1"
+
+
+async def serve(registry: FakeRegistry) -> web.AppRunner:
+    app = web.Application()
+    app.router.add_get("/{path:.*}", registry.handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    registry.port = runner.addresses[0][1]
+    return runner
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[FakeRegistry]:
+    fake = FakeRegistry()
+    runner = await serve(fake)
+    yield fake
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[FakeRegistry]:
+    fake = FakeRegistry()
+    runner = await serve(fake)
+    yield fake
+    await runner.cleanup()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ImageStore:
+    return ImageStore(tmp_path / "images")
+
+
+async def test_pull_by_tag_and_digest(registry: FakeRegistry, store: ImageStore) -> None:
+    index = registry.put()
+    image = await store.pull(registry.name)
+    assert image.tags == [registry.name]
+    assert image.digests == [f"127.0.0.1:{registry.port}/app@{index}"]
+    assert image.command == ["run"]
+    assert [(path / "f4").exists() for path in store.layers(image.id)][0]
+    seen = len(registry.seen)
+    again = await store.pull(f"127.0.0.1:{registry.port}/app@{index}")
+    assert again.id == image.id
+    assert not any("blobs" in path for path, _ in registry.seen[seen + 3 :]), "layers are kept"
+
+
+async def test_concurrent_pulls_share(registry: FakeRegistry, store: ImageStore) -> None:
+    registry.put()
+    images = await asyncio.gather(*(store.pull(registry.name) for _ in range(5)))
+    assert len({image.id for image in images}) == 1
+    assert sum(path.endswith("/manifests/1") for path, _ in registry.seen) == 1
+
+
+async def test_a_pull_nobody_waits_for_ends(registry: FakeRegistry, store: ImageStore) -> None:
+    registry.put()
+    task = asyncio.create_task(store.pull(registry.name))
+    while not registry.seen:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    while store._pulls:
+        await asyncio.sleep(0)
+    assert store.list() == []
+
+
+async def test_token(registry: FakeRegistry, store: ImageStore) -> None:
+    registry.put()
+    realm = f"http://127.0.0.1:{registry.port}/token"
+    registry.challenge = f'Bearer realm="{realm}",service="s",scope="repository:app:pull"'
+    registry.accepted = "Bearer good"
+    await store.pull(registry.name, Credentials("user", "pass"))
+    basic = f"Basic {base64.b64encode(b'user:pass').decode()}"
+    assert [sent for path, sent in registry.seen if path == "/token"] == [basic]
+
+
+async def test_basic(registry: FakeRegistry, store: ImageStore) -> None:
+    registry.put()
+    registry.challenge = 'Basic realm="x"'
+    registry.accepted = f"Basic {base64.b64encode(b'user:pass').decode()}"
+    with pytest.raises(RegistryFailure) as caught:
+        await store.pull(registry.name)
+    assert str(caught.value) == (
+        f'failed to pull and unpack image "{registry.name}": failed to resolve reference '
+        f'"{registry.name}": pull access denied, repository does not exist or may require '
+        "authorization: server message: unauthorized: authentication required"
+    )
+    with pytest.raises(RegistryFailure):
+        await store.pull(registry.name, Credentials("user", "wrong"))
+    await store.pull(registry.name, Credentials("user", "pass"))
+
+
+async def test_a_realm_elsewhere_gets_no_password(
+    registry: FakeRegistry, other: FakeRegistry, store: ImageStore
+) -> None:
+    """CVE-2020-15157: in clear, only the registry itself may see it."""
+    registry.put()
+    registry.challenge = f'Bearer realm="http://127.0.0.1:{other.port}/token",service="s"'
+    registry.accepted = "Bearer good"
+    await store.pull(registry.name, Credentials("user", "pass"))
+    assert other.seen == [("/token", "")]
+
+
+def test_which_realm_may_see_the_password() -> None:
+    def may(registry: str, realm: str, *, insecure: bool = False) -> bool:
+        session = Session(None, parse(registry), None, insecure=insecure)  # type: ignore[arg-type]
+        return session._may_know(URL(realm))
+
+    assert may("docker.io/library/a", "https://auth.docker.io/token")
+    assert not may("docker.io/library/a", "http://auth.docker.io/token")
+    assert may("localhost:5000/a", "http://localhost:5000/t", insecure=True)
+    assert not may("localhost:5000/a", "http://localhost:5001/t", insecure=True)
+    assert not may("localhost:5000/a", "https://elsewhere/t", insecure=True)
+
+
+async def test_a_redirect_gets_no_credentials(
+    registry: FakeRegistry, other: FakeRegistry, store: ImageStore
+) -> None:
+    registry.put()
+    other.put()
+    registry.challenge = 'Basic realm="x"'
+    registry.accepted = f"Basic {base64.b64encode(b'user:pass').decode()}"
+    registry.redirect = f"http://127.0.0.1:{other.port}"
+    await store.pull(registry.name, Credentials("user", "pass"))
+    assert len(other.seen) == len(LAYERS) + 1
+    assert {sent for _, sent in other.seen} == {""}
+
+
+async def test_a_challenge_after_a_redirect_is_not_answered(
+    registry: FakeRegistry, other: FakeRegistry, store: ImageStore
+) -> None:
+    registry.put()
+    registry.redirect = f"http://127.0.0.1:{other.port}"
+    other.challenge, other.accepted = 'Basic realm="x"', "Basic whatever"
+    with pytest.raises(RegistryFailure):
+        await store.pull(registry.name, Credentials("user", "pass"))
+    assert {sent for _, sent in other.seen} == {""}
+
+
+async def test_redirects_end(registry: FakeRegistry, store: ImageStore) -> None:
+    registry.put()
+    registry.redirect = f"http://127.0.0.1:{registry.port}"
+    with pytest.raises(RegistryFailure, match="too many redirects"):
+        await store.pull(registry.name)
+
+
+async def test_missing_image(registry: FakeRegistry, store: ImageStore) -> None:
+    with pytest.raises(ImageNotFound) as caught:
+        await store.pull(registry.name)
+    name = registry.name
+    assert str(caught.value) == (
+        f'failed to pull and unpack image "{name}": failed to resolve reference "{name}": '
+        f"{name}: not found"
+    )
+
+
+@pytest.mark.parametrize(
+    "corrupt",
+    [lambda data: data[:-1], lambda data: data + b"x", lambda data: b"y" + data[1:]],
+    ids=["short", "long", "changed"],
+)
+async def test_damaged_blobs_leave_nothing(
+    registry: FakeRegistry,
+    store: ImageStore,
+    tmp_path: Path,
+    corrupt: Callable[[bytes], bytes],
+) -> None:
+    registry.put()
+    registry.corrupt = corrupt
+    with pytest.raises(ImageDamaged):
+        await store.pull(registry.name)
+    assert store.list() == []
+    assert not list((tmp_path / "images/layers").iterdir())
+    assert not list((tmp_path / "images/drafts").iterdir())
+
+
+async def test_manifest_of_another_digest(registry: FakeRegistry, store: ImageStore) -> None:
+    index = registry.put()
+    registry.digest_header = "sha256:" + "1" * 64
+    with pytest.raises(ImageDamaged, match="calls it"):
+        await store.pull(registry.name)
+    registry.digest_header = ""
+    registry.manifests[index] = (registry.manifests[index][0], b'{"schemaVersion": 2}')
+    with pytest.raises(ImageDamaged):
+        await store.pull(f"127.0.0.1:{registry.port}/app@{index}")
+
+
+async def test_nothing_for_this_machine(registry: FakeRegistry, store: ImageStore) -> None:
+    registry.manifests["1"] = (f"{OCI}.index.v1+json", b'{"manifests": []}')
+    with pytest.raises(ImageNotFound, match="no match for platform"):
+        await store.pull(registry.name)
+
+
+@pytest.mark.parametrize("token", [{}, [], {"token": "a\r\nX: y"}, {"token": 5}])
+async def test_malformed_tokens(registry: FakeRegistry, store: ImageStore, token: Any) -> None:
+    registry.challenge = f'Bearer realm="http://127.0.0.1:{registry.port}/token"'
+    registry.accepted, registry.token = "Bearer good", token
+    with pytest.raises(RegistryFailure, match="malformed token"):
+        await store.pull(registry.name)
+
+
+async def test_no_registry_there(store: ImageStore) -> None:
+    with pytest.raises(RegistryFailure, match="failed to do request"):
+        await store.pull("127.0.0.1:1/app:1")
