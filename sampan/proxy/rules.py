@@ -60,6 +60,8 @@ class Rules:
     """Chain name -> its rules."""
     hairpins: frozenset[str]
     """Addresses of endpoints on this node: one may reach itself through its service."""
+    datagrams: frozenset[tuple[str, int]] = frozenset()
+    """(address, port) of the endpoints of UDP ports, whose flows outlive them."""
 
 
 NOTHING = Rules({}, {}, {}, frozenset())
@@ -161,9 +163,16 @@ class _Draft:
         self._nodeports: dict[str, str] = {}
         self._chains: dict[str, Sequence[str]] = {}
         self._hairpins: set[str] = set()
+        self._datagrams: set[tuple[str, int]] = set()
 
     def rules(self) -> Rules:
-        return Rules(self._services, self._nodeports, self._chains, frozenset(self._hairpins))
+        return Rules(
+            services=self._services,
+            nodeports=self._nodeports,
+            chains=self._chains,
+            hairpins=frozenset(self._hairpins),
+            datagrams=frozenset(self._datagrams),
+        )
 
     def add_port(self, port: Object, protocol: str, endpoints: list[Endpoint]) -> None:
         number = _port_number(port.get("port"))
@@ -173,6 +182,8 @@ class _Draft:
         self._hairpins.update(
             item.ip for item in endpoints if IPv4Address(item.ip) in self._scope.pod_network
         )
+        if protocol == "udp":
+            self._datagrams.update((item.ip, item.port) for item in endpoints)
         inside = self._chain("svc-", suffix, protocol, endpoints, local=self._inside_local)
         self._services[f"{self._address} . {protocol} . {number}"] = inside
         node_port = _port_number(port.get("nodePort"))

@@ -18,10 +18,12 @@ from ipaddress import IPv4Network
 from sampan.api.errors import Object
 from sampan.api.resources import resource
 from sampan.client.informer import Informer, Informers
+from sampan.linux.conntrack import Flow, forget
 from sampan.linux.nft import Nft, NftError
 from sampan.linux.nftwatch import TransactionWatch, table_handle
 
 from .apply import Key, Table
+from .flows import stale_flows
 from .rules import NOTHING, SERVICE_LABEL, Rules, Scope, rules_of
 
 log = logging.getLogger("sampan.proxy")
@@ -52,6 +54,7 @@ class Proxy:
         self._changed: set[Key] = set()
         self._wake = asyncio.Event()
         self._handle = 0
+        self._stale: set[Flow] = set()
         self.ready = asyncio.Event()
         self.rebuilds = 0
         """How often the whole table was made: 1 in a quiet life."""
@@ -69,6 +72,7 @@ class Proxy:
             self._changed |= self._table.rules.keys()
             self._plan()
             await self._rebuild()
+            await self._forget_flows()
             self.ready.set()
             while True:
                 await self._wake.wait()
@@ -111,7 +115,10 @@ class Proxy:
     def _plan(self) -> str:
         """The transaction for what has changed since the last one."""
         keys, self._changed = self._changed, set()
-        return self._table.change({key: self._rules(key) for key in keys})
+        wanted = {key: self._rules(key) for key in keys}
+        for key, new in wanted.items():
+            self._stale |= stale_flows(self._table.rules.get(key, NOTHING), new)
+        return self._table.change(wanted)
 
     def _rules(self, key: Key) -> Rules:
         service = self._services.get(*key)
@@ -137,6 +144,16 @@ class Proxy:
                 await self._rebuild()
             if self._table.has_stale_chains:
                 self._wake.set()
+        await self._forget_flows()
+
+    async def _forget_flows(self) -> None:
+        """After the rules have changed: a flow forgotten earlier would come back as it was."""
+        stale, self._stale = self._stale, set()
+        if stale:
+            try:
+                await asyncio.to_thread(forget, stale)
+            except OSError as error:
+                log.warning("old UDP flows stay until they end by themselves: %s", error)
 
     async def _rebuild(self) -> None:
         self.rebuilds += 1

@@ -148,6 +148,14 @@ def endpoint_slice(*addresses: str) -> dict:
     }
 
 
+def udp_service() -> dict:
+    ports = [{"name": "dns", "port": 53, "nodePort": NODE_PORT, "protocol": "UDP"}]
+    return {
+        "metadata": {"namespace": "ns", "name": "web"},
+        "spec": {"type": "NodePort", "clusterIP": CLUSTER_IP, "ports": ports},
+    }
+
+
 class Bench:
     """A node with its network and proxy, fed by a `Feed`."""
 
@@ -164,6 +172,24 @@ class Bench:
         await self.network.open()
         self.supervisor.start("proxy", self.proxy.run)
         await self.proxy.ready.wait()
+
+    @asynccontextmanager
+    async def forgets(self) -> AsyncIterator[None]:
+        """What is done inside makes the proxy forget flows; wait until it has."""
+        forgotten = asyncio.Event()
+        forget = self.proxy._forget_flows
+
+        async def noting() -> None:
+            had = bool(self.proxy._stale)
+            await forget()
+            if had:
+                forgotten.set()
+
+        self.proxy._forget_flows = noting
+        yield
+        async with asyncio.timeout(10):
+            await forgotten.wait()
+        self.proxy._forget_flows = forget
 
     async def purge(self) -> None:
         await self.supervisor.stop()
@@ -274,6 +300,37 @@ async def _until_made_anew(table: str, handle: int) -> None:
     finally:
         loop.remove_reader(watch.fileno())
         watch.close()
+
+
+async def test_a_udp_client_that_goes_on_sending_reaches_the_new_endpoint(
+    node: int, tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path)
+    await bench.open()
+    pods = [await bench.network.attach(name) for name in ("client", "old", "new")]
+    servers = [socket_in(pod, node, socket.SOCK_DGRAM) for pod in pods[1:]]
+    clients = [socket_in(pods[0], node, socket.SOCK_DGRAM), socket.socket(type=socket.SOCK_DGRAM)]
+    loop = asyncio.get_running_loop()
+    try:
+        for server in servers:
+            server.bind(("", 8053))
+        clients[1].setblocking(False)
+        clients[0].connect((CLUSTER_IP, 53))
+        clients[1].connect(("127.0.0.1", NODE_PORT))
+        await bench.feed.put(SERVICE, udp_service())
+        for pod, server in zip(pods[1:], servers, strict=True):
+            item = endpoint_slice(pod.ip)
+            item["ports"] = [{"name": "dns", "port": 8053, "protocol": "UDP"}]
+            async with bench.forgets(), bench.nft.applies(f"dnat ip to {pod.ip}:8053"):
+                await bench.feed.put(SLICE, item)
+            for client in clients:
+                await loop.sock_sendall(client, b"x")
+                async with asyncio.timeout(5):
+                    assert await loop.sock_recv(server, 10) == b"x"
+    finally:
+        for sock in (*servers, *clients):
+            sock.close()
+        await bench.purge()
 
 
 async def test_a_pod_cannot_reach_the_nodes_loopback_nor_lie_about_its_address(

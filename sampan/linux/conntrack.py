@@ -1,0 +1,160 @@
+"""Connection tracking: make the kernel forget flows whose destination was rewritten and is gone.
+
+UDP has no end of connection. As long as a client keeps sending, its flow keeps the endpoint that
+was chosen first, even when that is no more; so the flow has to be forgotten. Calls block for
+as long as the kernel takes to walk its table: use a worker thread.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+_NETLINK_NETFILTER = 12
+_GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
+_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
+_ERROR, _DONE = 2, 3
+_NESTED = 0x8000
+_TUPLE_ORIG, _TUPLE_REPLY, _FILTER = 1, 2, 25
+_TUPLE_IP, _TUPLE_PROTO = 1, 2
+_IP_SRC, _IP_DST = 1, 2
+_PROTO_NUM, _PORT_SRC, _PORT_DST = 1, 2, 3
+# Which parts of a tuple the kernel is to compare (nf_conntrack_netlink.c).
+_BY_SRC, _BY_DST, _BY_NUM, _BY_PORT_SRC, _BY_PORT_DST = 1 << 0, 1 << 1, 1 << 3, 1 << 4, 1 << 5
+_HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
+_GENERIC = struct.pack("=BBH", socket.AF_INET, 0, 0)
+_TIMEOUT_S = 10
+_ENOENT = 2
+
+UDP = 17
+
+
+class Flow(NamedTuple):
+    """Flows of a protocol that were sent to `ip` (any, if "") and `port`; with `answered`, those
+    that are answered from there, whatever address they were sent to."""
+
+    ip: str
+    port: int
+    answered: bool
+    protocol: int = UDP
+
+
+def forget(flows: Iterable[Flow]) -> int:
+    """Delete what the kernel remembers of these; how many there were. Raises OSError."""
+    count = 0
+    with _socket() as ask, _socket() as delete:
+        for flow in flows:
+            for original in [*_find(ask, flow)]:
+                count += _delete(delete, original)
+    return count
+
+
+def _socket() -> socket.socket:
+    sock = socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
+    )
+    sock.settimeout(_TIMEOUT_S)
+    return sock
+
+
+def _find(sock: socket.socket, flow: Flow) -> Iterator[bytes]:
+    """The original tuple of each flow, as the kernel writes it."""
+    _send(sock, _GET, _REQUEST | _DUMP, _wanted(flow))
+    while True:
+        data = sock.recv(65536)
+        for kind, body in _messages(data):
+            if kind == _DONE:
+                return
+            if kind == _ERROR:
+                _raise(body)
+            # Kernels before 5.8 do not filter, so look again.
+            found = _attributes(body[4:])
+            original = found.get(_TUPLE_ORIG, b"")
+            tuple_ = found.get(_TUPLE_REPLY, b"") if flow.answered else original
+            if _matches(tuple_, flow):
+                yield original
+
+
+def _wanted(flow: Flow) -> bytes:
+    """The filter: a tuple, and which of its parts count."""
+    ip_kind, port_kind = (_IP_SRC, _PORT_SRC) if flow.answered else (_IP_DST, _PORT_DST)
+    flags = _BY_NUM | (_BY_PORT_SRC if flow.answered else _BY_PORT_DST)
+    address = b""
+    if flow.ip:
+        flags |= _BY_SRC if flow.answered else _BY_DST
+        address = _attribute(ip_kind, socket.inet_aton(flow.ip))
+    ports = _attribute(_PROTO_NUM, bytes([flow.protocol])) + _attribute(
+        port_kind, flow.port.to_bytes(2, "big")
+    )
+    parts = _nest(_TUPLE_IP, address) + _nest(_TUPLE_PROTO, ports)
+    both = (0, flags) if flow.answered else (flags, 0)
+    compare = b"".join(
+        _attribute(kind, struct.pack("=I", value)) for kind, value in enumerate(both, 1)
+    )
+    tuple_kind = _TUPLE_REPLY if flow.answered else _TUPLE_ORIG
+    return _nest(tuple_kind, parts) + _nest(_FILTER, compare)
+
+
+def _matches(tuple_: bytes, flow: Flow) -> bool:
+    parts = _attributes(tuple_)
+    addresses = _attributes(parts.get(_TUPLE_IP, b""))
+    ports = _attributes(parts.get(_TUPLE_PROTO, b""))
+    ip_kind, port_kind = (_IP_SRC, _PORT_SRC) if flow.answered else (_IP_DST, _PORT_DST)
+    return (
+        ports.get(_PROTO_NUM) == bytes([flow.protocol])
+        and ports.get(port_kind) == flow.port.to_bytes(2, "big")
+        and (not flow.ip or addresses.get(ip_kind) == socket.inet_aton(flow.ip))
+    )
+
+
+def _delete(sock: socket.socket, original: bytes) -> int:
+    _send(sock, _DELETE, _REQUEST | _ACK, _nest(_TUPLE_ORIG, original))
+    for _, body in _messages(sock.recv(65536)):
+        if -struct.unpack_from("=i", body)[0] == _ENOENT:
+            return 0
+        _raise(body)
+    return 1
+
+
+def _send(sock: socket.socket, kind: int, flags: int, payload: bytes) -> None:
+    body = _GENERIC + payload
+    sock.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body)
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        size, kind, *_ = _HEADER.unpack_from(data, offset)
+        yield kind, data[offset + _HEADER.size : offset + size]
+        offset += (size + 3) & ~3
+
+
+def _raise(body: bytes) -> None:
+    number = -struct.unpack_from("=i", body)[0]
+    if number:
+        raise OSError(number, os.strerror(number), "conntrack")
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    out: dict[int, bytes] = {}
+    offset = 0
+    while offset + 4 <= len(data):
+        size, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if size < 4:
+            break
+        out[kind & 0x3FFF] = data[offset + 4 : offset + size]
+        offset += (size + 3) & ~3
+    return out
+
+
+def _attribute(kind: int, data: bytes) -> bytes:
+    size = 4 + len(data)
+    return _ATTRIBUTE.pack(size, kind) + data + bytes(-size % 4)
+
+
+def _nest(kind: int, data: bytes) -> bytes:
+    return _attribute(kind | _NESTED, data)
