@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sampan.api.errors import Object
-from sampan.wire import yaml as yaml_wire
 from sampan.wire.json import dumps
 
 from . import table
@@ -52,8 +51,15 @@ def answer_object(context: Context, request: Request, obj: Object, form: Form) -
 def encode(obj: Object, form: Form = PLAIN) -> Response:
     """A response with the object encoded as the form's media type says."""
     if form.media == YAML:
-        return Response(200, yaml_wire.dumps(obj), content_type=YAML)
+        return Response(200, dump_yaml(obj), content_type=YAML)
     return Response(200, dumps(obj))
+
+
+def dump_yaml(obj: Object) -> bytes:
+    # Imported when first asked for: PyYAML costs a tenth of the boot.
+    from sampan.wire import yaml as yaml_wire
+
+    return yaml_wire.dumps(obj)
 
 
 def warning_headers(warnings: list[str]) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ from sampan.api.resources import builtin
 from sampan.api.times import format_time
 from sampan.store.interface import Store, StoreError
 
-from . import bootstrap, discovery, health, openapi
+from . import bootstrap, discovery, health
 from .admission import Admission
 from .answer import encode
 from .authn import Authenticator, openid
@@ -236,6 +236,9 @@ class Server:
         if answer is None:
             answer = discovery.answer(request.path, accept, self.resources, request.headers)
         if answer is None:
+            # Imported when first asked for, which on most days is never.
+            from . import openapi
+
             answer = openapi.answer(request.path, accept, self.resources, request.headers)
         if answer is None:
             raise unknown_resource()

@@ -19,16 +19,17 @@ from sampan.api import errors, fields
 from sampan.api.errors import Expired, Object
 from sampan.client.interface import WatchEvent
 from sampan.store.interface import Compacted, FutureRevision
-from sampan.wire import yaml as yaml_wire
 from sampan.wire.json import splice_version
 
 from .. import table
+from ..answer import dump_yaml
 from ..cache import Change
 from ..exchange import Attributes, Request, Stream
 from ..negotiate import PLAIN, YAML, Form, form_of
 from ..routes import TRUE
 from ..selection import Selection, selection_of
 from .get import check_not_ahead, too_large
+from .list import Query, find
 
 if TYPE_CHECKING:
     from ..app import Server
@@ -211,8 +212,6 @@ def _wants_initial(request: Request) -> bool:
 
 def _initial(server: Server, selection: Selection, namespace: str) -> list[Any]:
     """Records of the collection now; the watcher was subscribed in the same turn."""
-    from .list import Query, find
-
     return list(find(server, selection, namespace, Query()).records)
 
 
@@ -379,7 +378,7 @@ class _Plan:
     def _line(self, kind: str, obj: Object) -> bytes:
         event = {"type": kind, "object": obj}
         if self._form.media == YAML:
-            return b"---\n" + yaml_wire.dumps(event)
+            return b"---\n" + dump_yaml(event)
         return dumps(event) + b"\n"
 
 
