@@ -77,6 +77,7 @@ class OciRuntime:
         self._news = asyncio.Event()
         self._watch = ExitWatch(self._places.exits, self._read_exit)
         self._slots = asyncio.Semaphore(CONCURRENCY)
+        self._opening = asyncio.Lock()
         self._is_open = False
 
     async def open(self) -> None:
@@ -84,9 +85,12 @@ class OciRuntime:
 
         A runtime that is open stays as it is.
         """
-        if self._is_open:
-            return
-        self._is_open = True
+        async with self._opening:
+            if not self._is_open:
+                await self._open()
+                self._is_open = True
+
+    async def _open(self) -> None:
         processes.become_subreaper()
         places = self._places
         for directory in (places.exits, places.crun_root, places.bundles, places.containers):
@@ -143,6 +147,7 @@ class OciRuntime:
     def _monitor_ended(self, entry: Entry) -> None:
         if entry.conmon_pidfd is not None:
             asyncio.get_running_loop().remove_reader(entry.conmon_pidfd)
+        processes.reap(entry.record.conmon_pid)
         self._read_exit(entry.record.id)
         if entry.exit is not None:
             return

@@ -46,6 +46,7 @@ class FakeRegistry:
         self.corrupt: Callable[[bytes], bytes] = bytes
         self.port = 0
         self.digest_header = ""
+        self.asked = asyncio.Event()
 
     def put(self) -> str:
         """An index over a manifest for this machine; the index's digest."""
@@ -86,6 +87,7 @@ class FakeRegistry:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         sent = request.headers.get("Authorization", "")
         self.seen.append((request.path, sent))
+        self.asked.set()
         if request.path == "/token":
             return web.json_response(self.token)
         if self.challenge and sent != self.accepted:
@@ -148,7 +150,7 @@ async def test_pull_by_tag_and_digest(registry: FakeRegistry, store: ImageStore)
     assert image.tags == [registry.name]
     assert image.digests == [f"127.0.0.1:{registry.port}/app@{index}"]
     assert image.command == ["run"]
-    assert [(path / "f4").exists() for path in store.layers(image.id)][0]
+    assert (store.layers(image.id)[0] / "f4").exists()
     seen = len(registry.seen)
     again = await store.pull(f"127.0.0.1:{registry.port}/app@{index}")
     assert again.id == image.id
@@ -165,13 +167,14 @@ async def test_concurrent_pulls_share(registry: FakeRegistry, store: ImageStore)
 async def test_a_pull_nobody_waits_for_ends(registry: FakeRegistry, store: ImageStore) -> None:
     registry.put()
     task = asyncio.create_task(store.pull(registry.name))
-    while not registry.seen:
-        await asyncio.sleep(0)
+    await registry.asked.wait()
+    (shared,) = store._pulls.values()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    while store._pulls:
-        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await shared._task
+    assert not store._pulls
     assert store.list() == []
 
 
