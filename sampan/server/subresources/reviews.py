@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from ..app import Server
 
 AUTHORIZATION = "authorization.k8s.io"
-# RBAC rules do not mention what webhooks might say; there are none, so the answer is complete.
-COMPLETE = False
+INVALID = "invalid bearer token"
 
 
 async def token_review(server: Server, request: Request, attributes: Attributes) -> Response:
@@ -39,7 +38,8 @@ async def token_review(server: Server, request: Request, attributes: Attributes)
         user, shared = server.authn.check_token(token, audiences)
         status = {"authenticated": True, "user": _user_info(user), "audiences": shared}
     except BadToken as error:
-        status = {"user": {}, "error": f"[invalid bearer token, {error}]"}
+        text = str(error)
+        status = {"user": {}, "error": text if text == INVALID else f"[{INVALID}, {text}]"}
     return _answer(body, status)
 
 
@@ -92,7 +92,7 @@ async def self_rules_review(server: Server, request: Request, attributes: Attrib
     status = {
         "resourceRules": resource_rules,
         "nonResourceRules": path_rules,
-        "incomplete": COMPLETE,
+        "incomplete": False,
     }
     return _answer(body, status)
 
