@@ -15,7 +15,7 @@ from sampan.dns import forward
 from sampan.dns.forward import Forwarder, servers_in
 from sampan.dns.message import Kind, Query, parse_query
 from tests.kit.clock import FakeClock
-from tests.kit.ports import free_port
+from tests.kit.sockets import free_pair
 
 Reply = Callable[[dnslib.DNSRecord], bytes | None]
 
@@ -60,7 +60,7 @@ class Upstream:
 async def upstreams(tmp_path: Path, *servers: Upstream) -> AsyncIterator[Forwarder]:
     """A forwarder that knows these servers, at 127.0.1.1 and so on."""
     loop = asyncio.get_running_loop()
-    port = free_port("0.0.0.0")
+    port = free_pair("0.0.0.0")
     lines, opened, streams = ["search x"], [], []
     for number, server in enumerate(servers, 1):
         host = f"127.0.1.{number}"

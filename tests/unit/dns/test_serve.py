@@ -17,7 +17,7 @@ from sampan.client.api import Client
 from sampan.client.informer import Informers
 from sampan.dns.serve import DnsConfig, DnsServer
 from tests.kit.feed import Feed
-from tests.kit.ports import free_port
+from tests.kit.sockets import free_pair
 
 SERVICES = "/api/v1/namespaces/{}/services/{}"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices/{}"
@@ -25,7 +25,7 @@ SLICES = "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices/{}"
 
 class Rig:
     def __init__(self, tmp_path: Path) -> None:
-        self.port = free_port()
+        self.port = free_pair()
         self.feed = Feed()
         self.supervisor = Supervisor()
         client = Client(self.feed)
