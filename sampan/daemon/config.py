@@ -36,15 +36,17 @@ class ClusterConfig:
     listen_port: int
     identity: str
     """Random; tells a folder's cluster from another one of the same name."""
+    node_cidr: str = ""
+    """The node's share of the pod network where it is not the first: of an agent that joined."""
 
     @property
     def node_pod_cidr(self) -> str:
-        """The share of the first node: the first /24."""
-        return str(next(ip_network(self.pod_cidr).subnets(new_prefix=24)))
+        """The node's share: the first /24 unless another was given."""
+        return self.node_cidr or str(next(ip_network(self.pod_cidr).subnets(new_prefix=24)))
 
     @property
     def gateway(self) -> str:
-        """The first node's bridge address: where pods reach the API server and DNS."""
+        """The node's bridge address: where pods reach DNS, and on the first node the API server."""
         return str(ip_network(self.node_pod_cidr)[1])
 
     @property

@@ -30,10 +30,11 @@ from sampan.server.http import serve
 from sampan.store.interface import Damaged
 from sampan.store.sqlite import RESTORE, SqliteStore
 
-from . import config, pki
+from . import config, joining, pki
 from .child import Child, Refused, settle_memory
 
 ADMIN = User("kubernetes-admin", ("system:masters", "system:authenticated"))
+AGENT = User(joining.BOOTSTRAP, (joining.BOOTSTRAPPERS, "system:authenticated"))
 # In-process components are part of the server's own process: no key of theirs could leak that
 # does not lie beside the CA's. Their names are upstream's, for audit and events.
 CONTROLLERS = User("system:kube-controller-manager", ("system:masters", "system:authenticated"))
@@ -72,10 +73,16 @@ async def run(child: Child) -> None:
             informers,
             supervisor,
             clock,
-            Options(root_ca=(paths.pki / "ca.crt").read_text()),
+            Options(
+                root_ca=(paths.pki / "ca.crt").read_text(),
+                ca_cert=paths.pki / "ca.crt",
+                ca_key=paths.pki / "ca.key",
+                pod_cidr=cluster.pod_cidr,
+            ),
         )
         scheduler = Scheduler(Client(server.local_transport(SCHEDULER)), informers, clock)
         supervisor.start("scheduler", scheduler.run)
+        supervisor.start("joining", lambda: joining.publish(controllers, cluster))
         child.say(state="ready")
         settle_memory()
         try:
@@ -140,7 +147,10 @@ def server_config(paths: ClusterPaths, cluster: config.ClusterConfig) -> ServerC
         advertise_host=cluster.gateway,
         advertise_port=cluster.listen_port,
         service_cidr=cluster.service_cidr,
-        tokens={paths.token.read_text().strip(): ADMIN},
+        tokens={
+            paths.token.read_text().strip(): ADMIN,
+            joining.make_token(paths): AGENT,
+        },
     )
 
 

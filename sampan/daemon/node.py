@@ -40,9 +40,7 @@ def main(arguments: list[str]) -> int:
 
 async def run(child: Child) -> None:
     paths = child.paths
-    cluster = config.read(paths)
-    if cluster is None:
-        raise Refused(f"there is no cluster in {paths.data}; start it with 'sampan up'")
+    cluster, identity = await membership(child)
     clock = SystemClock()
     supervisor = Supervisor(clock, child.task_failed)
     settings = node_config(paths, cluster)
@@ -50,7 +48,10 @@ async def run(child: Child) -> None:
     await asyncio.gather(network.open(), runtime.open())
     await child.go()
     transport = HttpTransport(
-        cluster.url, ca=settings.ca_cert, cert=settings.cert, key=settings.key
+        cluster.url,
+        ca=settings.ca_cert,
+        cert=paths.pki / f"{identity}.crt",
+        key=paths.pki / f"{identity}.key",
     )
     client = Client(transport)
     informers = Informers(client, supervisor, clock)
@@ -79,3 +80,16 @@ async def run(child: Child) -> None:
         await runtime.close()
         await network.close()
         await transport.close()
+
+
+async def membership(child: Child) -> tuple[config.ClusterConfig, str]:
+    """The cluster this node belongs to, and the name of its client certificate's files: an agent
+    that joined has one for each purpose, the first node has one for both."""
+    if child.options.server:
+        from .joining import join
+
+        return await join(child), "node-client"
+    cluster = config.read(child.paths)
+    if cluster is None:
+        raise Refused(f"there is no cluster in {child.paths.data}; start it with 'sampan up'")
+    return cluster, "node"

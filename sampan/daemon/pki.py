@@ -79,23 +79,24 @@ def leaves(config: ClusterConfig) -> tuple[Leaf, ...]:
 def ensure(folder: Path, config: ClusterConfig) -> None:
     """Make what is missing or due. The CA and the token key are never replaced."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    ca_key = _ensure_key(folder / "ca.key")
+    ca_key = ensure_key(folder / "ca.key")
     ca_path = folder / "ca.crt"
     if not ca_path.exists():
         write_private(ca_path, _pem(_make_ca(ca_key, config)))
     ca = x509.load_pem_x509_certificate(ca_path.read_bytes())
-    _ensure_key(folder / "sa.key")
+    ensure_key(folder / "sa.key")
     for leaf in leaves(config):
         path = folder / f"{leaf.name}.crt"
         if not _is_good(path, leaf):
-            key = _ensure_key(folder / f"{leaf.name}.key")
+            key = ensure_key(folder / f"{leaf.name}.key")
             write_private(path, _pem(sign(ca, ca_key, leaf, key.public_key())))
     token = folder.parent / "admin.token"
     if not token.exists():
         write_private(token, secrets.token_urlsafe(32).encode())
 
 
-def _ensure_key(path: Path) -> ec.EllipticCurvePrivateKey:
+def ensure_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """The P-256 key in `path`, made when there is none. Raises ValueError for another kind."""
     if path.exists():
         key = serialization.load_pem_private_key(path.read_bytes(), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -123,10 +124,11 @@ def _is_good(path: Path, leaf: Leaf) -> bool:
         names = have.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return not leaf.alternatives
-    return list(names) == [_general_name(name) for name in dict.fromkeys(leaf.alternatives)]
+    return list(names) == [general_name(name) for name in dict.fromkeys(leaf.alternatives)]
 
 
-def _general_name(name: str) -> x509.GeneralName:
+def general_name(name: str) -> x509.GeneralName:
+    """An address or a host name as a certificate has it."""
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
@@ -197,7 +199,7 @@ def sign(
         )
     )
     if leaf.alternatives:
-        names = [_general_name(name) for name in dict.fromkeys(leaf.alternatives)]
+        names = [general_name(name) for name in dict.fromkeys(leaf.alternatives)]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return builder.sign(ca_key, hashes.SHA256())
 

@@ -19,6 +19,7 @@ from types import TracebackType
 # linux/netlink.h
 _ERROR, _DONE = 2, 3
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
+_DUMP_INTERRUPTED = 0x10
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
 _ACK_TLVS = 0x200
 # linux/rtnetlink.h and linux/if_link.h
@@ -150,18 +151,29 @@ class Netlink:
         self._outbox.clear()
         self._socket.send(data)
 
-    def _dump(self, message: Message) -> Iterator[bytes]:
+    def _dump(self, message: Message) -> list[bytes]:
+        """Everything the kernel lists, read to its end: a dump left unread would make the next
+        one fail (EBUSY). One that a change ran into may be inconsistent and is asked for again."""
+        while True:
+            bodies, interrupted = self._dump_once(message)
+            if not interrupted:
+                return bodies
+
+    def _dump_once(self, message: Message) -> tuple[list[bytes], bool]:
         self._send_later(message, _REQUEST | _DUMP)
         self._flush()
+        bodies: list[bytes] = []
+        interrupted = False
         while True:
             for kind, flags, sequence, body in self._receive():
                 if sequence != self._sequence:
                     continue
+                interrupted = interrupted or bool(flags & _DUMP_INTERRUPTED)
                 if kind == _DONE:
-                    return
+                    return bodies, interrupted
                 if kind == _ERROR:
                     raise _failure(flags, body) or NetlinkError(5, "a dump ended early")
-                yield body
+                bodies.append(body)
 
     def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
         """(type, flags, sequence, body) of each message of one datagram."""

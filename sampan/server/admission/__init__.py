@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..exchange import Write
 from . import (
+    certificaterequestor,
     defaultingressclass,
     defaultstorageclass,
     defaulttolerationseconds,
@@ -43,6 +44,7 @@ CHAIN: tuple[Plugin, ...] = (
     defaulttolerationseconds.PLUGIN,
     defaultstorageclass.PLUGIN,
     runtimeclass.PLUGIN,
+    certificaterequestor.PLUGIN,
     podtopologylabels.PLUGIN,
     defaultingressclass.PLUGIN,
     denyserviceexternalips.PLUGIN,

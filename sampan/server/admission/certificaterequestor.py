@@ -1,0 +1,38 @@
+"""CertificateRequestor: a signing request says who asks for it, in the server's words only.
+
+Upstream does this in the resource's storage strategy (registry/certificates PrepareForCreate).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sampan.api.errors import Object
+
+from ..exchange import Write
+from .plugin import Plugin
+
+if TYPE_CHECKING:
+    from ..app import Server
+
+
+def mutate(server: Server, write: Write) -> None:
+    user = write.attributes.user
+    spec: Object = dict(write.obj.get("spec") or {})
+    for field in ("username", "uid", "groups", "extra"):
+        spec.pop(field, None)
+    spec["username"] = user.name
+    if user.uid:
+        spec["uid"] = user.uid
+    if user.groups:
+        spec["groups"] = list(user.groups)
+    if user.extra:
+        spec["extra"] = {key: list(values) for key, values in user.extra.items()}
+    write.obj["spec"] = spec
+
+
+PLUGIN = Plugin(
+    "CertificateRequestor",
+    {("certificates.k8s.io", "certificatesigningrequests"): ("CREATE",)},
+    mutate,
+)
