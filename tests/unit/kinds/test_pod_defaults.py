@@ -112,7 +112,10 @@ def test_probe_port_and_hook() -> None:
             {
                 "downwardAPI": {
                     "items": [
-                        {"path": "l", "fieldRef": {"fieldPath": "metadata.name", "apiVersion": "v1"}}
+                        {
+                            "path": "l",
+                            "fieldRef": {"fieldPath": "metadata.name", "apiVersion": "v1"},
+                        }
                     ],
                     "defaultMode": 420,
                 }

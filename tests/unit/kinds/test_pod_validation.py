@@ -212,10 +212,7 @@ SPEC_CASES: list[tuple[dict[str, Any], list[str]]] = [
     ),
     (
         {"tolerations": [{"key": "k", "operator": "Maybe"}]},
-        [
-            f'{TOLERATION}.operator: Unsupported value: "Maybe": supported values: "Equal", '
-            '"Exists"'
-        ],
+        [f'{TOLERATION}.operator: Unsupported value: "Maybe": supported values: "Equal", "Exists"'],
     ),
     (
         {"tolerations": [{"operator": "Equal"}]},

@@ -1,0 +1,54 @@
+"""Kind files and the lines of `KINDS` hold together, and cover what is served at GA."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+from sampan.api import kinds
+from sampan.api.kinds import KINDS
+from sampan.api.schema import resource_rows
+
+ROOT = Path(kinds.__file__).parent
+GA = ("v1", "v2")
+
+
+def kind_files() -> dict[str, Path]:
+    """Module name -> file of every module that makes a Kind."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path in sorted(ROOT.rglob("*.py"))
+        if "KIND = Kind(" in path.read_text()
+    }
+
+
+def test_every_kind_file_is_listed_and_every_line_has_a_file() -> None:
+    made = [import_module(f"sampan.api.kinds.{name}").KIND for name in kind_files()]
+    assert {id(kind) for kind in made} == {id(kind) for kind in KINDS}
+    assert len(KINDS) == len(made)
+
+
+def test_files_are_named_after_their_kinds() -> None:
+    for name, path in kind_files().items():
+        kind = import_module(f"sampan.api.kinds.{name}").KIND
+        group = kind.group.partition(".")[0] or "core"
+        assert path.parent.name == group, name
+        assert path.stem in (kind.kind.lower(), f"{kind.kind.lower()}_{kind.version}"), name
+
+
+def test_kinds_are_those_served_at_ga() -> None:
+    served = {
+        (row["group"], row["version"], row["kind"])
+        for row in resource_rows()
+        if row["version"] in GA
+    }
+    assert {(kind.group, kind.version, kind.kind) for kind in KINDS} == served
+
+
+def test_storage_prefixes_are_explicit_and_shared_only_by_views() -> None:
+    by_prefix: dict[str, list[str]] = {}
+    for kind in KINDS:
+        assert kind.storage, kind.kind
+        if kind.stored_as is None:
+            by_prefix.setdefault(kind.storage, []).append(kind.kind)
+    assert all(len(names) == 1 for names in by_prefix.values()), by_prefix
