@@ -31,9 +31,11 @@ class SchemaHook(BuildHookInterface):  # type: ignore[type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         target = Path(self.root) / API
         definitions, descriptions = distil(read_definitions())
+        types = load_tool("gotags").read_structs(find_kubectl())
+        mark_omitted(definitions, *types)
         schema = {"definitions": definitions, "resources": read_resources(definitions)}
         write(target / "schema.json", json.dumps(schema, separators=(",", ":")).encode())
-        write(target / "protobuf.json", json.dumps(read_numbers(), separators=(",", ":")).encode())
+        write(target / "protobuf.json", json.dumps(read_numbers(*types), separators=(",", ":")).encode())
         packed = zlib.compress(json.dumps(descriptions, separators=(",", ":")).encode(), 9)
         write(target / "descriptions.json.z", packed)
 
@@ -125,13 +127,34 @@ def read_resources(definitions: dict[str, Any]) -> list[dict[str, Any]]:
     return [mains[name] | {"definition": names[name]} for name in sorted(mains)]
 
 
-def read_numbers() -> dict[str, dict[str, str]]:
+def mark_omitted(definitions: dict[str, Any], structs: Any, names: dict[int, str]) -> None:
+    """Mark the fields that Go's JSON leaves out when they are zero or empty: "x-omitempty"."""
+    found: dict[str, set[str]] = {}
+    inlined: dict[str, list[str]] = {}
+    for item in structs:
+        definition = definition_name(item.package, item.name)
+        for field in item.fields:
+            name, _, options = field.tags.get("json", "").partition(",")
+            inner = names.get(field.type_address, "")
+            if not name and "inline" in options and inner:
+                inlined.setdefault(definition, []).append(definition_name(*inner.rsplit(".", 1)))
+            elif name and "omitempty" in options and field.may_be_empty:
+                found.setdefault(definition, set()).add(name)
+    for definition, shape in definitions.items():
+        empties = found.get(definition, set()).union(
+            *(found.get(inner, set()) for inner in inlined.get(definition, ()))
+        )
+        for name, prop in shape.get("properties", {}).items():
+            if name in empties and "$ref" not in prop:
+                prop["x-omitempty"] = True
+
+
+def read_numbers(structs: Any, names: dict[int, str]) -> dict[str, dict[str, str]]:
     """Protobuf field numbers: definition -> number -> JSON name.
 
     "?" behind a name says that Go's JSON leaves the zero value out (omitempty on a plain field);
     "=definition" stands for an inlined struct. Read from the struct tags in kubectl.
     """
-    structs, names = load_tool("gotags").read_structs(find_kubectl())
     table: dict[str, dict[str, str]] = {}
     for item in structs:
         if not item.package.startswith(API_PACKAGES):

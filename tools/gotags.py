@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-KIND_STRUCT = 25
+KIND_STRUCT, KIND_INTERFACE = 25, 20
 KIND_POINTER, KIND_SLICE, KIND_MAP = 22, 23, 21
 FLAG_UNCOMMON, FLAG_EXTRA_STAR = 1, 2
 STRUCT_SIZE, FIELD_SIZE, TYPE_SIZE = 80, 24, 48
@@ -30,6 +30,8 @@ class Field(NamedTuple):
     type_address: int
     plain: bool = True
     """No pointer, slice or map: its zero value is no nil."""
+    may_be_empty: bool = False
+    """Of a kind whose zero or empty value `omitempty` leaves out (no struct, no pointer)."""
 
 
 class Struct(NamedTuple):
@@ -126,7 +128,8 @@ class Image:
         kind = self.data[address + 23 - self.start] & 31
         target = self.word(address + TYPE_SIZE) if kind == KIND_POINTER else address
         plain = kind not in (KIND_POINTER, KIND_SLICE, KIND_MAP)
-        return field._replace(type_address=target, plain=plain)
+        may_be_empty = kind not in (KIND_POINTER, KIND_STRUCT, KIND_INTERFACE)
+        return field._replace(type_address=target, plain=plain, may_be_empty=may_be_empty)
 
 
 def _section(data: bytes, wanted: bytes) -> tuple[int, bytes]:

@@ -1,8 +1,8 @@
 """Is a JSON value already what decoding would make of it? One compiled check per definition.
 
 A check builds nothing and stops at the first doubt: a wrong type, a null, an unknown field, a
-quantity or time that is not in its canonical form. Checks are compiled field by field, when a
-field is first seen.
+zero value that Go leaves out, a quantity or time that is not in its canonical form. Checks are
+compiled field by field, when a field is first seen.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ class _Fields(dict[str, Any]):
 
 
 def _field_check(shape: Shape) -> Any:
+    if "x-omitempty" in shape:
+        check = _check(shape)
+        return lambda value: bool(value) and check(value)
     if "$ref" not in shape and "format" not in shape:
         if shape.get("type") == "string":
             return str

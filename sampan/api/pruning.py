@@ -1,7 +1,8 @@
 """What decoding makes of a JSON value that is not clean: the schema, interpreted.
 
-Unknown fields and nulls are left out, quantities and times made canonical, and the first type
-error is worded as upstream's decoder (sigs.k8s.io/json) words it.
+Unknown fields, nulls and the zero values that Go's `omitempty` drops are left out, quantities and
+times made canonical, and the first type error is worded as upstream's decoder (sigs.k8s.io/json)
+words it.
 """
 
 from __future__ import annotations
@@ -107,7 +108,9 @@ class Walk:
                 if len(self.problems) < MAX_PROBLEMS:
                     self.problems.append(f'unknown field "{place}"')
             elif item is not None:
-                out[field] = self.value(prop, item, (struct, *path[1:], field), place)
+                kept = self.value(prop, item, (struct, *path[1:], field), place)
+                if kept or "x-omitempty" not in prop:
+                    out[field] = kept
         return out
 
     def _map(self, shape: Shape, value: Any, path: tuple[str, ...], where: str) -> Any:

@@ -1,8 +1,9 @@
 """The distilled schema as it lies in the package: `schema.json`, made by hatch_build.py.
 
 `definitions` maps a name such as "io.k8s.api.core.v1.Pod" to its shape: `type`, `properties`,
-`items`, `additionalProperties`, `$ref` (a plain name), `format`, `required` and the
-`x-kubernetes-*` keys for lists, patches and unions. `resources` are rows with group, version,
+`items`, `additionalProperties`, `$ref` (a plain name), `format`, `required`, the `x-kubernetes-*`
+keys for lists, patches and unions, and `x-omitempty` on a field whose zero or empty value Go leaves
+out. `resources` are rows with group, version,
 kind, plural, namespaced, verbs (as lightkube names them), subresources and definition. Texts for
 OpenAPI are in `descriptions.json.z`: name -> {"": the definition's, field: the field's}.
 """

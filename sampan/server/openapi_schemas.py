@@ -90,6 +90,8 @@ def _union(name: str, version: int) -> Object:
 def _convert(shape: Shape, text: str, version: int) -> Object:
     out: Object = {"description": text} if text else {}
     for key, value in shape.items():
+        if key == "x-omitempty":
+            continue  # Ours: how decoding treats zero values.
         if key == "$ref":
             reference = {"$ref": PREFIX[version] + value}
             if version == 2 or (len(shape) == 1 and not text):
