@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from sampan.server.admission import CHAIN
 from sampan.server.exchange import User
 from tests.kit.cluster import ADMIN, Answer, Cluster, api_cluster
 
 NS = "/api/v1/namespaces/default"
+MASTERS = "system:masters"
 NODE = User("system:node:n1", ("system:nodes", "system:authenticated"))
 MERGE = "application/merge-patch+json"
 
@@ -333,3 +340,68 @@ async def test_a_node_holds_only_its_own_lease() -> None:
             body = {"metadata": {"name": name}, "spec": {"holderIdentity": "n1"}}
             answer = await post(cluster, f"{leases}/{namespace}/leases", body, NODE)
             assert answer.status == status, answer.message
+
+
+# Certificate requests.
+
+CERTIFICATES = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client"
+
+
+def signing_request(name: str, organization: str) -> dict[str, Any]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = x509.Name([
+        x509.NameAttribute(NameOID.COMMON_NAME, name),
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
+    ])  # fmt: skip
+    made = x509.CertificateSigningRequestBuilder().subject_name(names).sign(key, hashes.SHA256())
+    pem = base64.b64encode(made.public_bytes(Encoding.PEM)).decode()
+    spec = {"request": pem, "signerName": CLIENT_SIGNER, "usages": ["client auth"],
+            "username": "somebody-else", "groups": ["system:masters"]}  # fmt: skip
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+@pytest.mark.trust
+async def test_certificates_are_asked_for_in_ones_own_name_and_approved_by_right() -> None:
+    bob = User("bob", ("system:authenticated",))
+    rbac = "/apis/rbac.authorization.k8s.io/v1"
+    async with api_cluster() as cluster:
+        resources = ["", "/approval", "/status"]
+        rule = {
+            "verbs": ["create", "get", "update", "patch"],
+            "apiGroups": ["certificates.k8s.io"],
+            "resources": [f"certificatesigningrequests{part}" for part in resources],
+        }
+        role = {"metadata": {"name": "csr"}, "rules": [rule]}
+        await post(cluster, f"{rbac}/clusterroles", role)
+        ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "csr"}
+        subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "bob"}
+        body = {"metadata": {"name": "csr"}, "roleRef": ref, "subjects": [subject]}
+        await post(cluster, f"{rbac}/clusterrolebindings", body)
+
+        made = await post(cluster, CERTIFICATES, signing_request("mine", "team"), bob)
+        assert made.status == 201, made.message
+        assert made.json["spec"]["username"] == "bob"
+        assert made.json["spec"]["groups"] == ["system:authenticated"]
+        for user in (bob, ADMIN):
+            refused = await post(cluster, CERTIFICATES, signing_request("m", MASTERS), user)
+            assert (refused.status, refused.message) == (
+                403,
+                'certificatesigningrequests.certificates.k8s.io "m" is forbidden: use of'
+                " kubernetes.io/kube-apiserver-client signer with system:masters group is not"
+                " allowed",
+            )
+        approved = {"type": "Approved", "status": "True", "reason": "r", "message": "m"}
+        change = {"status": {"conditions": [approved]}}
+        path = f"{CERTIFICATES}/mine/approval"
+        answer = await patch(cluster, path, change, bob)
+        assert (answer.status, answer.message) == (
+            403,
+            'certificatesigningrequests.certificates.k8s.io "mine" is forbidden: user not'
+            f' permitted to approve requests with signerName "{CLIENT_SIGNER}"',
+        )
+        forged = {"status": {"certificate": base64.b64encode(b"x").decode()}}
+        answer = await patch(cluster, f"{CERTIFICATES}/mine/status", forged, bob)
+        assert answer.status == 403
+        assert "not permitted to sign" in answer.message
+        assert (await patch(cluster, path, change)).status == 200

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..exchange import Write
 from . import (
+    certificateapproval,
     certificaterequestor,
+    certificatesigning,
+    certificatesubjectrestriction,
     defaultingressclass,
     defaultstorageclass,
     defaulttolerationseconds,
@@ -46,6 +49,9 @@ CHAIN: tuple[Plugin, ...] = (
     runtimeclass.PLUGIN,
     certificaterequestor.PLUGIN,
     podtopologylabels.PLUGIN,
+    certificateapproval.PLUGIN,
+    certificatesigning.PLUGIN,
+    certificatesubjectrestriction.PLUGIN,
     defaultingressclass.PLUGIN,
     denyserviceexternalips.PLUGIN,
     rbacescalation.PLUGIN,

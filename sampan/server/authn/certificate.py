@@ -52,6 +52,25 @@ def _read(der: bytes) -> Subject:
     tag, subject = next(fields)
     if tag != SEQUENCE:
         raise Malformed("not an X.509 certificate")
+    common_name, organizations = _read_names(subject)
+    return Subject(common_name, organizations, _read_time(time_tag, not_after))
+
+
+def read_requested(der: bytes) -> tuple[str, tuple[str, ...]]:
+    """The common name and organizations a PKCS#10 request asks for. Raises Malformed."""
+    try:
+        fields = _elements(_body(_body(der, SEQUENCE), SEQUENCE))
+        next(fields)  # the version
+        tag, subject = next(fields)
+        if tag != SEQUENCE:
+            raise Malformed("not a certificate request")
+        return _read_names(subject)
+    except (IndexError, StopIteration, ValueError) as error:
+        raise Malformed("not a certificate request") from error
+
+
+def _read_names(subject: bytes) -> tuple[str, tuple[str, ...]]:
+    """Common name and organizations of a distinguished name."""
     common_name = ""
     organizations = []
     for _, relative in _elements(subject):
@@ -66,7 +85,7 @@ def _read(der: bytes) -> Subject:
                 common_name = text
             else:
                 organizations.append(text)
-    return Subject(common_name, tuple(organizations), _read_time(time_tag, not_after))
+    return common_name, tuple(organizations)
 
 
 def _read_time(tag: int, text: bytes) -> float:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 
-from sampan.server.authn.certificate import Malformed, read_subject
+from sampan.server.authn.certificate import Malformed, read_requested, read_subject
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 BEGIN = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
@@ -81,3 +81,18 @@ def test_garbage_is_malformed_and_nothing_else() -> None:
                 read_subject(changed)
             except Malformed:
                 continue
+
+
+def test_requests_are_read_too() -> None:
+    names = x509.Name(
+        [
+            x509.NameAttribute(NameOID.COMMON_NAME, "bob"),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "system:masters"),
+        ]
+    )
+    made = x509.CertificateSigningRequestBuilder().subject_name(names).sign(KEY, hashes.SHA256())
+    der = made.public_bytes(Encoding.DER)
+    assert read_requested(der) == ("bob", ("system:masters",))
+    for length in range(len(der)):
+        with pytest.raises(Malformed):
+            read_requested(der[:length])
