@@ -9,7 +9,6 @@ containers running: the next agent finds them by their annotations.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import shutil
@@ -36,7 +35,7 @@ from .registration import Registration
 from .reports import Reports
 from .rotation import rotate
 from .tokens import Tokens
-from .translate import POD_NAME, POD_NAMESPACE, POD_UID, Machine
+from .translate import POD_UID, Machine
 from .volumes.kernel import Kernel, LinuxKernel
 from .volumes.place import PodVolumes
 from .worker import PodWorker
@@ -192,6 +191,9 @@ class Agent:
             if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
         }
         await self._network.retain(live)
+        for folder in self._log_folders():
+            if folder.name.rpartition("_")[2] not in pods:
+                shutil.rmtree(folder, ignore_errors=True)
         for uid in {*found, *self.parts.volumes.known()} - pods.keys():
             self._clean_orphan(uid, found.get(uid, ()))
         for uid, pod in pods.items():
@@ -266,11 +268,17 @@ class Agent:
     def _rotate_logs(self) -> None:
         rotate(self._runtime.list(), self._runtime.reopen_log, self._clock.now())
 
+    def _log_folders(self) -> list[Path]:
+        """NAMESPACE_NAME_UID, one per pod that has run."""
+        try:
+            return [*(self.config.data / "logs").iterdir()]
+        except FileNotFoundError:
+            return []
+
     def _forget_logs(self, pod: Object) -> None:
         meta = pod["metadata"]
         folder = f"{meta['namespace']}_{meta['name']}_{meta['uid']}"
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.config.data / "logs" / folder)
+        shutil.rmtree(self.config.data / "logs" / folder, ignore_errors=True)
 
     async def _watch_exits(self) -> None:
         async for container in self._runtime.exits():
@@ -289,10 +297,6 @@ class Agent:
         try:
             for container in containers:
                 await self._runtime.delete(container.id)
-                notes = container.annotations
-                folder = f"{notes.get(POD_NAMESPACE)}_{notes.get(POD_NAME)}_{uid}"
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.rmtree(self.config.data / "logs" / folder)
             if uid:
                 await self._network.detach(uid)
                 await self.parts.volumes.remove(uid)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -174,7 +174,8 @@ class AgentServer:
         )
         response = web.StreamResponse(headers={"Content-Type": PLAIN})
         response.enable_chunked_encoding()
-        with _Session(self):
+        with _Session(self), suppress(ConnectionError):
+            # A client that has seen enough just leaves.
             await _send(request, response, pieces)
         return response
 
