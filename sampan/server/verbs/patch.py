@@ -24,7 +24,7 @@ from sampan.wire.json import dumps, loads
 from sampan.wire.patch import PatchError, json_patch, merge_patch, strategic_merge
 
 from ..answer import answer_written
-from ..body import media_type, parse_json
+from ..body import check_type, media_type, parse_json
 from ..exchange import Attributes, Request, Response
 from ..options import write_options
 from ..writing import Context, match_namespace, update
@@ -67,7 +67,8 @@ def _patched(context: Context, patch: Patch, current: Object) -> Object:
     result = patch(current)
     if not isinstance(result, dict):
         raise BadRequest("the patch does not make an object")
-    obj = decode_value(context, result, resource)
+    check_type(result, resource.api_version, resource.kind)
+    obj = _decode_changed(context, current, result)
     metadata = obj["metadata"]
     if metadata.get("resourceVersion") == version:
         # The client's patch does not speak of the version: it is computed anew if it must be.
@@ -75,6 +76,20 @@ def _patched(context: Context, patch: Patch, current: Object) -> Object:
     check_name(context.attributes.name, obj)
     match_namespace(context, metadata)
     return obj
+
+
+def _decode_changed(context: Context, current: Object, result: Object) -> Object:
+    """Decode the parts of `result` that the patch touched. The others are `current`'s own, which
+    were checked when they were stored; patches share what they leave alone."""
+    if context.view is not None:
+        return decode_value(context, result, context.asked)
+    touched = {
+        name: value
+        for name, value in result.items()
+        if name in ("apiVersion", "kind") or value is not current.get(name)
+    }
+    kept = {name: value for name, value in result.items() if name not in touched}
+    return {**decode_value(context, touched, context.asked), **kept}
 
 
 def patch_of(request: Request, resource: Descriptor | None) -> Patch:
