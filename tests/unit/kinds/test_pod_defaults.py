@@ -163,3 +163,33 @@ def test_scheduling_gates_are_a_condition_from_birth() -> None:
             "message": "Scheduling is blocked due to non-empty scheduling gates",
         }
     ]
+
+
+def test_label_keys_become_selectors() -> None:
+    spread = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+    obj: dict[str, Any] = {
+        "metadata": {"name": "p", "namespace": "n", "labels": {"rev": "7"}},
+        "spec": {
+            "containers": [{"name": "c", "image": "i"}],
+            "topologySpreadConstraints": [
+                {**spread, "labelSelector": {}, "matchLabelKeys": ["rev", "absent"]}
+            ],
+            "affinity": {
+                "podAntiAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": [
+                        {"topologyKey": "z", "labelSelector": {}, "mismatchLabelKeys": ["rev"]}
+                    ]
+                }
+            },
+        },
+    }
+    assert POD.prepare is not None
+    POD.prepare(obj, None)
+    POD.default(obj)
+    assert POD.validate(obj, None) == []
+    spec = obj["spec"]
+    assert spec["topologySpreadConstraints"][0]["labelSelector"]["matchExpressions"] == [
+        {"key": "rev", "operator": "In", "values": ["7"]}
+    ]
+    (term,) = spec["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert term["labelSelector"]["matchExpressions"][0]["operator"] == "NotIn"

@@ -9,6 +9,7 @@ from ...descriptor import Kind, Subresource
 from ...errors import Cause, Object
 from .podspec.cells import COLUMNS, pod_cells
 from .podspec.default import default_pod_only, default_spec
+from .podspec.matchkeys import merge_label_keys
 from .podspec.quality import qos_class
 from .podspec.status import check_status
 from .podspec.update import check_ephemeral_update, check_resize, check_update
@@ -36,6 +37,8 @@ def prepare(obj: Object, old: Object | None) -> None:
     spec = obj.get("spec") or {}
     if old is None:
         obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
+        if spec.get("affinity") or spec.get("topologySpreadConstraints"):
+            merge_label_keys(spec, obj["metadata"].get("labels") or {})
         if spec.get("schedulingGates"):
             # Without times: the condition is part of the pod's birth.
             gated = {key: value for key, value in GATED.items() if value is not None}

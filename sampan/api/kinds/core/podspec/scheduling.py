@@ -183,8 +183,11 @@ def _check_pod_term(term: Object, path: str, out: list[Cause]) -> None:
     check_qualified(topology, f"{path}.topologyKey", out)
 
 
-def check_spreading(constraints: Sequence[Object], path: str, out: list[Cause]) -> None:
-    seen: list[tuple[str, str]] = []
+def check_spreading(
+    constraints: Sequence[Object], path: str, merged: bool, out: list[Cause]
+) -> None:
+    """spec.topologySpreadConstraints. `merged`: of a Pod, whose selectors have got an expression
+    for each of matchLabelKeys when it was created."""
     pairs = [
         (item.get("topologyKey") or "", item.get("whenUnsatisfiable") or "") for item in constraints
     ]
@@ -202,8 +205,8 @@ def check_spreading(constraints: Sequence[Object], path: str, out: list[Cause]) 
         if pairs[position] in pairs[position + 1 :]:
             place = f"{where}.{{topologyKey, whenUnsatisfiable}}"
             out.append(fields.duplicate(place, f"{{{key}, {action}}}"))
-        seen.append(pairs[position])
         _check_spread_options(item, action, where, out)
+        _check_spread_selector(item, where, merged, out)
 
 
 def _check_spread_options(item: Object, action: str, path: str, out: list[Cause]) -> None:
@@ -219,17 +222,20 @@ def _check_spread_options(item: Object, action: str, path: str, out: list[Cause]
         policy = item.get(name)
         if policy is not None and policy not in ("Honor", "Ignore"):
             out.append(fields.not_supported(f"{path}.{name}", policy, ("Honor", "Ignore")))
+
+
+def _check_spread_selector(item: Object, path: str, merged: bool, out: list[Cause]) -> None:
     selector = item.get("labelSelector")
     keys = item.get("matchLabelKeys") or ()
     if keys and selector is None:
         why = "must not be specified when labelSelector is not set"
         out.append(fields.forbidden(f"{path}.matchLabelKeys", why))
-    chosen = set((selector or {}).get("matchLabels") or ())
-    chosen |= {term.get("key") for term in (selector or {}).get("matchExpressions") or ()}
+    chosen = list((selector or {}).get("matchLabels") or ())
+    chosen += [term.get("key") for term in (selector or {}).get("matchExpressions") or ()]
     for position, key in enumerate(keys):
         where = f"{path}.matchLabelKeys[{position}]"
         check_qualified(key, where, out)
-        if key in chosen:
+        if chosen.count(key) > merged:
             why = "exists in both matchLabelKeys and labelSelector"
             out.append(fields.invalid(where, key, why))
     if selector is not None:

@@ -67,7 +67,7 @@ def check_spec(
     if get("nodeSelector"):
         check_labels(spec["nodeSelector"], f"{path}.nodeSelector", out)
     check_pod_security(spec, path, out)
-    _check_placement(spec, path, out)
+    _check_placement(spec, path, in_pod, out)
     _check_names(spec, path, out)
     _check_rest(spec, path, out)
 
@@ -82,7 +82,7 @@ def _check_word(
         out.append(fields.not_supported(f"{path}.{name}", value, allowed))
 
 
-def _check_placement(spec: Object, path: str, out: list[Cause]) -> None:
+def _check_placement(spec: Object, path: str, in_pod: bool, out: list[Cause]) -> None:
     get = spec.get
     if get("affinity"):
         check_affinity(spec["affinity"], f"{path}.affinity", out)
@@ -95,7 +95,7 @@ def _check_placement(spec: Object, path: str, out: list[Cause]) -> None:
         check_gates(spec["schedulingGates"], f"{path}.schedulingGates", out)
     if get("topologySpreadConstraints"):
         where = f"{path}.topologySpreadConstraints"
-        check_spreading(spec["topologySpreadConstraints"], where, out)
+        check_spreading(spec["topologySpreadConstraints"], where, in_pod, out)
     if get("tolerations"):
         check_tolerations(spec["tolerations"], f"{path}.tolerations", out)
 
