@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .netlink import Message, attribute
 
@@ -164,6 +164,11 @@ def set_route(
     if source:
         payload += _ip(7, source)
     return Message(_NEWROUTE, _CREATE | _REPLACE, payload)
+
+
+def new_route(destination: str, bits: int, index: int, source: str) -> Message:
+    """As `set_route`, unless the network has a route already: EEXIST."""
+    return replace(set_route(destination, bits, index, source=source), flags=_CREATE | _EXCLUDE)
 
 
 def delete_route(destination: str, bits: int) -> Message:

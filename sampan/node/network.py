@@ -24,7 +24,7 @@ from sampan.linux.nftwatch import TransactionWatch
 
 from .config import NodeConfig
 from .interface import PodAddress
-from .plumbing import Plumbing
+from .plumbing import Networks, Plumbing
 
 T = TypeVar("T")
 
@@ -34,10 +34,19 @@ class BridgeNetwork:
 
     `cluster_cidr` is the pod network of the whole cluster: what goes there keeps its sender's
     address, anything else that leaves the node is masqueraded. Default: this node's share.
+    `service_cidr` gets a route, so that the node itself reaches services also while it has no
+    default route; "" leaves that out.
     """
 
-    def __init__(self, config: NodeConfig, cluster: str, cluster_cidr: str = "") -> None:
-        self._plumbing = Plumbing(config, cluster, IPv4Network(cluster_cidr or config.pod_cidr))
+    def __init__(
+        self, config: NodeConfig, cluster: str, cluster_cidr: str = "", service_cidr: str = ""
+    ) -> None:
+        networks = Networks(
+            IPv4Network(config.pod_cidr),
+            IPv4Network(cluster_cidr or config.pod_cidr),
+            IPv4Network(service_cidr) if service_cidr else None,
+        )
+        self._plumbing = Plumbing(config, cluster, networks)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._ready: dict[str, PodAddress] = {}
         self._watch: TransactionWatch | None = None

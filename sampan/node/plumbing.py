@@ -12,6 +12,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -47,12 +48,21 @@ _POD_SYSCTLS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """Of this node's pods, of all the cluster's pods, and of its services."""
+
+    pods: IPv4Network
+    cluster: IPv4Network
+    services: IPv4Network | None
+
+
 class Plumbing:
     """One node's bridge, rules and pod namespaces."""
 
-    def __init__(self, config: NodeConfig, cluster: str, cluster_network: IPv4Network) -> None:
-        self._network = IPv4Network(config.pod_cidr)
-        self._cluster_network = cluster_network
+    def __init__(self, config: NodeConfig, cluster: str, networks: Networks) -> None:
+        self._network = networks.pods
+        self._networks = networks
         self.gateway = str(self._network[1])
         self._bridge = bridge_name(cluster)
         self._table = f"sampan-{cluster}.pods"
@@ -106,6 +116,12 @@ class Plumbing:
             rtnetlink.set_up(bridge.index),
             rtnetlink.set_address(bridge.index, self.gateway),
         )
+        if self._networks.services is not None:
+            services = self._networks.services
+            first, bits = str(services.network_address), services.prefixlen
+            # Nothing leaves by it: the proxy's rules rewrite or refuse whatever takes this route.
+            with _ignoring(errno.EEXIST):
+                route.request(rtnetlink.new_route(first, bits, bridge.index, self.gateway))
         # What is sent to an address without a pod comes back at once; else it would leave by the
         # default route.
         with _ignoring(errno.EEXIST):
@@ -265,7 +281,7 @@ class Plumbing:
             f'add rule {table} guard iifname "{_PREFIX}*" ip daddr 127.0.0.0/8 drop\n'
             f"add chain {table} leave {{ type nat hook postrouting priority 100; }}\n"
             f"add rule {table} leave ip saddr {self._network}"
-            f" ip daddr != {self._cluster_network} masquerade\n"
+            f" ip daddr != {self._networks.cluster} masquerade\n"
         )
 
     def _write_sysctl(self, name: str, value: str) -> None:

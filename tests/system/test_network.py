@@ -45,7 +45,8 @@ NODE_ADDRESS = "192.0.2.9"
 
 @pytest.fixture
 def node() -> Iterator[int]:
-    """This thread in a network namespace of its own, with an uplink; its descriptor."""
+    """This thread in a network namespace of its own, with an uplink but no
+    default route; its descriptor."""
     home = netns.open_own()
     unshare(CLONE_NEWNET)
     inside = netns.open_own()
@@ -56,7 +57,6 @@ def node() -> Iterator[int]:
             "ip link set uplink addrgenmode none",
             f"ip address add {NODE_ADDRESS}/24 dev uplink",
             "ip link set uplink up",
-            "ip route add default via 192.0.2.1",
             "nft add table ip somebody-else",
         ):
             run(command)
@@ -162,7 +162,7 @@ class Bench:
     def __init__(self, tmp_path: Path) -> None:
         self.feed = Feed()
         self.supervisor = Supervisor()
-        self.network = BridgeNetwork(node_config(tmp_path), "test")
+        self.network = BridgeNetwork(node_config(tmp_path), "test", service_cidr=SERVICE_CIDR)
         informers = Informers(Client(self.feed), self.supervisor)
         config = ProxyConfig("test", "node-1", POD_CIDR, SERVICE_CIDR)
         self.nft = Applied()
