@@ -287,7 +287,11 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 
 def _part(old: Object, new: Object, path: tuple[str, ...]) -> Object:
-    result = private_copy(old)
+    # Most writes leave the rest as it was: then comparing is cheaper than copying it.
+    result = {
+        name: new[name] if new.get(name) == value else private_copy(value)
+        for name, value in old.items()
+    }
     metadata = result["metadata"] = new["metadata"]
     if "ownerReferences" in old["metadata"]:
         metadata["ownerReferences"] = old["metadata"]["ownerReferences"]
