@@ -145,13 +145,13 @@ async def wait_writable(fd: int) -> None:
         loop.remove_writer(fd)
 
 
-def become_subreaper() -> None:
-    """Orphans below this process come to it instead of to init; see `reap_orphans`.
+def become_subreaper(*, wanted: bool = True) -> None:
+    """Orphans below this process come to it instead of to init, or no longer; see `reap_orphans`.
 
     A process namespace only ends when every process in it has been reaped, and not every
     machine's init is quick about those it did not start.
     """
-    check(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+    check(libc.prctl(_PR_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0))
 
 
 def reap_orphans(*names: str) -> None:

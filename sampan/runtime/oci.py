@@ -323,6 +323,7 @@ class OciRuntime:
         if not self._is_open:
             return
         self._is_open = False
+        processes.become_subreaper(wanted=False)
         self._watch.close()
         loop = asyncio.get_running_loop()
         for entry in self._entries.values():

@@ -54,7 +54,11 @@ class _Session:
             processes.reap_orphans("crun", "conmon")
         for path in self._files:
             _unlink(path)
+        self._ended()
         return code
+
+    def _ended(self) -> None:
+        """The command has ended: nobody reads input any more."""
 
     async def kill(self) -> None:
         """End the command with everything it still runs, and close the streams."""
@@ -105,6 +109,7 @@ class PipeStreams(_Session):
         """`pipes` are our ends of input (-1 for none), output and error output."""
         super().__init__(child, files)
         self._stdin = pipes[0]
+        self._writers = 0
         self._outputs = {pipes[1]: STDOUT, pipes[2]: STDERR}
         for fd in pipes:
             if fd >= 0:
@@ -145,10 +150,23 @@ class PipeStreams(_Session):
 
     async def write(self, data: bytes) -> None:
         """Input for the command; dropped when it no longer reads."""
-        if self._stdin >= 0 and not await _write_all(lambda: self._stdin, data):
-            await self.close_stdin()
+        self._writers += 1
+        try:
+            reached = await _write_all(lambda: self._stdin, data)
+        finally:
+            self._writers -= 1
+        if not reached:
+            self._close_stdin()
 
     async def close_stdin(self) -> None:
+        self._close_stdin()
+
+    def _ended(self) -> None:
+        # One who is writing finds out by himself, and must not find another file there.
+        if not self._writers:
+            self._close_stdin()
+
+    def _close_stdin(self) -> None:
         if self._stdin >= 0:
             os.close(self._stdin)
             self._stdin = -1
@@ -163,9 +181,7 @@ class PipeStreams(_Session):
 
     def close(self) -> None:
         self._close_outputs()
-        if self._stdin >= 0:
-            os.close(self._stdin)
-            self._stdin = -1
+        self._close_stdin()
 
 
 class TerminalStreams(_Session):

@@ -37,13 +37,19 @@ async def create(
     `start` to tell. Raises RuntimeFailure, OSError; then the caller removes what is there."""
     loop = asyncio.get_running_loop()
     # The kernel waits a grace period before it moves the first process to another cgroup; that
-    # wait passes while the bundle is made.
+    # wait passes while the bundle is made and conmon and crun come up.
     warming = loop.run_in_executor(None, cgroups.warm)
-    cgroup = places.cgroup(spec.cgroup_parent, spec.id)
     try:
-        spec = _prepare(places, spec, layers, cgroup)
+        return await _create(places, spec, layers, log_size_max)
     finally:
         await warming
+
+
+async def _create(
+    places: Places, spec: ContainerSpec, layers: Sequence[Path], log_size_max: int
+) -> Record:
+    cgroup = places.cgroup(spec.cgroup_parent, spec.id)
+    spec = _prepare(places, spec, layers, cgroup)
     record = Record(
         id=spec.id,
         image=spec.image,
