@@ -1,7 +1,7 @@
 """JSON Web Tokens as service accounts use them: ES256 and nothing else (RFC 7515, 7518, 7519).
 
 The algorithm is fixed here and never taken from a token, so a token cannot choose how it is
-checked. The cryptography library is imported at the first signature, not at boot.
+checked. PyJWT and cryptography are imported at the first signature, not at boot (0.1 s).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # A token of the cluster is about 1 kB; what is longer than this is not looked at.
 MAX_TOKEN_BYTES = 16 * 1024
-COORDINATE_BYTES = 32
+ALGORITHM = "ES256"
 
 
 class BadToken(Exception):
@@ -53,56 +53,31 @@ class Key:
         )
         return encode_part(hashlib.sha256(der).digest())
 
-    @cached_property
-    def _header(self) -> str:
-        return encode_part(orjson.dumps({"alg": "ES256", "kid": self.id}))
-
     def sign(self, claims: dict[str, Any]) -> str:
         """The token that says `claims`."""
-        from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
-        from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-        from cryptography.hazmat.primitives.hashes import SHA256
+        from jwt import PyJWS
 
-        signed = f"{self._header}.{encode_part(orjson.dumps(claims))}"
-        r, s = decode_dss_signature(self._private.sign(signed.encode(), ECDSA(SHA256())))
-        raw = r.to_bytes(COORDINATE_BYTES, "big") + s.to_bytes(COORDINATE_BYTES, "big")
-        return f"{signed}.{encode_part(raw)}"
+        headers = {"kid": self.id, "typ": None}
+        return PyJWS().encode(orjson.dumps(claims), self._private, ALGORITHM, headers)
 
     def verify(self, token: str) -> dict[str, Any]:
         """The claims of a token this key signed. Times are not looked at. Raises BadToken."""
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
-        from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-        from cryptography.hazmat.primitives.hashes import SHA256
+        from jwt import InvalidTokenError, PyJWS
 
-        signed, _, signature = token.rpartition(".")
-        header = _decode_object(signed.partition(".")[0])
-        if header.get("alg") != "ES256" or header.get("kid", self.id) != self.id:
+        header = _decode_object(token.partition(".")[0])
+        if header.get("alg") != ALGORITHM or header.get("kid", self.id) != self.id:
             raise BadToken("no matching key")
-        raw = _decode_part(signature)
-        if len(raw) != 2 * COORDINATE_BYTES:
-            raise BadToken("invalid signature")
-        r = int.from_bytes(raw[:COORDINATE_BYTES], "big")
-        s = int.from_bytes(raw[COORDINATE_BYTES:], "big")
-        public = self._private.public_key()
         try:
-            public.verify(encode_dss_signature(r, s), signed.encode(), ECDSA(SHA256()))
-        except InvalidSignature:
+            return _object(PyJWS().decode(token, self._private.public_key(), [ALGORITHM]))
+        except InvalidTokenError:
             raise BadToken("invalid signature") from None
-        return _decode_object(signed.partition(".")[2])
 
     def public_jwk(self) -> dict[str, str]:
         """The public half, for /openid/v1/jwks."""
-        numbers = self._private.public_key().public_numbers()
-        return {
-            "use": "sig",
-            "kty": "EC",
-            "kid": self.id,
-            "crv": "P-256",
-            "alg": "ES256",
-            "x": encode_part(numbers.x.to_bytes(COORDINATE_BYTES, "big")),
-            "y": encode_part(numbers.y.to_bytes(COORDINATE_BYTES, "big")),
-        }
+        from jwt.algorithms import ECAlgorithm
+
+        public = ECAlgorithm.to_jwk(self._private.public_key(), as_dict=True)
+        return {"use": "sig", "kid": self.id, "alg": ALGORITHM, **public}
 
 
 def peek(token: str) -> dict[str, Any]:
@@ -124,8 +99,12 @@ def _decode_part(text: str) -> bytes:
 
 
 def _decode_object(text: str) -> dict[str, Any]:
+    return _object(_decode_part(text))
+
+
+def _object(data: bytes) -> dict[str, Any]:
     try:
-        value = orjson.loads(_decode_part(text))
+        value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise BadToken("not a JSON web token") from error
     if not isinstance(value, dict):
