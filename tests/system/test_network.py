@@ -99,7 +99,7 @@ def socket_in(pod: PodAddress, node: int, kind: int = socket.SOCK_STREAM) -> soc
 
 
 @asynccontextmanager
-async def web_server(pod: PodAddress, node: int, text: str) -> AsyncIterator[None]:
+async def web_server(pod: PodAddress | None, node: int, text: str) -> AsyncIterator[None]:
     """Says `text` and the address it was asked from to each connection on port 8080."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -107,7 +107,7 @@ async def web_server(pod: PodAddress, node: int, text: str) -> AsyncIterator[Non
         await writer.drain()
         writer.close()
 
-    sock = socket_in(pod, node)
+    sock = socket_in(pod, node) if pod else socket.socket()
     sock.bind(("", 8080))
     async with await asyncio.start_server(answer, sock=sock):
         yield
@@ -230,6 +230,7 @@ async def test_pods_and_services_reach_each_other(node: int, tmp_path: Path) -> 
             assert await ask(two.ip, 8080, one, node) == f"two {one.ip}"
             assert await ask(one.ip, 8080, None, node) == "one 10.244.0.1"
             await _check_service(bench, node, one, two)
+            await _check_the_node_as_endpoint(bench, node, one)
             await _check_refusals(bench, node, one)
             await _check_healing(bench, node, one, two)
     finally:
@@ -252,6 +253,17 @@ async def _check_service(bench: Bench, node: int, one: PodAddress, two: PodAddre
         await bench.feed.put(SLICE, endpoint_slice(one.ip, two.ip))
     heard = {(await ask(CLUSTER_IP, 80, one, node)).split()[0] for _ in range(30)}
     assert heard == {"one", "two"}
+
+
+async def _check_the_node_as_endpoint(bench: Bench, node: int, one: PodAddress) -> None:
+    """The API server and DNS stand on the gateway address, behind services."""
+    gateway = bench.network.gateway
+    async with bench.nft.applies(f"dnat ip to {gateway}:8080"):
+        await bench.feed.put(SLICE, endpoint_slice(gateway))
+    async with web_server(None, node, "node"):
+        assert await ask(CLUSTER_IP, 80, one, node) == f"node {one.ip}"
+        for address, port in ((CLUSTER_IP, 80), ("127.0.0.1", NODE_PORT)):
+            assert (await ask(address, port, None, node)).startswith("node ")
 
 
 async def _check_refusals(bench: Bench, node: int, one: PodAddress) -> None:
