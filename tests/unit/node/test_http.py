@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import json
 import ssl
@@ -236,3 +237,42 @@ async def test_exec_refusals(scene: Scene) -> None:
     assert (await get(scene, "/exec/ns/p/c?command=a"))[0] == 400
     assert await get(scene, "/exec/ns/p/c?command=a&output=1") == (400, "Upgrade request required")
     assert await get(scene, "/exec/ns/p/d?command=a&output=1") == (404, 'container not found ("d")')
+
+
+async def test_attach_ends_well_whatever_the_exit_code(scene: Scene) -> None:
+    session = FakeStreams([(1, b"out")], 3)
+
+    async def attach(container_id: str) -> FakeStreams:
+        return session
+
+    scene.runtime.attach = attach  # type: ignore[method-assign, assignment]
+    path = "/attach/ns/p/c?output=1&input=1"
+    async with (
+        scene.client() as client,
+        client.ws_connect(path, protocols=("v5.channel.k8s.io",)) as socket,
+    ):
+        got = [message.data async for message in socket]
+    assert got[0] == b"\x01out"
+    assert json.loads(got[1][1:]) == {"metadata": {}, "status": "Success"}
+
+
+async def test_forward_connects_to_ports_of_the_pod(scene: Scene) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.read(100)).upper())
+        writer.close()
+
+    scene.agent.workers["u"].sandbox.ip = "127.0.0.1"
+    async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with (
+            scene.client() as client,
+            client.ws_connect(f"/portForward/ns/p?port={port}&port=1") as socket,
+        ):
+            await socket.send_bytes(b"\x00hello")
+            got: dict[int, bytes] = {}
+            while not (got.get(0, b"").endswith(b"HELLO") and len(got.get(3, b"")) > 2):
+                data = await socket.receive_bytes(timeout=5)
+                got[data[0]] = got.get(data[0], b"") + data[1:]
+    assert got[0] == port.to_bytes(2, "little") + b"HELLO"
+    assert got[1] == port.to_bytes(2, "little")
+    assert got[3][2:].startswith(b"error forwarding port 1 to pod")
