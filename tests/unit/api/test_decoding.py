@@ -50,6 +50,21 @@ def test_nulls_and_unknown_fields_go_and_the_input_stays() -> None:
     assert got.obj["metadata"] == {"name": "p", "labels": {"app": "web"}, "annotations": {"a": ""}}
 
 
+def test_zero_values_that_go_leaves_out_go() -> None:
+    obj = pod(command=[], tty=False, env=[{"name": "a", "value": ""}], resources={})
+    obj["spec"] |= {"hostNetwork": False, "nodeSelector": {}, "volumes": [], "priority": 0}
+    obj["metadata"]["labels"] = {"empty": ""}
+    obj["status"] = {"containerStatuses": [{"name": "c", "ready": False, "restartCount": 0}]}
+    got = decode(POD, obj)
+    assert not got.problems
+    assert got.obj["spec"] == {
+        "containers": [{"name": "c", "image": "i", "env": [{"name": "a"}], "resources": {}}],
+        "priority": 0,  # A pointer: zero is a value.
+    }
+    assert got.obj["metadata"]["labels"] == {"empty": ""}
+    assert got.obj["status"] == obj["status"]
+
+
 def test_strict_decoding_names_every_problem() -> None:
     obj = {**pod(foo=1), "extra": {}}
     with pytest.raises(BadRequest) as caught:

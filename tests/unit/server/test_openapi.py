@@ -85,6 +85,7 @@ def test_what_kubectl_looks_for(registry: Registry) -> None:
     deployment = schemas["io.k8s.api.apps.v1.Deployment"]
     assert deployment["x-kubernetes-group-version-kind"][0]["kind"] == "Deployment"
     assert "enum" not in deployment["properties"]["kind"]
+    assert "x-omitempty" not in json.dumps(document)
     spec = deployment["properties"]["spec"]
     assert spec["allOf"] == [{"$ref": "#/components/schemas/io.k8s.api.apps.v1.DeploymentSpec"}]
     containers = schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"]
