@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+from pathlib import Path
 
 import orjson
 
 from ...linux import cgroups, processes
+from ..conmon import read_pid
 from ..places import Places
 from ..roots import remove_tree, unmount_root
 
@@ -16,7 +19,9 @@ DELETE_TIMEOUT_S = 60.0
 
 async def delete(places: Places, container_id: str, cgroup: str) -> None:
     """Idempotent. Processes the container left in a shared PID namespace are killed too."""
-    cgroup = cgroup or _configured_cgroup(places, container_id)
+    if not cgroup:
+        _stop_making(places, container_id)
+        cgroup = _configured_cgroup(places, container_id)
     if (places.crun_root / container_id).exists():
         await processes.run(
             places.crun_command("delete", "--force", container_id), timeout_s=DELETE_TIMEOUT_S
@@ -33,6 +38,24 @@ async def delete(places: Places, container_id: str, cgroup: str) -> None:
         os.unlink(places.exit_file(container_id))
     except FileNotFoundError:
         pass
+
+
+def _stop_making(places: Places, container_id: str) -> None:
+    """End a creation that an agent began and did not live to record: conmon, the crun it may
+    still wait for, and the container's first process, all of which are below conmon."""
+    pid = read_pid(places.bundle(container_id) / "conmon.pid")
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    if container_id.encode() not in command:
+        # The number belongs to another process by now.
+        return
+    for one in (pid, *processes.descendants(pid)):
+        try:
+            os.kill(one, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
 
 
 def _configured_cgroup(places: Places, container_id: str) -> str:
