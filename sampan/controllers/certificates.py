@@ -13,7 +13,17 @@ from sampan.api.errors import NotFound, Object
 from sampan.api.resources import resource
 from sampan.api.times import format_time, parse_time
 
-from .certificates_plan import SIGNERS, Subject, approval, has, kept_s, lifetime_s, refusal
+from .certificates_plan import (
+    NODE_PREFIX,
+    SIGNERS,
+    Subject,
+    approval,
+    has,
+    kept_s,
+    lifetime_s,
+    own_addresses,
+    refusal,
+)
 from .runtime.conditions import with_condition
 from .runtime.controller import Context, Controller
 from .runtime.queue import Request, Requeue
@@ -34,6 +44,9 @@ class CertificateController(Controller):
         super().__init__(context)
         self.resource = resource("certificatesigningrequests", "certificates.k8s.io")
         self.requests = self.informer(self.resource)
+        self.nodes = self.informer(resource("nodes"))
+        self.services = self.informer(resource("services"))
+        self.endpoints = self.informer(resource("endpoints"))
         self._authority: tuple[x509.Certificate, Any] | None = None
         if context.options.ca_cert is not None and context.options.ca_key is not None:
             self.requests.on_change(self.add_changed)
@@ -76,9 +89,20 @@ class CertificateController(Controller):
             status = {**(found.get("status") or {}), "certificate": certificate}
             await self.client.update(self.resource, {**found, "status": status}, "status")
             return
-        message = approval(found, subject)
+        name = subject.common_name.removeprefix(NODE_PREFIX)
+        own = own_addresses(name, self.nodes.list(), self._server_addresses())
+        message = approval(found, subject, own)
         if message:
             await self._condition(found, "Approved", "AutoApproved", message)
+
+    def _server_addresses(self) -> set[str]:
+        """Where the API server answers: the service `kubernetes` and what is behind it."""
+        service = self.services.get("default", "kubernetes") or {"spec": {}}
+        endpoints = self.endpoints.get("default", "kubernetes") or {}
+        found = {*(service["spec"].get("clusterIPs") or ())}
+        for subset in endpoints.get("subsets") or ():
+            found |= {item["ip"] for item in subset.get("addresses") or ()}
+        return found
 
     async def _condition(self, found: Object, kind: str, reason: str, message: str) -> None:
         now = format_time(self.clock.now())

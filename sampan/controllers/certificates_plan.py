@@ -6,7 +6,7 @@ Rules and words: upstream's pkg/apis/certificates/helpers.go and the signer cont
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sampan.api.errors import Object
@@ -84,11 +84,13 @@ def refusal(request: Object, subject: Subject) -> str:
     return ""
 
 
-def approval(request: Object, subject: Subject) -> str:
+def approval(request: Object, subject: Subject, own: frozenset[str]) -> str:
     """The message a request is approved with by itself; "" if a person has to.
 
     As in clusters of kubeadm: those with a bootstrap token may have a node's client certificate,
-    and a node its own, to renew it; and, beyond upstream, a node its own serving certificate.
+    and a node its own, to renew it. Beyond upstream, a node gets its serving certificate, for its
+    own name and the addresses `own`, and nothing else: clients trust this CA for the API server
+    too, so a node that chose its names could pose as it.
     """
     spec = request["spec"]
     if spec["signerName"] not in (KUBELET_CLIENT, KUBELET_SERVING) or refusal(request, subject):
@@ -96,14 +98,38 @@ def approval(request: Object, subject: Subject) -> str:
     groups = spec.get("groups") or ()
     itself = spec.get("username") == subject.common_name and NODES_GROUP in groups
     if spec["signerName"] == KUBELET_SERVING:
-        return (
-            "Auto approving kubelet serving certificate of the requesting node." if itself else ""
-        )
+        names = {subject.common_name.removeprefix(NODE_PREFIX)}
+        if itself and names >= {*subject.dns} and own >= {*subject.ips}:
+            return "Auto approving kubelet serving certificate of the requesting node."
+        return ""
     if itself:
         return "Auto approving self kubelet client certificate after SubjectAccessReview."
     if any(group == BOOTSTRAPPERS or group.startswith(f"{BOOTSTRAPPERS}:") for group in groups):
         return "Auto approving kubelet client certificate after SubjectAccessReview."
     return ""
+
+
+def own_addresses(name: str, nodes: Iterable[Object], server: Iterable[str]) -> frozenset[str]:
+    """The addresses that are this node's alone.
+
+    A node writes its own status, so it may claim any: what another node has too, what the API
+    server answers at (`server`) and loopback are no node's.
+    """
+    mine: set[str] = set()
+    others = {*server}
+    for node in nodes:
+        found = {
+            item.get("address", "")
+            for item in (node.get("status") or {}).get("addresses") or ()
+            if item.get("type") in ("InternalIP", "ExternalIP")
+        }
+        if node["metadata"]["name"] == name:
+            mine = found
+        else:
+            others |= found
+    return frozenset(
+        item for item in mine - others if not item.startswith("127.") and item != "::1"
+    )
 
 
 def lifetime_s(request: Object) -> float:
