@@ -13,7 +13,7 @@ keys and as many fields per collection (beyond that a selector scans).
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from orjson import loads
@@ -292,11 +292,12 @@ class Cache:
 
         return end
 
-    def history(self, resource: Descriptor, namespace: str, after: int) -> Iterable[Change]:
-        """The changes behind revision `after`. Raises Compacted, FutureRevision."""
+    def history(self, resource: Descriptor, namespace: str, after: int) -> Iterator[Change]:
+        """The changes behind revision `after` up to now; they are made as they are taken. Raises
+        Compacted, FutureRevision."""
         recent = self._by_revision
-        for event in self._store.history(resource.prefix(namespace), after):
-            yield recent.get(event.revision) or Change(self, event)
+        events = self._store.history(resource.prefix(namespace), after)
+        return (recent.get(event.revision) or Change(self, event) for event in events)
 
     def observe(self, resource: Descriptor, observer: Observer) -> None:
         for record in self._store.range(resource.storage).records:

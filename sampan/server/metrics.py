@@ -106,7 +106,7 @@ def _lines(server: Server) -> Iterator[str]:
     yield from _head("apiserver_watch_events_total", "counter", "Number of events sent in watches.")
     yield _sample("apiserver_watch_events_total", {}, metrics.watch_events)
     yield from _head("apiserver_storage_objects", "gauge", "Number of stored objects by resource.")
-    for target in server.resources:
+    for target in {item.storage: item for item in reversed(list(server.resources))}.values():
         full = f"{target.plural}.{target.group}" if target.group else target.plural
         if count := server.store.count(target.storage):
             yield _sample("apiserver_storage_objects", {"resource": full}, count)

@@ -11,9 +11,10 @@ import pytest
 
 from sampan.api.errors import Expired
 from sampan.api.resources import resource
+from sampan.server.exchange import Stream
 from sampan.server.verbs import watch as watch_verb
 from tests.kit.clock import FakeClock, settle
-from tests.kit.cluster import Cluster, api_cluster
+from tests.kit.cluster import ADMIN, Cluster, api_cluster, request_of
 
 CM = "/api/v1/namespaces/default/configmaps"
 MERGE = "application/merge-patch+json"
@@ -202,3 +203,31 @@ async def test_closing_the_server_ends_watches() -> None:
         await settle()
         await cluster.server.close()
         assert await asyncio.wait_for(waiting, 5) == []
+
+
+async def test_a_long_past_does_not_cut_a_watcher_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_verb, "QUEUE_CHANGES", 3)
+    monkeypatch.setattr(watch_verb, "PAST_CHANGES", 2)
+    async with api_cluster() as cluster:
+        version = cluster.store.revision
+        await create(cluster, "a", app="web")
+        for number in range(8):
+            await relabel(cluster, "a", n=str(number))
+        query = f"watch=1&resourceVersion={version}"
+        async with aclosing(cluster.stream(f"{CM}?{query}")) as events:
+            assert len(await take(events, 5)) == 5
+            await relabel(cluster, "a", n="live")
+            assert (await take(events, 5))[-1] == ("MODIFIED", "a")
+        picky = f"{CM}?{query}&labelSelector=n%3Dlive"
+        async with aclosing(cluster.stream(picky)) as events:
+            assert await take(events, 1) == [("ADDED", "a")]
+
+
+async def test_an_answer_nobody_reads_leaves_nothing_behind() -> None:
+    async with api_cluster() as cluster:
+        answer = await cluster.server.handle(
+            request_of("GET", f"{CM}?watch=1", None, ADMIN, "", "")
+        )
+        assert isinstance(answer, Stream)
+        assert not cluster.server.watchers
+        await answer.chunks.aclose()  # type: ignore[attr-defined]

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from orjson import dumps
@@ -25,17 +26,19 @@ from .. import table
 from ..answer import dump_yaml
 from ..cache import Change
 from ..exchange import Attributes, Request, Stream
-from ..negotiate import PLAIN, YAML, Form, form_of
+from ..negotiate import JSON, PLAIN, YAML, Form, form_of
 from ..routes import TRUE
 from ..selection import Selection, selection_of
 from .get import check_not_ahead, too_large
-from .list import Query, find
+from .list import Page, Query, find
 
 if TYPE_CHECKING:
     from ..app import Server
 
 QUEUE_CHANGES = 8_192
 """What a reader may be behind; more is cheaper to list."""
+PAST_CHANGES = 256
+"""Changes of the past looked at in one turn of the loop."""
 BOOKMARK_S = 60.0
 """Between bookmarks, as upstream."""
 LEAST_TIMEOUT_S = 1800.0
@@ -53,32 +56,34 @@ class Watcher:
     def __init__(self, server: Server, selection: Selection, namespace: str) -> None:
         self._server = server
         self.selection = selection
+        self.namespace = namespace
         self._waiter: asyncio.Future[None] | None = None
         self._queue: list[tuple[str, Change]] = []
-        self._after = 0
         self.bookmark_due = False
         self.ended = False
         name = selection.name
-        resource = selection.resource
         # The commonest selector, one object by name, is decided without looking at the object.
         self._suffix = f"/{name}" if name else ""
         self._filtered = not (
             selection.everything
-            or (bool(name) and selection.labels is None and len(selection.fields.equals) == 1)  # type: ignore[union-attr]
+            or (name and selection.labels is None and len(selection.fields.terms) == 1)  # type: ignore[union-attr]
         )
-        self._end = server.cache.watch(resource, namespace, self.push)
-        self._namespace = namespace
-        server.watchers.add(self)
+        self._end: Callable[[], None] | None = None
+        self._past: Iterator[Change] | None = None
+
+    def open(self) -> None:
+        """Begin to queue."""
+        resource, cache = self.selection.resource, self._server.cache
+        self._end = cache.watch(resource, self.namespace, self.push)
+        self._server.watchers.add(self)
+        if self._server.closing:
+            self.close()
 
     def replay(self, after: int) -> None:
-        """Queue what happened behind revision `after`. Raises Compacted, FutureRevision."""
-        history = self._server.cache.history(self.selection.resource, self._namespace, after)
-        for change in history:
-            self.push(change)
+        """Begin behind revision `after`. Raises Compacted, FutureRevision."""
+        self._past = self._server.cache.history(self.selection.resource, self.namespace, after)
 
     def push(self, change: Change) -> None:
-        if self._suffix and not change.key.endswith(self._suffix):
-            return
         kind = self._kind(change)
         if kind and not self.ended:
             if len(self._queue) >= QUEUE_CHANGES:
@@ -90,6 +95,8 @@ class Watcher:
 
     def _kind(self, change: Change) -> str:
         """The event's type as this selection sees it; "" when it does not."""
+        if self._suffix and not change.key.endswith(self._suffix):
+            return ""
         if not self._filtered:
             if change.after is None:
                 return "DELETED"
@@ -101,6 +108,11 @@ class Watcher:
             return "MODIFIED" if was else "ADDED"
         return "DELETED" if was else ""
 
+    @property
+    def caught_up(self) -> bool:
+        """Has everything up to now been taken?"""
+        return self._past is None and not self._queue
+
     def wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -108,6 +120,15 @@ class Watcher:
     async def take(self) -> list[tuple[str, Change]]:
         """What is queued; waits until there is something, a bookmark is due, or it ended (then
         the list may be empty)."""
+        while self._past is not None:
+            batch = [(self._kind(change), change) for change in islice(self._past, PAST_CHANGES)]
+            if not batch:
+                self._past = None
+            elif picked := [entry for entry in batch if entry[0]]:
+                return picked
+            else:
+                # Nothing selected so far, and many more to look at: let others in between.
+                await asyncio.sleep(0)
         while not self._queue and not self.ended and not self.bookmark_due:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -119,7 +140,8 @@ class Watcher:
         """No more events. The reader gets what is queued, then the end."""
         if not self.ended:
             self.ended = True
-            self._end()
+            if self._end is not None:
+                self._end()
             self._server.watchers.discard(self)
         self.wake()
 
@@ -134,29 +156,11 @@ def handle(server: Server, request: Request, attributes: Attributes) -> Stream:
     initial = _wants_initial(request)
     namespace = attributes.namespace if resource.namespaced else ""
     start = check_not_ahead(server, version) if version and version != "0" else 0
-    watcher = Watcher(server, selection, namespace)
-    try:
-        if initial or not start:
-            first: Iterable[Object] | None = _initial(server, selection, namespace)
-        else:
-            first = None
-            watcher.replay(start)
-    except Compacted as error:
-        watcher.close()
-        return _failed(request, Expired(f"too old resource version: {start} ({error.oldest - 1})"))
-    except FutureRevision:
-        watcher.close()
-        raise too_large(start, server.store.revision) from None
-    except BaseException:
-        watcher.close()
-        raise
-    plan = _Plan(server, request, watcher, form, timeout_s)
-    if first is not None:
-        plan.first = first
-        plan.ends_initial = initial
+    plan = _Plan(server, request, Watcher(server, selection, namespace), form)
+    plan.start, plan.timeout_s = start, timeout_s
+    plan.lists_first, plan.ends_initial = initial or not start, initial
     chunks = plan.local_events() if request.local else plan.lines()
-    media = YAML if form.media == YAML else "application/json"
-    return Stream(chunks, content_type=f"{media};stream=watch" if media == YAML else media)
+    return Stream(chunks, content_type=f"{YAML};stream=watch" if form.media == YAML else JSON)
 
 
 def _selection(request: Request, attributes: Attributes) -> Selection:
@@ -210,29 +214,13 @@ def _wants_initial(request: Request) -> bool:
     return text in TRUE
 
 
-def _initial(server: Server, selection: Selection, namespace: str) -> list[Any]:
-    """Records of the collection now; the watcher was subscribed in the same turn."""
-    return list(find(server, selection, namespace, Query()).records)
-
-
-def _failed(request: Request, error: errors.StatusError) -> Stream:
-    """A watch that could not begin: upstream answers 200 and an ERROR event."""
-
-    async def lines() -> AsyncIterator[Any]:
-        if request.local:
-            raise error
-        yield dumps({"type": "ERROR", "object": error.status_object()}) + b"\n"
-
-    return Stream(lines())
-
-
 class _Plan:
     """How one watch is written out."""
 
-    def __init__(
-        self, server: Server, request: Request, watcher: Watcher, form: Form, timeout_s: float
-    ) -> None:
-        self.first: Iterable[Any] = ()
+    def __init__(self, server: Server, request: Request, watcher: Watcher, form: Form) -> None:
+        self.start = 0
+        self.timeout_s = LEAST_TIMEOUT_S
+        self.lists_first = False
         self.ends_initial = False
         self._server = server
         self._watcher = watcher
@@ -240,14 +228,13 @@ class _Plan:
         self._resource = watcher.selection.resource
         self._view = watcher.selection.view
         self._bookmarks = request.param("allowWatchBookmarks") in TRUE
-        self._timeout_s = timeout_s
         self._include = request.param("includeObject") or "Metadata"
         self._columns_sent = False
 
     async def _keep_time(self) -> None:
         """Wake the reader for bookmarks, and end the watch in time."""
         clock, watcher = self._server.clock, self._watcher
-        end = clock.monotonic() + self._timeout_s
+        end = clock.monotonic() + self.timeout_s
         while (left := end - clock.monotonic()) > 0:
             await clock.sleep(min(left, BOOKMARK_S * (1 + random.random() * 0.25)))
             if self._bookmarks:
@@ -255,41 +242,64 @@ class _Plan:
                 watcher.wake()
         watcher.close()
 
+    def _open(self) -> Page:
+        """Begin to listen, and what to show first: what is there, or nothing when what happened
+        since `start` is in the queue. Raises Expired, Timeout."""
+        watcher = self._watcher
+        watcher.open()
+        if self.lists_first:
+            # In the same turn as the subscription: nothing is missed, nothing comes twice.
+            return find(self._server, watcher.selection, watcher.namespace, Query())
+        try:
+            watcher.replay(self.start)
+        except Compacted as error:
+            oldest = error.oldest - 1
+            raise Expired(f"too old resource version: {self.start} ({oldest})") from None
+        except FutureRevision:
+            raise too_large(self.start, self._server.store.revision) from None
+        return Page((), self.start)
+
     async def _run(
         self,
         on_record: Callable[[Any], Any],
         on_change: Callable[[str, Change], Any],
-        on_bookmark: Callable[[bool], Any],
+        on_bookmark: Callable[[int, bool], Any],
     ) -> AsyncIterator[list[Any]]:
+        """The watch, in batches. Everything begins when the first one is asked for, so that an
+        answer nobody reads leaves nothing behind."""
         watcher = self._watcher
-        timer = asyncio.create_task(self._keep_time())
+        timer: asyncio.Task[None] | None = None
         try:
+            page = self._open()
+            timer = asyncio.create_task(self._keep_time())
             part: list[Any] = []
             size = 0
-            for record in self.first:
+            for record in page.records:
                 part.append(on_record(record))
                 size += len(record.value)
                 if size > BATCH_BYTES:
                     yield part
                     part, size = [], 0
-            self.first = ()
             if self.ends_initial and self._bookmarks:
-                part.append(on_bookmark(True))
+                part.append(on_bookmark(page.revision, True))
+            del page
             if part:
                 yield part
             while True:
                 batch = await watcher.take()
                 out = [on_change(kind, change) for kind, change in batch]
                 self._server.metrics.watch_events += len(out)
-                if watcher.bookmark_due:
+                if watcher.bookmark_due and watcher.caught_up:
                     watcher.bookmark_due = False
-                    out.append(on_bookmark(False))
+                    # Every change up to the store's revision was queued, and is in `out`.
+                    out.append(on_bookmark(self._server.store.revision, False))
                 if out:
                     yield out
                 if watcher.ended and not batch:
                     return
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
             watcher.close()
 
     async def local_events(self) -> AsyncIterator[WatchEvent]:
@@ -303,7 +313,7 @@ class _Plan:
         batches = self._run(
             lambda record: WatchEvent("ADDED", shown(decode(record))),
             on_change,
-            lambda initial: WatchEvent("BOOKMARK", self._bookmark(initial)),
+            lambda revision, initial: WatchEvent("BOOKMARK", self._bookmark(revision, initial)),
         )
         try:
             async for batch in batches:
@@ -320,22 +330,21 @@ class _Plan:
         try:
             async for batch in batches:
                 yield batch[0] if len(batch) == 1 else b"".join(batch)
+        except errors.StatusError as error:
+            # Upstream has answered 200 by now, and says it with an event.
+            yield self._line("ERROR", error.status_object())
         finally:
             await batches.aclose()  # type: ignore[attr-defined]
 
-    def _bookmark(self, initial: bool) -> Object:
-        # Every change up to the store's revision has been queued, and the queue is written out.
-        metadata: Object = {
-            "resourceVersion": str(self._server.store.revision),
-            "creationTimestamp": None,
-        }
+    def _bookmark(self, revision: int, initial: bool) -> Object:
+        metadata: Object = {"resourceVersion": str(revision), "creationTimestamp": None}
         if initial:
             metadata["annotations"] = {INITIAL_END: "true"}
         resource = self._resource
         return {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
 
-    def _bookmark_line(self, initial: bool) -> bytes:
-        bookmark = self._bookmark(initial)
+    def _bookmark_line(self, revision: int, initial: bool) -> bytes:
+        bookmark = self._bookmark(revision, initial)
         if self._form.convert == "Table":
             row = {"cells": [], "object": table.partial_of(bookmark, self._form.version)}
             bookmark = {
