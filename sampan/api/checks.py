@@ -48,14 +48,23 @@ class _Fields(dict[str, Any]):
 
 def _field_check(shape: Shape) -> Any:
     if "x-omitempty" in shape:
-        check = _check(shape)
-        return lambda value: bool(value) and check(value)
+        return _nonzero_check(shape)
     if "$ref" not in shape and "format" not in shape:
         if shape.get("type") == "string":
             return str
         if shape.get("type") == "boolean":
             return bool
     return _check(shape)
+
+
+def _nonzero_check(shape: Shape) -> Check:
+    """The check of a field whose zero value is left out."""
+    if shape.get("type") == "string" and "format" not in shape:
+        return _is_text
+    if shape.get("type") == "boolean":
+        return _is_true
+    check = _check(shape)
+    return lambda value: bool(value) and check(value)
 
 
 @cache
@@ -145,6 +154,14 @@ def _is_object(value: Any) -> bool:
 
 def _is_string(value: Any) -> bool:
     return type(value) is str
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str and value != ""
+
+
+def _is_true(value: Any) -> bool:
+    return value is True
 
 
 def is_base64(value: Any) -> bool:
