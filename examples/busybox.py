@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sampan.runtime.build import Directory, Entry, File, Symlink
 
-PASSWD = b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home/app:/bin/sh\n"
+PASSWD = b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/srv/app:/bin/sh\n"
 GROUP = b"root:x:0:\napp:x:1000:\nextra:x:2000:app\n"
 
 
@@ -22,9 +22,9 @@ def busybox_files() -> dict[str, Entry]:
     for name in listing.stdout.split():
         if name != "busybox":
             files[f"bin/{name}"] = Symlink("busybox")
-    for name in ("dev", "etc", "home", "proc", "root", "sys", "var"):
+    for name in ("dev", "etc", "srv", "proc", "root", "sys", "var"):
         files[name] = Directory()
-    files["home/app"] = Directory(uid=1000, gid=1000)
+    files["srv/app"] = Directory(uid=1000, gid=1000)
     files["tmp"] = Directory(0o1777)
     files["etc/passwd"] = File(PASSWD, 0o644)
     files["etc/group"] = File(GROUP, 0o644)

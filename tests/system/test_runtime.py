@@ -430,7 +430,7 @@ async def test_user_volume_and_shared_namespaces(
     await runtime.start(second.id)
     assert (await next_exit(runtime)).id == second.id
     told = [line.split(" ", 2)[2] for line in log_lines(second)]
-    assert told[:4] == ["app", "1000 2000", "/home/app", "from the node"]
+    assert told[:4] == ["app", "1000 2000", "/srv/app", "from the node"]
     assert told[4] == "ro"
     assert any("sleep 1000" in line for line in told)
 

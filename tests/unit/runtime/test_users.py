@@ -9,7 +9,7 @@ import pytest
 from sampan.runtime.interface import ContainerSpec, RuntimeFailure, Security
 from sampan.runtime.users import User, resolve_user, with_user
 
-PASSWD = "root:x:0:0:root:/root:/bin/sh\nbroken\napp:x:1000:1001::/home/app:/bin/sh\n"
+PASSWD = "root:x:0:0:root:/root:/bin/sh\nbroken\napp:x:1000:1001::/srv/app:/bin/sh\n"
 GROUP = "root:x:0:\nstaff:x:50:app,other\nwheel:x:10:root\nbad:x:y:app\n"
 
 
@@ -24,11 +24,11 @@ def rootfs(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("text", "user"),
     [
-        ("app", User(1000, 1001, [50], "/home/app")),
-        ("1000", User(1000, 1001, [50], "/home/app")),
+        ("app", User(1000, 1001, [50], "/srv/app")),
+        ("1000", User(1000, 1001, [50], "/srv/app")),
         ("0", User(0, 0, [10], "/root")),
         ("4242", User(4242, 0)),
-        ("app:staff", User(1000, 50, (), "/home/app")),
+        ("app:staff", User(1000, 50, (), "/srv/app")),
         ("4242:4343", User(4242, 4343)),
         (":staff", User(0, 50, (), "/root")),
     ],
@@ -74,7 +74,7 @@ def test_fifo_as_passwd_does_not_block(rootfs: Path) -> None:
 
 def test_home_comes_from_the_entry(rootfs: Path) -> None:
     spec = ContainerSpec(id="x", image="", args=[], env=[], security=Security(user="app"))
-    assert dict(with_user(spec, rootfs).env)["HOME"] == "/home/app"
+    assert dict(with_user(spec, rootfs).env)["HOME"] == "/srv/app"
     spec = ContainerSpec(
         id="x", image="", args=[], env=[("HOME", "/h")], security=Security(uid=1000)
     )
