@@ -134,11 +134,12 @@ class Agent:
                 self._network.open(),
                 self._pods.synced(),
             )
-            self.supervisor.start("container exits", self._watch_exits)
-            await self._adopt()
+            # Before the pods: starting a hundred of them would keep the node from saying so.
             await self.registration.register()
             # Its modules take a while to load; until then who asks waits in the socket's queue.
             self.supervisor.start("node server", server.start)
+            self.supervisor.start("container exits", self._watch_exits)
+            await self._adopt()
             self.registration.each_tick = self._rotate_logs
             self.supervisor.start("node heartbeat", self.registration.keep_alive)
             self.ready.set()

@@ -74,6 +74,10 @@ def decide(state: PodState, now: float) -> Plan:
     if _init(state, now, plan):
         for container in state.spec["containers"]:
             _consider(state, container, state.policy, now, plan)
+    if state.sandbox:
+        for container in state.spec.get("ephemeralContainers") or ():
+            # They are added to a pod that runs, and run once.
+            _consider(state, container, "Never", now, plan)
     return plan
 
 

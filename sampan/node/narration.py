@@ -25,7 +25,12 @@ class Narrator:
         self.namespace: str = meta["namespace"]
         self.name: str = meta["name"]
         self._recorder = recorder
-        self._init = {item["name"] for item in pod["spec"].get("initContainers") or ()}
+        # Ephemeral containers are added later; all others are there from the beginning.
+        self._fields = {
+            item["name"]: field
+            for field in ("initContainers", "containers")
+            for item in pod["spec"].get(field) or ()
+        }
         self._about = {
             "kind": "Pod",
             "namespace": meta["namespace"],
@@ -39,6 +44,6 @@ class Narrator:
         self._recorder.event(self._about, kind, reason, message)
 
     def container(self, container: Mapping[str, Any], kind: str, reason: str, message: str) -> None:
-        field = "initContainers" if container["name"] in self._init else "containers"
+        field = self._fields.get(container["name"], "ephemeralContainers")
         about = self._about | {"fieldPath": f"spec.{field}{{{container['name']}}}"}
         self._recorder.event(about, kind, reason, message)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sampan.runtime.interface import ContainerSpec, Image, RuntimeFailure
+from sampan.runtime.interface import ContainerSpec, Image, RuntimeFailure, State
 
 from .attempts import attempt_of
 from .downward import UnknownField
@@ -113,11 +113,19 @@ def _specify(worker: PodWorker, container: Mapping[str, Any], image: Image) -> C
             network_namespace=worker.sandbox.namespace_path,
             etc_files=worker.sandbox.etc_files,
             volumes=_volumes(worker, container),
+            pid_of_pod=_target_pid(worker, container),
         )
         place.log_path.parent.mkdir(parents=True, exist_ok=True)
         return container_spec(container, image, around, place, parts.machine)
     except (ConfigError, UnknownField, OSError) as error:
         raise _failed(worker, container, "CreateContainerConfigError", str(error)) from error
+
+
+def _target_pid(worker: PodWorker, container: Mapping[str, Any]) -> int:
+    """The process whose PID namespace a debugging container joins; 0 for one of its own."""
+    run = worker.state.last(container.get("targetContainerName") or "")
+    found = worker.parts.runtime.get(run.id) if run is not None and run.id else None
+    return found.pid if found is not None and found.state == State.RUNNING else 0
 
 
 def log_path(data: Path, pod: Mapping[str, Any], name: str, count: int) -> Path:

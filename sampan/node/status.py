@@ -64,6 +64,9 @@ def pod_status(state: PodState, now: float, host_ip: str) -> Object:
     if init:
         status["initContainerStatuses"] = init
     status["containerStatuses"] = main
+    extra = [_container_status(state, item) for item in state.spec.get("ephemeralContainers") or ()]
+    if extra:
+        status["ephemeralContainerStatuses"] = extra
     status["conditions"] = _conditions(state, phase, (init, main), now)
     return status
 

@@ -44,6 +44,7 @@ QUIET_S = 1.0
 GRACE_DEFAULT_S = 30.0
 # A container always gets a moment between SIGTERM and SIGKILL.
 GRACE_MIN_S = 1.0
+STATUS_FIELDS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 CONFIG_REASONS = ("CreateContainerConfigError", "ContainerCreating", "PodInitializing")
 
 
@@ -175,7 +176,7 @@ class PodWorker:
                 # The agent died between making and starting it; it is made anew.
                 runs.remove(run)
                 await self.parts.runtime.delete(run.id)
-        for field in ("initContainerStatuses", "containerStatuses"):
+        for field in STATUS_FIELDS:
             for status in state.known.get(field) or ():
                 name = status["name"]
                 lost = None if state.attempts.get(name) else remembered(status)
@@ -195,7 +196,7 @@ class PodWorker:
 
     def _known_health(self, name: str, run: Attempt) -> Health | None:
         """What the API last said of a container that ran on without us."""
-        for field in ("initContainerStatuses", "containerStatuses"):
+        for field in STATUS_FIELDS:
             for status in self.state.known.get(field) or ():
                 if status["name"] == name and status.get("containerID", "").endswith(run.id):
                     return Health(bool(status.get("started")), bool(status.get("ready")))
@@ -453,10 +454,10 @@ class PodWorker:
 
 
 def _containers(pod: Object) -> dict[str, Mapping[str, Any]]:
-    """By name, init containers first."""
+    """By name, init containers first, those added for debugging last."""
     return {
         item["name"]: item
-        for field in ("initContainers", "containers")
+        for field in ("initContainers", "containers", "ephemeralContainers")
         for item in pod["spec"].get(field) or ()
     }
 

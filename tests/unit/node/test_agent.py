@@ -446,3 +446,21 @@ async def test_a_shorter_grace_is_heeded(node: Node) -> None:
             await settle()
         await node.clock.advance(2)
         await node.until(lambda: f"{PODS}/p" not in node.api.objects)
+
+
+async def test_ephemeral_container_is_started_once_beside_the_others(node: Node) -> None:
+    async with node.running():
+        node.bind()
+        await node.until(lambda: node.pod()["status"]["phase"] == "Running")
+        debug = {"name": "debug", "image": "busybox", "targetContainerName": "c"}
+        pod = node.pod()
+        node.api.put(f"{PODS}/p", pod | {"spec": pod["spec"] | {"ephemeralContainers": [debug]}})
+        await node.until(lambda: len(node.runtime.running()) == 2)
+        added = node.runtime.running()[1]
+        node.runtime.exit(added.id, 1)
+        await node.until(lambda: "terminated" in str(node.pod()["status"]))
+        (status,) = node.pod()["status"]["ephemeralContainerStatuses"]
+        assert status["state"]["terminated"]["exitCode"] == 1
+        assert node.pod()["status"]["phase"] == "Running"
+        await node.clock.advance(600)
+        assert len(node.runtime.running()) == 1
