@@ -1,0 +1,61 @@
+"""Health checks and metrics: what probes and Prometheus read."""
+
+from __future__ import annotations
+
+import re
+
+from sampan.server.exchange import ANONYMOUS
+from tests.kit.cluster import api_cluster
+
+CM = "/api/v1/namespaces/default/configmaps"
+
+
+async def test_checks_by_themselves_and_together() -> None:
+    async with api_cluster() as cluster:
+        for path in ("/healthz", "/livez", "/readyz"):
+            answer = await cluster.http("GET", path, user=ANONYMOUS)
+            assert (answer.status, answer.body) == (200, b"ok")
+        for path in ("/livez/ping", "/readyz/etcd"):
+            assert (await cluster.http("GET", path)).body == b"ok"
+        verbose = (await cluster.http("GET", "/readyz?verbose")).body.decode()
+        assert "[+]ping ok\n" in verbose
+        assert verbose.endswith("readyz check passed\n")
+        without = (await cluster.http("GET", "/livez?verbose&exclude=etcd&exclude=x")).body.decode()
+        assert "[+]etcd excluded: ok" in without
+        assert 'no matches for "x"' in without
+        assert (await cluster.http("GET", "/livez/nonsense")).status == 404
+        assert (await cluster.http("POST", "/livez")).status == 405
+
+
+async def test_a_server_that_ends_is_alive_but_not_ready() -> None:
+    async with api_cluster() as cluster:
+        await cluster.server.close()
+        ready = await cluster.http("GET", "/readyz")
+        assert ready.status == 500
+        assert b"[-]shutdown failed: reason withheld" in ready.body
+        assert (await cluster.http("GET", "/livez")).status == 200
+
+
+async def test_metrics_count_what_was_asked() -> None:
+    async with api_cluster() as cluster:
+        for _ in range(3):
+            await cluster.http("GET", f"{CM}/none")
+        text = (await cluster.http("GET", "/metrics")).body.decode()
+        labels = (
+            'verb="GET",group="",version="v1",resource="configmaps",subresource="",'
+            'scope="resource",component="apiserver"'
+        )
+        assert f'apiserver_request_total{{{labels},code="404"}} 3\n' in text
+        name = "apiserver_request_duration_seconds"
+        assert f'{name}_bucket{{{labels},le="+Inf"}} 3\n' in text
+        assert f"{name}_count{{{labels}}} 3\n" in text
+        for metric in (
+            'apiserver_current_inflight_requests{request_kind="mutating"} 0',
+            'apiserver_storage_objects{resource="namespaces"} 4',
+            "process_resident_memory_bytes ",
+        ):
+            assert metric in text
+        sample = re.compile(r'^[a-z_]+(\{([a-z_]+="[^"]*",?)+\})? [0-9.e+-]+$')
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
+        assert all(sample.match(line) for line in lines)
+        assert len(lines) == len({line.rsplit(" ", 1)[0] for line in lines})
