@@ -525,6 +525,31 @@ async def test_half_made_containers_are_swept(place: Path, spec: MakeSpec) -> No
         assert not list((place / folder).iterdir()), folder
 
 
+async def test_start_is_told_of_a_container_that_ended_before(
+    runtime: OciRuntime, spec: MakeSpec
+) -> None:
+    box = spec("sleep", "1000")
+    await runtime.create(box)
+    await runtime.kill(box.id, signal.SIGKILL)
+    assert (await next_exit(runtime)).exit_code == 137
+    with pytest.raises(RuntimeFailure, match="OCI runtime start failed"):
+        await runtime.start(box.id)
+
+
+async def test_an_agent_that_ended_while_starting(
+    place: Path, runtime: OciRuntime, spec: MakeSpec
+) -> None:
+    """The container runs, but nobody has written so: the next start finds that out."""
+    box = spec("sleep", "1000")
+    await runtime.create(box)
+    door = place / "run/crun" / box.id / "exec.fifo"
+    fd = os.open(door, os.O_WRONLY)
+    os.write(fd, b"\0")
+    os.close(fd)
+    assert (await runtime.start(box.id)).state is State.RUNNING
+    assert await collect(await runtime.exec(box.id, ["echo", "hi"]), 10) == (b"hi\n", 0)
+
+
 async def test_many_at_once(runtime: OciRuntime, spec: MakeSpec) -> None:
     specs = [spec("sh", "-c", f"exit {number}") for number in range(10)]
     await asyncio.gather(*(runtime.create(one) for one in specs))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import time
 
 from ...linux import processes
@@ -19,6 +21,40 @@ async def start(places: Places, record: Record) -> Record:
     if record.failure:
         raise RuntimeFailure(record.failure)
     started_at = time.time()
+    if not _open_door(places, record):
+        await _start_by_crun(places, record)
+    record = dataclasses.replace(record, started_at=started_at)
+    write_record(places.record(record.id), record)
+    return record
+
+
+def _open_door(places: Places, record: Record) -> bool:
+    """What `crun start` does without hooks: one byte for the first process, which waits for it
+    at a FIFO. Saves a process and most of the time; False when it has to be crun after all."""
+    door = places.crun_root / record.id / "exec.fifo"
+    try:
+        fd = os.open(door, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        # Nobody waits, but the process lives: an agent that ended right here had let it in.
+        passed = error.errno == errno.ENXIO and _lives(record)
+        if passed:
+            door.unlink(missing_ok=True)
+        return passed
+    try:
+        os.write(fd, b"\0")
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    door.unlink(missing_ok=True)
+    return True
+
+
+def _lives(record: Record) -> bool:
+    return bool(record.pid) and processes.start_ticks(record.pid) == record.pid_ticks
+
+
+async def _start_by_crun(places: Places, record: Record) -> None:
     try:
         done = await processes.run(
             places.crun_command("start", record.id), timeout_s=START_TIMEOUT_S
@@ -27,6 +63,3 @@ async def start(places: Places, record: Record) -> Record:
         raise RuntimeFailure("the container runtime did not start the container") from None
     if done.code:
         raise RuntimeFailure(f"OCI runtime start failed: {done.error or done.code}")
-    record = dataclasses.replace(record, started_at=started_at)
-    write_record(places.record(record.id), record)
-    return record
