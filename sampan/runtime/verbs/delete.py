@@ -18,18 +18,18 @@ DELETE_TIMEOUT_S = 60.0
 
 
 async def delete(places: Places, container_id: str, cgroup: str) -> None:
-    """Idempotent. Processes the container left in a shared PID namespace are killed too."""
-    if not cgroup:
+    """Idempotent. Processes the container left in a shared PID namespace are killed too.
+
+    Without a `cgroup` the container was never recorded: it may be half made, and still run.
+    """
+    ended = bool(cgroup)
+    if not ended:
         _stop_making(places, container_id)
         cgroup = _configured_cgroup(places, container_id)
-    if (places.crun_root / container_id).exists():
-        await processes.run(
-            places.crun_command("delete", "--force", container_id), timeout_s=DELETE_TIMEOUT_S
-        )
-        remove_tree(places.crun_root / container_id)
-    if cgroup and not cgroups.remove(cgroup):
-        cgroups.kill(cgroup)
-        await asyncio.to_thread(cgroups.remove_when_empty, cgroup)
+    # No process in its cgroup: what crun would still do is to remove its own folder.
+    if not ended or not cgroups.remove(cgroup):
+        await _delete_by_crun(places, container_id, cgroup)
+    remove_tree(places.crun_root / container_id)
     unmount_root(places.rootfs(container_id))
     remove_tree(places.bundle(container_id))
     # What the container wrote may be large: not in the event loop.
@@ -38,6 +38,17 @@ async def delete(places: Places, container_id: str, cgroup: str) -> None:
         os.unlink(places.exit_file(container_id))
     except FileNotFoundError:
         pass
+
+
+async def _delete_by_crun(places: Places, container_id: str, cgroup: str) -> None:
+    """With force, and then whatever is left in the cgroup."""
+    if (places.crun_root / container_id).exists():
+        await processes.run(
+            places.crun_command("delete", "--force", container_id), timeout_s=DELETE_TIMEOUT_S
+        )
+    if cgroup and not cgroups.remove(cgroup):
+        cgroups.kill(cgroup)
+        await asyncio.to_thread(cgroups.remove_when_empty, cgroup)
 
 
 def _stop_making(places: Places, container_id: str) -> None:
