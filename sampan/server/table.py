@@ -7,7 +7,7 @@ from typing import Any
 
 from sampan.api.descriptor import Column, Descriptor
 from sampan.api.errors import Object
-from sampan.api.times import TimeError, parse_time
+from sampan.api.kinds.printing import since
 
 NAME_TEXT = (
     "Name must be unique within a namespace. Is required when creating resources, although some "
@@ -93,48 +93,4 @@ def partial_list_of(objects: Iterable[Object], version: str, metadata: Object) -
 
 def _plain_cells(obj: Object, now_s: float) -> Sequence[Any]:
     metadata = obj["metadata"]
-    return [metadata.get("name", ""), age_text(metadata.get("creationTimestamp"), now_s)]
-
-
-def age_text(created: str | None, now_s: float) -> str:
-    """How long ago, as kubectl says it (duration.HumanDuration)."""
-    if not created:
-        return "<unknown>"
-    try:
-        return human_duration(now_s - parse_time(created))
-    except TimeError:
-        return "<invalid>"
-
-
-def human_duration(seconds_f: float) -> str:
-    """Two figures at most: 59s, 2m5s, 12m, 3h4m, 2d3h, 400d, 3y12d."""
-    seconds = int(seconds_f)
-    if seconds < -1:
-        return "<invalid>"
-    if seconds < 0:
-        return "0s"
-    if seconds < 60 * 2:
-        return f"{seconds}s"
-    minutes = seconds // 60
-    if minutes < 10:
-        rest = seconds % 60
-        return f"{minutes}m{rest}s" if rest else f"{minutes}m"
-    if minutes < 60 * 3:
-        return f"{minutes}m"
-    hours = minutes // 60
-    if hours < 8:
-        rest = minutes % 60
-        return f"{hours}h{rest}m" if rest else f"{hours}h"
-    if hours < 48:
-        return f"{hours}h"
-    days = hours // 24
-    if hours < 24 * 8:
-        rest = hours % 24
-        return f"{days}d{rest}h" if rest else f"{days}d"
-    if hours < 24 * 365 * 2:
-        return f"{days}d"
-    years = hours // (24 * 365)
-    if hours < 24 * 365 * 8:
-        rest = days % 365
-        return f"{years}y{rest}d" if rest else f"{years}y"
-    return f"{years}y"
+    return [metadata.get("name", ""), since(metadata.get("creationTimestamp"), now_s)]

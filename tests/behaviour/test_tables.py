@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import aclosing
 
-from sampan.server.table import human_duration
+from sampan.api.kinds.printing import human_duration
 from tests.kit.cluster import api_cluster
 
 CM = "/api/v1/namespaces/default/configmaps"
