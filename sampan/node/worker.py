@@ -338,6 +338,7 @@ class PodWorker:
     async def _finish(self) -> None:
         """The pod has run its course: stop what still runs, free the network, keep the logs."""
         try:
+            await self._end_starts()
             await self._stop_containers("Stopping container {}", self.grace_of_spec)
             self.state.stopped = True
             await self.sandbox.remove(volumes=False)
@@ -377,13 +378,17 @@ class PodWorker:
         for task in (self._release, self._renewal):
             if task is not None:
                 await asyncio.wait([task])
+        await self._end_starts()
+        if self._preparing is not None and not self._preparing.done():
+            await asyncio.wait([self._preparing])
+
+    async def _end_starts(self) -> None:
+        """Break off what has made nothing yet (a pull, say); wait for the rest."""
         for operation in tuple(self._operations.values()):
             if operation.stoppable:
                 operation.task.cancel()
         if self._operations:
             await asyncio.wait([item.task for item in self._operations.values()])
-        if self._preparing is not None and not self._preparing.done():
-            await asyncio.wait([self._preparing])
 
     async def _stop_containers(self, why: str, grace: Callable[[], float]) -> None:
         """Regular containers together, then the sidecars, last one first."""

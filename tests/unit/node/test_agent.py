@@ -14,7 +14,7 @@ import pytest
 from sampan.client.api import Client
 from sampan.node.agent import Agent
 from sampan.node.config import NodeConfig
-from sampan.runtime.interface import RuntimeFailure
+from sampan.runtime.interface import Image, RuntimeFailure
 from tests.kit.clock import FakeClock, settle
 from tests.kit.node import FakeApi
 from tests.kit.runtime import BUSYBOX, FakeImages, FakeKernel, FakeNetwork, FakeRuntime
@@ -464,3 +464,28 @@ async def test_ephemeral_container_is_started_once_beside_the_others(node: Node)
         assert node.pod()["status"]["phase"] == "Running"
         await node.clock.advance(600)
         assert len(node.runtime.running()) == 1
+
+
+async def test_a_deadline_ends_what_runs_and_what_is_still_pulled(node: Node) -> None:
+    pulled = asyncio.Event()
+
+    async def pull(reference: str, credentials: object = None) -> Image:
+        await pulled.wait()
+        return BUSYBOX
+
+    node.images.pull = pull  # type: ignore[method-assign, assignment]
+    async with node.running():
+        node.bind(
+            activeDeadlineSeconds=30,
+            restartPolicy="Never",
+            initContainers=[{"name": "i", "image": "slow"}],
+        )
+        await settle()
+        await node.clock.advance(2)
+        assert node.pod()["status"]["phase"] == "Pending"
+        await node.clock.advance(29)
+        await node.until(lambda: node.pod()["status"]["phase"] == "Failed")
+        assert node.pod()["status"]["reason"] == "DeadlineExceeded"
+        pulled.set()
+        await settle()
+        assert not node.runtime.containers
