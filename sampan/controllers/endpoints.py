@@ -30,6 +30,10 @@ OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
 # Upstream's maxCapacity: what is beyond is cut off, and an annotation says so.
 MAX_ADDRESSES = 1000
 
+# Each write is of all addresses, so a service of 1000 pods that all change is written twice a
+# second; readers in a hurry read EndpointSlices.
+PACE_S = 500e-6
+
 
 class EndpointsController(Controller):
     """See the module."""
@@ -65,7 +69,8 @@ class EndpointsController(Controller):
             return
         if not selects_pods(service) or service["metadata"].get("deletionTimestamp"):
             return
-        pods = selected(self.pods, request.namespace, service["spec"]["selector"])
+        pods = [*selected(self.pods, request.namespace, service["spec"]["selector"])]
+        self.queue.rest(request, PACE_S * len(pods))
         wanted = body_of(service, backends(service, pods, families(service)[0]))
         try:
             if found is None:

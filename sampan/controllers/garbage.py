@@ -7,7 +7,6 @@ the server says so (kubernetes#59848), once per owner: a uid never comes back.
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator
 
@@ -31,6 +30,7 @@ from .garbage_plan import (
 )
 from .runtime.collections import deletable, is_cached, owners
 from .runtime.controller import Context, Controller
+from .runtime.parallel import each_or_raise
 from .runtime.queue import Request
 
 BY_OWNER = "owner uid"
@@ -142,11 +142,11 @@ class GarbageCollector(Controller):
     async def _orphan(self, cache: Informer, obj: Object) -> None:
         """Unlink all dependents, then let the owner go."""
         uid = obj["metadata"]["uid"]
-        await asyncio.gather(
-            *(
-                self._write(dependents, with_owners(item, _other_owners(item, uid)))
-                for dependents, item in self._dependents(uid)
-            )
+        await each_or_raise(
+            lambda found: self._write(
+                found[0], with_owners(found[1], _other_owners(found[1], uid))
+            ),
+            self._dependents(uid),
         )
         await self._write(cache, without_finalizer(obj, ORPHAN))
 

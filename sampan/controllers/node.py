@@ -7,8 +7,6 @@ of nodes may be wrong. A renewal only moves a number; one timer per node looks a
 
 from __future__ import annotations
 
-import asyncio
-
 from sampan.api.errors import Conflict, NotFound, Object
 from sampan.api.resources import resource
 from sampan.api.times import format_time
@@ -17,6 +15,7 @@ from sampan.client.events import NORMAL, WARNING
 from .node_plan import ready_status, silent_conditions, taints
 from .runtime.conditions import condition
 from .runtime.controller import Context, Controller
+from .runtime.parallel import each_or_raise
 from .runtime.queue import Request, Requeue
 
 LEASES = "kube-node-lease"
@@ -122,7 +121,7 @@ class NodeController(Controller):
         """Mark the node's pods as not ready, so that no service sends to them."""
         found = [pod for pod in self.pods.by_index(BY_NODE, name) if _says_ready(pod)]
         if found:
-            await asyncio.gather(*(self._unready(pod) for pod in found))
+            await each_or_raise(self._unready, found)
 
     async def _unready(self, pod: Object) -> None:
         status = pod["status"]

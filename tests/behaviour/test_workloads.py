@@ -235,3 +235,19 @@ async def test_a_new_namespace_is_furnished_and_an_old_one_emptied() -> None:
             except NotFound:
                 continue
             assert left["items"] == []
+
+
+async def test_three_hundred_pods_are_a_few_looks_not_one_each() -> None:
+    """A storm of changes is coalesced: without that, the work grows with the square of the pods."""
+    async with world() as w:
+        service = {
+            "metadata": {"name": "web"},
+            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]},
+        }
+        await w.client.create(resource("services"), service, "default")
+        await w.client.create(DEPLOYMENTS, deployment(replicas=300), "default")
+        await ready(w, 300)
+        looks = {c.name: c.queue.metrics.adds for c in w.controllers.controllers}
+        assert max(looks[name] for name in ("replicaset", "endpoint_slice", "endpoint")) < 120, (
+            looks
+        )

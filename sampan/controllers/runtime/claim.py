@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sampan.api.errors import NotFound, Object
+from sampan.api.selectors import from_label_selector
 from sampan.client.informer import Informer
 
 from .owners import controller_reference, orphans, owned, with_owner, without_owner
-from .selection import selects
 
 
 async def claim(
@@ -23,11 +23,11 @@ async def claim(
     `children` has the owner indexes. Every write is guarded by the version in the cache, so a
     race raises Conflict and the sync is tried again. Raises as the client does.
     """
-    selector = owner["spec"].get("selector")
+    matches = from_label_selector(owner["spec"].get("selector")).matches
     going = bool(owner["metadata"].get("deletionTimestamp"))
     mine = []
     for child in owned(children, owner):
-        if selects(selector, child["metadata"].get("labels")):
+        if matches(child["metadata"].get("labels") or {}):
             mine.append(child)
         elif not going:
             await _write(children, without_owner(child, owner["metadata"]["uid"]))
@@ -40,13 +40,14 @@ async def _adopt(
     children: Informer, owners: Informer, owner: Object, adoptable: Callable[[Object], bool]
 ) -> list[Object]:
     selector = owner["spec"].get("selector") or {}
+    matches = from_label_selector(selector).matches
     meta = owner["metadata"]
     candidates = [
         child
         for child in orphans(children, meta["namespace"], selector.get("matchLabels") or {})
         if not child["metadata"].get("deletionTimestamp")
         and adoptable(child)
-        and selects(selector, child["metadata"].get("labels"))
+        and matches(child["metadata"].get("labels") or {})
     ]
     if not candidates:
         return []

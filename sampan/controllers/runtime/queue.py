@@ -29,6 +29,9 @@ RETRY_FIRST_S, RETRY_CAP_S = 0.005, 120.0
 # Sooner than this is now: a clock's own rounding must not make a timer that never ends.
 RESOLUTION_S = 1e-5
 
+# Shorter rests are not worth a timer.
+REST_MIN_S = 0.01
+
 
 class Request(NamedTuple):
     """What to reconcile; `namespace` is "" for cluster-scoped objects."""
@@ -63,6 +66,8 @@ class Queue:
         self._failures: dict[Request, int] = {}
         self._later: list[tuple[float, Request]] = []
         self._due: dict[Request, float] = {}
+        self._resting: dict[Request, float] = {}
+        """Until when a name is not taken up again; entries go when they are next looked at."""
         self._sooner = asyncio.Event()
         self._workers: set[asyncio.Task[None]] = set()
 
@@ -83,12 +88,32 @@ class Queue:
         """Reconcile `request` soon; once, if it already waits."""
         if request in self._added:
             return
+        left = self._rest_left(request)
+        if left > RESOLUTION_S and request not in self._running:
+            self.add_after(request, left)
+            return
         self.metrics.adds += 1
         self._added[request] = self._clock.monotonic()
         # One that is running is taken up again when it is done.
         if request not in self._running:
             self._ready.append(request)
             self._spawn()
+
+    def rest(self, request: Request, seconds: float) -> None:
+        """Take the name up again no sooner than this, however often it is added: for reconciles
+        whose cost grows with their object, so that a storm of changes is a few of them. Below
+        `REST_MIN_S` there is no rest."""
+        if seconds >= REST_MIN_S:
+            self._resting[request] = self._clock.monotonic() + seconds
+
+    def _rest_left(self, request: Request) -> float:
+        until = self._resting.get(request)
+        if until is None:
+            return 0.0
+        left = until - self._clock.monotonic()
+        if left <= RESOLUTION_S:
+            del self._resting[request]
+        return left
 
     def add_after(self, request: Request, seconds: float) -> None:
         """Reconcile `request` in a while; an earlier appointment of the same name stands."""
@@ -169,7 +194,12 @@ class Queue:
                 del self._running[request]
                 self.metrics.worked.observe(self._clock.monotonic() - now)
                 if request in self._added:
-                    self._ready.append(request)
+                    left = self._rest_left(request)
+                    if left > RESOLUTION_S:
+                        del self._added[request]
+                        self.add_after(request, left)
+                    else:
+                        self._ready.append(request)
             # A reconcile may end without having waited for anything; others get their turn.
             await asyncio.sleep(0)
 

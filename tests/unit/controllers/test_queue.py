@@ -157,3 +157,25 @@ async def test_expectations_hold_until_seen_or_overdue() -> None:
     await clock.advance(TIMEOUT_S + 1)
     assert expected.outstanding_s(A) == 0
     assert expected.outstanding_s(B) == 0
+
+
+async def test_a_name_at_rest_is_taken_up_once_when_its_rest_is_over(rig: Rig) -> None:
+    rig.queue.open()
+    rig.queue.rest(A, 0.2)
+    for _ in range(5):
+        rig.queue.add(A)
+        await rig.clock.advance(0.03)
+    assert rig.take() == ""
+    rig.queue.add(B)
+    await settle()
+    assert rig.take() == "b"
+    await rig.clock.advance(0.06)
+    assert rig.take() == "a"
+    rig.queue.add(A)
+    await settle()
+    assert rig.take() == "a"
+    # Rests below what a timer is worth are none.
+    rig.queue.rest(A, 0.001)
+    rig.queue.add(A)
+    await settle()
+    assert rig.take() == "a"
