@@ -31,6 +31,8 @@ RESOLUTION_S = 1e-5
 
 # Shorter rests are not worth a timer.
 REST_MIN_S = 0.01
+# So many rests are remembered before those that are over are swept out.
+RESTING_LENGTH = 256
 
 
 class Request(NamedTuple):
@@ -67,7 +69,7 @@ class Queue:
         self._later: list[tuple[float, Request]] = []
         self._due: dict[Request, float] = {}
         self._resting: dict[Request, float] = {}
-        """Until when a name is not taken up again; entries go when they are next looked at."""
+        """Until when a name is not taken up again."""
         self._sooner = asyncio.Event()
         self._workers: set[asyncio.Task[None]] = set()
 
@@ -103,8 +105,13 @@ class Queue:
         """Take the name up again no sooner than this, however often it is added: for reconciles
         whose cost grows with their object, so that a storm of changes is a few of them. Below
         `REST_MIN_S` there is no rest."""
-        if seconds >= REST_MIN_S:
-            self._resting[request] = self._clock.monotonic() + seconds
+        if seconds < REST_MIN_S:
+            return
+        now = self._clock.monotonic()
+        if len(self._resting) >= RESTING_LENGTH:
+            # Names of objects that are gone are never looked at again.
+            self._resting = {name: end for name, end in self._resting.items() if end > now}
+        self._resting[request] = now + seconds
 
     def _rest_left(self, request: Request) -> float:
         until = self._resting.get(request)
