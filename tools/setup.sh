@@ -22,4 +22,6 @@ fi
 
 [ -x .venv/bin/python ] || python3 -m venv .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
-.venv/bin/uv pip install --quiet --python .venv/bin/python -e '.[dev]'
+.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python -e '.[dev]'
+# The first boot should not have to compile: this takes two seconds once.
+.venv/bin/python -m compileall -q sampan

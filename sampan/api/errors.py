@@ -194,9 +194,7 @@ def invalid(group: str, kind: str, name: str, causes: Sequence[Cause]) -> Invali
 
 def forbidden(group: str, plural: str, name: str, why: str) -> Forbidden:
     subject = f'{qualified(group, plural)} "{name}"' if name else qualified(group, plural)
-    return Forbidden(
-        f"{subject} is forbidden: {why}", Details(name, group=group, kind=plural)
-    )
+    return Forbidden(f"{subject} is forbidden: {why}", Details(name, group=group, kind=plural))
 
 
 def qualified(group: str, plural: str) -> str:

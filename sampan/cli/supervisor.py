@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -45,6 +46,7 @@ def start(paths: ClusterPaths, listen: str, *, foreground: bool) -> socket.socke
             pass_fds=(theirs.fileno(),),
             start_new_session=not foreground,
             cwd="/",
+            env={key: val for key, val in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"},
         )
     theirs.close()
     return ours

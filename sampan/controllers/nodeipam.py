@@ -30,6 +30,7 @@ class NodeIpamController(Controller):
         super().__init__(context)
         self.resource = resource("nodes")
         self.network = context.options.pod_cidr
+        self.reserved = [item for item in (context.options.reserved_share,) if item]
         self.recorder = context.recorder("cidrAllocator")
         self.nodes = self.informer(self.resource)
         self.given: dict[str, str] = {}
@@ -55,7 +56,8 @@ class NodeIpamController(Controller):
         share = self.given.get(request.name)
         if share is None:
             taken = [item["spec"].get("podCIDR") for item in self.nodes.list()]
-            share = free_share(self.network, [*filter(None, taken), *self.given.values()])
+            taken += [*self.given.values(), *self.reserved]
+            share = free_share(self.network, filter(None, taken))
         if share is None:
             text = f"Node {request.name} status is now: CIDRNotAvailable"
             self.recorder.event(node, NORMAL, "CIDRNotAvailable", text)

@@ -138,5 +138,5 @@ def begin_logging(part: str) -> None:
     handler.setFormatter(Logfmt())
     level = os.environ.get("SAMPAN_LOG_LEVEL", "INFO").upper()
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for noisy in ("asyncio", "aiohttp", "uvicorn", "pyroute2"):
+    for noisy in ("asyncio", "aiohttp"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

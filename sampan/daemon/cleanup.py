@@ -30,17 +30,19 @@ def main(arguments: list[str]) -> int:
     cluster = config.read(paths)
     if cluster is None:
         cluster = config.read_file(paths.run / "cluster.json")
-    if cluster is not None and paths.run.exists():
+    if paths.run.exists():
         clean(paths, cluster)
     shutil.rmtree(paths.run, ignore_errors=True)
     return 0
 
 
-def clean(paths: ClusterPaths, cluster: config.ClusterConfig) -> None:
+def clean(paths: ClusterPaths, cluster: config.ClusterConfig | None) -> None:
+    """Without a configuration no container was ever started: only the namespace can be there."""
     from sampan.linux.namespaces import enter_node_namespace, remove_node_namespace
 
-    enter_node_namespace(paths.run)
-    asyncio.run(_stop(paths, cluster))
+    if cluster is not None:
+        enter_node_namespace(paths.run)
+        asyncio.run(_stop(paths, cluster))
     remove_node_namespace(paths.run)
 
 

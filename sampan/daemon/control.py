@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from ipaddress import ip_address
 
 from sampan.aio.clock import SystemClock
 from sampan.aio.tasks import Supervisor
@@ -78,8 +79,10 @@ async def run(child: Child) -> None:
                 ca_cert=paths.pki / "ca.crt",
                 ca_key=paths.pki / "ca.key",
                 pod_cidr=cluster.pod_cidr,
+                reserved_share=cluster.node_pod_cidr,
             ),
         )
+        server.expositions.append(running.metrics)
         scheduler = Scheduler(Client(server.local_transport(SCHEDULER)), informers, clock)
         supervisor.start("scheduler", scheduler.run)
         supervisor.start("joining", lambda: joining.publish(controllers, cluster))
@@ -144,7 +147,7 @@ def server_config(paths: ClusterPaths, cluster: config.ClusterConfig) -> ServerC
         service_account_key=paths.pki / "sa.key",
         node_client_cert=paths.pki / "node-client.crt",
         node_client_key=paths.pki / "node-client.key",
-        advertise_host=cluster.gateway,
+        advertise_host=advertised(cluster),
         advertise_port=cluster.listen_port,
         service_cidr=cluster.service_cidr,
         tokens={
@@ -152,6 +155,15 @@ def server_config(paths: ClusterPaths, cluster: config.ClusterConfig) -> ServerC
             joining.make_token(paths): AGENT,
         },
     )
+
+
+def advertised(cluster: config.ClusterConfig) -> str:
+    """Where pods reach the server: an address of the machine if it listens on a certain one, else
+    the first node's gateway."""
+    host = cluster.listen_host
+    if host in ("0.0.0.0", "::") or ip_address(host).is_loopback:
+        return cluster.gateway
+    return host
 
 
 def write_kubeconfig(paths: ClusterPaths, cluster: config.ClusterConfig) -> None:

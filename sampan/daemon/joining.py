@@ -166,6 +166,13 @@ async def _register(
             identity=networks["name"],
             node_cidr=share,
         )
+        # A node is certified for the addresses its Node has, so they are said first.
+        addresses = [
+            {"type": "InternalIP", "address": cluster.gateway},
+            {"type": "Hostname", "address": name},
+        ]
+        status = {"status": {"addresses": addresses}}
+        await client.patch(resource("nodes"), name, status, subresource="status")
         key = ensure_key(pki / "node.key")
         certificate = await _request(client, key, name, (name, cluster.gateway))
         write_private(pki / "node.crt", certificate)

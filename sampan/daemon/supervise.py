@@ -36,8 +36,7 @@ CLIENTS = 32
 STOP_S = 15.0
 """How long a part may take to end after SIGTERM before SIGKILL."""
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
-STABLE_S = 60.0
-"""A part that lived this long starts over with the shortest back-off."""
+"""How long a part that ended stays down, by how often it ended without having been ready."""
 REFUSED = 3
 """Exit code of a part that cannot start whatever is tried again (damaged data, port in use)."""
 
@@ -51,8 +50,9 @@ class Part:
     state: str = "stopped"
     error: str = ""
     detail: dict[str, object] = field(default_factory=dict)
-    started: float = 0.0
     failures: int = 0
+    """In a row, without having been ready."""
+    restarts: int = 0
     restart_at: float = 0.0
 
 
@@ -137,12 +137,13 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 pass_fds=(child_pipe, child_go),
+                env=environment(),
             )
         os.close(child_pipe)
         os.close(child_go)
         part.pipe, part.state, part.error = pipe, "starting", ""
         part.detail = {}
-        part.started, part.restart_at = time.monotonic(), 0.0
+        part.restart_at = 0.0
         if self.listening or part.name == "control":
             os.write(part.go, b"g")
         self.selector.register(pipe, selectors.EVENT_READ, lambda: self._hear(part))
@@ -194,10 +195,11 @@ class Cluster:
             part.state = "failed"
             self._end(1)
         elif not self.stopping:
-            if time.monotonic() - part.started > STABLE_S:
+            if part.state == "ready":
                 part.failures = 0
             delay = BACKOFF_S[min(part.failures, len(BACKOFF_S) - 1)]
             part.failures += 1
+            part.restarts += 1
             part.state = "restarting"
             part.restart_at = time.monotonic() + delay
             print(f"{part.name} ended with {code}; again in {delay} s", file=sys.stderr, flush=True)
@@ -255,7 +257,7 @@ class Cluster:
                 part.name: {
                     "state": part.state,
                     "pid": part.process.pid if part.process else 0,
-                    "restarts": part.failures,
+                    "restarts": part.restarts,
                     "error": part.error,
                     **part.detail,
                 }
@@ -317,6 +319,12 @@ class Cluster:
         for part in self.parts.values():
             if part.restart_at and part.restart_at <= time.monotonic() and not self.stopping:
                 self._start(part)
+
+
+def environment() -> dict[str, str]:
+    """The children's: compiled modules are kept on disk, whoever started us, since compiling them
+    at each start would take longer than all the rest of the boot."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _private(path: str, flags: int) -> int:

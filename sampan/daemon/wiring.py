@@ -27,7 +27,8 @@ def node_config(paths: ClusterPaths, cluster: ClusterConfig) -> NodeConfig:
 
 
 def node_network(paths: ClusterPaths, cluster: ClusterConfig) -> BridgeNetwork:
-    return BridgeNetwork(node_config(paths, cluster), cluster.name, cluster.pod_cidr)
+    settings = node_config(paths, cluster)
+    return BridgeNetwork(settings, cluster.name, cluster.pod_cidr, cluster.service_cidr)
 
 
 def node_images(paths: ClusterPaths) -> ImageStore:

@@ -91,6 +91,8 @@ class Server:
         self.cache = Cache(store)
         self.pages = Pages()
         self.metrics = Metrics()
+        self.expositions: list[Callable[[], str]] = []
+        """Metrics of the process's other parts, as text, for /metrics; the daemon adds them."""
         self.authn = Authenticator(self)
         self.authorizer = Authorizer(self)
         self.admission = Admission(self)

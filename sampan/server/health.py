@@ -51,7 +51,8 @@ def answer(server: Server, request: Request) -> Response | None:
     """The answer to a health or metrics path; None for any other path."""
     parts = request.path.strip("/").split("/", 1)
     if request.path == "/metrics":
-        return Response(200, exposition(server), content_type=METRICS_TYPE)
+        others = "".join(part() for part in server.expositions)
+        return Response(200, exposition(server) + others.encode(), content_type=METRICS_TYPE)
     checks = CHECKS.get(parts[0])
     if checks is None:
         return None

@@ -32,6 +32,8 @@ class Options:
     ca_key: Path | None = None
     pod_cidr: str = ""
     """The pods' network, of which each node gets a share; "" leaves nodes alone."""
+    reserved_share: str = ""
+    """A share that is never given: the server's own node has it, by its configuration."""
     terminated_pods: int = 12500
     """Finished pods kept before the oldest go (--terminated-pod-gc-threshold)."""
 
