@@ -35,7 +35,10 @@ class SchemaHook(BuildHookInterface):  # type: ignore[type-arg]
         mark_omitted(definitions, *types)
         schema = {"definitions": definitions, "resources": read_resources(definitions)}
         write(target / "schema.json", json.dumps(schema, separators=(",", ":")).encode())
-        write(target / "protobuf.json", json.dumps(read_numbers(*types), separators=(",", ":")).encode())
+        write(
+            target / "protobuf.json",
+            json.dumps(read_numbers(*types), separators=(",", ":")).encode(),
+        )
         packed = zlib.compress(json.dumps(descriptions, separators=(",", ":")).encode(), 9)
         write(target / "descriptions.json.z", packed)
 
