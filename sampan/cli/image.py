@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from sampan.runtime.images import ImageStore
-from sampan.runtime.interface import Image, RuntimeFailure
-
 from .options import NAME, Data, Json, Name, fail, paths_of
+
+if TYPE_CHECKING:
+    from sampan.runtime.images import ImageStore
+    from sampan.runtime.interface import Image
+
+Answer = TypeVar("Answer")
 
 app = typer.Typer(help="Load, list, pull and remove images.", no_args_is_help=True)
 
 
 def store_of(name: str, data: Path | None) -> ImageStore:
+    """The store of a cluster, running or not. Imported here: other commands need none of it."""
+    from sampan.runtime.images import ImageStore
+
     paths = paths_of(name, data)
     paths.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     return ImageStore(paths.images)
+
+
+def wait(work: Coroutine[Any, Any, Answer], what: str = "") -> Answer:
+    """Do it; ends the command with one line when it cannot be done."""
+    import asyncio
+
+    from sampan.runtime.interface import RuntimeFailure
+
+    try:
+        return asyncio.run(work)
+    except (RuntimeFailure, OSError) as error:
+        fail(f"{what}{error}")
 
 
 @app.command()
@@ -30,10 +48,7 @@ def load(
     data: Data = None,
 ) -> None:
     """Import an image archive."""
-    try:
-        images = asyncio.run(store_of(name, data).load(file))
-    except (RuntimeFailure, OSError) as error:
-        fail(f"{file}: {error}")
+    images = wait(store_of(name, data).load(file), f"{file}: ")
     for image in images:
         print("\n".join(image.tags) or image.id)
 
@@ -66,10 +81,7 @@ def remove(
     data: Data = None,
 ) -> None:
     """Remove an image."""
-    try:
-        asyncio.run(store_of(name, data).remove(reference))
-    except (RuntimeFailure, OSError) as error:
-        fail(str(error))
+    wait(store_of(name, data).remove(reference))
 
 
 @app.command()
@@ -79,8 +91,5 @@ def pull(
     data: Data = None,
 ) -> None:
     """Fetch an image from its registry."""
-    try:
-        image = asyncio.run(store_of(name, data).pull(reference))
-    except (RuntimeFailure, OSError) as error:
-        fail(str(error))
+    image = wait(store_of(name, data).pull(reference))
     print(image.id)
