@@ -105,15 +105,19 @@ class NamespaceController(Controller):
     async def _clear(
         self, namespace: str, resources: Iterable[Descriptor], remaining: Remaining
     ) -> None:
-        """Delete all objects of these resources, all at once, and count what is left."""
+        """Delete all objects of these resources, all at once, and count what is left.
+
+        While the cache shows something it is believed, so that a look costs no list of thousands
+        of objects; that nothing is left is only ever the server's word.
+        """
         await asyncio.gather(*(self._clear_one(namespace, item, remaining) for item in resources))
 
     async def _clear_one(self, namespace: str, item: Descriptor, remaining: Remaining) -> None:
         try:
-            left = await self._list(namespace, item)
+            left = await self._left(namespace, item)
             if any(not obj["metadata"].get("deletionTimestamp") for obj in left):
                 await self._delete_all(namespace, item, left)
-                left = await self._list(namespace, item)
+                left = await self._left(namespace, item)
         except NotFound:
             return
         except StatusError as error:
@@ -121,8 +125,12 @@ class NamespaceController(Controller):
             return
         remaining.count(f"{item.plural}.{item.group}", left)
 
-    async def _list(self, namespace: str, item: Descriptor) -> list[Object]:
-        """What the server has now: a stale cache must not let a namespace go with its contents."""
+    async def _left(self, namespace: str, item: Descriptor) -> list[Object]:
+        """What is there: by the cache, and by the server where the cache shows nothing."""
+        informer = self.contents[item]
+        cached = informer.list(namespace) if informer is not None else []
+        if cached:
+            return cached
         answer = await self.client.list(item, namespace)
         found: list[Object] = answer.get("items") or []
         return found

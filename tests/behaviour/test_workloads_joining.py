@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from sampan.api.errors import Object
 from sampan.api.resources import resource
-from sampan.controllers.nodeipam import free_share
+from sampan.controllers.nodeipam import Shares
 from tests.kit.cluster import server_files
 
 from .workload_kit import NODES, World, world
@@ -121,7 +121,19 @@ async def test_nodes_get_shares_that_do_not_overlap() -> None:
         assert found["spec"]["podCIDRs"] == ["10.244.1.0/24"]
 
 
-def test_shares_of_small_networks() -> None:
-    assert free_share("10.0.0.0/26", []) == "10.0.0.0/26"
-    assert free_share("10.0.0.0/26", ["10.0.0.0/26"]) is None
-    assert free_share("10.0.0.0/23", ["10.0.0.128/25"]) == "10.0.1.0/24"
+def test_shares_are_given_once_and_come_back() -> None:
+    assert Shares("10.0.0.0/26").next() == "10.0.0.0/26"
+    assert Shares("10.0.0.0/26", "10.0.0.0/26").next() is None
+    shares = Shares("10.0.0.0/22", "10.0.0.0/24")
+    shares.take("10.0.1.128/25")
+    assert shares.next() == "10.0.2.0/24"
+    shares.take("10.0.2.0/23")
+    assert shares.next() is None
+    shares.take("10.0.1.0/24")
+    shares.give_back("10.0.1.128/25")
+    assert shares.next() is None
+    shares.give_back("10.0.1.0/24")
+    assert shares.next() == "10.0.1.0/24"
+    shares.take("192.168.0.0/24")
+    shares.take("fd00::/64")
+    assert shares.next() == "10.0.1.0/24"
