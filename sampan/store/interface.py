@@ -31,8 +31,8 @@ class Event(NamedTuple):
     previous: Record | None
     """The record before; None when the key was created."""
     note: Any = None
-    """Whatever the writer attached (in this process only): see `Store.put`. It stays as long as
-    the event is in the window, so a writer that attaches much empties it later."""
+    """Whatever the writer attached (in this process only): see `Store.put`. Those who see the
+    event happen get it; events of the window have none."""
 
 
 class Range(NamedTuple):

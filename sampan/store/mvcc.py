@@ -48,7 +48,8 @@ class State:
             self._keys.remove(previous.key)
             del self._live[previous.key]
         self.revision = event.revision
-        self._window.append(event)
+        # The note is for those who see the event happen: kept, it would be most of the memory.
+        self._window.append(event if event.note is None else event._replace(note=None))
         self.window_bytes += _size(event)
 
     def forget(self, before: int) -> list[Event]:
