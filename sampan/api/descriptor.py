@@ -85,6 +85,8 @@ class Kind:
     object and `to_stored` the other way round; both copy, and neither fails."""
     from_stored: Callable[[Object], Object] | None = None
     to_stored: Callable[[Object], Object] | None = None
+    deprecated: str = ""
+    """The warning that goes with every answer about the kind, as upstream words it."""
 
 
 @dataclass(frozen=True, slots=True)

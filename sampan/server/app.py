@@ -24,7 +24,7 @@ from sampan.store.interface import Store, StoreError
 
 from . import bootstrap, discovery, health
 from .admission import Admission
-from .answer import encode
+from .answer import encode, warning_headers
 from .authn import Authenticator, openid
 from .authz import Authorizer
 from .body import read_object
@@ -153,6 +153,7 @@ class Server:
             answer = failure(request, error)
         if isinstance(answer, Coroutine):
             return self._finish(request, attributes, answer, began)
+        warn(request, attributes, answer)
         self.metrics.count(attributes, request.method, answer, self.clock.monotonic() - began)
         return answer
 
@@ -185,6 +186,7 @@ class Server:
                 self._reading -= 1
             else:
                 self._mutating -= 1
+        warn(request, attributes, answer)
         self.metrics.count(attributes, request.method, answer, self.clock.monotonic() - began)
         return answer
 
@@ -362,6 +364,15 @@ def forbidden(attributes: Attributes, reason: str) -> errors.Forbidden:
         f'"{resource.group}" {place}{because}'
     )
     return errors.forbidden(resource.group, resource.plural, attributes.name, why)
+
+
+def warn(request: Request, attributes: Attributes | None, answer: Answer) -> None:
+    """Say with every answer about a deprecated kind that it is, as upstream does on each route."""
+    if attributes is None or attributes.resource is None or request.local:
+        return
+    text = attributes.resource.rules.deprecated
+    if text and isinstance(answer, Response | Stream):
+        answer.headers = [*warning_headers([text]), *answer.headers]
 
 
 def failure(request: Request, error: Exception) -> Response:

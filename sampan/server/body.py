@@ -47,8 +47,11 @@ def _decode(body: bytes, media: str, kind: str, duplicates: list[str]) -> Any:
         if media == PROTOBUF_TYPE:
             return protobuf.decode(body)
     except ValueError as error:
-        format_name = "json" if media in JSON_TYPES else media.rpartition(".")[2].rpartition("/")[2]
-        why = f"couldn't get version/kind; {format_name} parse error: {error}"
+        # YAML becomes JSON before upstream looks for a kind, so its complaint comes as it is.
+        why = str(error)
+        if media not in YAML_TYPES:
+            format_name = "json" if media in JSON_TYPES else "protobuf"
+            why = f"couldn't get version/kind; {format_name} parse error: {why}"
         raise schema.unrecognized(kind, why, body) from None
     raise UnsupportedMediaType(
         "the body of the request was in an unknown format - accepted media types include: "
@@ -63,6 +66,9 @@ def read_object(request: Request, resource: Descriptor | None = None) -> Body:
     duplicates: list[str] = []
     raw = request.body
     value = _decode(raw, media_type(request), kind, duplicates) if isinstance(raw, bytes) else raw
+    if value is None and raw:
+        # To Go null is a struct without fields: what is missing is complained about later.
+        value = {}
     if not isinstance(value, dict):
         found = {list: "array", str: "string", bool: "bool"}.get(type(value), "number")
         why = (

@@ -44,6 +44,8 @@ async def test_each_kind_of_patch() -> None:
         assert (await patch(cluster, f"{CM}/a", steps, JSON)).json["data"]["k"] == "w"
         failed = await patch(cluster, f"{CM}/a", steps, JSON)
         assert failed.status == 422
+        assert failed.message == "the server rejected our request due to an error in our request"
+        assert failed.json["details"] == {}
         assert (await cluster.http("GET", f"{CM}/a")).json["data"]["k"] == "w"
 
 

@@ -70,3 +70,36 @@ def test_ages_read_as_kubectl_writes_them() -> None:
         (9 * 365 * day, "9y"),
     ):  # fmt: skip
         assert human_duration(seconds) == text
+
+
+async def test_a_scale_prints_its_replicas() -> None:
+    async with api_cluster() as cluster:
+        labels = {"app": "x"}
+        pods = {
+            "metadata": {"labels": labels},
+            "spec": {"containers": [{"name": "c", "image": "i"}]},
+        }
+        spec = {"replicas": 3, "selector": {"matchLabels": labels}, "template": pods}
+        path = "/apis/apps/v1/namespaces/default/deployments"
+        made = await cluster.http("POST", path, {"metadata": {"name": "d"}, "spec": spec})
+        assert made.status == 201, made.message
+        table = (await cluster.http("GET", f"{path}/d/scale", accept=TABLE)).json
+        names = [column["name"] for column in table["columnDefinitions"]]
+        assert names == ["Name", "Desired", "Available", "Age"]
+        assert table["rows"][0]["cells"][:3] == ["d", 3, 0]
+
+
+async def test_deprecated_kinds_say_so_with_every_answer() -> None:
+    warning = '299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"'
+    path = "/api/v1/namespaces/default/endpoints"
+    async with api_cluster() as cluster:
+        for method, url, body in (
+            ("POST", path, {"metadata": {"name": "e"}}),
+            ("GET", path, None),
+            ("GET", f"{path}/e", None),
+            ("GET", f"{path}/missing", None),
+            ("DELETE", f"{path}/e", None),
+        ):
+            answer = await cluster.http(method, url, body)
+            assert answer.headers["Warning"] == warning, (method, url)
+        assert "Warning" not in (await cluster.http("GET", CM)).headers

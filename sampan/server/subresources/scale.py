@@ -7,12 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sampan.api import fields
+from sampan.api.descriptor import Column, Descriptor, Kind
 from sampan.api.errors import BadRequest, Object, invalid
+from sampan.api.kinds.printing import AGE, NAME, age, name
 from sampan.api.selectors import from_label_selector, from_map
 
-from ..answer import answer_written
+from ..answer import answer_object, answer_written
 from ..exchange import Attributes, Request, Response
-from ..options import write_options
+from ..negotiate import form_of
+from ..options import DEFAULTS, WriteOptions, write_options
 from ..routes import method_not_allowed
 from ..verbs.patch import patch_of
 from ..writing import Context, Written, update
@@ -22,6 +25,12 @@ if TYPE_CHECKING:
     from ..app import Server
 
 GROUP, API_VERSION, KIND = "autoscaling", "autoscaling/v1", "Scale"
+COLUMNS = (
+    NAME,
+    Column("Desired", "integer", "The number of replicas wanted."),
+    Column("Available", "integer", "The number of replicas there are."),
+    AGE,
+)
 COPIED = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
@@ -31,8 +40,11 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
     if resource is None:
         raise method_not_allowed()
     if request.method in ("GET", "HEAD"):
-        found = server.get_object(resource, attributes.namespace, attributes.name)
-        return Response(obj=scale_of(found))
+        scale = scale_of(server.get_object(resource, attributes.namespace, attributes.name))
+        if request.local:
+            return Response(obj=scale)
+        context = _context(server, attributes, resource)
+        return answer_object(context, request, scale, form_of(request.headers.get("accept", "")))
     if request.method == "PUT":
         body = read_body(request, SCALE)
         change: Callable[[Object], Any] = lambda _: body  # noqa: E731
@@ -42,7 +54,7 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
         options = write_options(request, "PatchOptions")
     else:
         raise method_not_allowed()
-    context = Context(server, attributes, resource, options)
+    context = _context(server, attributes, resource, options)
 
     def compute(old: Object, private: Object) -> Object:
         wanted = change(scale_of(old))
@@ -50,6 +62,26 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
 
     written = await update(context, attributes.name, compute)
     return answer_written(context, request, Written(scale_of(written.obj)))
+
+
+def _context(
+    server: Server,
+    attributes: Attributes,
+    resource: Descriptor,
+    options: WriteOptions = DEFAULTS,
+) -> Context:
+    """The context of the scaled object, whose answers print as a Scale."""
+    context = Context(server, attributes, resource, options)
+    context.asked = replace(resource, rules=PRINTED)
+    return context
+
+
+def _cells(scale: Object, now_s: float) -> list[Any]:
+    desired, available = scale["spec"].get("replicas", 0), scale["status"]["replicas"]
+    return [name(scale), desired, available, age(scale, now_s)]
+
+
+PRINTED = Kind(group=GROUP, version="v1", kind=KIND, columns=COLUMNS, cells=_cells)
 
 
 def scale_of(obj: Object) -> Object:

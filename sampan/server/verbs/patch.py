@@ -13,6 +13,7 @@ from sampan.api import schema
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import (
     BadRequest,
+    Details,
     Invalid,
     Object,
     RequestEntityTooLarge,
@@ -145,5 +146,6 @@ def _status(error: PatchError) -> StatusError:
     if error.code == 413:
         return RequestEntityTooLarge(error.message)
     if error.code == 422:
-        return Invalid(f"the server rejected our request due to an error in our request: {error}")
+        # Upstream says no more than this (NewGenericServerResponse), and clients compare it.
+        return Invalid("the server rejected our request due to an error in our request", Details())
     return BadRequest(error.message)

@@ -32,4 +32,5 @@ KIND = Kind(
         Column("Error", "string", "Error of the component conditions"),
     ),
     cells=cells,
+    deprecated="v1 ComponentStatus is deprecated in v1.19+",
 )

@@ -89,4 +89,5 @@ KIND = Kind(
     validate=validate,
     columns=(NAME, Column("Endpoints", "string", "Addresses and ports."), AGE),
     cells=cells,
+    deprecated="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
 )
