@@ -151,19 +151,19 @@ async def _create_once(context: Context, obj: Object) -> Written:
     obj = write.obj
     metadata = obj["metadata"]
     key = resource.key(metadata.get("namespace", ""), metadata.get("name", ""))
-    if server.store.get(key, pending=True) is not None:
-        # Refused before addresses are spent on it; the guarded put below decides.
-        raise errors.already_exists(resource.group, resource.plural, metadata["name"])
     rules = resource.rules
     if resource.has_status and resource.plural not in KEEP_STATUS:
         obj.pop("status", None)
     if rules.prepare is not None:
         rules.prepare(obj, None)
     rules.default(obj)
+    if server.store.get(key, pending=True) is not None:
+        # Refused before addresses are spent on it; the guarded put below decides. What is wrong
+        # with the object counts first, as upstream.
+        _validate_new(resource, obj)
+        raise errors.already_exists(resource.group, resource.plural, metadata["name"])
     with context.strategy.reserve(obj, None, dry_run):
-        causes = [*meta.validate_meta(obj, resource), *rules.validate(obj, None)]
-        if causes:
-            raise errors.invalid(resource.group, resource.kind, metadata.get("name", ""), causes)
+        _validate_new(resource, obj)
         await server.admission.validate(write)
         if dry_run:
             return Written(obj, created=True)
@@ -173,6 +173,13 @@ async def _create_once(context: Context, obj: Object) -> Written:
         except RevisionMismatch:
             raise errors.already_exists(resource.group, resource.plural, metadata["name"]) from None
     return Written(obj, splice_version(value, record.modified), created=True)
+
+
+def _validate_new(resource: Descriptor, obj: Object) -> None:
+    causes = [*meta.validate_meta(obj, resource), *resource.rules.validate(obj, None)]
+    if causes:
+        name = obj["metadata"].get("name", "")
+        raise errors.invalid(resource.group, resource.kind, name, causes)
 
 
 def newest(context: Context, name: str) -> Record:

@@ -162,3 +162,12 @@ async def test_a_failure_inside_is_no_more_than_that(monkeypatch: pytest.MonkeyP
 
 async def count(cluster: Cluster) -> int:
     return len((await cluster.http("GET", CM)).json["items"])
+
+
+async def test_what_is_wrong_with_an_object_counts_before_that_it_exists() -> None:
+    async with api_cluster() as cluster:
+        assert (await cluster.http("POST", CM, {"metadata": {"name": "a"}})).status == 201
+        again = await cluster.http("POST", CM, {"metadata": {"name": "a"}})
+        assert (again.status, again.message) == (409, 'configmaps "a" already exists')
+        wrong = await cluster.http("POST", CM, {"metadata": {"name": "a"}, "data": {"x y": "1"}})
+        assert (wrong.status, wrong.json["reason"]) == (422, "Invalid")
