@@ -16,6 +16,7 @@ from typing import Any
 from sampan.aio.clock import Clock
 from sampan.api.errors import Object
 from sampan.runtime.interface import Credentials, Image, Images, RuntimeFailure
+from sampan.runtime.reference import is_id, parse
 
 from .machine import CRASH_CAP_S, CRASH_INITIAL_S
 from .narration import Narrator
@@ -77,6 +78,8 @@ class Pulls:
         """Raises Held for whatever keeps the container from having its image."""
         name = container.get("image", "")
         try:
+            if not is_id(name):
+                parse(name)
             image = self.present(container)
         except RuntimeFailure as error:
             text = f'Failed to apply default image tag "{name}": {error}'

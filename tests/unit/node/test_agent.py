@@ -14,7 +14,7 @@ import pytest
 from sampan.client.api import Client
 from sampan.node.agent import Agent
 from sampan.node.config import NodeConfig
-from sampan.runtime.interface import Image, RuntimeFailure
+from sampan.runtime.interface import Image
 from tests.kit.clock import FakeClock, settle
 from tests.kit.node import FakeApi
 from tests.kit.runtime import BUSYBOX, FakeImages, FakeKernel, FakeNetwork, FakeRuntime
@@ -405,13 +405,10 @@ async def test_missing_volume_is_told_once_and_mounted_when_it_comes(node: Node)
         await node.until(lambda: node.runtime.running())
 
 
-async def test_a_name_that_is_no_image(node: Node) -> None:
-    def refuse(reference: str) -> None:
-        raise RuntimeFailure("couldn't parse image name")
-
-    node.images.find = refuse  # type: ignore[method-assign, assignment]
+@pytest.mark.parametrize("policy", ["Always", "IfNotPresent", "Never"])
+async def test_a_name_that_is_no_image(node: Node, policy: str) -> None:
     async with node.running():
-        node.bind(container={"image": "UPPER"})
+        node.bind(container={"image": "UPPER:::x", "imagePullPolicy": policy})
         await node.until(lambda: "InvalidImageName" in str(node.pod()["status"]))
 
 
