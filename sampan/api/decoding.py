@@ -50,9 +50,11 @@ def decode(
 
 def cannot_handle(definition: str, obj: Any) -> str:
     """`Pod in version "v1" cannot be handled as a Pod`."""
-    wanted = definition.rsplit(".", 1)[-1]
-    kind = obj.get("kind") if isinstance(obj, dict) else None
-    version = obj.get("apiVersion") if isinstance(obj, dict) else None
+    _, default_version, wanted = definition.rsplit(".", 2)
+    kind = version = None
+    if isinstance(obj, dict):
+        # A body need not say what it is where the path does.
+        kind, version = obj.get("kind") or wanted, obj.get("apiVersion") or default_version
     if not isinstance(kind, str) or not isinstance(version, str):
         return f"the object provided is unrecognized (must be of type {wanted})"
     return f'{kind} in version "{version.rpartition("/")[2]}" cannot be handled as a {wanted}'

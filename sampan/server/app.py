@@ -215,7 +215,9 @@ class Server:
                 raise unknown_resource()
             if special is not None:
                 return special(self, request, attributes)
-            if verb not in PART_VERBS:
+            part = resource.subresources[subresource].kind == resource.kind
+            if not part or verb not in PART_VERBS:
+                # Who may write nodes/proxy must not write nodes with it.
                 raise method_not_allowed()
         elif (verb in NAMED) != bool(attributes.name) and verb not in UNNAMED:
             raise method_not_allowed()

@@ -185,3 +185,19 @@ async def test_a_namespace_goes_when_its_last_finalizer_does() -> None:
         done = await cluster.http("PUT", "/api/v1/namespaces/n/finalize", found)
         assert done.status == 200, done.message
         assert (await cluster.http("GET", "/api/v1/namespaces/n")).status == 404
+
+
+async def test_a_proxy_is_no_way_to_its_object() -> None:
+    async with api_cluster() as cluster:
+        service = (await cluster.http("GET", "/api/v1/namespaces/default/services/kubernetes")).json
+        before = cluster.store.revision
+        path = "/api/v1/namespaces/default/services/kubernetes/proxy"
+        labels = {"metadata": {"labels": {"a": "b"}}}
+        for method, body in (
+            ("GET", None), ("PUT", {**service, **labels}), ("PATCH", labels), ("POST", labels),
+            ("DELETE", None),
+        ):  # fmt: skip
+            media = MERGE if method == "PATCH" else "application/json"
+            answer = await cluster.http(method, path, body, content_type=media)
+            assert (answer.status, answer.json["reason"]) == (405, "MethodNotAllowed"), method
+        assert cluster.store.revision == before
