@@ -130,10 +130,16 @@ def bind(host: str, port: int, *, freebind: bool = False) -> socket.socket:
 
 
 def open_store(paths: ClusterPaths) -> SqliteStore:
-    """The store; a database that was there once and is gone is not replaced by an empty one."""
+    """The store; a database that was there once and is gone is not replaced by an empty one.
+
+    Nor is one that was cut to nothing: it looks to SQLite as if it were to be made.
+    """
     mark = paths.data / "initialised"
-    if mark.exists() and not paths.database.exists():
-        raise Damaged(f"{paths.database} is missing. {RESTORE}")
+    if mark.exists():
+        if not paths.database.exists():
+            raise Damaged(f"{paths.database} is missing. {RESTORE}")
+        if paths.database.stat().st_size == 0:
+            raise Damaged(f"{paths.database} is empty. {RESTORE}")
     store = SqliteStore.open(paths.database)
     if not mark.exists():
         config.write_private(mark, b"")
