@@ -52,6 +52,10 @@ class NodeController(Controller):
         # A status the kubelet wrote is a sign of life too; what this controller wrote is not.
         if old is None or _heartbeat(old) != _heartbeat(new):
             self.heard_s[new["metadata"]["name"]] = self.clock.monotonic()
+        if old is None:
+            name = new["metadata"]["name"]
+            text = f"Node {name} event: Registered Node {name} in Controller"
+            self.recorder.event(_reference(new), NORMAL, "RegisteredNode", text)
         if old is not None and ready_status(old) != ready_status(new):
             # Whether anybody is ready decides about the evictions of all.
             for node in self.nodes.list():

@@ -84,6 +84,20 @@ async def renew(w: World, clock: FakeClock, name: str) -> None:
     await w.until(lambda: found()["spec"].get("renewTime") == patch["spec"]["renewTime"])
 
 
+async def test_a_new_node_is_announced_once() -> None:
+    async with world() as w:
+        events = w.cache("events")
+        await add_node(w, "n2")
+        await w.until(lambda: events.list("default"))
+        [body] = events.list("default")
+        assert (body["reason"], body["source"]) == (
+            "RegisteredNode",
+            {"component": "node-controller"},
+        )
+        assert body["message"] == "Node n2 event: Registered Node n2 in Controller"
+        assert body["involvedObject"]["name"] == "n2"
+
+
 async def test_a_silent_node_loses_its_pods_and_comes_back() -> None:
     clock = FakeClock()
     async with world(clock=clock) as w:
