@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +18,9 @@ Status = dict[str, Any]
 
 START_TIMEOUT_S = 60.0
 """A part that neither gets ready nor fails within this is reported as stuck."""
+
+STOP_TIMEOUT_S = 30.0
+"""Why a start failed is said after this at the latest, even if the rest has not ended."""
 
 
 def connect(paths: ClusterPaths) -> socket.socket | None:
@@ -53,13 +58,33 @@ def start(paths: ClusterPaths, listen: str, *, foreground: bool) -> socket.socke
 
 
 def statuses(link: socket.socket, timeout_s: float | None = None) -> Iterator[Status]:
-    """Each status as it comes, until the supervisor ends. Raises TimeoutError."""
-    link.settimeout(timeout_s)
+    """Each status as it comes, until the supervisor ends. Raises TimeoutError when that, or the
+    caller's interest, has not come to an end `timeout_s` from now."""
+    end = None if timeout_s is None else time.monotonic() + timeout_s
     buffer = b""
-    while data := link.recv(65536):
+    while True:
+        if end is not None:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            link.settimeout(left)
+        try:
+            data = link.recv(65536)
+        except ConnectionResetError:
+            # It ended with what we had asked of it, or our connection itself, still unread.
+            return
+        if not data:
+            return
         *lines, buffer = (buffer + data).split(b"\n")
         for line in lines:
             yield json.loads(line)
+
+
+def wait_end(link: socket.socket) -> None:
+    """Until the supervisor is gone, with all it has to take away; a start may follow at once."""
+    with contextlib.suppress(TimeoutError):
+        for _ in statuses(link, STOP_TIMEOUT_S):
+            pass
 
 
 def is_ready(status: Status) -> bool:

@@ -14,7 +14,16 @@ from sampan.paths import ClusterPaths
 
 from .options import NAME, Data, Json, Name, context_of, fail, paths_of
 from .progress import Progress
-from .supervisor import START_TIMEOUT_S, Status, connect, failure, is_ready, start, statuses
+from .supervisor import (
+    START_TIMEOUT_S,
+    Status,
+    connect,
+    failure,
+    is_ready,
+    start,
+    statuses,
+    wait_end,
+)
 
 PROGRAMS = {"crun": "crun", "conmon": "conmon", "nft": "nftables"}
 """Program -> the Debian package that has it."""
@@ -69,11 +78,13 @@ def wait_ready(link: Any, what: str, data: str) -> Status:
                 if status.get("data", data) != data:
                     fail(f"{what} runs already, with its data in {status['data']}")
                 if why := failure(status):
+                    wait_end(link)
                     fail(why)
                 if is_ready(status):
                     return status
                 now = describe(status)
-                progress.say(now)
+                if any(part["state"] != "stopped" for part in status["parts"].values()):
+                    progress.say(now)
         except TimeoutError:
             fail(f"{what} is not ready after {START_TIMEOUT_S:.0f} s: {now}; see 'sampan logs'")
     fail(f"{what} ended while it was starting; see 'sampan logs'")
