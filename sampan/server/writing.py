@@ -279,9 +279,10 @@ def merged(context: Context, old: Object, new: Object) -> Object:
     return new
 
 
-PAST_RULES = frozenset({"status", "binding", "ephemeralcontainers", "resize"})
-"""Subresources that change what an update of the whole object must not: their own rules are
-their handlers', or validate_status."""
+PAST_PREPARE = frozenset({"status", "binding", "ephemeralcontainers", "resize"})
+"""Subresources that change what an update of the whole object must leave alone."""
+PAST_RULES = frozenset({"binding"})
+"""Subresources whose rules are their handlers'; the others have rules of their own in the kind."""
 UNCOUNTED = frozenset({"status", "binding"})
 """Subresources whose writes leave metadata.generation alone."""
 
@@ -328,7 +329,7 @@ def _spec_changed(old: Object, new: Object) -> bool:
 
 def _prepare(context: Context, new: Object, old: Object) -> None:
     rules = context.resource.rules
-    if context.subresource not in PAST_RULES and rules.prepare is not None:
+    if context.subresource not in PAST_PREPARE and rules.prepare is not None:
         rules.prepare(new, old)
     rules.default(new)
     if context.resource.counts_generation and context.subresource not in UNCOUNTED:
@@ -337,12 +338,12 @@ def _prepare(context: Context, new: Object, old: Object) -> None:
 
 
 def _validate(context: Context, new: Object, old: Object) -> None:
-    resource = context.resource
+    resource, subresource = context.resource, context.subresource
     rules = resource.rules
-    check = rules.validate_status if context.subresource == "status" else rules.validate
+    check = rules.validate_status if subresource == "status" else rules.validate
     causes = meta.validate_meta_update(new, old, resource)
-    if context.subresource not in PAST_RULES or context.subresource == "status":
-        causes = [*causes, *check(new, old)]
+    if subresource not in PAST_RULES:
+        causes = [*causes, *rules.validate_parts.get(subresource, check)(new, old)]
     if causes:
         raise errors.invalid(resource.group, resource.kind, old["metadata"]["name"], causes)
 

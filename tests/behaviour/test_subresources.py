@@ -10,6 +10,7 @@ from tests.kit.cluster import Answer, Cluster, api_cluster
 NS = "/api/v1/namespaces/default"
 APPS = "/apis/apps/v1/namespaces/default"
 MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
 
 
 async def post(cluster: Cluster, path: str, body: Any) -> Answer:
@@ -201,3 +202,31 @@ async def test_a_proxy_is_no_way_to_its_object() -> None:
             answer = await cluster.http(method, path, body, content_type=media)
             assert (answer.status, answer.json["reason"]) == (405, "MethodNotAllowed"), method
         assert cluster.store.revision == before
+
+
+async def test_a_part_of_a_pod_changes_by_its_own_rules() -> None:
+    async with api_cluster() as cluster:
+        await make_pod(cluster, "p")
+        path = "/api/v1/namespaces/default/pods/p"
+        limit = {"name": "c", "resources": {"limits": {"cpu": "1"}}}
+        for part, spec, message in (
+            ("resize", {"containers": [limit]}, "Pod QOS Class may not change"),
+            ("resize", {"nodeName": "n"}, "only cpu and memory resources are mutable"),
+            (
+                "ephemeralcontainers",
+                {"ephemeralContainers": [{"name": "c", "image": "i"}]},
+                'Duplicate value: "c"',
+            ),
+        ):
+            before = cluster.store.revision
+            answer = await cluster.http(
+                "PATCH", f"{path}/{part}", {"spec": spec}, content_type=STRATEGIC
+            )
+            assert (answer.status, answer.json.get("reason")) == (422, "Invalid"), (part, spec)
+            assert message in answer.message
+            assert cluster.store.revision == before
+        debugger = {"spec": {"ephemeralContainers": [{"name": "e", "image": "i"}]}}
+        added = await cluster.http(
+            "PATCH", f"{path}/ephemeralcontainers", debugger, content_type=STRATEGIC
+        )
+        assert (added.status, added.json["metadata"]["generation"]) == (200, 2), added.message
