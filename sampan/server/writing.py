@@ -290,6 +290,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "status": ("status",),
     "approval": ("status", "conditions"),
     "ephemeralcontainers": ("spec", "ephemeralContainers"),
+    "resize": ("spec",),
 }
 """Subresources that are a part of the object: only that field and metadata are taken."""
 

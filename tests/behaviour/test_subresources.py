@@ -230,3 +230,6 @@ async def test_a_part_of_a_pod_changes_by_its_own_rules() -> None:
             "PATCH", f"{path}/ephemeralcontainers", debugger, content_type=STRATEGIC
         )
         assert (added.status, added.json["metadata"]["generation"]) == (200, 2), added.message
+        status = {"status": {"phase": "Failed"}}
+        kept = await cluster.http("PATCH", f"{path}/resize", status, content_type=MERGE)
+        assert (kept.status, kept.json["status"]["phase"]) == (200, "Pending")
