@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,7 +72,7 @@ class Sandbox:
 
     async def prepare(self) -> None:
         """Raises Held when something is missing; the next call goes on from there."""
-        self._parts.objects.hold(self.uid, references(self.pod), self._changed)
+        self._hold()
         attaching = asyncio.ensure_future(self._attach())
         try:
             # Volumes know nothing of the network, so both are made at the same time.
@@ -151,11 +151,16 @@ class Sandbox:
             services.append(master)
         return Environment(self._facts(), self._lookup, linked_services(services, namespace, links))
 
-    def pull_secrets(self) -> Iterable[Object]:
-        for item in self.pod["spec"].get("imagePullSecrets") or ():
-            found = self._lookup("secrets", item.get("name", ""))
-            if found is not None:
-                yield found
+    async def pull_secrets(self) -> list[Object]:
+        """Those there are, once it is known what there is."""
+        self._hold()
+        await self._parts.objects.synced(self.uid)
+        names = [item.get("name", "") for item in self.pod["spec"].get("imagePullSecrets") or ()]
+        found = (self._lookup("secrets", name) for name in names)
+        return [secret for secret in found if secret is not None]
+
+    def _hold(self) -> None:
+        self._parts.objects.hold(self.uid, references(self.pod), self._changed)
 
     def _facts(self) -> Facts:
         parts = self._parts

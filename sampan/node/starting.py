@@ -53,11 +53,10 @@ async def _image_and_sandbox(worker: PodWorker, container: Mapping[str, Any]) ->
     if parts.pulls.is_present(container):
         await worker.prepared()
         return await parts.pulls.ensure(container, (), worker.narrator)
-    # The pull secrets are known once the objects the pod uses are; the network need not be.
-    await parts.objects.synced(worker.state.uid)
+    # The pull secrets have to be known; the network need not be there yet.
     preparing = asyncio.ensure_future(worker.prepared())
     try:
-        secrets_now = list(worker.sandbox.pull_secrets())
+        secrets_now = await worker.sandbox.pull_secrets()
         image = await parts.pulls.ensure(container, secrets_now, worker.narrator)
         await preparing
     finally:

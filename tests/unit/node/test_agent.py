@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 from sampan.client.api import Client
 from sampan.node.agent import Agent
 from sampan.node.config import NodeConfig
-from sampan.runtime.interface import Image
+from sampan.runtime.interface import Credentials, Image
 from tests.kit.clock import FakeClock, settle
 from tests.kit.node import FakeApi
 from tests.kit.runtime import BUSYBOX, FakeImages, FakeKernel, FakeNetwork, FakeRuntime
@@ -264,6 +265,17 @@ async def test_config_map_volume_follows_the_object(node: Node) -> None:
         await settle()
         assert read(source, "k") == "two"
         assert read(source, "l") == "x"
+
+
+async def test_the_first_pull_of_a_pod_waits_for_its_secrets(node: Node) -> None:
+    auths = b64encode(b'{"auths": {"r.io": {"username": "u", "password": "p"}}}').decode()
+    secret = {"data": {".dockerconfigjson": auths}}
+    node.api.put("/api/v1/namespaces/default/secrets/s", secret)
+    node.images.remote["r.io/app"] = BUSYBOX
+    async with node.running():
+        node.bind(container={"image": "r.io/app"}, imagePullSecrets=[{"name": "s"}])
+        await node.until(lambda: node.runtime.running())
+        assert node.images.pulls == [("r.io/app", Credentials("u", "p"))]
 
 
 async def test_missing_image(node: Node) -> None:
