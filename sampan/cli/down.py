@@ -43,8 +43,10 @@ def down(
         except (files.KubeconfigError, OSError) as error:
             fail(f"the cluster is gone, but its context is not: {error}")
         print(f"cluster {name} is gone, with its data")
-    else:
+    elif paths.data.exists():
         print(f"cluster {name} is stopped; its data is in {paths.data}")
+    else:
+        print(f"there is no cluster {name} in {paths.data}; nothing was running")
 
 
 def remove(paths: ClusterPaths) -> None:
