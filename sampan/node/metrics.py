@@ -7,7 +7,7 @@ import resource
 import time
 from typing import TYPE_CHECKING
 
-from .registration import KUBELET_VERSION
+from sampan.version import GIT_VERSION
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -31,7 +31,7 @@ def metrics_text(agent: Agent) -> str:
     )
     lines = [
         "# TYPE kubernetes_build_info gauge",
-        f'kubernetes_build_info{{git_version="{KUBELET_VERSION}"}} 1',
+        f'kubernetes_build_info{{git_version="{GIT_VERSION}"}} 1',
         "# TYPE kubelet_node_name gauge",
         f'kubelet_node_name{{node="{agent.config.name}"}} 1',
     ]

@@ -21,6 +21,7 @@ from sampan.api.resources import resource
 from sampan.client.api import Client
 from sampan.client.interface import STRATEGIC_PATCH
 from sampan.runtime.interface import Image
+from sampan.version import GIT_VERSION
 
 from .config import NodeConfig
 from .facts import MachineFacts, Pressure, disk_bytes, machine_facts, pressure
@@ -33,7 +34,6 @@ RENEW_S = 10.0
 LEASE_S = 40
 REPORT_S = 300.0
 IMAGES_MAX = 50
-KUBELET_VERSION = "v1.36.2-sampan"
 RUNTIME_VERSION = "crun://1.8.1"
 
 # (type, field of Pressure, when fine, when not): reason and message as kubelet's.
@@ -116,7 +116,7 @@ def node_status(
             "containerRuntimeVersion": RUNTIME_VERSION,
             "kernelVersion": facts.kernel,
             "kubeProxyVersion": "",
-            "kubeletVersion": KUBELET_VERSION,
+            "kubeletVersion": GIT_VERSION,
             "machineID": facts.machine_id,
             "operatingSystem": "linux",
             "osImage": facts.os_image,

@@ -17,13 +17,12 @@ import orjson
 
 from sampan.api.descriptor import Descriptor, Subresource
 from sampan.api.errors import NotAcceptable, Object
+from sampan.version import GIT_VERSION, KUBERNETES_VERSION
 
 from .exchange import Response
 from .registry import Registry
 
-MAJOR, MINOR = "1", "36"
-GIT_VERSION = f"v{MAJOR}.{MINOR}.2+sampan"
-"""What clients compare with; its numbers are those of the API whose schema is served."""
+MAJOR, MINOR, _ = KUBERNETES_VERSION.split(".")
 
 AGGREGATED = ("v2", "v2beta1")
 NO_HEADERS: Mapping[str, str] = {}

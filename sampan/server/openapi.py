@@ -18,8 +18,9 @@ import orjson
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import NotAcceptable, Object
 from sampan.api.schema import read_descriptions
+from sampan.version import GIT_VERSION
 
-from .discovery import GIT_VERSION, versions_of
+from .discovery import versions_of
 from .exchange import Response
 from .openapi_paths import definitions_of, paths_of
 from .openapi_protobuf import ASKED_AS, MEDIA_TYPE, encode_document
