@@ -1,8 +1,8 @@
 """HTTP/1.1 over TLS in front of `Server`: httptools parses, uvloop carries.
 
-An asyncio protocol, not an ASGI app: what most requests need is one parse, one call of
-`Server.begin` and one write, without a task (measured here: an ASGI server spends as much on a
-request as the API itself does). Only requests that wait for something get a task.
+An asyncio protocol, not an ASGI app (docs/designs/005-http.md): what most requests need is one
+parse, one call of `Server.begin` and one write, without a task. Only requests that wait for
+something get a task.
 
 Per connection: one request at a time; while it is answered, at most one batch of further
 (pipelined) requests is held and reading is paused. A reader that does not take its answer pauses

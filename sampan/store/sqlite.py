@@ -2,8 +2,9 @@
 
 Table `log`: revision (primary key), key, created, value (NULL for a deletion), crc. The live state
 is the newest row of each key; superseded rows stay while the window of history needs them, and are
-deleted along with a later batch. One thread owns the connection; a batch is one INSERT statement,
-so it is atomic, costs one fsync, and takes the interpreter lock twice, not twice per row.
+deleted along with a later batch. A batch is one INSERT statement, so it is atomic, costs one fsync,
+and takes the interpreter lock twice, not twice per row. It is written by a thread, but for single
+writes on a disk that has proven fast (`Pace`): there the hand-over would cost more than the write.
 
 What is damaged is refused, never repaired silently: a row whose checksum differs, a hole in the
 window, a file that is no database of ours. A torn tail of the WAL is SQLite's to cut off: those
@@ -17,6 +18,7 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +33,12 @@ FORMAT = 1
 ROWS_PER_INSERT = 512
 """Bound parameters per statement are limited (32,766); the widths used are powers of two so that
 few statement texts exist and all stay prepared."""
+INLINE_ROWS = 2
+"""Batches up to this may be written without the thread; larger ones take long enough to share."""
+FAST_S = 0.001
+"""A write that takes less than this holds the event loop no longer than a request does."""
+FAST_RUN = 64
+"""So many fast writes in a row make the disk a fast one."""
 DEAD_PER_DELETE = 10_000
 """Deleting rows waits until this many are due: single deletions would double every commit."""
 
@@ -134,12 +142,30 @@ class Writer:
         self._connection.close()
 
 
+class Pace:
+    """Is the disk so fast that handing a small batch to the thread costs more than waiting?
+
+    Only a run of fast writes says so, and a single slow one takes it back: on a slow disk the event
+    loop is never held for longer than one write in `FAST_RUN`.
+    """
+
+    def __init__(self) -> None:
+        self._run = 0
+
+    def is_fast(self) -> bool:
+        return self._run >= FAST_RUN
+
+    def note(self, seconds: float) -> None:
+        self._run = self._run + 1 if seconds < FAST_S else 0
+
+
 class SqliteJournal:
     """A writer in a thread of its own. `append` is called by one loop, one batch at a time."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._dead: list[int] = []
+        self._pace = Pace()
         self._jobs: queue.SimpleQueue[
             tuple[list[Row], Sequence[int], int, asyncio.Future[None]] | None
         ] = queue.SimpleQueue()
@@ -154,8 +180,23 @@ class SqliteJournal:
         drop: Sequence[int] = ()
         if len(self._dead) >= DEAD_PER_DELETE:
             drop, self._dead = self._dead, []
-        self._jobs.put(([row_of(event) for event in events], drop, oldest, done))
+        rows = [row_of(event) for event in events]
+        if len(rows) <= INLINE_ROWS and not drop and self._pace.is_fast():
+            self._write_here(rows, done)
+        else:
+            self._jobs.put((rows, drop, oldest, done))
         return done
+
+    def _write_here(self, rows: list[Row], done: asyncio.Future[None]) -> None:
+        """Write without the thread, which has nothing to do: batches come one at a time."""
+        began = time.perf_counter()
+        try:
+            self._writer.write(rows)
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+        self._pace.note(time.perf_counter() - began)
 
     async def close(self) -> None:
         self._jobs.put(None)
@@ -165,10 +206,13 @@ class SqliteJournal:
         while (job := self._jobs.get()) is not None:
             rows, drop, oldest, done = job
             error: BaseException | None = None
+            began = time.perf_counter()
             try:
                 self._writer.write(rows, drop, oldest)
             except BaseException as failure:
                 error = failure
+            if len(rows) <= INLINE_ROWS and not drop:
+                self._pace.note(time.perf_counter() - began)
             done.get_loop().call_soon_threadsafe(_settle, done, error)
         self._writer.close()
 
