@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BOOTS = 5
 SETTLE_S = 60
 IDLE_S = 30
+REST_S = 15
+"""Between the tools, so that what one deleted is gone before the other measures."""
 SEQUENCE, BURST = 10, 30
 IMAGE = "bench-web:1.0"
 
@@ -97,6 +99,7 @@ def main() -> None:
                 web_image(cluster)
                 extra = ["--image", IMAGE, "--seq", str(SEQUENCE), "--burst", str(BURST)]
                 values |= figures.collect(load(folder / "podstart.py", cluster, *extra))
+                time.sleep(REST_S)
             if "api" in parts:
                 values |= figures.collect(load(folder / "apiload.py", cluster))
     finally:
