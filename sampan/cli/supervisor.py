@@ -42,6 +42,9 @@ def start(paths: ClusterPaths, listen: str, *, foreground: bool) -> socket.socke
     if listen:
         command += ["--listen", listen]
     paths.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # The parts inherit this: compiled modules are kept on disk, whoever started us, since compiling
+    # them at each start would take longer than all the rest of the boot.
+    keep = {key: val for key, val in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     with open(paths.logs / "supervisor.log", "ab") as log:
         subprocess.Popen(
             command,
@@ -51,7 +54,7 @@ def start(paths: ClusterPaths, listen: str, *, foreground: bool) -> socket.socke
             pass_fds=(theirs.fileno(),),
             start_new_session=not foreground,
             cwd="/",
-            env={key: val for key, val in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"},
+            env=keep,
         )
     theirs.close()
     return ours

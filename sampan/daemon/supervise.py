@@ -137,7 +137,6 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 pass_fds=(child_pipe, child_go),
-                env=environment(),
             )
         os.close(child_pipe)
         os.close(child_go)
@@ -319,12 +318,6 @@ class Cluster:
         for part in self.parts.values():
             if part.restart_at and part.restart_at <= time.monotonic() and not self.stopping:
                 self._start(part)
-
-
-def environment() -> dict[str, str]:
-    """The children's: compiled modules are kept on disk, whoever started us, since compiling them
-    at each start would take longer than all the rest of the boot."""
-    return {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _private(path: str, flags: int) -> int:

@@ -13,6 +13,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from .netlink import attribute, attributes
+
 _NETLINK_NETFILTER = 12
 _GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
@@ -25,7 +27,6 @@ _PROTO_NUM, _PORT_SRC, _PORT_DST = 1, 2, 3
 # Which parts of a tuple the kernel is to compare (nf_conntrack_netlink.c).
 _BY_SRC, _BY_DST, _BY_NUM, _BY_PORT_SRC, _BY_PORT_DST = 1 << 0, 1 << 1, 1 << 3, 1 << 4, 1 << 5
 _HEADER = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
 _GENERIC = struct.pack("=BBH", socket.AF_INET, 0, 0)
 _TIMEOUT_S = 10
 _ENOENT = 2
@@ -72,7 +73,7 @@ def _find(sock: socket.socket, flow: Flow) -> Iterator[bytes]:
             if kind == _ERROR:
                 _raise(body)
             # Kernels before 5.8 do not filter, so look again.
-            found = _attributes(body[4:])
+            found = attributes(body[4:])
             original = found.get(_TUPLE_ORIG, b"")
             tuple_ = found.get(_TUPLE_REPLY, b"") if flow.answered else original
             if _matches(tuple_, flow):
@@ -86,23 +87,23 @@ def _wanted(flow: Flow) -> bytes:
     address = b""
     if flow.ip:
         flags |= _BY_SRC if flow.answered else _BY_DST
-        address = _attribute(ip_kind, socket.inet_aton(flow.ip))
-    ports = _attribute(_PROTO_NUM, bytes([flow.protocol])) + _attribute(
+        address = attribute(ip_kind, socket.inet_aton(flow.ip))
+    ports = attribute(_PROTO_NUM, bytes([flow.protocol])) + attribute(
         port_kind, flow.port.to_bytes(2, "big")
     )
     parts = _nest(_TUPLE_IP, address) + _nest(_TUPLE_PROTO, ports)
     both = (0, flags) if flow.answered else (flags, 0)
     compare = b"".join(
-        _attribute(kind, struct.pack("=I", value)) for kind, value in enumerate(both, 1)
+        attribute(kind, struct.pack("=I", value)) for kind, value in enumerate(both, 1)
     )
     tuple_kind = _TUPLE_REPLY if flow.answered else _TUPLE_ORIG
     return _nest(tuple_kind, parts) + _nest(_FILTER, compare)
 
 
 def _matches(tuple_: bytes, flow: Flow) -> bool:
-    parts = _attributes(tuple_)
-    addresses = _attributes(parts.get(_TUPLE_IP, b""))
-    ports = _attributes(parts.get(_TUPLE_PROTO, b""))
+    parts = attributes(tuple_)
+    addresses = attributes(parts.get(_TUPLE_IP, b""))
+    ports = attributes(parts.get(_TUPLE_PROTO, b""))
     ip_kind, port_kind = (_IP_SRC, _PORT_SRC) if flow.answered else (_IP_DST, _PORT_DST)
     return (
         ports.get(_PROTO_NUM) == bytes([flow.protocol])
@@ -139,22 +140,5 @@ def _raise(body: bytes) -> None:
         raise OSError(number, os.strerror(number), "conntrack")
 
 
-def _attributes(data: bytes) -> dict[int, bytes]:
-    out: dict[int, bytes] = {}
-    offset = 0
-    while offset + 4 <= len(data):
-        size, kind = _ATTRIBUTE.unpack_from(data, offset)
-        if size < 4:
-            break
-        out[kind & 0x3FFF] = data[offset + 4 : offset + size]
-        offset += (size + 3) & ~3
-    return out
-
-
-def _attribute(kind: int, data: bytes) -> bytes:
-    size = 4 + len(data)
-    return _ATTRIBUTE.pack(size, kind) + data + bytes(-size % 4)
-
-
 def _nest(kind: int, data: bytes) -> bytes:
-    return _attribute(kind | _NESTED, data)
+    return attribute(kind | _NESTED, data)

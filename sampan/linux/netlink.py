@@ -135,7 +135,7 @@ class Netlink:
         for body in self._dump(Message(_GETROUTE, 0, query)):
             route = _ROUTE.unpack_from(body)
             if route[1] == 0 and route[4] == _TABLE_MAIN and route[7] == _UNICAST:
-                found = _attributes(body[_ROUTE.size :]).get(_RTA_DEVICE)
+                found = attributes(body[_ROUTE.size :]).get(_RTA_DEVICE)
                 if found is not None:
                     return int(_INT.unpack(found)[0])
         return 0
@@ -192,7 +192,7 @@ def _failure(flags: int, body: bytes) -> NetlinkError | None:
     text = os.strerror(number)
     if flags & _ACK_TLVS:
         # With CAP_ACK only the header of the refused message comes back, then the attributes.
-        said = _attributes(body[_INT.size + _HEADER.size :]).get(1)
+        said = attributes(body[_INT.size + _HEADER.size :]).get(1)
         if said:
             text = f"{text}: {said.rstrip(bytes(1)).decode(errors='replace')}"
     return NetlinkError(number, text)
@@ -200,13 +200,14 @@ def _failure(flags: int, body: bytes) -> NetlinkError | None:
 
 def _parse_link(body: bytes) -> Link:
     _, _, index, flags, _ = _LINK.unpack_from(body)
-    found = _attributes(body[_LINK.size :])
+    found = attributes(body[_LINK.size :])
     name = found[_IFLA_IFNAME].rstrip(b"\0").decode()
     mtu = _INT.unpack(found[_IFLA_MTU])[0] if _IFLA_MTU in found else 0
     return Link(index, name, mtu, bool(flags & _IFF_UP))
 
 
-def _attributes(data: bytes) -> dict[int, bytes]:
+def attributes(data: bytes) -> dict[int, bytes]:
+    """The attributes of a message by type, without the nesting and byte-order flags."""
     out: dict[int, bytes] = {}
     offset = 0
     while offset + 4 <= len(data):
