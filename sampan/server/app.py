@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sampan.aio.clock import Clock
 from sampan.api import errors
@@ -45,6 +45,9 @@ from .verbs import list as list_verb
 from .writing import Context, private_copy
 from .writing import create as write_create
 from .writing import update as write_update
+
+if TYPE_CHECKING:
+    from .webhooks.caller import Caller
 
 log = logging.getLogger("sampan.server")
 
@@ -103,6 +106,17 @@ class Server:
         self._reading = 0
         self._mutating = 0
         self._second = (0, "")
+        self._webhooks: Caller | None = None
+
+    @property
+    def webhooks(self) -> Caller:
+        """Calls out of the server (admission, conversion, authorisation webhooks)."""
+        if self._webhooks is None:
+            # Imported when first needed: most clusters have no webhooks.
+            from .webhooks.caller import Caller
+
+            self._webhooks = Caller(self)
+        return self._webhooks
 
     async def start(self) -> None:
         """Open the cache and what is built on it, then seed what every cluster has."""
@@ -122,6 +136,8 @@ class Server:
         self.closing = True
         for watcher in tuple(self.watchers):
             watcher.close()
+        if self._webhooks is not None:
+            self._webhooks.close()
         self.cache.close()
 
     def local_transport(self, user: User) -> LocalTransport:
