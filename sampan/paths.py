@@ -34,6 +34,11 @@ class ClusterPaths:
         return self.data / "pki"
 
     @property
+    def settings(self) -> Path:
+        """The administrator's own files (docs/identity.md); nothing here is made by us."""
+        return self.data / "config"
+
+    @property
     def database(self) -> Path:
         return self.data / "state.db"
 

@@ -94,6 +94,8 @@ def merge(paths: ClusterPaths) -> None:
     """Make the cluster the current context of the user's kubeconfig."""
     try:
         files.merge(files.user_path(), context_of(paths.name), files.read(paths.kubeconfig))
+        # Where the cluster puts the admin's next certificate when this one is renewed.
+        (paths.data / "merged.path").write_text(f"{files.user_path().absolute()}\n")
     except (files.KubeconfigError, OSError) as error:
         fail(f"the cluster runs, but {error}; use KUBECONFIG={paths.kubeconfig} or --no-merge")
 

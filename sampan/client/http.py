@@ -13,6 +13,7 @@ import os
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -82,11 +83,23 @@ class HttpTransport:
         self._requests: aiohttp.ClientSession | None = None
         self._watches: aiohttp.ClientSession | None = None
 
+    def renew(self, *, ca: Path | str = "", cert: Path | str = "", key: Path | str = "") -> None:
+        """Other credentials from the next connection on; requests under way end as they are.
+
+        Raises as `__init__`, and then nothing has changed.
+        """
+        access = replace(self._access, ca=_pem(ca), cert=_pem(cert), key=_pem(key))
+        self._ssl = _context(access)
+        self._access = access
+
+    def _tls(self) -> ssl.SSLContext | bool:
+        """Given with each request: aiohttp reuses no connection that was made with another."""
+        return self._ssl if self._ssl is not None else True
+
     def _session(self, limit: int, total_s: float | None) -> aiohttp.ClientSession:
         import aiohttp
 
         connector = aiohttp.TCPConnector(
-            ssl=self._ssl if self._ssl is not None else True,
             limit=limit,
             keepalive_timeout=KEPT_ALIVE_S,
         )
@@ -130,6 +143,7 @@ class HttpTransport:
                 data=data,
                 headers=headers,
                 allow_redirects=False,
+                ssl=self._tls(),
             ) as answer:
                 raw = await answer.read()
                 status = answer.status
@@ -149,7 +163,9 @@ class HttpTransport:
         splitter = LineSplitter()
         try:
             async with self._watches.get(
-                self._address(path, {**query, "watch": "true"}), allow_redirects=False
+                self._address(path, {**query, "watch": "true"}),
+                allow_redirects=False,
+                ssl=self._tls(),
             ) as answer:
                 if answer.status >= 400:
                     raise _error(answer.status, await answer.read())

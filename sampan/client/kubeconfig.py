@@ -136,6 +136,28 @@ def merge(path: Path, name: str, access: Access) -> None:
     _edit(path, change)
 
 
+def refresh(path: Path, name: str, access: Access) -> bool:
+    """Give entry `name` of `path` these credentials, if it is there and has others; the current
+    context stays. False if there was nothing to do. Raises KubeconfigError."""
+    found = False
+
+    def change(config: Object) -> None:
+        nonlocal found
+        added = build(name, access)
+        for plural, inner in LISTS:
+            if plural == "contexts":
+                continue
+            for item in config.get(plural) or []:
+                new = added[plural][0][inner]
+                if item.get("name") == name and item.get(inner) != new:
+                    item[inner] = new
+                    found = True
+
+    if path.exists():
+        _edit(path, change, lambda: found)
+    return found
+
+
 def remove(path: Path, name: str) -> bool:
     """Take cluster, user and context `name` out again. False if the file had none of them."""
     found = False

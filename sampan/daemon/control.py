@@ -12,10 +12,12 @@ Boot order, each step because the next one needs it:
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 from ipaddress import ip_address
+from pathlib import Path
 
-from sampan.aio.clock import SystemClock
+from sampan.aio.clock import Clock, SystemClock
 from sampan.aio.tasks import Supervisor
 from sampan.client import kubeconfig
 from sampan.client.api import Client
@@ -27,12 +29,16 @@ from sampan.scheduler.run import Scheduler
 from sampan.server.app import Server
 from sampan.server.config import ServerConfig
 from sampan.server.exchange import User
-from sampan.server.http import serve
+from sampan.server.http import Listener, serve
+from sampan.server.subresources.nodes import renew_context
 from sampan.store.interface import Damaged
 from sampan.store.sqlite import RESTORE, SqliteStore
 
 from . import config, joining, pki
 from .child import Child, Refused, settle_memory
+from .renewal import FolderWatch, keep_renewed
+
+log = logging.getLogger("sampan.control")
 
 ADMIN = User("kubernetes-admin", ("system:masters", "system:authenticated"))
 AGENT = User(joining.BOOTSTRAP, (joining.BOOTSTRAPPERS, "system:authenticated"))
@@ -66,6 +72,8 @@ async def run(child: Child) -> None:
         write_kubeconfig(paths, cluster)
         http = await serve(server, listeners, paths.pki / "server.crt", paths.pki / "server.key")
         child.say(state="listening", url=cluster.url)
+        upkeep = Upkeep(paths, cluster, server, http)
+        supervisor.start("certificates", lambda: upkeep.run(clock))
         supervisor.start("store", store.failed, vital=True)
         controllers = Client(server.local_transport(CONTROLLERS))
         informers = Informers(controllers, supervisor, clock)
@@ -97,6 +105,48 @@ async def run(child: Child) -> None:
     finally:
         await server.close()
         await store.close()
+
+
+class Upkeep:
+    """Renews the certificates of this process and follows the files it has read."""
+
+    def __init__(
+        self, paths: ClusterPaths, cluster: config.ClusterConfig, server: Server, http: Listener
+    ) -> None:
+        self._paths = paths
+        self._cluster = cluster
+        self._server = server
+        self._http = http
+
+    async def run(self, clock: Clock) -> None:
+        """Until cancelled; a second look at what `run` made at boot costs one sleep."""
+        watches = [FolderWatch(self._paths.pki, self.reload)]
+        if self._paths.settings.is_dir():
+            watches.append(FolderWatch(self._paths.settings, self.reload))
+        try:
+            for watch in watches:
+                watch.open()
+            await keep_renewed(lambda: self.renew(clock.now()), clock)
+        finally:
+            for watch in watches:
+                watch.close()
+
+    async def renew(self, now_s: float) -> float:
+        """Make what is due; `reload` follows, as the files change."""
+        done = pki.ensure(self._paths.pki, self._cluster, now_s)
+        if done.made:
+            log.info("new certificates: %s", ", ".join(sorted(done.made)))
+            self.reload()
+        return done.due_s
+
+    def reload(self) -> None:
+        """Take the files as they are now. Files that are no good are reported and not taken."""
+        try:
+            self._http.reload()
+            renew_context(self._server)
+            write_kubeconfig(self._paths, self._cluster)
+        except (OSError, ValueError) as error:
+            log.error("changed certificates are not taken: %s", error)
 
 
 def listen(cluster: config.ClusterConfig) -> list[socket.socket]:
@@ -156,6 +206,8 @@ def server_config(paths: ClusterPaths, cluster: config.ClusterConfig) -> ServerC
         advertise_host=advertised(cluster),
         advertise_port=cluster.listen_port,
         service_cidr=cluster.service_cidr,
+        client_cas=(paths.settings / "client-ca.crt",),
+        folder=paths.settings,
         tokens={
             paths.token.read_text().strip(): ADMIN,
             joining.make_token(paths): AGENT,
@@ -187,3 +239,9 @@ def write_kubeconfig(paths: ClusterPaths, cluster: config.ClusterConfig) -> None
     except kubeconfig.KubeconfigError:
         pass
     kubeconfig.write(paths.kubeconfig, kubeconfig.build(name, access))
+    merged = paths.data / "merged.path"
+    if merged.exists():
+        try:
+            kubeconfig.refresh(Path(merged.read_text().strip()), name, access)
+        except (kubeconfig.KubeconfigError, OSError) as error:
+            log.warning("the user's kubeconfig keeps the admin's former certificate: %s", error)

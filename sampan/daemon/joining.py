@@ -133,7 +133,7 @@ async def _certify_client(
     try:
         found = await client.get(resource("configmaps"), NETWORKS, NAMESPACE)
         key = ensure_key(paths.pki / "node-client.key")
-        certificate = await _request(client, key, name, ())
+        certificate = await request_certificate(client, key, name, ())
         write_private(paths.pki / "node-client.crt", certificate)
     finally:
         await transport.close()
@@ -174,7 +174,7 @@ async def _register(
         status = {"status": {"addresses": addresses}}
         await client.patch(resource("nodes"), name, status, subresource="status")
         key = ensure_key(pki / "node.key")
-        certificate = await _request(client, key, name, (name, cluster.gateway))
+        certificate = await request_certificate(client, key, name, (name, cluster.gateway))
         write_private(pki / "node.crt", certificate)
     finally:
         await transport.close()
@@ -193,7 +193,7 @@ async def _share(client: Client, name: str) -> str:
     return share
 
 
-async def _request(
+async def request_certificate(
     client: Client, key: ec.EllipticCurvePrivateKey, node: str, names: tuple[str, ...]
 ) -> bytes:
     """A certificate for `key`: serving when it has `names`, else a client's."""

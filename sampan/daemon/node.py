@@ -11,8 +11,9 @@ Boot order, each step because the next one needs it:
 from __future__ import annotations
 
 import asyncio
+import logging
 
-from sampan.aio.clock import SystemClock
+from sampan.aio.clock import Clock, SystemClock
 from sampan.aio.tasks import Supervisor
 from sampan.client.api import Client
 from sampan.client.http import HttpTransport
@@ -24,7 +25,13 @@ from sampan.proxy.run import Proxy, ProxyConfig
 
 from . import config
 from .child import Child, Refused, settle_memory
+from .renewal import FolderWatch, due_of, keep_renewed, new_key, settle_pair, write_pair
 from .wiring import node_config, node_images, node_network, node_runtime
+
+log = logging.getLogger("sampan.node")
+
+REQUEST_S = 120.0
+"""How long a signing request may wait for its certificate before it is made anew."""
 
 
 def main(arguments: list[str]) -> int:
@@ -47,6 +54,8 @@ async def run(child: Child) -> None:
     network, runtime = node_network(paths, cluster), node_runtime(paths, cluster)
     await asyncio.gather(network.open(), runtime.open())
     await child.go()
+    for name in {identity, "node"}:
+        settle_pair(paths.pki, name)
     transport = HttpTransport(
         cluster.url,
         ca=settings.ca_cert,
@@ -67,8 +76,10 @@ async def run(child: Child) -> None:
         informers,
         DnsConfig(host=cluster.gateway, service_ip=cluster.dns_ip, node_name=cluster.node_name),
     )
+    credentials = Credentials(child, identity, transport, agent)
     try:
         supervisor.start("agent", agent.run)
+        supervisor.start("certificates", lambda: credentials.run(client, cluster, clock))
         supervisor.start("proxy", proxy.run)
         supervisor.start("dns", dns.run)
         await asyncio.gather(agent.ready.wait(), proxy.ready.wait(), dns.ready.wait())
@@ -80,6 +91,60 @@ async def run(child: Child) -> None:
         await runtime.close()
         await network.close()
         await transport.close()
+
+
+class Credentials:
+    """The node's two certificates while it runs.
+
+    The first node lies beside the CA: the control process renews its files, and they are read again
+    when they change. A node that joined asks for its own.
+    """
+
+    def __init__(self, child: Child, identity: str, transport: HttpTransport, agent: Agent) -> None:
+        self._pki = child.paths.pki
+        self._joined = bool(child.options.server)
+        self._identity = identity
+        self._transport = transport
+        self._agent = agent
+
+    async def run(self, client: Client, cluster: config.ClusterConfig, clock: Clock) -> None:
+        watch = FolderWatch(self._pki, self.reload)
+        watch.open()
+        try:
+            if self._joined:
+                await keep_renewed(lambda: self.renew(client, cluster, clock), clock)
+            await asyncio.Event().wait()
+        finally:
+            watch.close()
+
+    async def renew(self, client: Client, cluster: config.ClusterConfig, clock: Clock) -> float:
+        """Ask for what is due (kube-apiserver-client-kubelet and kubelet-serving)."""
+        from .joining import request_certificate
+
+        node = cluster.node_name
+        wanted = {self._identity: (), "node": (node, cluster.gateway)}
+        for name, alternatives in wanted.items():
+            if due_of(self._pki / f"{name}.crt") > clock.now():
+                continue
+            key = new_key()
+            async with asyncio.timeout(REQUEST_S):
+                certificate = await request_certificate(client, key, node, alternatives)
+            write_pair(self._pki, name, key, certificate)
+            self.reload()
+        return min(due_of(self._pki / f"{name}.crt") for name in wanted)
+
+    def reload(self) -> None:
+        """Take the files as they are now; a pair that does not fit together is not taken."""
+        pki = self._pki
+        try:
+            self._transport.renew(
+                ca=pki / "ca.crt",
+                cert=pki / f"{self._identity}.crt",
+                key=pki / f"{self._identity}.key",
+            )
+            self._agent.renew()
+        except (OSError, ValueError) as error:
+            log.error("changed certificates are not taken: %s", error)
 
 
 async def membership(child: Child) -> tuple[config.ClusterConfig, str]:

@@ -1,4 +1,4 @@
-"""The cluster's keys and certificates: made at the first boot, renewed at a boot when due.
+"""The cluster's keys and certificates: made at the first boot, renewed when due (`renewal`).
 
 One CA signs everything (clients and servers), as k3s and kubeadm's single-CA set-ups do. Keys are
 P-256: signing takes a tenth of a millisecond where RSA takes several. All files are 0600.
@@ -18,6 +18,7 @@ import ipaddress
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -28,8 +29,9 @@ from .config import ClusterConfig, write_private
 
 CA_YEARS = 10
 LEAF_DAYS = 365
-RENEW_DAYS = 60
-"""A certificate with less left than this is made anew at the next boot."""
+RENEW_SHARE = 0.8
+"""A certificate is made anew when it has lived this share of its time, as kubelet renews its own
+between 0.7 and 0.9."""
 BACKDATE = datetime.timedelta(hours=1)
 """For clients whose clock is a little behind."""
 
@@ -76,23 +78,56 @@ def leaves(config: ClusterConfig) -> tuple[Leaf, ...]:
     )
 
 
-def ensure(folder: Path, config: ClusterConfig) -> None:
+@dataclass(frozen=True, slots=True)
+class Ensured:
+    """What `ensure` did."""
+
+    made: frozenset[str]
+    """Names of the leaves that are new."""
+    due_s: float
+    """When the first certificate is due, in seconds since the epoch."""
+
+
+def ensure(
+    folder: Path,
+    config: ClusterConfig,
+    now_s: float | None = None,
+    lifetime: datetime.timedelta = datetime.timedelta(days=LEAF_DAYS),
+) -> Ensured:
     """Make what is missing or due. The CA and the token key are never replaced."""
+    now = datetime.datetime.now(datetime.UTC)
+    if now_s is not None:
+        now = datetime.datetime.fromtimestamp(now_s, datetime.UTC)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     ca_key = ensure_key(folder / "ca.key")
     ca_path = folder / "ca.crt"
     if not ca_path.exists():
-        write_private(ca_path, _pem(_make_ca(ca_key, config)))
+        write_private(ca_path, _pem(_make_ca(ca_key, config, now)))
     ca = x509.load_pem_x509_certificate(ca_path.read_bytes())
     ensure_key(folder / "sa.key")
+    made = set()
+    due = [ca.not_valid_after_utc.timestamp()]
+    validity = Validity(now - BACKDATE, min(now + lifetime, ca.not_valid_after_utc))
     for leaf in leaves(config):
         path = folder / f"{leaf.name}.crt"
-        if not _is_good(path, leaf):
+        due_s = _good_until(path, leaf)
+        if due_s <= now.timestamp():
             key = ensure_key(folder / f"{leaf.name}.key")
-            write_private(path, _pem(sign(ca, ca_key, leaf, key.public_key())))
+            signed = sign((ca, ca_key), leaf, key.public_key(), validity)
+            write_private(path, _pem(signed))
+            made.add(leaf.name)
+            due_s = due_at(signed)
+        due.append(due_s)
     token = folder.parent / "admin.token"
     if not token.exists():
         write_private(token, secrets.token_urlsafe(32).encode())
+    return Ensured(frozenset(made), min(due))
+
+
+def due_at(certificate: x509.Certificate) -> float:
+    """When a certificate is to be renewed, in seconds since the epoch."""
+    begin = certificate.not_valid_before_utc.timestamp()
+    return begin + RENEW_SHARE * (certificate.not_valid_after_utc.timestamp() - begin)
 
 
 def ensure_key(path: Path) -> ec.EllipticCurvePrivateKey:
@@ -112,19 +147,17 @@ def ensure_key(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def _is_good(path: Path, leaf: Leaf) -> bool:
-    """Is the certificate there, for the same names, and not due?"""
+def _good_until(path: Path, leaf: Leaf) -> float:
+    """When the certificate in `path` is due; 0 if it is not there or for other names."""
     if not path.exists():
-        return False
+        return 0.0
     have = x509.load_pem_x509_certificate(path.read_bytes())
-    left = have.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
-    if left < datetime.timedelta(days=RENEW_DAYS):
-        return False
     try:
         names = have.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return not leaf.alternatives
-    return list(names) == [general_name(name) for name in dict.fromkeys(leaf.alternatives)]
+        return 0.0 if leaf.alternatives else due_at(have)
+    wanted = [general_name(name) for name in dict.fromkeys(leaf.alternatives)]
+    return due_at(have) if list(names) == wanted else 0.0
 
 
 def general_name(name: str) -> x509.GeneralName:
@@ -135,9 +168,10 @@ def general_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _make_ca(key: ec.EllipticCurvePrivateKey, config: ClusterConfig) -> x509.Certificate:
+def _make_ca(
+    key: ec.EllipticCurvePrivateKey, config: ClusterConfig, now: datetime.datetime
+) -> x509.Certificate:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"sampan-ca-{config.identity[:12]}")])
-    now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -167,12 +201,20 @@ def _usage(ca: bool) -> x509.KeyUsage:
     )
 
 
+class Validity(NamedTuple):
+    """From when until when a certificate is good."""
+
+    begin: datetime.datetime
+    end: datetime.datetime
+
+
+Authority = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
+
+
 def sign(
-    ca: x509.Certificate,
-    ca_key: ec.EllipticCurvePrivateKey,
-    leaf: Leaf,
-    key: ec.EllipticCurvePublicKey,
+    authority: Authority, leaf: Leaf, key: ec.EllipticCurvePublicKey, validity: Validity
 ) -> x509.Certificate:
+    ca, ca_key = authority
     attributes = [x509.NameAttribute(NameOID.COMMON_NAME, leaf.common_name)]
     if leaf.organization:
         attributes.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, leaf.organization))
@@ -181,15 +223,14 @@ def sign(
         usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
     if leaf.client:
         usages.append(ExtendedKeyUsageOID.CLIENT_AUTH)
-    now = datetime.datetime.now(datetime.UTC)
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name(attributes))
         .issuer_name(ca.subject)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATE)
-        .not_valid_after(now + datetime.timedelta(days=LEAF_DAYS))
+        .not_valid_before(validity.begin)
+        .not_valid_after(validity.end)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)

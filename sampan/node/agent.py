@@ -71,6 +71,8 @@ class Agent:
         self.ready = asyncio.Event()
         """Set once the node is registered as Ready and its pods are being looked after."""
         self.workers: dict[str, PodWorker] = {}
+        self.renew: Callable[[], None] = lambda: None
+        """Tells the agent's server that its certificate's files are new."""
         self.supervisor = Supervisor(clock)
         self._informers = informers or Informers(client, self.supervisor, clock)
         self._runtime = runtime
@@ -125,6 +127,7 @@ class Agent:
         from .http import AgentServer
 
         server = AgentServer(self)
+        self.renew = server.renew
         try:
             self.registration.port = server.bind()
             self.supervisor.start("node events", self.recorder.run)

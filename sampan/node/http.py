@@ -8,13 +8,13 @@ aiohttp.web is imported when the server starts.
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from sampan.aio.tls import ServingContext, ServingFiles
 from sampan.api.errors import Object
 from sampan.runtime.interface import Container, RuntimeFailure, State
 
@@ -54,6 +54,7 @@ class AgentServer:
         self._socket: socket.socket | None = None
         self._runner: web.AppRunner | None = None
         self._sessions = 0
+        self._tls: ServingContext | None = None
 
     def bind(self) -> int:
         """Take the port: the usual one when none is asked for and it is free. Raises OSError."""
@@ -95,23 +96,23 @@ class AgentServer:
             app.router.add_route(method, "/portForward/{namespace}/{pod}", self._port_forward)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
-        site = web.SockSite(self._runner, self._socket, ssl_context=self._context())
+        config = self._agent.config
+        self._tls = ServingContext(
+            ServingFiles(config.cert, config.key, (config.ca_cert,), client_required=True)
+        )
+        site = web.SockSite(self._runner, self._socket, ssl_context=self._tls.context)
         await site.start()
+
+    def renew(self) -> None:
+        """The certificate's files are new. Raises OSError and ssl.SSLError, then the old stay."""
+        if self._tls is not None:
+            self._tls.reload()
 
     async def close(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
         if self._socket is not None:
             self._socket.close()
-
-    def _context(self) -> ssl.SSLContext:
-        config = self._agent.config
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(config.cert, config.key)
-        context.load_verify_locations(config.ca_cert)
-        context.verify_mode = ssl.CERT_REQUIRED
-        return context
 
     @property
     def _guard(self) -> Any:

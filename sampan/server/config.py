@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,3 +29,7 @@ class ServerConfig:
     issuer: str = "https://kubernetes.default.svc.cluster.local"
     tokens: Mapping[str, User] = field(default_factory=dict)
     """Static bearer tokens."""
+    client_cas: Sequence[Path] = ()
+    """More CAs whose client certificates are believed; a file need not exist."""
+    folder: Path | None = None
+    """The administrator's files (docs/identity.md): audit policy, encryption, authentication."""

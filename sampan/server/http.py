@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sampan.aio.tls import ServingContext, ServingFiles
 
 from .connection import Connection, Listeners
 
@@ -22,23 +23,24 @@ KEEPALIVE_S = 30
 """Idle time after which the kernel asks whether the client is still there (watches)."""
 
 
-def tls_context(cert: Path, key: Path, client_ca: Path) -> ssl.SSLContext:
-    """TLS 1.2 and later; a client certificate is asked for, and must be of this CA if shown."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(cert, key)
-    context.load_verify_locations(client_ca)
-    context.verify_mode = ssl.CERT_OPTIONAL
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
 class Listener:
     """Open sockets of a server; made by `serve`."""
 
-    def __init__(self, shared: Listeners, servers: Sequence[asyncio.Server]) -> None:
+    def __init__(
+        self,
+        shared: Listeners,
+        servers: Sequence[asyncio.Server],
+        tls: ServingContext | None = None,
+    ) -> None:
         self._shared = shared
         self._servers = servers
+        self._tls = tls
+
+    def reload(self) -> None:
+        """Take new files for connections to come. Raises OSError or ssl.SSLError; then the old
+        ones stay."""
+        if self._tls is not None:
+            self._tls.reload()
 
     @property
     def ports(self) -> list[int]:
@@ -73,7 +75,10 @@ async def serve(
     certificate there is no TLS: only tests may want that."""
     shared = Listeners(server)
     loop = asyncio.get_running_loop()
-    tls = tls_context(cert, key, server.config.ca_cert) if cert and key else None
+    config = server.config
+    tls = None
+    if cert and key:
+        tls = ServingContext(ServingFiles(cert, key, (config.ca_cert, *config.client_cas)))
     servers = []
     for sock in sockets:
         # Accepted connections inherit these: watches of clients that are gone must end.
@@ -84,8 +89,8 @@ async def serve(
             await loop.create_server(
                 lambda: Connection(shared),
                 sock=sock,
-                ssl=tls,
+                ssl=tls.context if tls is not None else None,
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S if tls is not None else None,
             )
         )
-    return Listener(shared, servers)
+    return Listener(shared, servers, tls)

@@ -74,6 +74,11 @@ async def connect(
         ) from error
 
 
+def renew_context(server: Server) -> None:
+    """The files of the client certificate are new: connections to come read them."""
+    _contexts.pop(server, None)
+
+
 def _context(server: Server) -> ssl.SSLContext:
     """Made at the first connection and kept: reading certificates takes milliseconds."""
     context = _contexts.get(server)

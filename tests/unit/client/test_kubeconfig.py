@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from sampan.client.kubeconfig import Access, KubeconfigError, build, merge, read, remove, write
+from sampan.client.kubeconfig import (
+    Access,
+    KubeconfigError,
+    build,
+    merge,
+    read,
+    refresh,
+    remove,
+    write,
+)
 
 PEM = "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----\n"
 ACCESS = Access("https://127.0.0.1:6443", ca=PEM, cert=PEM, key=PEM)
@@ -90,3 +100,17 @@ def test_bad_files_say_what_is_wrong(tmp_path: Path, text: str, message: str) ->
     path.write_text(text)
     with pytest.raises(KubeconfigError, match=message):
         read(path)
+
+
+def test_renewed_credentials_reach_the_users_file_and_nothing_else_does(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    merge(path, "sampan", ACCESS)
+    merge(path, "other", ACCESS)
+    before = path.read_bytes()
+    assert not refresh(path, "sampan", ACCESS)
+    assert not refresh(path, "unknown", replace(ACCESS, token="new"))
+    assert path.read_bytes() == before
+
+    assert refresh(path, "sampan", replace(ACCESS, token="new"))
+    assert read(path, "sampan").token == "new"
+    assert read(path) == ACCESS  # the current context is still the other one

@@ -1,0 +1,60 @@
+"""TLS on a listening socket whose certificate and client CAs may change while it listens.
+
+A listener is given `ServingContext.context` once. Every handshake is moved to the newest files by
+OpenSSL's servername hook, which runs for clients that send no name too. Connections that exist go
+on as they are. Sessions are not resumed: a resumed one would remember a client certificate whose CA
+is no longer trusted, and Kubernetes clients keep connections instead.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger("sampan.tls")
+
+
+@dataclass(frozen=True, slots=True)
+class ServingFiles:
+    """PEM files of a server. Client CAs that do not exist (yet) are passed over."""
+
+    cert: Path
+    key: Path
+    client_cas: Sequence[Path]
+    client_required: bool = False
+    """Refuse clients without a certificate, instead of leaving that to the application."""
+
+
+class ServingContext:
+    """Made with files that must be good: raises OSError or ssl.SSLError."""
+
+    def __init__(self, files: ServingFiles) -> None:
+        self.files = files
+        self._current = _load(files)
+        self.context = _load(files)
+        self.context.sni_callback = self._choose
+
+    def reload(self) -> None:
+        """Read the files anew. Raises OSError or ssl.SSLError, and then nothing has changed."""
+        self._current = _load(self.files)
+
+    def _choose(self, link: Any, name: str | None, context: ssl.SSLContext) -> None:
+        link.context = self._current
+
+
+def _load(files: ServingFiles) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(files.cert, files.key)
+    for path in files.client_cas:
+        if path.exists():
+            context.load_verify_locations(path)
+    context.verify_mode = ssl.CERT_REQUIRED if files.client_required else ssl.CERT_OPTIONAL
+    context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    return context
