@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 SAMPAN := .venv/bin/sampan
 
-.PHONY: help setup demo test lint bench trust clean
+.PHONY: help setup clients demo test lint bench trust clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -11,6 +11,12 @@ setup: .venv/.ready ## install everything into .venv (and Debian packages, when 
 
 .venv/.ready: pyproject.toml hatch_build.py tools/setup.sh tools/gotags.py
 	bash tools/setup.sh
+	@touch $@
+
+clients: setup .venv-clients/.ready ## install kubectl, Helm, Ansible and client libraries for tests/clients
+
+.venv-clients/.ready: pyproject.toml tools/clients.sh tools/unpack.py | .venv/.ready
+	bash tools/clients.sh
 	@touch $@
 
 demo: setup ## boot a cluster, deploy examples/guestbook, reach it, print what to try next
@@ -22,11 +28,12 @@ lint: setup ## format, lint, types and layers
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-test: lint ## lint and every test, system tests with real containers included
+test: lint clients ## lint and every test, with real containers and real clients
 	$(PY) -m pytest tests
+	.venv-clients/bin/python -m pytest tests/clients
 
 bench: setup ## measure, and write docs/benchmarks.md
 	$(PY) -m bench
 
 clean: ## remove what was built
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-clients build dist .mypy_cache .ruff_cache .pytest_cache
