@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import Cause, Object
+
+if TYPE_CHECKING:
+    from .decoding import Decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,20 @@ class Kind:
     """The warning that goes with every answer about the kind, as upstream words it."""
 
 
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Structure:
+    """The schema of a resource that is not built in, compared by identity: a definition that
+    changes makes a new one, and what was compiled from the old goes with it."""
+
+    schema: Mapping[str, Any]
+    """The structural schema of the version, as the custom resource definition has it; apiVersion,
+    kind and metadata need not be in it."""
+    decode: Callable[[Any, bool, Sequence[str]], Decoded]
+    """(value, strict, duplicate paths) -> the pruned object and its problems, as
+    `decoding.decode`. The value is shared: it is never changed, and returned itself when it is
+    clean. Raises BadRequest."""
+
+
 @dataclass(frozen=True, slots=True)
 class Subresource:
     """`group/version/kind` is what the subresource takes and gives; verbs as in discovery."""
@@ -119,6 +136,8 @@ class Descriptor:
     """Key prefix with slashes, e.g. "/registry/pods/"."""
     has_status: bool
     counts_generation: bool
+    structure: Structure | None = None
+    """None for built-in resources, whose schema is found by `definition`."""
 
     @property
     def api_version(self) -> str:
