@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,25 @@ def inside(fd: int, home: int) -> Iterator[None]:
         yield
     finally:
         setns(home, CLONE_NEWNET)
+
+
+def open_socket(path: Path, family: int) -> socket.socket:
+    """A TCP socket that belongs to the namespace pinned at `path`, wherever it is used later.
+
+    Raises OSError, FileNotFoundError when no namespace is pinned there.
+    """
+    inner = open_pinned(path)
+    if inner is None:
+        raise FileNotFoundError(errno.ENOENT, "no network namespace", str(path))
+    try:
+        home = open_own()
+        try:
+            with inside(inner, home):
+                return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        finally:
+            os.close(home)
+    finally:
+        os.close(inner)
 
 
 def remove(path: Path) -> None:

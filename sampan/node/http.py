@@ -7,6 +7,7 @@ aiohttp.web is imported when the server starts.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
@@ -212,13 +213,19 @@ class AgentServer:
             )
 
     async def _port_forward(self, request: web.Request) -> web.StreamResponse:
-        from .forwarding import serve_forward
+        from .dialling import dial
+        from .forwarding import Pod, serve_forward
 
         worker = self._worker(request)
-        if not worker.sandbox.ip:
+        sandbox = worker.sandbox
+        if not sandbox.ip:
             raise Refused(500, "the pod has no network yet")
+
+        async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            return await dial(sandbox.namespace_path, port)
+
         with _Session(self):
-            return await serve_forward(request, worker.sandbox.ip)
+            return await serve_forward(request, Pod(worker.narrator.name, sandbox.uid, connect))
 
     # Finding
 

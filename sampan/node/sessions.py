@@ -1,9 +1,7 @@
-"""exec and attach over WebSocket: the channels of a remote command.
+"""exec and attach: a session between a client's channels and a command's streams.
 
-Protocols v5.channel.k8s.io and v4.channel.k8s.io (KEP-4006): each message begins with its channel's
-number: 0 stdin, 1 stdout, 2 stderr, 3 the Status at the end, 4 terminal sizes as JSON; in v5, 255
-followed by a channel closes that channel. Back-pressure: output is read from the command only as
-fast as the client takes it, input from the client only as fast as the command does.
+Back-pressure: output is read from the command only as fast as the client takes it, input from the
+client only as fast as the command does. A client that goes ends its command.
 """
 
 from __future__ import annotations
@@ -13,21 +11,35 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import orjson
+from typing import TYPE_CHECKING
 
 from sampan.api.errors import Object
 from sampan.runtime.interface import ExecStreams, RuntimeFailure
 
+from .channels import (
+    CLOSE,
+    ERROR,
+    MESSAGE_MAX,
+    PING_S,
+    RESIZE,
+    SPDY_PROTOCOLS,
+    STDERR,
+    STDIN,
+    STDOUT,
+    V1,
+    WEBSOCKET_PROTOCOLS,
+    Channels,
+    SpdyChannels,
+    WebSocketChannels,
+)
+from .takeover import choose_protocol, take_over, wants_spdy
+
 if TYPE_CHECKING:
     from aiohttp import web
 
-STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
-V5, V4 = "v5.channel.k8s.io", "v4.channel.k8s.io"
-PROTOCOLS = (V5, V4)
-# One message from the client; kubectl sends 32 KiB.
-MESSAGE_MAX = 4 << 20
+Begin = Callable[[], Awaitable[ExecStreams]]
+# A terminal is at most this wide or high: <linux/tty.h> has 16 bits for each.
+SIZE_MAX = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +67,17 @@ class Asked:
             tty=tty,
         )
 
+    @property
+    def names(self) -> list[str]:
+        """The streams a SPDY client opens for it, and "tty"."""
+        all_four = ("stdin", "stdout", "stderr", "tty")
+        return [name for name in all_four if getattr(self, name)]
+
 
 async def serve_session(
-    request: web.Request,
-    asked: Asked,
-    begin: Callable[[], Awaitable[ExecStreams]],
-    *,
-    attached: bool = False,
+    request: web.Request, asked: Asked, begin: Begin, *, attached: bool = False
 ) -> web.StreamResponse:
-    """Run one session to its end.
+    """Run one session to its end, over WebSocket or SPDY as the client asks.
 
     A command ends when its client goes. A container that a client has `attached` to does not, and
     the end of its streams is no failure, whatever its exit code.
@@ -72,81 +86,124 @@ async def serve_session(
 
     if not (asked.stdin or asked.stdout or asked.stderr):
         return web.Response(status=400, text="you must specify at least 1 of stdin, stdout, stderr")
+    if wants_spdy(request):
+        return await _serve_spdy(request, asked, begin, attached)
+    return await _serve_websocket(request, asked, begin, attached)
+
+
+async def _serve_spdy(
+    request: web.Request, asked: Asked, begin: Begin, attached: bool
+) -> web.StreamResponse:
+    from aiohttp import web
+
+    protocol = choose_protocol(request, SPDY_PROTOCOLS)
+    if protocol is None:
+        accepted = {"X-Accepted-Stream-Protocol-Versions": ",".join(SPDY_PROTOCOLS)}
+        text = "unable to upgrade: unable to negotiate protocol"
+        return web.Response(status=403, text=text, headers=accepted)
+    channels = SpdyChannels(take_over(request, protocol), protocol)
+    try:
+        if await channels.open(asked.names):
+            await run_session(channels, asked, begin, attached=attached)
+    finally:
+        await channels.close()
+    # Never sent: the connection is no longer aiohttp's.
+    return web.Response()
+
+
+async def _serve_websocket(
+    request: web.Request, asked: Asked, begin: Begin, attached: bool
+) -> web.StreamResponse:
+    from aiohttp import web
+
     socket = web.WebSocketResponse(
-        protocols=PROTOCOLS, max_msg_size=MESSAGE_MAX, compress=False, autoping=True
+        protocols=WEBSOCKET_PROTOCOLS, max_msg_size=MESSAGE_MAX, compress=False, autoping=True
     )
     if not socket.can_prepare(request).ok:
         return web.Response(status=400, text="Upgrade request required")
     await socket.prepare(request)
+    channels = WebSocketChannels(socket, socket.ws_protocol or V1)
+    # Upstream's sign that the connection is made: an empty message on the lowest output.
+    first = STDOUT if asked.stdout else STDERR if asked.stderr else ERROR
+    with suppress(ConnectionError):
+        await channels.send(first, b"")
+    await run_session(channels, asked, begin, attached=attached)
+    return socket
+
+
+async def run_session(
+    channels: Channels, asked: Asked, begin: Begin, *, attached: bool = False
+) -> None:
+    """From the first byte to the exit code."""
     try:
         streams = await begin()
     except RuntimeFailure as error:
-        await _finish(socket, _failure(str(error)))
-        return socket
+        await channels.finish(_failure(str(error)))
+        return
     done = False
     tasks = [
-        asyncio.create_task(_pump_out(socket, streams, asked)),
-        asyncio.create_task(_pump_in(socket, streams, asked)),
+        asyncio.create_task(_pump_out(channels, streams, asked)),
+        asyncio.create_task(_pump_in(channels, streams, asked)),
     ]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if tasks[0].done():
+        if tasks[0].done() and tasks[0].exception() is None:
             code = await streams.wait()
             done = True
-            await _finish(socket, _status(0 if attached else code))
+            await channels.finish(_status(0 if attached else code))
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if not done and not attached:
+        if not done or attached:
             with suppress(RuntimeFailure):
                 await streams.kill()
-    return socket
 
 
-async def _pump_out(socket: web.WebSocketResponse, streams: ExecStreams, asked: Asked) -> None:
+async def _pump_out(channels: Channels, streams: ExecStreams, asked: Asked) -> None:
     wanted = {STDOUT: asked.stdout, STDERR: asked.stderr}
     while (chunk := await streams.read()) is not None:
         channel, data = chunk
         if wanted.get(channel) and data:
-            await socket.send_bytes(bytes((channel,)) + data)
+            await channels.send(channel, data)
 
 
-async def _pump_in(socket: web.WebSocketResponse, streams: ExecStreams, asked: Asked) -> None:
+async def _pump_in(channels: Channels, streams: ExecStreams, asked: Asked) -> None:
     """Until the client closes the connection."""
-    from aiohttp import WSMsgType
-
     open_stdin = asked.stdin
-    async for message in socket:
-        if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
-            continue
-        data = message.data if isinstance(message.data, bytes) else message.data.encode()
-        if not data:
-            continue
-        channel, payload = data[0], data[1:]
+    while (message := await channels.receive()) is not None:
+        channel, payload = message
         if channel == STDIN and open_stdin and payload:
             with suppress(OSError, RuntimeFailure):
                 # A command that has closed its input misses nothing it wanted.
-                await streams.write(payload)
-        elif channel == CLOSE and payload[:1] == bytes((STDIN,)) and open_stdin:
+                await _write(channels, streams, payload)
+        elif channel == CLOSE and open_stdin:
             open_stdin = False
             await streams.close_stdin()
         elif channel == RESIZE:
             _resize(streams, payload)
 
 
+async def _write(channels: Channels, streams: ExecStreams, data: bytes) -> None:
+    """A client whose input is not taken is not read either, and may leave unnoticed unless it is
+    written to now and then."""
+    writing = asyncio.ensure_future(streams.write(data))
+    try:
+        while not (await asyncio.wait((writing,), timeout=PING_S))[0]:
+            await channels.probe()
+        await writing
+    finally:
+        writing.cancel()
+
+
 def _resize(streams: ExecStreams, payload: bytes) -> None:
     try:
         size = json.loads(payload)
-        streams.resize(int(size["Width"]), int(size["Height"]))
-    except (ValueError, KeyError, TypeError):
+        columns, rows = int(size["Width"]), int(size["Height"])
+        if 0 <= columns <= SIZE_MAX and 0 <= rows <= SIZE_MAX:
+            streams.resize(columns, rows)
+    except (ValueError, KeyError, TypeError, OSError):
         return
-
-
-async def _finish(socket: web.WebSocketResponse, status: Object) -> None:
-    with suppress(ConnectionError):
-        await socket.send_bytes(bytes((ERROR,)) + orjson.dumps(status))
-        await socket.close()
 
 
 def _status(code: int) -> Object:
@@ -162,7 +219,7 @@ def _status(code: int) -> Object:
     }
 
 
-def _failure(text: str) -> Any:
+def _failure(text: str) -> Object:
     return {
         "metadata": {},
         "status": "Failure",

@@ -219,7 +219,7 @@ async def run_command(scene: Scene, code: int, protocol: str) -> list[tuple[int,
 
 async def test_exec_gives_output_and_the_exit_code(scene: Scene) -> None:
     *output, (channel, status) = await run_command(scene, 3, "v5.channel.k8s.io")
-    assert output == [(1, b"out"), (2, b"err")]
+    assert output == [(1, b""), (1, b"out"), (2, b"err")]
     assert channel == 3
     assert json.loads(status) == {
         "metadata": {},
@@ -252,8 +252,8 @@ async def test_attach_ends_well_whatever_the_exit_code(scene: Scene) -> None:
         client.ws_connect(path, protocols=("v5.channel.k8s.io",)) as socket,
     ):
         got = [message.data async for message in socket]
-    assert got[0] == b"\x01out"
-    assert json.loads(got[1][1:]) == {"metadata": {}, "status": "Success"}
+    assert got[:2] == [b"\x01", b"\x01out"]
+    assert json.loads(got[2][1:]) == {"metadata": {}, "status": "Success"}
 
 
 async def test_forward_connects_to_ports_of_the_pod(scene: Scene) -> None:
