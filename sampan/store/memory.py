@@ -25,7 +25,8 @@ class NoJournal:
 
 
 class MemoryStore(Engine):
-    """An empty store; needs a running event loop only when it is used."""
+    """An empty store, or one that begins with `state`; needs a running event loop only when it is
+    used."""
 
-    def __init__(self) -> None:
-        super().__init__(State(), NoJournal())
+    def __init__(self, state: State | None = None) -> None:
+        super().__init__(state or State(), NoJournal())

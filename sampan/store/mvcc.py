@@ -8,7 +8,7 @@ state with the events behind r undone.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from sortedcontainers import SortedList
 
@@ -26,6 +26,16 @@ class State:
         self._live: dict[str, Record] = {}
         self._keys: SortedList[str] = SortedList()
         self._window: deque[Event] = deque()
+
+    @classmethod
+    def restored(cls, records: Iterable[Record], revision: int) -> State:
+        """A state that holds `records` and is at `revision`, with no history before it."""
+        state = cls()
+        state._live = {record.key: record for record in records}
+        state._keys = SortedList(state._live)
+        state.revision = revision
+        state.oldest = revision + 1
+        return state
 
     def __len__(self) -> int:
         return len(self._live)

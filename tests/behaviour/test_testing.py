@@ -1,0 +1,111 @@
+"""The cluster inside a test: what `sampan.testing` gives its users."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sampan.api.errors import NotFound
+from sampan.testing import Cluster, Outcome, ThreadedCluster
+from sampan.testing.cluster import objects_in
+
+KUBECTL = Path(sys.executable).with_name("kubectl")
+WEB = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: main, image: "web:1"}]}
+"""
+
+
+def ready(count: int) -> Any:
+    return lambda obj: obj and obj.get("status", {}).get("readyReplicas") == count
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_each_test_begins_with_a_fresh_state(cluster: ThreadedCluster, turn: int) -> None:
+    assert [item["metadata"]["name"] for item in cluster.list("nodes")] == ["node-0"]
+    assert cluster.list("deployments") == []
+    cluster.apply(WEB)
+    cluster.wait("deploy", "web", ready(2))
+    assert {item["spec"]["nodeName"] for item in cluster.list("pods")} == {"node-0"}
+
+
+def test_any_client_may_use_it_while_the_test_blocks(cluster: ThreadedCluster) -> None:
+    assert KUBECTL.exists() or shutil.which("kubectl")
+    done = subprocess.run(
+        [KUBECTL, "--kubeconfig", cluster.kubeconfig, "apply", "-f", "-"],
+        input=WEB,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout == "deployment.apps/web created\n", done.stderr
+    cluster.wait("deployment", "web", ready(2))
+    assert (cluster.kubeconfig.stat().st_mode & 0o777) == 0o600
+
+
+async def test_in_the_tests_own_loop(cluster: Cluster) -> None:
+    await cluster.apply(WEB)
+    await cluster.settle()
+    assert (await cluster.get("deployment", "web"))["status"]["readyReplicas"] == 2
+    owner = await cluster.get("deployment", "web")
+    await cluster.delete("deployment", "web")
+    await cluster.settle()
+    left = [obj for obj in objects_in(cluster) if obj["kind"] != "Event"]
+    assert all(owner["metadata"]["uid"] not in str(obj) for obj in left)
+    assert not [obj for obj in left if obj["kind"] in ("Pod", "ReplicaSet")]
+
+
+async def test_a_script_decides_what_pods_do(cluster: Cluster) -> None:
+    cluster.script(Outcome(waiting="ErrImagePull"), image="web:*")
+    await cluster.apply(WEB)
+    await cluster.settle()
+    pods = await cluster.list("pods", labels="app=web")
+    assert {pod["status"]["phase"] for pod in pods} == {"Pending"}
+    cluster.script(Outcome(), labels={"app": "web"})
+    await cluster.wait("deployment", "web", ready(2))
+    with pytest.raises(TimeoutError, match="'web'"):
+        await cluster.wait("deployment", "web", ready(3), timeout_s=0.01)
+    with pytest.raises(NotFound):
+        await cluster.get("pod", "nobody")
+
+
+@pytest.mark.cluster(nodes=2, virtual_time=True)
+async def test_time_passes_when_told_to(cluster: Cluster) -> None:
+    await cluster.apply(WEB)
+    await cluster.settle()
+    assert {pod["spec"]["nodeName"] for pod in await cluster.list("pods")} == {"node-0", "node-1"}
+
+    cluster.stop_node("node-0")
+    await cluster.advance(60)
+    node = await cluster.get("node", "node-0")
+    assert {item["key"] for item in node["spec"]["taints"]} == {
+        "node.kubernetes.io/unreachable",
+    }
+    await cluster.advance(400)  # the default toleration is five minutes
+    pods = [pod for pod in await cluster.list("pods") if "deletionTimestamp" not in pod["metadata"]]
+    assert [pod["spec"]["nodeName"] for pod in pods] == ["node-1", "node-1"]
+
+    cluster.start_node("node-0")
+    await cluster.advance(30)
+    assert "taints" not in (await cluster.get("node", "node-0"))["spec"]
+    assert len(await cluster.list("pods")) == 2
+
+
+@pytest.mark.root
+@pytest.mark.cluster(real=True)
+def test_a_real_cluster_when_asked_for(cluster: Any) -> None:
+    node = cluster.list("nodes")[0]
+    assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("crun")
