@@ -1,0 +1,86 @@
+"""How a function is declared: overloads by the types they take, what each does and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from .types import Param, Type
+from .values import type_name
+
+Cost = Callable[[Sequence[Any], Any], int]
+"""(arguments, result) -> what the call cost; the target of a method is the first argument."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overload:
+    """One signature. `call` gets checked arguments and raises EvaluationError."""
+
+    params: Sequence[Type]
+    result: Type
+    call: Callable[..., Any]
+    member: bool = False
+    cost: Cost | None = None
+    """None: a call costs 1."""
+
+    def takes(self, args: Sequence[Any]) -> bool:
+        """Do these values fit at run time?"""
+        return all(_fits(param, value) for param, value in zip(self.params, args, strict=True))
+
+
+Functions = Mapping[str, tuple[Overload, ...]]
+
+
+def _fits(param: Type, value: Any) -> bool:
+    name = param.name
+    return name == "dyn" or isinstance(param, Param) or type_name(value) == name
+
+
+def table(*rows: tuple[str, Overload]) -> Functions:
+    """Overloads by function name."""
+    out: dict[str, tuple[Overload, ...]] = {}
+    for name, overload in rows:
+        out[name] = (*out.get(name, ()), overload)
+    return out
+
+
+def merge(parts: Iterable[Functions]) -> Functions:
+    """Several tables as one; overloads of the same name add up."""
+    out: dict[str, tuple[Overload, ...]] = {}
+    for part in parts:
+        for name, overloads in part.items():
+            out[name] = (*out.get(name, ()), *overloads)
+    return out
+
+
+def function(params: Sequence[Type], result: Type, call: Any, cost: Cost | None = None) -> Overload:
+    return Overload(tuple(params), result, call, False, cost)
+
+
+def method(params: Sequence[Type], result: Type, call: Any, cost: Cost | None = None) -> Overload:
+    return Overload(tuple(params), result, call, True, cost)
+
+
+def size_of(value: Any) -> int:
+    """What costs count: length, or 1 for what has none."""
+    return len(value) if isinstance(value, str | bytes | list | dict) else 1
+
+
+def tenth(length: float) -> int:
+    """Walking a string: a tenth of its length."""
+    return ceil(length * 0.1)
+
+
+def walk_first(args: Sequence[Any], result: Any) -> int:
+    return tenth(size_of(args[0]))
+
+
+def elements_first(args: Sequence[Any], result: Any) -> int:
+    return size_of(args[0])
+
+
+def regex_cost(text: int, pattern: int) -> int:
+    """RE2 takes time in the product of text and states; four characters make about one state."""
+    return tenth(1 + text) * ceil(pattern * 0.25)
