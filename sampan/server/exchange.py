@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
+
+if TYPE_CHECKING:
+    from .options import WriteOptions
 
 NO_EXTRA: Mapping[str, Sequence[str]] = {}
 
@@ -91,6 +94,24 @@ class Attributes:
     namespace: str = ""
     name: str = ""
     path: str = ""
+    fields: str = ""
+    """The field selector of a list, watch or deletecollection, as it was sent."""
+    labels: str = ""
+    """The label selector, likewise."""
+    annotations: dict[str, str] | None = None
+    """Audit annotations that admission adds; None until there is one."""
+
+
+@dataclass(slots=True)
+class Passes:
+    """The mutating pass of admission, which may be run a second time (reinvocation)."""
+
+    wanted: bool = False
+    """Set by plugins that want the second pass: they changed what others have seen."""
+    second: bool = False
+    """Is this the second pass?"""
+    memory: dict[str, Any] = field(default_factory=dict)
+    """What plugins keep from the first pass for the second, by their own keys."""
 
 
 @dataclass(slots=True)
@@ -108,6 +129,28 @@ class Write:
     options: Mapping[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     """Sent back in Warning headers."""
+    asked: WriteOptions | None = None
+    """The options of a create or update, where the client gave any."""
+    _passes: Passes | None = None
+
+    @property
+    def passes(self) -> Passes:
+        """Made when a plugin first asks for it."""
+        if self._passes is None:
+            self._passes = Passes()
+        return self._passes
+
+    @property
+    def again(self) -> bool:
+        """Does a plugin want the second mutating pass?"""
+        return self._passes is not None and self._passes.wanted
+
+    def annotate(self, key: str, value: str) -> None:
+        """Add an audit annotation."""
+        known = self.attributes.annotations
+        if known is None:
+            known = self.attributes.annotations = {}
+        known[key] = value
 
 
 @dataclass(slots=True)

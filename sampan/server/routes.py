@@ -12,6 +12,9 @@ NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
 
 WRITE_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
+SELECTING = frozenset({"list", "watch", "deletecollection"})
+"""Verbs of collections, which selectors narrow."""
+
 # Sub-resources that take any method and pass it on, with any path behind them.
 CONNECT = frozenset({"exec", "attach", "portforward", "proxy"})
 
@@ -81,9 +84,14 @@ def _resource(
     if resource.plural == "namespaces" and not group and name:
         namespace = name
     verb = _verb(request, name, watch)
-    if not name and verb in ("list", "watch", "deletecollection"):
-        name = _selected_name(request)
-    return Attributes(request.user, verb, resource, subresource, namespace, name, request.path)
+    found = Attributes(request.user, verb, resource, subresource, namespace, name, request.path)
+    if request.query and verb in SELECTING:
+        # Part of the question an authoriser is asked (KEP-4601).
+        found.fields = request.param("fieldSelector")
+        found.labels = request.param("labelSelector")
+        if not name and verb != "deletecollection":
+            found.name = _selected_name(request)
+    return found
 
 
 def _verb(request: Request, name: str, watch: bool) -> str:

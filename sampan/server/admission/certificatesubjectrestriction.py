@@ -26,14 +26,14 @@ def validate(server: Server, write: Write) -> None:
     if spec.get("signerName") != SIGNER:
         return
     try:
-        _, organizations = read_requested(_decode(spec.get("request") or ""))
+        _, organizations = read_requested(decode_request(spec.get("request") or ""))
     except (Malformed, binascii.Error) as error:
         raise refuse(write, f"failed to parse CSR: {error}") from None
     if MASTERS in organizations:
         raise refuse(write, f"use of {SIGNER} signer with {MASTERS} group is not allowed")
 
 
-def _decode(request: str) -> bytes:
+def decode_request(request: str) -> bytes:
     """The DER bytes in a request: base64 of PEM."""
     pem = base64.b64decode(request)
     begin, end = (pem.find(mark) for mark in ARMOUR)

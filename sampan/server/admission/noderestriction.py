@@ -5,22 +5,29 @@ Rules and texts are upstream's; ownerReferences of a node are refused too (CVE-2
 
 from __future__ import annotations
 
+import binascii
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from sampan.api.errors import Object
 from sampan.api.fields import quote
-from sampan.api.resources import resource
 
+from ..authn.certificate import Malformed, read_requested
+from ..authz.nodes import node_of
 from ..exchange import Write
+from .certificatesubjectrestriction import decode_request
+from .nodepods import (
+    check_claim,
+    check_claim_status,
+    check_eviction,
+    check_pod,
+    check_pod_status,
+    check_token,
+)
 from .plugin import Plugin, refuse
 
 if TYPE_CHECKING:
     from ..app import Server
 
-GROUP = "system:nodes"
-PREFIX = "system:node:"
-MIRROR = "kubernetes.io/config.mirror"
 LEASES = "kube-node-lease"
 RESTRICTED = "node-restriction.kubernetes.io"
 # What a kubelet says of its own machine (k8s.io/kubelet pkg/apis/well_known_labels.go).
@@ -39,6 +46,12 @@ OWN_LABELS = frozenset(
         "beta.kubernetes.io/instance-type",
     }
 )
+NODE_SIGNERS = (
+    "kubernetes.io/kubelet-serving",
+    "kubernetes.io/kube-apiserver-client-kubelet",
+)
+DNS = "kube-dns"
+SERVICE_NAME = "kubernetes.io/service-name"
 OWN_NAMESPACES = ("kubelet.kubernetes.io", "node.kubernetes.io")
 
 Check = Callable[["Server", Write, str], None]
@@ -47,73 +60,13 @@ Check = Callable[["Server", Write, str], None]
 def mutate(server: Server, write: Write) -> None:
     """Upstream checks while mutating: before anything else is said about the object."""
     user, target = write.attributes.user, write.attributes.resource
-    if GROUP not in user.groups or not user.name.startswith(PREFIX) or target is None:
+    node = node_of(user)
+    if node is None or target is None:
         return
-    node = user.name.removeprefix(PREFIX)
     if not node:
         raise refuse(write, f"could not determine node from user {quote(user.name)}")
     subresource = write.attributes.subresource
     CHECKS[f"{target.plural}/{subresource}" if subresource else target.plural](server, write, node)
-
-
-def _check_pod(server: Server, write: Write, node: str) -> None:
-    if write.operation == "DELETE":
-        if _node_of(write.old) != node:
-            raise refuse(
-                write,
-                f"node {quote(node)} can only delete pods with spec.nodeName set to itself",
-            )
-        return
-    if write.operation != "CREATE":
-        raise refuse(
-            write,
-            f"unexpected operation {quote(write.operation)}, node {quote(node)} can only create"
-            " and delete mirror pods",
-        )
-    why = _mirror_pod_error(server, write.obj, node)
-    if why:
-        raise refuse(write, why)
-
-
-def _mirror_pod_error(server: Server, pod: Object, node: str) -> str:
-    meta, spec = pod["metadata"], pod.get("spec") or {}
-    me = f"node {quote(node)}"
-    if MIRROR not in (meta.get("annotations") or {}):
-        return f"pod does not have {quote(MIRROR)} annotation, {me} can only create mirror pods"
-    if spec.get("nodeName") != node:
-        return f"{me} can only create pods with spec.nodeName set to itself"
-    owners = meta.get("ownerReferences") or []
-    if len(owners) != 1 or (owners[0].get("kind"), owners[0].get("name")) != ("Node", node):
-        return f"{me} can only create pods with an owner reference set to itself"
-    found = server.find_object(resource("nodes"), "", node)
-    if found is None or found["metadata"].get("uid") != owners[0].get("uid"):
-        return f"{me} can only create pods with an owner reference set to itself"
-    if spec.get("serviceAccountName"):
-        return f"{me} can not create pods that reference a service account"
-    for volume in spec.get("volumes") or ():
-        for source in ("secret", "configMap", "persistentVolumeClaim", "projected"):
-            if source in volume:
-                return f"{me} can not create pods that reference {source.lower()}s"
-    return ""
-
-
-def _check_pod_status(server: Server, write: Write, node: str) -> None:
-    if _node_of(write.old) != node:
-        raise refuse(
-            write,
-            f"node {quote(node)} can only update pod status for pods with spec.nodeName set to"
-            " itself",
-        )
-    old_meta = (write.old or {}).get("metadata") or {}
-    if (write.obj["metadata"].get("labels") or {}) != (old_meta.get("labels") or {}):
-        raise refuse(write, f"node {quote(node)} cannot update labels through pod status")
-
-
-def _check_eviction(server: Server, write: Write, node: str) -> None:
-    name = write.attributes.name
-    pod = server.get_object(resource("pods"), write.attributes.namespace, name)
-    if _node_of(pod) != node:
-        raise refuse(write, f"node {node} can only evict pods with spec.nodeName set to itself")
 
 
 def _check_node(server: Server, write: Write, node: str) -> None:
@@ -160,41 +113,6 @@ def _is_within(namespace: str, domain: str) -> bool:
     return namespace == domain or namespace.endswith(f".{domain}")
 
 
-def _check_claim(server: Server, write: Write, node: str) -> None:
-    raise refuse(write, "may only update PVC status")
-
-
-def _check_claim_status(server: Server, write: Write, node: str) -> None:
-    old_meta = dict((write.old or {}).get("metadata") or {})
-    meta = dict(write.obj["metadata"])
-    for volatile in ("resourceVersion", "managedFields"):
-        old_meta.pop(volatile, None)
-        meta.pop(volatile, None)
-    if meta != old_meta:
-        raise refuse(
-            write,
-            f"node {quote(node)} is not allowed to update fields other than status.capacity and"
-            " status.conditions",
-        )
-
-
-def _check_token(server: Server, write: Write, node: str) -> None:
-    ref = (write.obj.get("spec") or {}).get("boundObjectRef") or {}
-    if (ref.get("apiVersion"), ref.get("kind")) != ("v1", "Pod") or not ref.get("name"):
-        raise refuse(write, "node requested token not bound to a pod")
-    if not ref.get("uid"):
-        raise refuse(write, "node requested token with a pod binding without a uid")
-    pod = server.get_object(resource("pods"), write.attributes.namespace, ref["name"])
-    if pod["metadata"].get("uid") != ref["uid"]:
-        raise refuse(
-            write,
-            f"the UID in the bound object reference ({ref['uid']}) does not match the UID in"
-            " record. The object might have been deleted and then recreated",
-        )
-    if _node_of(pod) != node:
-        raise refuse(write, "node requested token bound to a pod scheduled on a different node")
-
-
 def _check_lease(server: Server, write: Write, node: str) -> None:
     if write.attributes.namespace != LEASES:
         raise refuse(write, f"can only access leases in the {quote(LEASES)} system namespace")
@@ -212,23 +130,68 @@ def _name(write: Write) -> str:
     return str(name or "")
 
 
-def _node_of(pod: Object | None) -> str:
-    return str(((pod or {}).get("spec") or {}).get("nodeName") or "")
+def _check_slice(server: Server, write: Write, node: str) -> None:
+    """ResourceSlices of the drivers on this node."""
+    verb = {"CREATE": "create", "DELETE": "delete"}.get(write.operation, "update")
+    obj = write.old if write.operation == "DELETE" else write.obj
+    if ((obj or {}).get("spec") or {}).get("nodeName") != node:
+        raise refuse(
+            write, f"can only {verb} ResourceSlice with the same NodeName as the requesting node"
+        )
+
+
+def _check_signing_request(server: Server, write: Write, node: str) -> None:
+    """A node asks for certificates of its own name only."""
+    spec = write.obj.get("spec") or {}
+    if write.operation != "CREATE" or spec.get("signerName") not in NODE_SIGNERS:
+        return
+    try:
+        name, _ = read_requested(decode_request(spec.get("request") or ""))
+    except (Malformed, binascii.Error) as error:
+        raise refuse(write, f"unable to parse csr: {error}") from None
+    if name != write.attributes.user.name:
+        raise refuse(write, f"can only create a node CSR with CN={write.attributes.user.name}")
+
+
+def _check_dns_slice(server: Server, write: Write, node: str) -> None:
+    """Each node announces the DNS server in it, and nothing else. (Ours: upstream's DNS is a
+    Deployment, whose endpoints a controller writes.)"""
+    meta = ((write.old if write.operation == "DELETE" else write.obj) or {})["metadata"]
+    service = (meta.get("labels") or {}).get(SERVICE_NAME)
+    if _name(write) != f"{DNS}-{node}" or service != DNS:
+        raise refuse(write, f"node {quote(node)} can only announce its own DNS server")
+
+
+def _check_dns_service(server: Server, write: Write, node: str) -> None:
+    spec = write.obj.get("spec") or {}
+    plain = spec.get("type", "ClusterIP") == "ClusterIP" and not spec.get("externalIPs")
+    if _name(write) != DNS or write.operation != "CREATE" or not plain or spec.get("selector"):
+        raise refuse(write, f"node {quote(node)} can only create the service {quote(DNS)}")
 
 
 CHECKS: Mapping[str, Check] = {
-    "pods": _check_pod,
-    "pods/status": _check_pod_status,
-    "pods/eviction": _check_eviction,
+    "pods": check_pod,
+    "pods/status": check_pod_status,
+    "pods/eviction": check_eviction,
     "nodes": _check_node,
     "nodes/status": _check_node,
-    "persistentvolumeclaims": _check_claim,
-    "persistentvolumeclaims/status": _check_claim_status,
-    "serviceaccounts/token": _check_token,
+    "persistentvolumeclaims": check_claim,
+    "persistentvolumeclaims/status": check_claim_status,
+    "serviceaccounts/token": check_token,
     "leases": _check_lease,
     "csinodes": _check_csi_node,
+    "resourceslices": _check_slice,
+    "certificatesigningrequests": _check_signing_request,
+    "endpointslices": _check_dns_slice,
+    "services": _check_dns_service,
 }
-GROUPS = {"leases": "coordination.k8s.io", "csinodes": "storage.k8s.io"}
+GROUPS = {
+    "leases": "coordination.k8s.io",
+    "csinodes": "storage.k8s.io",
+    "resourceslices": "resource.k8s.io",
+    "certificatesigningrequests": "certificates.k8s.io",
+    "endpointslices": "discovery.k8s.io",
+}
 
 PLUGIN = Plugin(
     "NodeRestriction",

@@ -1,4 +1,5 @@
-"""Decisions: RBAC over the index of grants, remembered until a role or binding changes.
+"""Decisions: the node authoriser for nodes, then RBAC over the index of grants, remembered until a
+role or binding changes.
 
 No tasks, no waiting. The memory of decisions holds at most `REMEMBERED` and is emptied when full
 or when RBAC changed; a decision is about a user, verb, resource and namespace, whatever the name,
@@ -15,6 +16,7 @@ from sampan.api.resources import resource
 
 from ..exchange import Attributes, User
 from .grants import Binding, Grants
+from .nodes import NodeAuthorizer, Question, node_of
 from .rules import Rule, matches_path, matches_resource
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Authorizer:
     def __init__(self, server: Server | None = None) -> None:
         self._server = server
         self.grants = Grants()
+        self.nodes = NodeAuthorizer()
         self._generation = 0
         self._resources: dict[Key, Decision] = {}
         self._paths: dict[tuple[str, tuple[str, ...], str, str], tuple[bool, str]] = {}
@@ -56,6 +59,7 @@ class Authorizer:
         server = self._server
         if server is None:
             raise RuntimeError("an authorizer without a server has nothing to follow")
+        self.nodes.graph.start(server)
         for plural in ("clusterroles", "roles"):
             server.observe(resource(plural, GROUP), self.grants.role_changed)
         for plural in ("clusterrolebindings", "rolebindings"):
@@ -75,14 +79,37 @@ class Authorizer:
             (target.group, target.plural, attributes.subresource),
             attributes.namespace,
             attributes.name,
+            fields=attributes.fields,
         )
 
     def allows(
-        self, user: User, verb: str, target: tuple[str, str, str], namespace: str, name: str
+        self,
+        user: User,
+        verb: str,
+        target: tuple[str, str, str],
+        namespace: str,
+        name: str,
+        *,
+        fields: str = "",
     ) -> tuple[bool, str]:
-        """Whether `user` may `verb` a (group, plural, subresource), known to the server or not."""
+        """Whether `user` may `verb` a (group, plural, subresource), known to the server or not.
+        `fields` is a field selector, which narrows what a node asks for."""
         if MASTERS in user.groups:
             return True, ""
+        node = node_of(user)
+        if node is None:
+            return self._allows(user, verb, target, namespace, name)
+        asked = Question(verb, *target, namespace, name, fields)
+        allowed, why = self.nodes.allows(user, node, asked)
+        if allowed:
+            return True, ""
+        allowed, reason = self._allows(user, verb, target, namespace, name)
+        return allowed, reason if allowed else "\n".join(filter(None, (why, reason)))
+
+    def _allows(
+        self, user: User, verb: str, target: tuple[str, str, str], namespace: str, name: str
+    ) -> tuple[bool, str]:
+        """The same by RBAC alone."""
         if self._generation != self.grants.generation:
             self._forget()
         key = (user.name, tuple(user.groups), verb, *target, namespace)

@@ -22,6 +22,7 @@ from .roles import (
     NAMESPACE_ROLES,
     RuleRow,
 )
+from .rules import Rule, compile_rules
 
 GROUP = "rbac.authorization.k8s.io"
 API_VERSION = f"{GROUP}/v1"
@@ -125,6 +126,11 @@ def _rules(rows: Iterable[RuleRow]) -> list[Object]:
             rule["resourceNames"] = row[3].split()
         out.append(rule)
     return out
+
+
+def compiled(rows: Iterable[RuleRow]) -> tuple[Rule, ...]:
+    """Rows as rules ready to match."""
+    return compile_rules(_rules(rows))
 
 
 def _subjects(kind: str, words: str) -> Iterator[Object]:

@@ -136,8 +136,8 @@ CONTROLLER_MANAGER: Final[Sequence[RuleRow]] = (
     ("create", "core", "serviceaccounts/token"),
 )
 
-# What an agent needs. The NodeRestriction admission plugin narrows its writes to its own node and
-# the pods bound to it; reads of secrets and config maps are not narrowed by RBAC.
+# What an agent needs. The node authoriser (`nodes`) narrows it to what has to do with the node; the
+# role is there for reference and bound to nobody, as upstream.
 NODE: Final[Sequence[RuleRow]] = (
     REVIEW_TOKENS,
     ("create", "authorization.k8s.io", "localsubjectaccessreviews subjectaccessreviews"),
@@ -168,9 +168,8 @@ NODE: Final[Sequence[RuleRow]] = (
 
 # Service rules and cluster DNS are part of the node here, and speak as the node.
 NODE_NETWORK: Final[Sequence[RuleRow]] = (
-    (READ, "core", "endpoints namespaces nodes services"),
-    (READ, "discovery.k8s.io", "endpointslices"),
-    (READ, "networking.k8s.io", "networkpolicies servicecidrs"),
+    ("list watch", "core", "services"),
+    ("list watch", "discovery.k8s.io", "endpointslices"),
 )
 
 PROXIER: Final[Sequence[RuleRow]] = (
@@ -295,8 +294,8 @@ CLUSTER_ROLE_BINDINGS: Final[Mapping[str, tuple[str, str]]] = {
     "system:kube-scheduler": ("user", "system:kube-scheduler"),
     "system:volume-scheduler": ("user", "system:kube-scheduler"),
     "system:service-account-issuer-discovery": ("group", "system:serviceaccounts"),
-    # Upstream leaves this one without subjects and answers for nodes with its node authorizer.
-    "system:node": ("group", "system:nodes"),
+    # Without subjects: the node authoriser answers for nodes.
+    "system:node": ("group", ""),
     "sampan:node-network": ("group", "system:nodes"),
 }
 """Binding (and role) name -> what kind of subject, and their names in words."""
