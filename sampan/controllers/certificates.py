@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 # Clocks of nodes may be a little behind.
+KEY_USES = ("digital signature", "key encipherment")
+"""The usages of a request that speak of its key, not of what it proves (RFC 5280 4.2.1.3)."""
 BACKDATE = timedelta(minutes=5)
 
 
@@ -146,9 +148,11 @@ class CertificateController(Controller):
             .not_valid_before(now - BACKDATE)
             .not_valid_after(until)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(usages), critical=True)
             .add_extension(_extended_usage(usages), critical=False)
         )
+        # A key usage without a use is not a certificate to OpenSSL 3.
+        if set(KEY_USES) & set(usages):
+            builder = builder.add_extension(_key_usage(usages), critical=True)
         names = _alternative_names(asked)
         if names is not None:
             builder = builder.add_extension(names, critical=False)
@@ -212,9 +216,9 @@ def _key_usage(usages: Any) -> x509.KeyUsage:
     from cryptography import x509
 
     return x509.KeyUsage(
-        digital_signature="digital signature" in usages,
+        digital_signature=KEY_USES[0] in usages,
         content_commitment=False,
-        key_encipherment="key encipherment" in usages,
+        key_encipherment=KEY_USES[1] in usages,
         data_encipherment=False,
         key_agreement=False,
         key_cert_sign=False,

@@ -68,7 +68,7 @@ KIND = Kind(
         Column("Value", "integer", "The priority of its pods."),
         Column("Global-Default", "boolean", "For pods that name no class."),
         AGE,
-        Column("PreemptionPolicy", "string", "May its pods push others out?", "", 1),
+        Column("PreemptionPolicy", "string", "May its pods push others out?", ""),
     ),
     cells=cells,
 )
