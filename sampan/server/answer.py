@@ -40,9 +40,11 @@ def answer_object(context: Context, request: Request, obj: Object, form: Form) -
     resource = context.asked
     obj = context.shown(obj)
     if form.convert == "Table":
-        include = request.param("includeObject") or "Metadata"
+        include = table.include_of(request.param("includeObject"))
         now_s = context.server.clock.now()
-        return encode(table.table_of(resource, [obj], form.version, include, now_s), form)
+        made = table.table_of(resource, [obj], form.version, include, now_s)
+        made["metadata"] = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+        return encode(made, form)
     if form.partial:
         return encode(table.partial_of(obj, form.version), form)
     return encode(obj, form)

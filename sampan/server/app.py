@@ -28,8 +28,10 @@ from .answer import encode, warning_headers
 from .authn import Authenticator, openid
 from .authz import Authorizer
 from .body import read_object
-from .cache import Cache, Observer
+from .cache import Cache
+from .changes import Observer
 from .config import ServerConfig
+from .deadlines import Deadlines
 from .exchange import Attributes, Request, Response, Stream, Upgrade, User
 from .local import LocalTransport
 from .metrics import Metrics
@@ -42,6 +44,7 @@ from .strategies import STRATEGIES
 from .subresources import SUBRESOURCES
 from .verbs import create, delete, deletecollection, get, patch, update, watch
 from .verbs import list as list_verb
+from .watching import Watcher
 from .writing import Context, private_copy
 from .writing import create as write_create
 from .writing import update as write_update
@@ -100,7 +103,8 @@ class Server:
         self.authorizer = Authorizer(self)
         self.admission = Admission(self)
         self.strategies: dict[tuple[str, str], Any] = {}
-        self.watchers: set[watch.Watcher] = set()
+        self.watchers: set[Watcher] = set()
+        self.deadlines = Deadlines(clock)
         self.ready = False
         self.closing = False
         self._reading = 0

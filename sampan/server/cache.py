@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
-
-from orjson import loads
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
 from sampan.store.interface import Event, Record, Store
-from sampan.wire.json import splice_version
+
+from .changes import Change, Observer, decode_record, labels_of, notify
+from .fanout import Fanout, Group, Member, Pump
+from .selection import Selection
 
 DECODED_BYTES = 4 << 20
 """Encoded size of the objects kept decoded; decoded they take some six times as much."""
@@ -36,112 +36,28 @@ INDEXED_NAMES = 16
 ROOT = "/registry/"
 
 
-class Note(NamedTuple):
-    """What a writer leaves with its event: the objects it had decoded anyway."""
-
-    obj: Object | None
-    """The object written, without resourceVersion until the event is durable; None if deleted."""
-    previous: Object | None
-    """The object before, as the cache gave it."""
-
-
-def with_version(obj: Object, revision: int) -> Object:
-    """A copy of `obj` that names another resourceVersion; shares everything but metadata."""
-    return {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(revision)}}
-
-
-class Change:
-    """One durable write. Decoded forms and encoded lines are made when first asked for."""
-
-    __slots__ = ("_cache", "_gone", "_obj", "_previous", "after", "before", "lines", "revision")
-
-    def __init__(self, cache: Cache, event: Event) -> None:
-        self._cache = cache
-        self.revision = event.revision
-        self.after = event.record
-        self.before = event.previous
-        note = event.note
-        self._obj: Object | None = None
-        self._previous: Object | None = None
-        if note is not None:
-            self._previous = note.previous
-            if note.obj is not None:
-                # The writer's private object becomes everybody's here, and is final from now on.
-                note.obj["metadata"]["resourceVersion"] = str(event.revision)
-                self._obj = note.obj
-        self._gone: Object | None = None
-        self.lines: dict[Any, bytes] = {}
-        """Encoded watch events by (form, type)."""
-
-    @property
-    def key(self) -> str:
-        record = self.after or self.before
-        assert record is not None
-        return record.key
-
-    @property
-    def obj(self) -> Object | None:
-        """The object after the write; None when it was deleted."""
-        if self._obj is None and self.after is not None:
-            self._obj = self._cache.decode(self.after)
-        return self._obj
-
-    @property
-    def previous(self) -> Object | None:
-        """The object before the write; None when it was created."""
-        if self._previous is None and self.before is not None:
-            self._previous = decode_record(self.before)
-        return self._previous
-
-    @property
-    def gone(self) -> Object:
-        """The last state of an object that left (deleted, or no longer selected), at this
-        change's revision."""
-        if self._gone is None:
-            previous = self.previous
-            assert previous is not None
-            self._gone = with_version(previous, self.revision)
-        return self._gone
-
-    def body(self, kind: str) -> bytes:
-        """The object's JSON for an event of type `kind`."""
-        record = self.before if kind == "DELETED" else self.after
-        assert record is not None
-        return splice_version(record.value, self.revision)
-
-
-def decode_record(record: Record) -> Object:
-    obj: Object = loads(record.value)
-    obj["metadata"]["resourceVersion"] = str(record.modified)
-    return obj
-
-
-Observer = Callable[[str, Object, Object | None], None]
-
-
 class Collection:
     """What is known of the objects under one storage prefix."""
 
     __slots__ = (
         "changed",
+        "fanout",
         "fields",
         "labels",
         "namespaced",
         "observers",
         "prefix",
         "selectable",
-        "watchers",
     )
 
-    def __init__(self, resource: Descriptor) -> None:
+    def __init__(self, resource: Descriptor, pump: Pump) -> None:
         self.prefix = resource.storage
         self.namespaced = resource.namespaced
         self.selectable = resource.rules.fields
         self.changed = 0
         """Revision of the last change since the collection is known; 0: none."""
         self.observers: list[Observer] = []
-        self.watchers: dict[str, list[Callable[[Change], None]]] = {}
-        """By namespace; "" watches all."""
+        self.fanout = Fanout(pump, namespaced=resource.namespaced)
         self.labels: dict[str, dict[str, set[str]]] = {}
         """Indexed label keys: key -> value -> storage keys."""
         self.fields: dict[str, dict[str, set[str]]] = {}
@@ -156,10 +72,6 @@ class Collection:
 
     def _fields_of(self, obj: Object) -> Mapping[str, str]:
         return self.selectable(obj)
-
-
-def labels_of(obj: Object) -> Mapping[str, str]:
-    return obj["metadata"].get("labels") or {}
 
 
 def _move(values: dict[str, set[str]], key: str, before: str | None, after: str | None) -> None:
@@ -183,6 +95,7 @@ class Cache:
         self._decoded_bytes = 0
         self._recent: deque[Change] = deque()
         self._by_revision: dict[int, Change] = {}
+        self._pump = Pump()
         self._unsubscribe: Callable[[], None] | None = None
 
     def open(self) -> None:
@@ -228,12 +141,12 @@ class Cache:
     def collection(self, resource: Descriptor) -> Collection:
         found = self._collections.get(resource.storage)
         if found is None:
-            found = self._collections[resource.storage] = Collection(resource)
+            found = self._collections[resource.storage] = Collection(resource, self._pump)
         return found
 
     def _on_events(self, events: Sequence[Event]) -> None:
         for event in events:
-            change = Change(self, event)
+            change = Change(self.decode, event)
             self._remember(change)
             if change.after is not None:
                 if event.note is not None and change.obj is not None:
@@ -258,14 +171,8 @@ class Cache:
             collection.reindex(key, change.previous, change.obj)
         for observer in collection.observers:
             notify(observer, change)
-        watchers = collection.watchers
-        if watchers:
-            for watcher in tuple(watchers.get("", ())):
-                watcher(change)
-            if collection.namespaced:
-                namespace = key[len(collection.prefix) : key.rfind("/")]
-                for watcher in tuple(watchers.get(namespace, ())):
-                    watcher(change)
+        if collection.fanout:
+            collection.fanout.publish(change, key[len(collection.prefix) : key.rfind("/")])
 
     def _find(self, key: str) -> Collection | None:
         """The collection with the longest prefix of `key` (custom resources nest by group)."""
@@ -276,28 +183,19 @@ class Cache:
             at = key.find("/", at + 1)
         return found
 
-    def watch(
-        self, resource: Descriptor, namespace: str, watcher: Callable[[Change], None]
-    ) -> Callable[[], None]:
-        """Call `watcher` with each change from now on; the result ends it."""
-        watchers = self.collection(resource).watchers
-        watchers.setdefault(namespace, []).append(watcher)
+    def join(self, selection: Selection, namespace: str, member: Member) -> Group:
+        """Offer `member` what its selection sees from now on, until it `leave`s."""
+        return self.collection(selection.resource).fanout.join(selection, namespace, member)
 
-        def end() -> None:
-            entries = watchers.get(namespace)
-            if entries is not None and watcher in entries:
-                entries.remove(watcher)
-                if not entries:
-                    del watchers[namespace]
-
-        return end
+    def leave(self, group: Group, namespace: str, member: Member) -> None:
+        self.collection(group.selection.resource).fanout.leave(group, namespace, member)
 
     def history(self, resource: Descriptor, namespace: str, after: int) -> Iterator[Change]:
         """The changes behind revision `after` up to now; they are made as they are taken. Raises
         Compacted, FutureRevision."""
         recent = self._by_revision
         events = self._store.history(resource.prefix(namespace), after)
-        return (recent.get(event.revision) or Change(self, event) for event in events)
+        return (recent.get(event.revision) or Change(self.decode, event) for event in events)
 
     def observe(self, resource: Descriptor, observer: Observer) -> None:
         for record in self._store.range(resource.storage).records:
@@ -345,13 +243,3 @@ class Cache:
 
 
 _NOTHING: set[str] = set()
-
-
-def notify(observer: Observer, change: Change) -> None:
-    """Tell an observer in watch terms."""
-    if change.after is None:
-        observer("DELETED", change.gone, change.previous)
-    else:
-        obj = change.obj
-        assert obj is not None
-        observer("ADDED" if change.before is None else "MODIFIED", obj, change.previous)

@@ -43,8 +43,16 @@ def form_of(accept: str) -> Form:
     form = _parse(accept)
     if form is None:
         raise NotAcceptable(
-            "only the following media types are accepted: application/json, application/yaml"
+            f"only the following media types are accepted: {', '.join((JSON, YAML))}"
         )
+    return form
+
+
+def watch_form_of(accept: str) -> Form:
+    """The same for a watch, which only has a form in JSON, as upstream (there protobuf too)."""
+    form = form_of(accept)
+    if form.media != JSON:
+        raise NotAcceptable(f"only the following media types are accepted: {JSON};stream=watch")
     return form
 
 
@@ -53,14 +61,19 @@ def _parse(accept: str) -> Form | None:
     clauses = []
     for position, clause in enumerate(accept.split(",")):
         media, *params = (part.strip() for part in clause.split(";"))
-        values = dict(param.split("=", 1) for param in params if "=" in param)
+        values = {}
+        for param in params:
+            name, sign, value = param.partition("=")
+            if sign:
+                values[name.strip().lower()] = value.strip().strip('"')
         try:
             quality = float(values.get("q", "1"))
         except ValueError:
-            quality = 0.0
+            quality = 1.0
         if quality > 0:
-            clauses.append((-quality, position, media.lower(), values))
-    for _, _, media, values in sorted(clauses, key=lambda item: item[:2]):
+            # Of equal quality, what is named goes before what is only covered by a star.
+            clauses.append((-quality, media.count("*"), position, media.lower(), values))
+    for *_, media, values in sorted(clauses, key=lambda item: item[:3]):
         form = _form(media, values)
         if form is not None:
             return form

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sampan.api.errors import MethodNotAllowed, NotFound
 
 from .exchange import Attributes, Request
+from .listoptions import truth
 from .registry import Registry
 
 # Sub-resources of a namespace itself: below /api/v1/namespaces/x/ these are no collections in it.
@@ -97,9 +98,12 @@ def _resource(
 def _verb(request: Request, name: str, watch: bool) -> str:
     method = request.method
     if method in ("GET", "HEAD"):
-        if watch or (request.query and request.param("watch") in TRUE):
+        if watch:
             return "watch"
-        return "get" if name else "list"
+        if name:
+            return "get"
+        values = request.query.get("watch") if request.query else None
+        return "watch" if values and truth(values[0]) else "list"
     verb = WRITE_VERBS.get(method)
     if verb is None:
         raise method_not_allowed()

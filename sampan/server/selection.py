@@ -6,6 +6,7 @@ what it gives, not what there is. The rest of a selector is checked on the candi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sampan.api import selectors
 from sampan.api.descriptor import Descriptor
-from sampan.api.errors import Object
+from sampan.api.errors import BadRequest, Object
 
 from .conversion import View, view_of
 from .exchange import Request
@@ -94,6 +95,15 @@ def _smaller(best: set[str] | None, found: set[str] | None) -> set[str] | None:
     return found if best is None or len(found) < len(best) else best
 
 
+FIELD_ERRORS = {
+    ("batch", "jobs"): 'field label "{}" not supported for batchv1.Job',
+    ("resource.k8s.io", "resourceslices"): (
+        "field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: {}"
+    ),
+}
+"""Kinds whose complaint about a field upstream words in a way of its own."""
+
+
 def selection_of(request: Request, resource: Descriptor) -> Selection:
     """The selectors of a request. Raises BadRequest in upstream's words."""
     view = view_of(resource)
@@ -101,13 +111,29 @@ def selection_of(request: Request, resource: Descriptor) -> Selection:
         return Selection(resource, view=view)
     label_text, field_text = request.param("labelSelector"), request.param("fieldSelector")
     labels = selectors.parse_labels(label_text) if label_text else None
-    fields = selectors.parse_fields(field_text, _selectable(resource)) if field_text else None
+    fields = _fields(field_text, resource) if field_text else None
     return Selection(
         resource,
         None if labels is None or labels.everything else labels,
         None if fields is None or fields.everything else fields,
         view,
     )
+
+
+def _fields(text: str, resource: Descriptor) -> selectors.FieldSelector:
+    own = _selectable(resource)
+    wording = FIELD_ERRORS.get((resource.group, resource.plural))
+    if wording is not None:
+        allowed = own | selectors.ALWAYS_SUPPORTED
+        every = selectors.parse_fields(text, allowed | set(_FIELD.findall(text)))
+        for term in every.terms:
+            if term.field not in allowed:
+                raise BadRequest(wording.format(term.field))
+    return selectors.parse_fields(text, own)
+
+
+_FIELD = re.compile("[^=!,]+")
+"""What may be a field in a selector's text."""
 
 
 @lru_cache(maxsize=1024)

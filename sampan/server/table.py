@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from sampan.api.descriptor import Column, Descriptor
-from sampan.api.errors import Object
+from sampan.api.errors import BadRequest, Object
+from sampan.api.fields import invalid
 from sampan.api.kinds.printing import since
 
 NAME_TEXT = (
@@ -32,6 +33,32 @@ PLAIN_COLUMNS = (
 reads as everywhere else."""
 
 
+INCLUDES = ("Metadata", "None", "Object", "")
+
+
+def include_of(text: str) -> str:
+    """What of its object a row carries. Raises BadRequest in upstream's words."""
+    if text not in INCLUDES:
+        cause = invalid("includeObject", text, "must be 'Metadata', 'Object', 'None', or empty")
+        raise BadRequest(f"Unable to convert to Table as requested: {cause}")
+    return text or "Metadata"
+
+
+def columns_of(resource: Descriptor) -> list[Object]:
+    """The columnDefinitions of a kind."""
+    return [_definition(column) for column in resource.rules.columns or PLAIN_COLUMNS]
+
+
+def empty(version: str) -> Object:
+    return {
+        "kind": "Table",
+        "apiVersion": f"meta.k8s.io/{version}",
+        "metadata": {},
+        "columnDefinitions": [],
+        "rows": [],
+    }
+
+
 def table_of(
     resource: Descriptor,
     objects: Iterable[Object],
@@ -40,21 +67,14 @@ def table_of(
     now_s: float,
 ) -> Object:
     """A Table of `objects`; `include` is None, Metadata or Object."""
-    columns = resource.rules.columns or PLAIN_COLUMNS
-    cells = resource.rules.cells
-    return {
-        "kind": "Table",
-        "apiVersion": f"meta.k8s.io/{version}",
-        "metadata": {},
-        "columnDefinitions": [_definition(column) for column in columns],
-        "rows": [
-            {
-                "cells": cells(obj, now_s) if cells is not None else _plain_cells(obj, now_s),
-                **_row_object(obj, version, include),
-            }
-            for obj in objects
-        ],
-    }
+    cells = resource.rules.cells or _plain_cells
+    made = empty(version)
+    made["columnDefinitions"] = columns_of(resource)
+    made["rows"] = [
+        {"cells": cells(obj, now_s), "object": _row_object(obj, version, include)}
+        for obj in objects
+    ]
+    return made
 
 
 def _definition(column: Column) -> Object:
@@ -67,10 +87,10 @@ def _definition(column: Column) -> Object:
     }
 
 
-def _row_object(obj: Object, version: str, include: str) -> Object:
+def _row_object(obj: Object, version: str, include: str) -> Object | None:
     if include == "None":
-        return {"object": None}
-    return {"object": obj if include == "Object" else partial_of(obj, version)}
+        return None
+    return obj if include == "Object" else partial_of(obj, version)
 
 
 def partial_of(obj: Object, version: str) -> Object:
@@ -91,6 +111,6 @@ def partial_list_of(objects: Iterable[Object], version: str, metadata: Object) -
     }
 
 
-def _plain_cells(obj: Object, now_s: float) -> Sequence[Any]:
+def _plain_cells(obj: Object, now_s: float) -> list[Any]:
     metadata = obj["metadata"]
     return [metadata.get("name", ""), since(metadata.get("creationTimestamp"), now_s)]

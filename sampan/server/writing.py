@@ -22,7 +22,7 @@ from sampan.api.errors import BadRequest, Object
 from sampan.store.interface import Record, RevisionMismatch
 from sampan.wire.json import encode_object, splice_version
 
-from .cache import Note, with_version
+from .changes import Note, with_version
 from .conversion import View, hub_of, view_of
 from .exchange import Attributes, Write
 from .options import DEFAULTS, WriteOptions
@@ -146,7 +146,9 @@ def match_namespace(context: Context, metadata: Object) -> None:
 
 async def _create_once(context: Context, obj: Object) -> Written:
     server, resource, dry_run = context.server, context.resource, context.options.dry_run
-    write = Write(context.attributes, "CREATE", obj, None, dry_run, {}, context.warnings)
+    write = Write(
+        context.attributes, "CREATE", obj, None, dry_run, {}, context.warnings, context.options
+    )
     await server.admission.admit(write)
     obj = write.obj
     metadata = obj["metadata"]
@@ -212,8 +214,9 @@ async def _update_once(context: Context, record: Record, compute: Compute) -> Wr
     new = compute(old, private)
     version = check_version(context, old, new)
     new = merged(context, old, new)
+    options = context.options
     write = Write(
-        context.attributes, "UPDATE", new, old, context.options.dry_run, {}, context.warnings
+        context.attributes, "UPDATE", new, old, options.dry_run, {}, context.warnings, options
     )
     await server.admission.admit(write)
     new = write.obj

@@ -104,7 +104,8 @@ async def test_a_list_at_a_version_shows_that_moment() -> None:
         assert await names(cluster, "resourceVersion=0") == ["c1", "c2"]
         ahead = await cluster.http("GET", f"{CM}?resourceVersion={version + 100}")
         assert ahead.status == 504
-        assert ahead.message.startswith("Too large resource version")
+        assert ahead.message.startswith("Timeout: Too large resource version: ")
+        assert ahead.json["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge"
 
 
 async def test_all_namespaces_and_one() -> None:

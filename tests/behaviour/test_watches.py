@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
 import pytest
+from orjson import loads
 
 from sampan.api.errors import Expired
 from sampan.api.resources import resource
+from sampan.server import watching
 from sampan.server.exchange import Stream
-from sampan.server.verbs import watch as watch_verb
 from tests.kit.clock import FakeClock, settle
 from tests.kit.cluster import ADMIN, Cluster, api_cluster, request_of
 
@@ -109,7 +111,9 @@ async def test_initial_events_end_with_a_bookmark() -> None:
             mark = await anext(events)
         assert mark["type"] == "BOOKMARK"
         metadata = mark["object"]["metadata"]
-        assert metadata["annotations"] == {"k8s.io/initial-events-end": "true"}
+        assert metadata["annotations"]["k8s.io/initial-events-end"] == "true"
+        blueprint = metadata["annotations"]["kubernetes.io/initial-events-list-blueprint"]
+        assert loads(b64decode(blueprint))["kind"] == "ConfigMapList"
         assert metadata["resourceVersion"] == str(cluster.store.revision)
         bad = await cluster.http("GET", f"{CM}?watch=1&sendInitialEvents=true")
         assert bad.status == 422
@@ -158,7 +162,7 @@ async def test_a_version_that_is_gone_is_an_error_event() -> None:
 
 
 async def test_a_slow_watcher_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch_verb, "QUEUE_CHANGES", 3)
+    monkeypatch.setattr(watching, "QUEUE_CHANGES", 3)
     async with api_cluster() as cluster:
         await create(cluster, "a")
         async with aclosing(cluster.stream(f"{CM}?watch=1")) as events:
@@ -206,8 +210,8 @@ async def test_closing_the_server_ends_watches() -> None:
 
 
 async def test_a_long_past_does_not_cut_a_watcher_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch_verb, "QUEUE_CHANGES", 3)
-    monkeypatch.setattr(watch_verb, "PAST_CHANGES", 2)
+    monkeypatch.setattr(watching, "QUEUE_CHANGES", 3)
+    monkeypatch.setattr(watching, "PAST_CHANGES", 2)
     async with api_cluster() as cluster:
         version = cluster.store.revision
         await create(cluster, "a", app="web")

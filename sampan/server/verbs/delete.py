@@ -18,7 +18,7 @@ from sampan.wire.json import encode_object, splice_version
 
 from ..answer import answer_object, warning_headers
 from ..body import read_value
-from ..cache import Note, with_version
+from ..changes import Note, with_version
 from ..exchange import Attributes, Request, Response, Write
 from ..negotiate import form_of
 from ..options import DeleteOptions, WriteOptions, delete_options

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sampan.api import errors, fields
-from sampan.api.errors import StatusError
+from sampan.api import errors
 from sampan.wire.json import splice_version
 
 from ..answer import answer_object
 from ..conversion import view_of
 from ..exchange import Attributes, Request, Response
+from ..listoptions import check_not_ahead
 from ..negotiate import form_of
 from ..writing import Context
 
@@ -37,28 +37,3 @@ def handle(server: Server, request: Request, attributes: Attributes) -> Response
         return Response(200, splice_version(record.value, record.modified))
     context = Context(server, attributes, resource)
     return answer_object(context, request, server.cache.decode(record), form)
-
-
-def parse_version(text: str) -> int:
-    """A resourceVersion of a query as a revision. Raises Invalid."""
-    if not text.isascii() or not text.isdecimal():
-        why = f'strconv.ParseUint: parsing "{text}": invalid syntax'
-        cause = fields.invalid("resourceVersion", text, why)
-        raise errors.invalid("meta.k8s.io", "ListOptions", "", [cause])
-    return int(text)
-
-
-def check_not_ahead(server: Server, text: str) -> int:
-    """A version newer than the store's is a time-out upstream, after waiting for it in vain."""
-    version = parse_version(text)
-    if version > server.store.revision:
-        raise too_large(version, server.store.revision)
-    return version
-
-
-def too_large(version: int, current: int) -> StatusError:
-    cause = errors.Cause("", "Too large resource version", "ResourceVersionTooLarge")
-    return errors.Timeout(
-        f"Too large resource version: {version}, current: {current}",
-        errors.Details(causes=(cause,), retry_after_s=1),
-    )

@@ -6,17 +6,14 @@ moment; when that moment is compacted the client gets 410 with a token to go on 
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from orjson import JSONDecodeError, dumps, loads
+from orjson import dumps
 
-from sampan.api import errors, fields
 from sampan.api.descriptor import Descriptor
-from sampan.api.errors import BadRequest, Expired, Object
+from sampan.api.errors import Expired, Object
 from sampan.store.interface import Compacted, Record
 from sampan.wire.json import splice_version
 
@@ -24,10 +21,10 @@ from .. import table
 from ..answer import encode
 from ..conversion import View
 from ..exchange import Attributes, Request, Response
+from ..listoptions import NO_OPTIONS, list_options, make_token, revision_of
 from ..negotiate import PLAIN, Form, form_of
 from ..pages import Asked, Made
 from ..selection import Selection, selection_of
-from .get import check_not_ahead
 
 if TYPE_CHECKING:
     from ..app import Server
@@ -63,6 +60,9 @@ class Query:
     """Storage key the page begins behind."""
     revision: int = 0
     """0 is now."""
+
+
+NOW = Query()
 
 
 def handle(server: Server, request: Request, attributes: Attributes) -> Response:
@@ -135,83 +135,12 @@ def _scan(server: Server, selection: Selection, prefix: str, query: Query) -> Pa
 
 
 def _query(server: Server, request: Request, prefix: str) -> Query:
-    if not request.query:
-        return Query()
-    limit_text, token = request.param("limit"), request.param("continue")
-    version, match = request.param("resourceVersion"), request.param("resourceVersionMatch")
-    limit = _limit(limit_text) if limit_text else 0
-    _check_match(version, match, token, request)
-    if token:
-        revision, after = read_token(token, prefix)
-        return Query(limit, after, revision)
-    if not version or version == "0":
-        return Query(limit)
-    revision = check_not_ahead(server, version)
-    if match == "Exact" or (limit and not match):
-        return Query(limit, "", revision)
-    return Query(limit)
-
-
-def _limit(text: str) -> int:
-    try:
-        return max(0, int(text))
-    except ValueError:
-        raise BadRequest(f'strconv.ParseInt: parsing "{text[:40]}": invalid syntax') from None
-
-
-def _check_match(version: str, match: str, token: str, request: Request) -> None:
-    """Combinations upstream refuses (apis/meta/internalversion/validation)."""
-    causes = []
-    if request.param("sendInitialEvents"):
-        causes.append(
-            fields.forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list")
-        )
-    if match:
-        path = "resourceVersionMatch"
-        if token:
-            causes.append(
-                fields.forbidden(
-                    path, "resourceVersionMatch is forbidden when continue is provided"
-                )
-            )
-        elif not version:
-            causes.append(
-                fields.forbidden(
-                    path, "resourceVersionMatch is forbidden unless resourceVersion is provided"
-                )
-            )
-        if match not in ("Exact", "NotOlderThan"):
-            causes.append(fields.not_supported(path, match, ("Exact", "NotOlderThan")))
-        elif match == "Exact" and version == "0":
-            causes.append(
-                fields.forbidden(
-                    path, 'resourceVersionMatch "Exact" is forbidden for resourceVersion "0"'
-                )
-            )
-    if causes:
-        raise errors.invalid("meta.k8s.io", "ListOptions", "", causes)
-    if token and version and version != "0":
-        raise BadRequest("specifying resource version is not allowed when using continue")
-
-
-def make_token(revision: int, last_key: str, prefix: str) -> str:
-    """A continue token as upstream makes them: it is opaque, but ours survive a migration."""
-    start = last_key.removeprefix(prefix) + "\0"
-    raw = dumps({"v": "meta.k8s.io/v1", "rv": revision, "start": start})
-    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
-
-
-def read_token(token: str, prefix: str) -> tuple[int, str]:
-    """(revision, key the page begins behind) of a token. -1 stands for now, as upstream."""
-    try:
-        raw = loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        version, revision, start = raw["v"], raw["rv"], raw["start"]
-        good = version == "meta.k8s.io/v1" and type(revision) is int and type(start) is str
-    except (binascii.Error, JSONDecodeError, KeyError, TypeError, ValueError):
-        good = False
-    if not good or not start or start.startswith(("/", "..")) or revision < -1 or revision == 0:
-        raise BadRequest("continue key is not valid: encoded continue token is malformed")
-    return max(revision, 0), prefix + start.removesuffix("\0")
+    options = list_options(request)
+    if options is NO_OPTIONS:
+        return NOW
+    revision, after = revision_of(server, options, prefix)
+    # A negative limit is none, as upstream.
+    return Query(max(options.limit, 0), after, revision)
 
 
 def _expired(server: Server, request: Request, query: Query, prefix: str) -> Expired:
@@ -281,7 +210,7 @@ def _converted(
     if view is not None:
         objects = map(view.from_hub, objects)
     if form.convert == "Table":
-        include = request.param("includeObject") or "Metadata"
+        include = table.include_of(request.param("includeObject"))
         answer = table.table_of(resource, objects, form.version, include, server.clock.now())
         answer["metadata"] = _metadata(page)
     elif form.partial:

@@ -9,7 +9,8 @@ import pytest
 
 from sampan.api.resources import resource
 from sampan.server import cache as cache_module
-from sampan.server.cache import Cache, Change, Note
+from sampan.server.cache import Cache
+from sampan.server.changes import Change, Note
 from sampan.store.memory import MemoryStore
 
 PODS = resource("pods")
@@ -111,24 +112,3 @@ async def test_history_shares_recent_changes_and_decodes_older_ones(
     assert new.previous is not None
     assert new.previous["metadata"]["resourceVersion"] == "1"
     assert list(cache.history(PODS, "other", 0)) == []
-
-
-async def test_a_watcher_hears_its_namespace_only() -> None:
-    store = MemoryStore()
-    cache = Cache(store)
-    cache.open()
-    here: list[Change] = []
-    there: list[Change] = []
-    everywhere: list[Change] = []
-    ends = [
-        cache.watch(PODS, "n", here.append),
-        cache.watch(PODS, "other", there.append),
-        cache.watch(PODS, "", everywhere.append),
-    ]
-    await put(store, pod("a"))
-    assert (len(here), len(there), len(everywhere)) == (1, 0, 1)
-    assert here[0] is everywhere[0]
-    for end in ends:
-        end()
-    await put(store, pod("b"))
-    assert (len(here), len(everywhere)) == (1, 1)
