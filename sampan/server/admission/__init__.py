@@ -27,6 +27,7 @@ from . import (
     runtimeclass,
     serviceaccount,
     taintnodesbycondition,
+    webhooks,
 )
 from .lookups import Lookups
 from .plugin import Plugin, Step
@@ -55,6 +56,8 @@ CHAIN: tuple[Plugin, ...] = (
     defaultingressclass.PLUGIN,
     denyserviceexternalips.PLUGIN,
     rbacescalation.PLUGIN,
+    webhooks.MUTATING,  # behind all that change objects by themselves
+    webhooks.VALIDATING,
 )
 
 
@@ -71,17 +74,31 @@ class Admission:
         self._chain = chain
         self._steps: dict[tuple[str, str, str, str], _Steps] = {}
         self.lookups = Lookups()
+        self.hooks = webhooks.Hooks(server)
 
     def start(self) -> None:
         """Follow what plugins look up. The server's cache must be open."""
         self.lookups.start(self._server)
+        self.hooks.start()
+
+    def forget(self) -> None:
+        """Pick the chains anew: whether a plugin is active has changed."""
+        self._steps.clear()
 
     async def admit(self, write: Write) -> None:
-        """The mutating pass, before defaults and validation. Raises StatusErrors."""
-        for step in self._find(write).mutate:
+        """The mutating pass, before defaults and validation; run a second time when a plugin
+        changed what an earlier one has seen and wants to see again. Raises StatusErrors."""
+        steps = self._find(write).mutate
+        for step in steps:
             pending = step(self._server, write)
             if pending is not None:
                 await pending
+        if write.again:
+            write.passes.second = True
+            for step in steps:
+                pending = step(self._server, write)
+                if pending is not None:
+                    await pending
 
     async def validate(self, write: Write) -> None:
         """The validating pass, on the object as it will be stored; the only one for deletions.
@@ -104,7 +121,12 @@ class Admission:
 
     def _pick(self, group: str, plural: str, subresource: str, operation: str) -> _Steps:
         name = f"{plural}/{subresource}" if subresource else plural
-        picked = [plugin for plugin in self._chain if plugin.handles(group, name, operation)]
+        picked = [
+            plugin
+            for plugin in self._chain
+            if plugin.handles(group, name, operation)
+            and (plugin.active is None or plugin.active(self._server))
+        ]
         mutating = tuple(plugin.mutate for plugin in picked if plugin.mutate is not None)
         validating = tuple(plugin.validate for plugin in picked if plugin.validate is not None)
         # A deletion has nothing to change, so it has one pass.

@@ -28,6 +28,9 @@ class Plugin:
     on: Mapping[tuple[str, str], Sequence[str]]
     mutate: Step | None = None
     validate: Step | None = None
+    active: Callable[[Server], bool] | None = None
+    """False leaves the plugin out of the chain until the chain is picked anew
+    (`Admission.forget`): what has nothing to do then costs a write nothing."""
 
     def handles(self, group: str, target: str, operation: str) -> bool:
         operations = self.on.get((group, target)) or self.on.get(EVERYTHING) or ()
