@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import resource
 import socket
 from ipaddress import ip_address
 from pathlib import Path
@@ -51,6 +52,9 @@ BACKLOG = 1024
 
 
 def main(arguments: list[str]) -> int:
+    # Thousands of watches are thousands of sockets; the usual soft limit is 1024.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     child = Child("control", arguments)
     return child.run(lambda: run(child))
 

@@ -123,6 +123,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._head_size = 0
         self._body_size = 0
+        self._in_head = False
 
     # The transport's side.
 
@@ -176,8 +177,12 @@ class Connection(asyncio.Protocol):
         if self._upgraded:
             self._received += data
             return
+        was_in_head = self._in_head
         try:
             self._parser.feed_data(data)
+            if was_in_head and self._in_head:
+                # A header that has no end is collected in the parser, which asks nobody.
+                self._grow(len(data))
         except httptools.HttpParserUpgrade as upgrade:
             self._upgraded = True
             self._received = data[upgrade.args[0] :] if upgrade.args else b""
@@ -189,6 +194,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._reset()
+        self._in_head = True
         self._deadline = self._loop.time() + READ_TIMEOUT_S
 
     def on_url(self, url: bytes) -> None:
@@ -208,6 +214,7 @@ class Connection(asyncio.Protocol):
             self._refuse(errors.BadRequest("request header fields too large"), 431)
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         length = self._headers.get("content-length", "")
         if length.isdecimal() and int(length) > MAX_BODY:
             self._refuse(_too_large())

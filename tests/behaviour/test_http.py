@@ -23,6 +23,7 @@ TOKEN = "t0ken"
 EXPECT = "Expect: 100-continue\r\n"
 ADMIN = User("admin", ("system:masters",))
 AUTH = f"Authorization: Bearer {TOKEN}\r\n"
+MAX_HEAD, PIECE = connection.MAX_HEAD, 8 << 10
 CHUNKED = f"POST {CM} HTTP/1.1\r\n{AUTH}Transfer-Encoding: chunked\r\n\r\n".encode()
 
 
@@ -168,6 +169,20 @@ async def test_what_is_no_request_is_refused_and_the_connection_ends(
         assert status(head) == expected
         assert orjson.loads(await wire.body(head))["kind"] == "Status"
         assert await wire.ended()
+
+
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nX", b"GET / HTTP/1.1\r\nX: "])
+async def test_a_head_without_an_end_is_refused(start: bytes) -> None:
+    async with listening() as (_, listener), connected(listener) as wire:
+        wire.writer.write(start)
+        for _ in range(MAX_HEAD // PIECE + 4):
+            wire.writer.write(b"a" * PIECE)
+            # Each piece on its own, so that the server sees a head that grows.
+            await until(lambda: wire.writer.transport.get_write_buffer_size() == 0)
+            await asyncio.sleep(0.001)
+            if not listener.connections:
+                break
+        await until(lambda: not listener.connections)
 
 
 async def test_expect_continue() -> None:
