@@ -31,12 +31,14 @@ from .body import read_object
 from .cache import Cache
 from .changes import Observer
 from .config import ServerConfig
+from .custom.catalog import Catalog
 from .deadlines import Deadlines
+from .deleteoptions import parse_delete_options
 from .exchange import Attributes, Request, Response, Stream, Upgrade, User
 from .local import LocalTransport
 from .metrics import Metrics
 from .negotiate import form_of
-from .options import WriteOptions, parse_delete_options
+from .options import WriteOptions
 from .pages import Pages
 from .registry import Registry
 from .routes import attributes_of, method_not_allowed, names_resource, unknown_resource
@@ -103,6 +105,7 @@ class Server:
         self.authorizer = Authorizer(self)
         self.admission = Admission(self)
         self.strategies: dict[tuple[str, str], Any] = {}
+        self.customs = Catalog(self)
         self.watchers: set[Watcher] = set()
         self.deadlines = Deadlines(clock)
         self.ready = False
@@ -127,6 +130,7 @@ class Server:
         self.cache.open()
         for key, strategy in STRATEGIES.items():
             self.strategies[key] = strategy(self)
+        self.customs.start()
         for part in (self.authn, self.authorizer, self.admission):
             begin = getattr(part, "start", None)
             if begin is not None:
@@ -142,6 +146,7 @@ class Server:
             watcher.close()
         if self._webhooks is not None:
             self._webhooks.close()
+        self.customs.close()
         self.cache.close()
 
     def local_transport(self, user: User) -> LocalTransport:

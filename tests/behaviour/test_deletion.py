@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.kit.clock import FakeClock
 from tests.kit.cluster import Cluster, api_cluster
 
@@ -131,3 +133,76 @@ async def test_jobs_keep_their_pods_unless_told() -> None:
         marked = await cluster.http("DELETE", f"{path}/j")
         assert marked.json["metadata"]["finalizers"] == ["orphan"]
         assert "child pods are preserved" in marked.headers["Warning"]
+
+
+UNREADABLE = "ignoreStoreReadErrorWithClusterBreakingPotential"
+REFUSED: tuple[tuple[Any, str, int, str], ...] = (
+    ({"propagationPolicy": "Later"}, "", 422, 'propagationPolicy: Unsupported value: "Later": '
+     'supported values: "Foreground", "Background", "Orphan", "nil"'),
+    ({"propagationPolicy": "Orphan", "orphanDependents": True}, "", 422, 'propagationPolicy: '
+     'Invalid value: "Orphan": orphanDependents and deletionPropagation cannot be both set'),
+    ({"dryRun": ["Some"]}, "", 422,
+     'dryRun: Unsupported value: ["Some"]: supported values: "All"'),
+    ({UNREADABLE: True, "gracePeriodSeconds": 0}, "", 422,
+     f"{UNREADABLE}: Invalid value: true: cannot be set together with .gracePeriodSeconds"),
+    (None, f"?{UNREADABLE}=1&dryRun=All", 422,
+     f"{UNREADABLE}: Invalid value: true: cannot be set together with .dryRun"),
+    (None, "?gracePeriodSeconds=soon", 400, 'strconv.ParseInt: parsing "soon": invalid syntax'),
+    ({"gracePeriodSeconds": "1"}, "", 400, "json: cannot unmarshal string into Go struct field "
+     "DeleteOptions.gracePeriodSeconds of type int64"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "query", "status", "message"), REFUSED)
+async def test_options_nobody_can_follow(body: Any, query: str, status: int, message: str) -> None:
+    async with api_cluster() as cluster:
+        answer = await cluster.http("DELETE", f"{CM}/a{query}", body)
+        prefix = 'DeleteOptions.meta.k8s.io "" is invalid: ' if status == 422 else ""
+        assert (answer.status, answer.message) == (status, prefix + message)
+
+
+async def test_a_body_says_everything() -> None:
+    async with api_cluster() as cluster:
+        await cluster.http("POST", CM, {"metadata": {"name": "a"}})
+        assert (await cluster.http("DELETE", f"{CM}/a?dryRun=All")).status == 200
+        assert (await cluster.http("DELETE", f"{CM}/a", {"dryRun": ["All"]})).status == 200
+        readable = {UNREADABLE: True}
+        assert (await cluster.http("DELETE", f"{CM}/a?dryRun=All", readable)).status == 200
+        assert (await cluster.http("GET", f"{CM}/a")).status == 404
+
+
+async def test_what_a_precondition_says_when_it_fails() -> None:
+    async with api_cluster() as cluster:
+        made = (await cluster.http("POST", CM, {"metadata": {"name": "a"}})).json["metadata"]
+        refused = await cluster.http("DELETE", f"{CM}/a", {"preconditions": {"uid": "x"}})
+        assert refused.message == (
+            'Operation cannot be fulfilled on ConfigMap "a": the UID in the precondition (x) does '
+            f"not match the UID in record ({made['uid']}). The object might have been deleted and "
+            "then recreated"
+        )
+
+
+async def test_dependents_that_still_go_are_answered_with_accepted() -> None:
+    async with api_cluster() as cluster:
+        body = {"metadata": {"name": "a", "finalizers": ["example.com/f"]}}
+        await cluster.http("POST", CM, body)
+        answer = await cluster.http("DELETE", f"{CM}/a?orphanDependents=false")
+        assert answer.status == 202
+        assert answer.json["kind"] == "ConfigMap"
+
+
+async def test_a_collection_is_answered_with_what_it_was() -> None:
+    async with api_cluster() as cluster:
+        for name in ("a", "b", "c"):
+            labels = {"keep": "yes"} if name == "c" else {}
+            await cluster.http("POST", CM, {"metadata": {"name": name, "labels": labels}})
+        dry = await cluster.http("DELETE", f"{CM}?labelSelector=!keep&dryRun=All")
+        gone = await cluster.http("DELETE", f"{CM}?labelSelector=!keep")
+        for answer in (dry, gone):
+            assert answer.json["kind"] == "ConfigMapList"
+            assert [item["metadata"]["name"] for item in answer.json["items"]] == ["a", "b"]
+        left = (await cluster.http("GET", CM)).json["items"]
+        assert [item["metadata"]["name"] for item in left] == ["c"]
+        refused = await cluster.http("DELETE", f"{CM}?sendInitialEvents=true")
+        assert refused.status == 422
+        assert (await cluster.http("DELETE", "/api/v1/configmaps")).status == 405

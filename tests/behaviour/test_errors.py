@@ -82,7 +82,7 @@ PATHS: list[tuple[str, str, int]] = [
     ("GET", f"{CM}?fieldSelector=nonsense", 400),
     ("GET", f"{CM}?limit=many", 400),
     ("GET", f"{CM}?continue=nonsense", 400),
-    ("GET", f"{CM}?resourceVersion=abc", 422),
+    ("GET", f"{CM}?resourceVersion=abc", 400),
     ("GET", f"{CM}?resourceVersionMatch=Exact", 422),
     ("GET", f"{CM}?resourceVersion=1&resourceVersionMatch=Perhaps", 422),
     ("GET", f"{CM}?watch=1&timeoutSeconds=soon", 400),

@@ -19,9 +19,11 @@ from sampan.wire.json import encode_object, splice_version
 from ..answer import answer_object, warning_headers
 from ..body import read_value
 from ..changes import Note, with_version
+from ..custom.naming import mark_definition
+from ..deleteoptions import DeleteOptions, delete_options
 from ..exchange import Attributes, Request, Response, Write
 from ..negotiate import form_of
-from ..options import DeleteOptions, WriteOptions, delete_options
+from ..options import WriteOptions
 from ..writing import ATTEMPTS, MODIFIED, Context, Written, newest
 
 if TYPE_CHECKING:
@@ -58,11 +60,12 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
         return Response(200, obj=_success(context, written.obj), headers=headers)
     if request.local:
         return Response(200, obj=context.shown(written.obj))
+    status = 202 if options.dependents_go and not written.deleted else 200
     form = form_of(request.headers.get("accept", ""))
     if form.plain and written.body is not None and context.view is None:
-        return Response(200, written.body, headers=headers)
+        return Response(status, written.body, headers=headers)
     response = answer_object(context, request, written.obj, form)
-    response.headers = headers
+    response.status, response.headers = status, headers
     return response
 
 
@@ -94,7 +97,10 @@ async def delete(context: Context, name: str, options: DeleteOptions) -> Written
 
 async def _delete_once(context: Context, record: Record, options: DeleteOptions) -> Written:
     server = context.server
-    old = server.cache.decode(record)
+    if context.resource.custom is None:
+        old = server.cache.decode(record)
+    else:
+        old, _ = await context.resource.custom.codec.opened(record)
     _check_preconditions(context, old, options)
     write = Write(
         context.attributes, "DELETE", {}, old, options.dry_run, options.raw, context.warnings
@@ -123,19 +129,17 @@ def _without_version(metadata: Object) -> Object:
 
 def _check_preconditions(context: Context, old: Object, options: DeleteOptions) -> None:
     resource, metadata = context.resource, old["metadata"]
-    for what, given, stored in (
-        ("UID", options.uid, metadata.get("uid", "")),
-        ("ResourceVersion", options.resource_version, metadata["resourceVersion"]),
+    for field, given, stored, happened in (
+        ("UID", options.uid, metadata.get("uid", ""), "deleted and then recreated"),
+        ("ResourceVersion", options.resource_version, metadata["resourceVersion"], "modified"),
     ):
-        if given and given != stored:
-            field = "UID" if what == "UID" else "ResourceVersion"
-            raise errors.conflict(
-                resource.group,
-                resource.plural,
-                metadata["name"],
-                f"Precondition failed: {field} in precondition: {given}, "
-                f"{field} in object meta: {stored}",
+        if given is not None and given != stored:
+            why = (
+                f"the {field} in the precondition ({given}) does not match the {field} in record "
+                f"({stored}). The object might have been {happened}"
             )
+            # Upstream names the kind here, where other conflicts name the resource.
+            raise errors.conflict(resource.group, resource.kind, metadata["name"], why)
 
 
 def _mark(context: Context, new: Object, options: DeleteOptions) -> bool:
@@ -144,6 +148,8 @@ def _mark(context: Context, new: Object, options: DeleteOptions) -> bool:
     now_s = context.server.clock.now()
     if resource.plural == "namespaces" and not resource.group:
         return _mark_namespace(new, now_s)
+    if resource.plural == "customresourcedefinitions" and "deletionTimestamp" not in metadata:
+        mark_definition(new, now_s)
     finalizers = _finalizers(context, new, options)
     if finalizers != metadata.get("finalizers", []):
         metadata["finalizers"] = finalizers

@@ -77,7 +77,7 @@ def handle(server: Server, request: Request, attributes: Attributes) -> Response
     try:
         page = find(server, selection, namespace, query)
     except Compacted:
-        raise _expired(server, request, query, resource.prefix(namespace)) from None
+        raise expired(request.param("continue"), query.after, resource.prefix(namespace)) from None
     view = selection.view
     if request.local:
         return Response(200, obj=_decoded(server, resource, page, view))
@@ -143,11 +143,13 @@ def _query(server: Server, request: Request, prefix: str) -> Query:
     return Query(max(options.limit, 0), after, revision)
 
 
-def _expired(server: Server, request: Request, query: Query, prefix: str) -> Expired:
-    if not request.param("continue"):
+def expired(token: str, after: str, prefix: str) -> Expired:
+    """What to say when the moment asked for is compacted; whoever has the `token` of a page gets
+    one to go on with, behind key `after`."""
+    if not token:
         return Expired(TOO_OLD_LIST)
     error = Expired(TOO_OLD_TOKEN)
-    error.continue_token = make_token(-1, query.after, prefix)  # type: ignore[attr-defined]
+    error.continue_token = make_token(-1, after, prefix)  # type: ignore[attr-defined]
     return error
 
 
