@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import doctor, down, image, kubeconfig, logs, parts, status, up, version
+from . import doctor, down, helm, image, kubeconfig, kubectl, logs, parts, status, up, version
 
 app = typer.Typer(
     help="A Kubernetes cluster you install with pip.",
@@ -20,6 +20,8 @@ app.command()(kubeconfig.kubeconfig)
 app.command()(logs.logs)
 app.command()(doctor.doctor)
 app.add_typer(image.app, name="image")
+app.command(context_settings=kubectl.SETTINGS)(kubectl.kubectl)
+app.add_typer(helm.app, name="helm")
 app.command()(version.version)
 app.command()(parts.server)
 app.command()(parts.agent)

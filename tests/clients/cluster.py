@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import ssl
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,7 +87,9 @@ def web(path: Path, version: str) -> Path:
         "start": File(START, 0o755),
         "www/index.html": File(f"version {version}\n".encode(), 0o644),
     }
-    return busybox_archive(path, f"docker.io/library/web:{version}", command=("/start",), extra=extra)
+    return busybox_archive(
+        path, f"docker.io/library/web:{version}", command=("/start",), extra=extra
+    )
 
 
 def until(true: Callable[[], Any], what: str = "") -> Any:

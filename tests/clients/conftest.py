@@ -8,10 +8,7 @@ There, nothing is skipped: a client that is missing fails its tests.
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
