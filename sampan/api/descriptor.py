@@ -117,6 +117,29 @@ class Subresource:
 
 
 @dataclass(frozen=True, slots=True)
+class ScalePaths:
+    """Where a custom resource keeps what a Scale shows, as dotted JSON paths."""
+
+    spec_replicas: str
+    status_replicas: str
+    selector: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Custom:
+    """What the server knows of a custom resource beyond what built-in ones have."""
+
+    definition: str
+    """Name of its CustomResourceDefinition."""
+    list_kind: str
+    scale: ScalePaths | None
+    codec: Any
+    """How its objects lie in the store (`server.custom.codec.Codec`)."""
+    terminating: bool = False
+    """Its definition is being deleted: nothing new is created."""
+
+
+@dataclass(frozen=True, slots=True)
 class Descriptor:
     """A served resource. Hashable by identity of its path; compare `plural` and `group`."""
 
@@ -139,13 +162,16 @@ class Descriptor:
     structure: Structure | None = None
     """None for built-in resources, whose schema is found by `definition`."""
 
+    custom: Custom | None = None
+    """Of a custom resource; None for a built-in one."""
+
     @property
     def api_version(self) -> str:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property
     def list_kind(self) -> str:
-        return f"{self.kind}List"
+        return f"{self.kind}List" if self.custom is None else self.custom.list_kind
 
     def key(self, namespace: str, name: str) -> str:
         """Storage key, laid out as upstream does in etcd."""

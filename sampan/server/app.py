@@ -31,6 +31,7 @@ from .body import read_object
 from .cache import Cache
 from .changes import Observer
 from .config import ServerConfig
+from .conversion import view_of
 from .custom.catalog import Catalog
 from .deadlines import Deadlines
 from .deleteoptions import parse_delete_options
@@ -215,6 +216,12 @@ class Server:
         self.metrics.count(attributes, request.method, answer, self.clock.monotonic() - began)
         return answer
 
+    def refuse(self, request: Request, error: Exception) -> Response:
+        """The answer to a request that came no further than the question who asks."""
+        answer = failure(request, error)
+        self.metrics.count(None, request.method, answer, 0.0)
+        return answer
+
     def in_flight(self) -> tuple[int, int]:
         """How many (reading, mutating) requests are under way."""
         return self._reading, self._mutating
@@ -253,6 +260,10 @@ class Server:
         now = SYNCHRONOUS.get(verb)
         if now is None:
             return ASYNCHRONOUS[verb](self, request, attributes)
+        if resource.custom is not None and (view := view_of(resource)) and view.prepare:
+            from .custom.reading import read_prepared
+
+            return read_prepared(self, request, attributes, now)
         return now(self, request, attributes)
 
     def _path(self, request: Request) -> Answer:

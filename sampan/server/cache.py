@@ -202,6 +202,12 @@ class Cache:
             observer("ADDED", self.decode(record), None)
         self.collection(resource).observers.append(observer)
 
+    def redefine(self, resource: Descriptor) -> None:
+        """Take the selectable fields of a custom resource as they are now."""
+        collection = self.collection(resource)
+        collection.selectable = resource.rules.fields
+        collection.fields.clear()
+
     def keys_with_label(self, resource: Descriptor, name: str, value: str) -> set[str] | None:
         """Storage keys of the objects with this label; None when there is no room for an index."""
         collection = self.collection(resource)

@@ -7,7 +7,7 @@ stored as autoscaling/v2, and what v1 has no field for travels in upstream's ann
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -28,11 +28,25 @@ class View:
     """Of the hub; the plural is the same."""
     from_hub: Convert
     to_hub: Convert
+    prepare: Callable[[Callable[[], list[Object]]], Awaitable[None]] | None = None
+    """Where `from_hub` takes a call out of the server, this must have been awaited for the
+    objects it will get."""
+    glance: Convert | None = None
+    """What selectors look at, where `from_hub` needs preparation."""
 
 
 def view_of(resource: Descriptor) -> View | None:
     """The view that `resource` is, None when it is stored as it is."""
+    if resource.custom is not None:
+        view: View | None = resource.custom.codec.view
+        return view
     return VIEWS.get((resource.group, resource.version, resource.plural))
+
+
+def written_as(resource: Descriptor) -> View | None:
+    """The view by whose hub a write of `resource` goes. None for custom resources too: each of
+    their versions has rules of its own, and only bytes are converted (`custom.codec`)."""
+    return None if resource.custom is not None else view_of(resource)
 
 
 def hub_of(resource: Descriptor, view: View | None) -> Descriptor:

@@ -56,7 +56,7 @@ class Selection:
 
     def matches(self, obj: Object) -> bool:
         if self.view is not None:
-            obj = self.view.from_hub(obj)
+            obj = (self.view.glance or self.view.from_hub)(obj)
         metadata = obj["metadata"]
         if self.labels is not None and not self.labels.matches(metadata.get("labels") or {}):
             return False

@@ -23,7 +23,7 @@ from sampan.store.interface import Record, RevisionMismatch
 from sampan.wire.json import encode_object, splice_version
 
 from .changes import Note, with_version
-from .conversion import View, hub_of, view_of
+from .conversion import View, hub_of, written_as
 from .exchange import Attributes, Write
 from .options import DEFAULTS, WriteOptions
 from .strategies import NONE, Strategy
@@ -62,7 +62,7 @@ class Context:
 
     def __post_init__(self) -> None:
         self.asked = self.resource
-        self.view = view_of(self.resource)
+        self.view = written_as(self.resource)
         self.resource = hub_of(self.resource, self.view)
 
     def shown(self, obj: Object) -> Object:
@@ -169,12 +169,22 @@ async def _create_once(context: Context, obj: Object) -> Written:
         await server.admission.validate(write)
         if dry_run:
             return Written(obj, created=True)
-        value = encode_object(obj)
+        value, stored = await _encoded(resource, obj)
         try:
-            record = await server.store.put(key, value, expected=0, note=Note(obj, None))
+            record = await server.store.put(key, value, expected=0, note=Note(stored, None))
         except RevisionMismatch:
             raise errors.already_exists(resource.group, resource.plural, metadata["name"]) from None
+    if stored is not obj:
+        return Written(with_version(obj, record.modified), created=True)
     return Written(obj, splice_version(value, record.modified), created=True)
+
+
+async def _encoded(resource: Descriptor, obj: Object) -> tuple[bytes, Object]:
+    """(bytes to store, the object they are of): another one where another version is stored."""
+    if resource.custom is None or resource.custom.codec.is_stored:
+        return encode_object(obj), obj
+    closed: tuple[bytes, Object] = await resource.custom.codec.closed(obj)
+    return closed
 
 
 def _validate_new(resource: Descriptor, obj: Object) -> None:
@@ -208,9 +218,12 @@ async def update(context: Context, name: str, compute: Compute) -> Written:
 
 async def _update_once(context: Context, record: Record, compute: Compute) -> Written:
     server, resource = context.server, context.resource
-    old = server.cache.decode(record)
-    private: Object = loads(record.value)
-    private["metadata"]["resourceVersion"] = str(record.modified)
+    if resource.custom is None:
+        old = server.cache.decode(record)
+        private: Object = loads(record.value)
+        private["metadata"]["resourceVersion"] = str(record.modified)
+    else:
+        old, private = await resource.custom.codec.opened(record)
     new = compute(old, private)
     version = check_version(context, old, new)
     new = merged(context, old, new)
@@ -326,8 +339,10 @@ def private_copy(value: Object) -> Object:
     return copy
 
 
-def _spec_changed(old: Object, new: Object) -> bool:
-    names = (old.keys() | new.keys()) - {"metadata", "status", "kind", "apiVersion"}
+def _spec_changed(resource: Descriptor, old: Object, new: Object) -> bool:
+    names = (old.keys() | new.keys()) - {"metadata", "kind", "apiVersion"}
+    if resource.custom is None or resource.has_status:
+        names.discard("status")
     return any(old.get(name) != new.get(name) for name in names)
 
 
@@ -338,7 +353,7 @@ def _prepare(context: Context, new: Object, old: Object) -> None:
     rules.default(new)
     if context.resource.counts_generation and context.subresource not in UNCOUNTED:
         stored = old["metadata"].get("generation", 0)
-        new["metadata"]["generation"] = stored + _spec_changed(old, new)
+        new["metadata"]["generation"] = stored + _spec_changed(context.resource, old, new)
 
 
 def _validate(context: Context, new: Object, old: Object) -> None:
@@ -360,11 +375,23 @@ async def _store(context: Context, record: Record, new: Object, old: Object) -> 
         gone = await server.store.delete(record.key, expected=record.modified, note=Note(None, old))
         return Written(with_version(new, gone.modified), deleted=True)
     new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
-    if new == old:
+    if new == old and _is_current(context, record, old):
         return Written(old, splice_version(record.value, record.modified))
-    value = encode_object(new)
-    put = await server.store.put(record.key, value, expected=record.modified, note=Note(new, old))
+    value, stored = await _encoded(context.resource, new)
+    note = Note(stored, server.cache.decode(record))
+    put = await server.store.put(record.key, value, expected=record.modified, note=note)
+    if stored is not new:
+        return Written(with_version(new, put.modified))
     return Written(new, splice_version(value, put.modified))
+
+
+def _is_current(context: Context, record: Record, old: Object) -> bool:
+    """Is what is stored just what was read? Else even an update of nothing writes it anew, which
+    is how custom resources are brought to another storage version."""
+    custom = context.resource.custom
+    return (
+        custom is None or custom.codec.view is None or context.server.cache.decode(record) == old
+    )
 
 
 def may_go(obj: Object) -> bool:

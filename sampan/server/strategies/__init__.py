@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from ..custom.strategy import DefinitionStrategy
 from .interface import NONE, Strategy
 from .services import ServiceStrategy
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 STRATEGIES: Mapping[tuple[str, str], Callable[[Server], Strategy]] = {
     ("", "services"): ServiceStrategy,
+    ("apiextensions.k8s.io", "customresourcedefinitions"): DefinitionStrategy,
 }
 
 __all__ = ["NONE", "STRATEGIES", "Strategy"]

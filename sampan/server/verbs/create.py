@@ -46,9 +46,11 @@ def decode_value(
 ) -> Object:
     """Prune and check a value; unknown fields are errors or warnings as fieldValidation says."""
     validation = context.options.field_validation
-    decoded = schema.decode(
-        resource.definition, value, strict=validation == "Strict", duplicates=duplicates
-    )
+    strict = validation == "Strict"
+    if resource.structure is not None:
+        decoded = resource.structure.decode(value, strict, duplicates)
+    else:
+        decoded = schema.decode(resource.definition, value, strict=strict, duplicates=duplicates)
     if validation == "Warn":
         context.warnings.extend(decoded.problems)
     obj = decoded.obj

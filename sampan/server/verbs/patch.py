@@ -105,8 +105,9 @@ def patch_of(request: Request, resource: Descriptor | None) -> Patch:
     if media == MERGE_PATCH:
         patch = _map(_body(request))
         return lambda obj: _apply(merge_patch, obj, patch)
-    if media == STRATEGIC_PATCH and resource is not None and resource.definition:
+    if media == STRATEGIC_PATCH and _is_strategic(resource):
         patch = _map(_body(request))
+        assert resource is not None
         lookup = schema.merge_of(resource.definition)
         return lambda obj: _apply(strategic_merge, obj, patch, lookup)
     raise UnsupportedMediaType(
@@ -114,9 +115,14 @@ def patch_of(request: Request, resource: Descriptor | None) -> Patch:
         + ", ".join(
             media
             for media in (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
-            if media != STRATEGIC_PATCH or (resource is not None and resource.definition)
+            if media != STRATEGIC_PATCH or _is_strategic(resource)
         )
     )
+
+
+def _is_strategic(resource: Descriptor | None) -> bool:
+    """Is there a schema that says how lists merge? Custom resources have none of that kind."""
+    return resource is not None and bool(resource.definition) and resource.structure is None
 
 
 def _body(request: Request) -> Any:

@@ -124,8 +124,13 @@ class _Watch:
     ) -> AsyncIterator[Any]:
         """The watch, in parts as `on_...` make them."""
         watcher, server = self._watcher, self._server
+        view = watcher.selection.view
+        prepare = None if view is None else view.prepare
         try:
             page = self._open()
+            if prepare is not None:
+                there = list(map(server.cache.peek, page.records))
+                await prepare(lambda: there)
             part: list[Record] = []
             size = 0
             for record in page.records:
@@ -143,6 +148,8 @@ class _Watch:
                 batches = await watcher.take()
                 if batches:
                     server.metrics.watch_events += sum(len(batch.entries) for batch in batches)
+                    if prepare is not None:
+                        await prepare(lambda got=batches: _objects(got))  # type: ignore[misc]
                     yield on_batches(batches)
                 elif watcher.ended:
                     return
@@ -188,6 +195,10 @@ class _Watch:
             yield lines.of_error(error)
         finally:
             await parts.aclose()  # type: ignore[attr-defined]
+
+
+def _objects(batches: list[Batch]) -> list[Any]:
+    return [_object(entry) for batch in batches for entry in batch.entries]
 
 
 def _object(entry: Entry) -> Any:
