@@ -7,6 +7,7 @@ used here. At most `THREADS` sockets are being made at once; each takes some 20 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -39,7 +40,8 @@ async def dial(namespace: str, port: int) -> tuple[asyncio.StreamReader, asyncio
             return await asyncio.open_connection(sock=sock)
         except (OSError, TimeoutError) as error:
             sock.close()
-            reason = (getattr(error, "strerror", "") or "i/o timeout").lower()
+            code = getattr(error, "errno", None)
+            reason = os.strerror(code).lower() if code else "i/o timeout"
             shown = f"[{host}]" if ":" in host else host
             failure = failure or f"dial tcp {shown}:{port}: connect: {reason}"
         except BaseException:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import time
 import zlib
 from collections import deque
@@ -30,6 +31,7 @@ from sampan.api.errors import StatusError
 from .app import Answer, failure
 from .authn import impersonate
 from .exchange import ANONYMOUS, Request, Response, Stream, Upgrade
+from .incoming import Incoming
 
 if TYPE_CHECKING:
     from .app import Server
@@ -57,6 +59,11 @@ THREAD_LEAST = 1 << 20
 PART = 128 << 10
 """Large answers are encrypted and sent in parts of this size: TLS buffers stay small, and the
 client reads the first part while the next is made."""
+
+PASSED_ON = re.compile(
+    rb"/api/v1/(?:nodes|namespaces/[^/?]+/(?:pods|services))/[^/?]+/proxy(?:[/?]|$)"
+).match
+"""What takes a body as it comes, of any size: it is not for this server."""
 
 NO_BODY = b""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -91,7 +98,7 @@ class Listeners:
             made = self._heads[status, content_type] = (
                 f"HTTP/1.1 {status} {HTTP_STATUS.get(status, '')}\r\n"
                 "Cache-Control: no-cache, private\r\n"
-                f"Content-Type: {content_type}\r\n"
+                + (f"Content-Type: {content_type}\r\n" if content_type else "")
             ).encode()
         return made + self._date[1]
 
@@ -115,6 +122,7 @@ class Connection(asyncio.Protocol):
         self._close_after = False
         self._upgraded = False
         self._received = b""
+        self._incoming: Incoming | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -140,6 +148,8 @@ class Connection(asyncio.Protocol):
         self._shared.remove(self)
         if self._timer is not None:
             self._timer.cancel()
+        if self._incoming is not None:
+            self._incoming.lose()
         if self._task is not None:
             self._task.cancel()
         self._drain()
@@ -216,12 +226,38 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         length = self._headers.get("content-length", "")
-        if length.isdecimal() and int(length) > MAX_BODY:
+        if PASSED_ON(self._url) and self._may_pass_on(length):
+            self._pass_on(length)
+        elif length.isdecimal() and int(length) > MAX_BODY:
             self._refuse(_too_large())
         elif self._headers.get("expect", "").lower() == "100-continue":
             self._transport.write(CONTINUE)
 
+    def _may_pass_on(self, length: str) -> bool:
+        """A body for a proxy that need not be waited for: nothing else is under way."""
+        has_body = length not in ("", "0") or "transfer-encoding" in self._headers
+        busy = self._task is not None or self._queue
+        return has_body and not busy and not self._parser.should_upgrade()
+
+    def _pass_on(self, length: str) -> None:
+        """Answer while the body still arrives."""
+        self._incoming = Incoming(self._transport, int(length) if length.isdecimal() else None)
+        if self._headers.get("expect", "").lower() == "100-continue":
+            self._transport.write(CONTINUE)
+        try:
+            request = self._request()
+        except StatusError as error:
+            self._refuse(error)
+            return
+        if not self._parser.should_keep_alive() or self._parser.get_http_version() == "1.0":
+            self._close_after = True
+        request.incoming = self._incoming
+        self._answer(request)
+
     def on_body(self, part: bytes) -> None:
+        if self._incoming is not None:
+            self._incoming.arrive(part)
+            return
         self._body_size += len(part)
         if self._body_size > MAX_BODY:
             if not self._transport.is_closing():
@@ -231,6 +267,10 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self._transport.is_closing():
+            return
+        if self._incoming is not None:
+            incoming, self._incoming = self._incoming, None
+            incoming.end()
             return
         parser = self._parser
         if (
@@ -274,6 +314,7 @@ class Connection(asyncio.Protocol):
             body[0] if len(body) == 1 else b"".join(body),
             upgradable=bool(self._parser.should_upgrade()),
             audit_id=headers.get("audit-id") or _audit_id(),
+            raw_query=query.decode("latin-1") if mark else "",
         )
 
     def _refuse(self, error: StatusError, status: int = 0) -> None:
@@ -316,6 +357,10 @@ class Connection(asyncio.Protocol):
             else:
                 await self._splice(request, answer)
                 return
+        except ConnectionError as error:
+            # A body that ends too early: the client sees it from the connection's end.
+            log.info("%s %s: %s", request.method, request.path, error)
+            self._transport.abort()
         except Exception:
             log.exception("%s %s: the answer broke off", request.method, request.path)
             self._transport.abort()
@@ -338,6 +383,9 @@ class Connection(asyncio.Protocol):
         for name, value in answer.headers:
             line = f"{name}: {value}\r\n"
             head += line.encode("utf-8", "replace")
+        if self._incoming is not None:
+            # Nobody may want the rest of the body, and what follows it cannot be read then.
+            self._close_after = True
         if self._close_after or self._shared.closing:
             self._close_after = True
             head += b"Connection: close\r\n"
@@ -388,13 +436,21 @@ class Connection(asyncio.Protocol):
         chunks = stream.chunks
         try:
             head = self._head(request, stream)
-            transport.write(head + b"Transfer-Encoding: chunked\r\n\r\n")
+            bodiless = stream.bodiless or request.method == "HEAD"
+            chunked = stream.length is None and not bodiless
+            if chunked:
+                head += b"Transfer-Encoding: chunked\r\n"
+            elif stream.length is not None:
+                head += b"Content-Length: %d\r\n" % stream.length
+            transport.write(head + b"\r\n")
             async for chunk in chunks:
-                if chunk:
-                    transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+                if chunk and not bodiless:
+                    framed = b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk
+                    transport.write(framed)
                 if self._drained is not None:
                     await self._drained
-            transport.write(b"0\r\n\r\n")
+            if chunked:
+                transport.write(b"0\r\n\r\n")
             if self._close_after:
                 transport.close()
         finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from .options import WriteOptions
 
 NO_EXTRA: Mapping[str, Sequence[str]] = {}
+
+
+class Incoming(Protocol):
+    """A request's body that still arrives: iterate over it once. Raises ConnectionError when the
+    client leaves before its end."""
+
+    length: int | None
+    """As the client announced it; None when it did not."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,10 @@ class Request:
     upgradable: bool = False
     """The client asked to upgrade the connection (`Connection: Upgrade`), and the transport can."""
     audit_id: str = ""
+    raw_query: str = ""
+    """The query as it was sent, for whoever passes it on."""
+    incoming: Incoming | None = None
+    """A body that is not waited for, of requests that are passed on; `body` is empty then."""
 
     def param(self, name: str) -> str:
         """The first value of a query parameter, "" when absent."""
@@ -78,7 +92,12 @@ class Stream:
     chunks: AsyncIterator[Any]
     status: int = 200
     content_type: str = "application/json"
+    """"" when `headers` say it."""
     headers: Sequence[tuple[str, str]] = ()
+    length: int | None = None
+    """Of the whole body, when it is known beforehand."""
+    bodiless: bool = False
+    """The status allows no body (204, 304)."""
 
 
 @dataclass(slots=True)

@@ -19,6 +19,9 @@ SELECTING = frozenset({"list", "watch", "deletecollection"})
 # Sub-resources that take any method and pass it on, with any path behind them.
 CONNECT = frozenset({"exec", "attach", "portforward", "proxy"})
 
+CONNECT_VERBS = {**WRITE_VERBS, "GET": "get", "HEAD": "get"}
+"""Any other method has no verb: only who may do everything may use it."""
+
 TRUE = frozenset({"true", "1"})
 
 
@@ -70,7 +73,8 @@ def _resource(
         namespace = parts[1]
         parts = parts[2:]
     resource = registry.find(group, version, parts[0])
-    if resource is None or "" in parts:
+    passed_on = len(parts) > 2 and parts[2] in CONNECT
+    if resource is None or "" in (parts[:3] if passed_on else parts):
         return None
     # A cluster-scoped object is not reachable through a namespace (CVE-2019-11247).
     if namespace and not resource.namespaced:
@@ -84,7 +88,7 @@ def _resource(
         return None
     if resource.plural == "namespaces" and not group and name:
         namespace = name
-    verb = _verb(request, name, watch)
+    verb = CONNECT_VERBS.get(request.method, "") if passed_on else _verb(request, name, watch)
     found = Attributes(request.user, verb, resource, subresource, namespace, name, request.path)
     if request.query and verb in SELECTING:
         # Part of the question an authoriser is asked (KEP-4601).

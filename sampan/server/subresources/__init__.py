@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..exchange import Attributes, Request, Response, Stream, Upgrade
-from . import binding, eviction, finalize, log, reviews, scale, streams, token
+from . import binding, eviction, finalize, log, proxy, reviews, scale, streams, token
 
 if TYPE_CHECKING:
     from ..app import Server
@@ -28,6 +28,9 @@ SUBRESOURCES: Mapping[tuple[str, str], Handler] = {
     ("pods", "exec"): streams.exec_handle,
     ("pods", "attach"): streams.attach_handle,
     ("pods", "portforward"): streams.portforward_handle,
+    ("pods", "proxy"): proxy.handle,
+    ("services", "proxy"): proxy.handle,
+    ("nodes", "proxy"): proxy.handle,
     ("namespaces", "finalize"): finalize.handle,
     ("serviceaccounts", "token"): token.handle,
     ("bindings", ""): binding.handle_collection,

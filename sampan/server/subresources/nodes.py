@@ -63,7 +63,7 @@ async def connect(
                 make,
                 address.host,
                 address.port,
-                ssl=_context(server),
+                ssl=node_context(server),
                 server_hostname=address.name,
             )
     except (OSError, TimeoutError, ssl.SSLError) as error:
@@ -79,7 +79,7 @@ def renew_context(server: Server) -> None:
     _contexts.pop(server, None)
 
 
-def _context(server: Server) -> ssl.SSLContext:
+def node_context(server: Server) -> ssl.SSLContext:
     """Made at the first connection and kept: reading certificates takes milliseconds."""
     context = _contexts.get(server)
     if context is None:
