@@ -131,8 +131,11 @@ def read_resources(definitions: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def mark_omitted(definitions: dict[str, Any], structs: Any, names: dict[int, str]) -> None:
-    """Mark the fields that Go's JSON leaves out when they are zero or empty: "x-omitempty"."""
+    """Mark the fields that Go's JSON leaves out when they are zero or empty ("x-omitempty"), and
+    the structs, lists and maps that it never leaves out ("x-present"): who owns such a field does
+    not own it as a whole, since it is always there."""
     found: dict[str, set[str]] = {}
+    present: dict[str, set[str]] = {}
     inlined: dict[str, list[str]] = {}
     for item in structs:
         definition = definition_name(item.package, item.name)
@@ -143,13 +146,22 @@ def mark_omitted(definitions: dict[str, Any], structs: Any, names: dict[int, str
                 inlined.setdefault(definition, []).append(definition_name(*inner.rsplit(".", 1)))
             elif name and "omitempty" in options and field.may_be_empty:
                 found.setdefault(definition, set()).add(name)
+            elif name and "omitzero" not in options and (
+                field.struct or (field.nil and "omitempty" not in options)
+            ):
+                present.setdefault(definition, set()).add(name)
     for definition, shape in definitions.items():
-        empties = found.get(definition, set()).union(
-            *(found.get(inner, set()) for inner in inlined.get(definition, ()))
-        )
+        names_of = (definition, *inlined.get(definition, ()))
+        empties = set[str]().union(*(found.get(name, set()) for name in names_of))
+        always = set[str]().union(*(present.get(name, set()) for name in names_of))
         for name, prop in shape.get("properties", {}).items():
             if name in empties and "$ref" not in prop:
                 prop["x-omitempty"] = True
+            if name in always and definitions.get(prop.get("$ref", ""), prop).get("type") in (
+                "object",
+                "array",
+            ):
+                prop["x-present"] = True
 
 
 def read_numbers(structs: Any, names: dict[int, str]) -> dict[str, dict[str, str]]:

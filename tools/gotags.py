@@ -32,6 +32,10 @@ class Field(NamedTuple):
     """No pointer, slice or map: its zero value is no nil."""
     may_be_empty: bool = False
     """Of a kind whose zero or empty value `omitempty` leaves out (no struct, no pointer)."""
+    struct: bool = False
+    """A struct, not a pointer to one: JSON always has it."""
+    nil: bool = False
+    """A slice or map."""
 
 
 class Struct(NamedTuple):
@@ -129,7 +133,13 @@ class Image:
         target = self.word(address + TYPE_SIZE) if kind == KIND_POINTER else address
         plain = kind not in (KIND_POINTER, KIND_SLICE, KIND_MAP)
         may_be_empty = kind not in (KIND_POINTER, KIND_STRUCT, KIND_INTERFACE)
-        return field._replace(type_address=target, plain=plain, may_be_empty=may_be_empty)
+        return field._replace(
+            type_address=target,
+            plain=plain,
+            may_be_empty=may_be_empty,
+            struct=kind == KIND_STRUCT,
+            nil=kind in (KIND_SLICE, KIND_MAP),
+        )
 
 
 def _section(data: bytes, wanted: bytes) -> tuple[int, bytes]:

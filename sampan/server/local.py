@@ -19,12 +19,30 @@ if TYPE_CHECKING:
     from .app import Server
 
 
+AGENTS = {
+    "system:apiserver": "kube-apiserver",
+    "system:kube-controller-manager": "kube-controller-manager",
+    "system:kube-scheduler": "kube-scheduler",
+    "system:node-proxier": "kube-proxy",
+}
+"""What upstream's components call themselves; it is their name in managedFields."""
+OTHER_AGENT = "sampan"
+
+
+def agent_of(user: User) -> str:
+    """The User-Agent of a component that runs in this process."""
+    if user.name.startswith("system:node:") or user.name == "system:nodes":
+        return "kubelet"
+    return AGENTS.get(user.name, OTHER_AGENT)
+
+
 class LocalTransport:
     """Implements `client.interface.Transport`."""
 
     def __init__(self, server: Server, user: User) -> None:
         self._server = server
         self._user = user
+        self._agent = agent_of(user)
 
     async def request(
         self,
@@ -80,7 +98,7 @@ class LocalTransport:
             method,
             path,
             {name: [value] for name, value in query.items()} if query else {},
-            {"content-type": content_type},
+            {"content-type": content_type, "user-agent": self._agent},
             body,
             self._user,
             local=True,

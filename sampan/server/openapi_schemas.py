@@ -87,14 +87,18 @@ def _union(name: str, version: int) -> Object:
     return form | {"oneOf": [{"type": "string"}, {"type": other}]}
 
 
+OURS = ("x-omitempty", "x-present")
+"""Marks of our own: how decoding and ownership treat values that are zero or absent."""
+
+
 def _convert(shape: Shape, text: str, version: int) -> Object:
     out: Object = {"description": text} if text else {}
     for key, value in shape.items():
-        if key == "x-omitempty":
-            continue  # Ours: how decoding treats zero values.
+        if key in OURS:
+            continue
         if key == "$ref":
             reference = {"$ref": PREFIX[version] + value}
-            if version == 2 or (len(shape) == 1 and not text):
+            if version == 2 or (shape.keys() <= {"$ref", *OURS} and not text):
                 out |= reference
             else:
                 out["allOf"] = [reference]

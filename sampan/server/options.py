@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sampan.api.errors import Cause, invalid
 
 from .exchange import Request
+from .ownership.managers import manager_name
 
 FIELD_VALIDATION = ("Ignore", "Strict", "Warn")
 META_GROUP = "meta.k8s.io"
 MANAGER_LENGTH = 128
 """Longest fieldManager, as upstream."""
+SERVER_AGENT = "kube-apiserver"
+"""What the server calls itself where it writes without being asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +27,28 @@ class WriteOptions:
     field_validation: str = "Warn"
     field_manager: str = ""
     force: bool = False
+    user_agent: str = SERVER_AGENT
+
+    @property
+    def manager(self) -> str:
+        """Who owns what this write changes (metadata.managedFields)."""
+        return manager_name(self.field_manager, self.user_agent)
 
 
 DEFAULTS = WriteOptions()
 
 
+@lru_cache(maxsize=256)
+def _of_agent(user_agent: str) -> WriteOptions:
+    """What a client without options says; there are few different clients."""
+    return WriteOptions(user_agent=user_agent)
+
+
 def write_options(request: Request, kind: str) -> WriteOptions:
     """The options of a write; `kind` is upstream's name for them, for the error text."""
+    agent = request.headers.get("user-agent", "")
     if not request.query:
-        return DEFAULTS
+        return _of_agent(agent)
     validation = request.param("fieldValidation") or "Warn"
     manager = request.param("fieldManager")
     force = request.param("force")
@@ -62,6 +79,7 @@ def write_options(request: Request, kind: str) -> WriteOptions:
         field_validation=validation,
         field_manager=manager,
         force=force in ("true", "1"),
+        user_agent=agent,
     )
 
 

@@ -26,6 +26,7 @@ from .changes import Note, with_version
 from .conversion import View, hub_of, written_as
 from .exchange import Attributes, Write
 from .options import DEFAULTS, WriteOptions
+from .ownership.recording import record_created, record_updated
 from .strategies import NONE, Strategy
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Context:
     asked: Descriptor = field(init=False)
     """The resource as the client knows it; `resource` is the one that is stored."""
     view: View | None = field(init=False)
+    applied: list[Object] | None = None
+    """managedFields as an apply has made them; None for other writes, which record themselves."""
 
     def __post_init__(self) -> None:
         self.asked = self.resource
@@ -97,19 +100,29 @@ Compute = Callable[[Object, Object], Object]
 async def create(context: Context, obj: Object) -> Written:
     """Store a new object. `obj` is private, decoded and of the resource's type."""
     metadata = _metadata_for_create(context, obj)
-    if metadata.get("name") or not metadata.get("generateName"):
-        return await _create_once(context, obj)
-    base = metadata["generateName"][:NAME_BASE]
-    pristine = encode_object(obj)
-    for attempt in range(NAME_ATTEMPTS):
-        if attempt:
-            obj = loads(pristine)
-        obj["metadata"]["name"] = base + "".join(random.choices(NAME_LETTERS, k=5))
-        try:
-            return await _create_once(context, obj)
-        except errors.AlreadyExists as error:
-            last = error
-    raise last
+    if not metadata.get("name") and metadata.get("generateName"):
+        metadata["name"] = _generate_name(context, metadata)
+    context.resource.rules.default(obj)
+    if context.applied is None:
+        record_created(context, obj)
+    elif context.applied:
+        metadata["managedFields"] = context.applied
+    return await _create_once(context, obj)
+
+
+def _generate_name(context: Context, metadata: Object) -> str:
+    """A name that is free. Raises AlreadyExists, which clients try again."""
+    resource, store = context.resource, context.server.store
+    base: str = metadata["generateName"][:NAME_BASE]
+    for _ in range(NAME_ATTEMPTS):
+        name = base + "".join(random.choices(NAME_LETTERS, k=5))
+        if store.get(resource.key(metadata.get("namespace", ""), name), pending=True) is None:
+            return name
+    taken = errors.already_exists(resource.group, resource.plural, name)
+    assert taken.details is not None
+    taken.details.retry_after_s = 1
+    why = f"{taken.message}, the server was not able to generate a unique name for the object"
+    raise errors.AlreadyExists(why, taken.details)
 
 
 def _metadata_for_create(context: Context, obj: Object) -> Object:
@@ -227,6 +240,12 @@ async def _update_once(context: Context, record: Record, compute: Compute) -> Wr
     new = compute(old, private)
     version = check_version(context, old, new)
     new = merged(context, old, new)
+    if context.applied is not None:
+        new["metadata"]["managedFields"] = context.applied
+    else:
+        if not context.subresource:
+            resource.rules.default(new)
+        record_updated(context, old, new)
     options = context.options
     write = Write(
         context.attributes, "UPDATE", new, old, options.dry_run, {}, context.warnings, options
@@ -282,9 +301,6 @@ def merged(context: Context, old: Object, new: Object) -> Object:
             metadata[name] = stored[name]
         else:
             metadata.pop(name, None)
-    if "managedFields" in stored:
-        # Left out they stay; an empty list is how clients reset them.
-        metadata.setdefault("managedFields", stored["managedFields"])
     if subresource in PARTS:
         return _part(old, new, PARTS[subresource])
     if not subresource and resource.has_status:
@@ -389,9 +405,7 @@ def _is_current(context: Context, record: Record, old: Object) -> bool:
     """Is what is stored just what was read? Else even an update of nothing writes it anew, which
     is how custom resources are brought to another storage version."""
     custom = context.resource.custom
-    return (
-        custom is None or custom.codec.view is None or context.server.cache.decode(record) == old
-    )
+    return custom is None or custom.codec.view is None or context.server.cache.decode(record) == old
 
 
 def may_go(obj: Object) -> bool:

@@ -127,7 +127,7 @@ async def test_appliers_conflict_unless_forced() -> None:
         refused = await patch(cluster, f"{path}?fieldManager=two", scale, APPLY)
         assert refused.status == 409
         assert refused.message == (
-            'Apply failed with 1 conflict: conflict with "one" using apps/v1: .spec.replicas'
+            'Apply failed with 1 conflict: conflict with "one": .spec.replicas'
         )
         forced = await patch(cluster, f"{path}?fieldManager=two&force=true", scale, APPLY)
         assert forced.json["spec"]["replicas"] == 5

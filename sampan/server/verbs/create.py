@@ -44,6 +44,19 @@ def decode_value(
     *,
     shared: bool = False,
 ) -> Object:
+    """Prune and check a value, and give it the form in which it is stored."""
+    obj = decode_asked(context, value, resource, duplicates, shared=shared)
+    return obj if context.view is None else context.view.to_hub(obj)
+
+
+def decode_asked(
+    context: Context,
+    value: Object,
+    resource: Descriptor,
+    duplicates: tuple[str, ...] = (),
+    *,
+    shared: bool = False,
+) -> Object:
     """Prune and check a value; unknown fields are errors or warnings as fieldValidation says."""
     validation = context.options.field_validation
     strict = validation == "Strict"
@@ -59,4 +72,4 @@ def decode_value(
     obj["apiVersion"] = resource.api_version
     obj["kind"] = resource.kind
     obj.setdefault("metadata", {})
-    return obj if context.view is None else context.view.to_hub(obj)
+    return obj

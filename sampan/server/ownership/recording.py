@@ -1,0 +1,102 @@
+"""The seam between writes and ownership: which plan, which manager, which entries."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from sampan.api import schema
+from sampan.api.descriptor import Descriptor
+from sampan.api.errors import Object
+
+from ..conversion import view_of
+from .fieldsets import LEAF, FieldSet
+from .managers import UPDATE, Who, is_reset, read_entries
+from .plans import plan_of
+from .tracking import Dialect, Dialects, created, updated
+
+if TYPE_CHECKING:
+    from ..writing import Context
+
+UNRECORDED = frozenset({"binding"})
+"""Subresources whose writes nobody owns, as upstream: the scheduler does not own nodeName."""
+
+
+def who_of(context: Context, operation: str = UPDATE) -> Who:
+    """The manager that a write is by."""
+    return Who(
+        context.options.manager,
+        operation,
+        context.asked.api_version,
+        context.attributes.subresource,
+    )
+
+
+def dialects_of(context: Context) -> Dialects:
+    """How objects, as they are stored, look in the versions that managers own fields of."""
+    asked, hub = context.asked, context.resource
+    mine = Dialect(plan_of(asked), None if context.view is None else context.view.from_hub)
+
+    def find(api_version: str) -> Dialect | None:
+        if api_version == asked.api_version:
+            return mine
+        if api_version == hub.api_version:
+            return Dialect(plan_of(hub))
+        group, _, version = api_version.rpartition("/")
+        other = context.server.resources.find(group, version, asked.plural)
+        if other is None:
+            return None
+        view = view_of(other)
+        return Dialect(plan_of(other), None if view is None else view.from_hub)
+
+    return find
+
+
+def record_created(context: Context, obj: Object) -> None:
+    """Write down who makes `obj`, which has its defaults and nothing yet that admission adds."""
+    metadata = obj["metadata"]
+    given = read_entries(metadata.pop("managedFields", None)) or []
+    shown = context.shown(obj)
+    now = context.server.timestamp()
+    reset = reset_of(context.asked, "")
+    if reset:
+        shown = {name: value for name, value in shown.items() if f"f:{name}" not in reset}
+    entries = created(plan_of(context.asked), shown, who_of(context), now, given)
+    if entries:
+        metadata["managedFields"] = entries
+
+
+def record_updated(context: Context, old: Object, new: Object) -> None:
+    """Write down who changes `old` to `new`. What the endpoint resets is as it was already."""
+    subresource = context.attributes.subresource
+    metadata, stored = new["metadata"], old["metadata"]
+    entries = stored.get("managedFields")
+    given = metadata.pop("managedFields", entries)
+    if not subresource and given is not entries and given != entries:
+        # Who knows managedFields may change them; who does not must not lose them by accident.
+        read = [] if is_reset(given) else read_entries(given)
+        entries = read if read is not None and (read or is_reset(given)) else entries
+    if entries and subresource not in UNRECORDED:
+        who = who_of(context)
+        entries = updated(
+            dialects_of(context), entries, (old, new), who, context.server.timestamp()
+        )
+    if entries:
+        metadata["managedFields"] = entries
+
+
+@lru_cache(maxsize=1024)
+def reset_of(resource: Descriptor, subresource: str) -> FieldSet:
+    """What writes to an endpoint never change, so that nobody owns it by them (upstream's
+    GetResetFields): status by the object itself, everything else by status."""
+    if not subresource:
+        return {"f:status": LEAF} if resource.has_status else {}
+    if subresource != "status":
+        return {}
+    if resource.structure is not None:
+        properties = resource.structure.schema.get("properties", {})
+        names = {*properties, "metadata", "spec"} - {"status"}
+    else:
+        shape = schema.definitions().get(resource.definition, {})
+        names = set(shape.get("properties", {})) - {"status", "metadata"}
+    return {f"f:{name}": LEAF for name in sorted(names - {"apiVersion", "kind"})}
