@@ -13,6 +13,7 @@ from .node import NodeController
 from .nodeipam import NodeIpamController
 from .podgc import PodGcController
 from .replicaset import ReplicaSetController
+from .roleaggregation import RoleAggregationController
 from .rootca import RootCaController
 from .runtime.controller import Controller
 from .serviceaccount import ServiceAccountController
@@ -31,5 +32,6 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     NodeController,
     TaintEvictionController,
     PodGcController,
+    RoleAggregationController,
     GarbageCollector,
 )

@@ -20,7 +20,7 @@ from sampan.api.descriptor import Descriptor
 from sampan.api.errors import AlreadyExists, Object
 from sampan.api.resources import resource
 
-from .authz.policy import Default, default_policy, missing_parts
+from .authz.policy import Default, default_policy, leads_elsewhere, missing_parts
 
 if TYPE_CHECKING:
     from .app import Server
@@ -73,8 +73,15 @@ def _missing_policy(server: Server) -> Iterator[Coroutine[Any, Any, None]]:
         stored = server.find_object(default.resource, *default.key)
         if stored is None:
             yield _create(server, default)
+        elif leads_elsewhere(stored, default.obj):
+            yield _replace(server, default)
         elif missing_parts(stored, default.obj) is not None:
             yield _complete(server, default)
+
+
+async def _replace(server: Server, default: Default) -> None:
+    await server.delete_object(default.resource, *default.key)
+    await _create(server, default)
 
 
 async def _complete(server: Server, default: Default) -> None:

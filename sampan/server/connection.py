@@ -29,8 +29,8 @@ from sampan.api import errors
 from sampan.api.errors import StatusError
 
 from .app import Answer, failure
-from .authn import impersonate
-from .exchange import ANONYMOUS, Request, Response, Stream, Upgrade
+from .entrance import receive
+from .exchange import Request, Response, Stream, Upgrade
 from .incoming import Incoming
 
 if TYPE_CHECKING:
@@ -329,14 +329,7 @@ class Connection(asyncio.Protocol):
     # Answers.
 
     def _answer(self, request: Request) -> None:
-        try:
-            user = self._server.authn.authenticate(request.headers, self._certificate)
-            request.user = ANONYMOUS if user is None else user
-            if any(name.startswith("impersonate-") for name in request.headers):
-                request.user = impersonate(self._server, request.user, request.headers)
-            answer = self._server.begin(request)
-        except Exception as error:
-            answer = failure(request, error)
+        answer = receive(self._server, request, self._certificate)
         if isinstance(answer, Response) and not self._wants_gzip(request, answer):
             self._send(request, answer)
             self._next()

@@ -61,6 +61,10 @@ class Request:
     upgradable: bool = False
     """The client asked to upgrade the connection (`Connection: Upgrade`), and the transport can."""
     audit_id: str = ""
+    impersonator: User | None = None
+    """Who really asks, when `user` is whom they act as."""
+    constraint: str = ""
+    """The constrained right that allowed it (KEP-5284)."""
     raw_query: str = ""
     """The query as it was sent, for whoever passes it on."""
     incoming: Incoming | None = None

@@ -241,7 +241,7 @@ async def test_impersonation_is_authorised_part_by_part() -> None:
 
         def become(user: User, /, **headers: str) -> User:
             named = {f"impersonate-{key.replace('_', '-')}": v for key, v in headers.items()}
-            return impersonate(cluster.server, user, named)
+            return impersonate(cluster.server, user, named).user
 
         assert become(helper) is helper
         assert become(helper, user="bob") == User("bob", ("system:authenticated",), "", {})

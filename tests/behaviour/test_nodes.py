@@ -287,7 +287,7 @@ async def test_a_node_makes_mirror_pods_and_no_others() -> None:
             "a controller owner reference": mirror(uid, owner={"controller": False}),
             "must not set blockOwnerDeletion": mirror(uid, owner={"blockOwnerDeletion": True}),
             "UID mismatch": mirror("other"),
-            "reference a service account": mirror(uid, serviceAccountName="default"),
+            "may not reference service accounts": mirror(uid, serviceAccountName="default"),
             "that reference secrets": mirror(
                 uid, containers=[{"name": "c", "image": "x", "env": env}]
             ),

@@ -391,3 +391,118 @@ async def test_default_roles_come_back_at_the_next_start() -> None:
             at = again.store.revision
         async with api_cluster(store=cluster.store) as third:
             assert third.store.revision == at  # nothing is left to do
+
+
+async def test_reviews_take_selectors_as_part_of_the_question() -> None:
+    """KEP-4601: a node may list pods, but only with its own name as the selector."""
+    reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+
+    async def review(cluster: Cluster, selector: Any) -> tuple[int, Any]:
+        asked = {"verb": "list", "resource": "pods", "fieldSelector": selector}
+        spec = {"user": "system:node:n1", "groups": ["system:nodes"], "resourceAttributes": asked}
+        answer = await cluster.http("POST", reviews, {"spec": spec})
+        return answer.status, answer.json
+
+    async with api_cluster() as cluster:
+        own = [{"key": "spec.nodeName", "operator": "In", "values": ["n1"]}]
+        others = [{"key": "spec.nodeName", "operator": "In", "values": ["n2"]}]
+        both = [{"key": "spec.nodeName", "operator": "In", "values": ["n1", "n2"]}]
+        for selector, allowed in (
+            ({"requirements": own}, True),
+            ({"rawSelector": "spec.nodeName=n1"}, True),
+            ({"requirements": others}, False),
+            ({"requirements": both}, False),
+            ({"rawSelector": "spec.nodeName!=n1"}, False),
+            (None, False),
+        ):
+            status, answer = await review(cluster, selector)
+            assert (status, answer["status"]["allowed"]) == (201, allowed), selector
+        for selector in (
+            {},
+            {"rawSelector": "a=b", "requirements": own},
+            {"requirements": [{"key": "a", "operator": "In"}]},
+            {"requirements": [{"key": "a", "operator": "Exists", "values": ["b"]}]},
+            {"requirements": [{"key": "a", "operator": "Near"}]},
+            {"requirements": [{"key": "", "operator": "Exists"}]},
+        ):
+            status, _ = await review(cluster, selector)
+            assert status == 422, selector
+
+
+# What the three roles for people hold, told by resource rather than by rule.
+
+READ = {"get", "list", "watch"}
+CHANGE = {"create", "update", "patch", "delete", "deletecollection"}
+USERS_ROLES = {
+    ("view", "pods"): READ,
+    ("view", "pods/log"): READ,
+    ("view", "configmaps"): READ,
+    ("view", "serviceaccounts"): READ,
+    ("edit", "pods"): READ | CHANGE,
+    ("edit", "pods/exec"): READ | CHANGE,
+    ("edit", "pods/log"): READ,
+    ("edit", "secrets"): READ | CHANGE,
+    ("edit", "configmaps"): READ | CHANGE,
+    ("edit", "serviceaccounts"): READ | CHANGE | {"impersonate"},
+    ("edit", "serviceaccounts/token"): {"create"},
+    ("edit", "pods/eviction"): {"create"},
+    ("edit", "resourcequotas"): READ,
+    ("admin", "roles"): READ | CHANGE,
+    ("admin", "rolebindings"): READ | CHANGE,
+    ("admin", "secrets"): READ | CHANGE,
+    ("admin", "resourcequotas"): READ,
+    ("view", "resourcequotas"): READ,
+}
+ROLES = ("view", "edit", "admin")
+TARGETS = sorted({target for _, target in USERS_ROLES} | {"nodes", "pods/binding", "pods/proxy"})
+TARGETS += ["persistentvolumes", "clusterroles", "pods/ephemeralcontainers", "secrets/anything"]
+PROXY = {("edit", "pods/proxy"): READ | CHANGE}
+
+
+def expected(role: str, target: str) -> set[str]:
+    """Each role holds what the ones before it hold."""
+    held = [*ROLES[: ROLES.index(role) + 1]]
+    return set().union(*({**USERS_ROLES, **PROXY}.get((item, target), set()) for item in held))
+
+
+@pytest.mark.trust
+@pytest.mark.parametrize("role", ROLES)
+async def test_the_roles_for_people_hold_what_they_should_and_no_more(role: str) -> None:
+    verbs = sorted(READ | CHANGE | {"impersonate", "bind", "escalate", "use", "approve", "proxy"})
+    bob = User("bob", (AUTHENTICATED,))
+    async with api_cluster() as cluster:
+        ref = {"apiGroup": RBAC, "kind": "ClusterRole", "name": role}
+        subject = {"apiGroup": RBAC, "kind": "User", "name": "bob"}
+        body = {"metadata": {"name": "b"}, "roleRef": ref, "subjects": [subject]}
+        path = f"{API}/namespaces/default/rolebindings"
+        assert (await cluster.http("POST", path, body)).status == 201
+        for target in TARGETS:
+            plural, _, subresource = target.partition("/")
+            group = RBAC if plural in ("roles", "rolebindings", "clusterroles") else ""
+            asked = (group, plural, subresource)
+            allows = cluster.server.authorizer.allows
+            found = {verb for verb in verbs if allows(bob, verb, asked, "default", "x")[0]}
+            assert found == expected(role, target), target
+            elsewhere = {verb for verb in verbs if allows(bob, verb, asked, "kube-system", "x")[0]}
+            assert not elsewhere, target
+
+
+async def test_a_default_binding_to_another_role_is_made_anew_unless_it_is_ones_own() -> None:
+    async with api_cluster() as cluster:
+        path = f"{API}/clusterrolebindings"
+        for name, keep in (("system:discovery", False), ("system:basic-user", True)):
+            found = (await cluster.http("GET", f"{path}/{name}")).json
+            await cluster.http("DELETE", f"{path}/{name}")
+            meta = {"name": name}
+            if keep:
+                meta["annotations"] = {"rbac.authorization.kubernetes.io/autoupdate": "false"}  # type: ignore[assignment]
+            ref = {**found["roleRef"], "name": "view"}
+            body = {"metadata": meta, "roleRef": ref, "subjects": found["subjects"]}
+            assert (await cluster.http("POST", path, body)).status == 201
+        await cluster.server.close()
+        async with api_cluster(store=cluster.store) as again:
+            names = [
+                (await again.http("GET", f"{path}/{name}")).json["roleRef"]["name"]
+                for name in ("system:discovery", "system:basic-user")
+            ]
+            assert names == ["system:discovery", "view"]

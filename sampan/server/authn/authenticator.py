@@ -44,6 +44,10 @@ class Authenticator:
         self._clock = server.clock
         self._certificates: dict[bytes, tuple[User | None, float]] = {}
 
+    def allows_anonymous(self, path: str) -> bool:
+        """May one who shows no credentials ask for this path at all?"""
+        return True
+
     def authenticate(self, headers: Mapping[str, str], peer_cert_der: bytes | None) -> User | None:
         """The user, or None when no credentials are shown. Raises Unauthorized for bad ones.
 

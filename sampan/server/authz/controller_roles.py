@@ -101,7 +101,16 @@ CONTROLLER_ROLES: Final[Mapping[str, Sequence[RuleRow]]] = {
         ("update", "core", "pods/finalizers"),
         ("create delete get list watch", RESOURCE, "resourceclaims"),
         ("patch update", RESOURCE, "resourceclaims resourceclaims/status"),
+        ("patch update", RESOURCE, "resourceclaims/binding"),
         ("patch update", "core", "pods/status"),
+        EVENTS,
+    ),
+    "device-taint-eviction-controller": (
+        ("delete get list watch", "core", "pods"),
+        ("patch update", "core", "pods/status"),
+        (READ, RESOURCE, "resourceclaims"),
+        (READ, RESOURCE, "resourceslices"),
+        (READ, RESOURCE, "deviceclasses"),
         EVENTS,
     ),
     "generic-garbage-collector": (
@@ -252,11 +261,11 @@ CONTROLLER_ROLES: Final[Mapping[str, Sequence[RuleRow]]] = {
         ("get", "core", "configmaps", "kube-apiserver-legacy-service-account-token-tracking"),
         ("delete patch", "core", "secrets"),
     ),
-    # Taints pods off nodes; split from the node controller in 1.29.
-    "taint-eviction-controller": (
-        ("delete get list watch", "core", "pods"),
-        (READ, "core", "nodes"),
-        ("patch update", "core", "pods/status"),
+    "selinux-warning-controller": (
         EVENTS,
+        (READ, "core", "persistentvolumes"),
+        (READ, "core", "persistentvolumeclaims"),
+        (READ, "core", "pods"),
+        (READ, STORAGE, "csidrivers"),
     ),
 }

@@ -112,6 +112,9 @@ def _claim(graph: NodeGraph, node: str, asked: Question) -> Answer:
 
 
 def _account(graph: NodeGraph, node: str, asked: Question) -> Answer:
+    if asked.verb == "get":
+        # For the annotations that credential providers ask for (KEP-4412).
+        return _get(graph, node, asked)
     if asked.verb != "create" or not asked.name:
         return False, "can only create tokens for individual service accounts"
     if asked.subresource != "token":

@@ -22,7 +22,7 @@ from .roles import (
     NAMESPACE_ROLES,
     RuleRow,
 )
-from .rules import Rule, compile_rules
+from .rules import Rule, compile_rules, uncovered
 
 GROUP = "rbac.authorization.k8s.io"
 API_VERSION = f"{GROUP}/v1"
@@ -69,11 +69,19 @@ def missing_parts(stored: Object, wanted: Object) -> Object | None:
         return None
     labels = meta.get("labels") or {}
     changed: Object = {}
-    for field in ("rules", "subjects"):
-        have = stored.get(field) or []
-        lacking = [item for item in wanted.get(field) or () if item not in have]
+    if "aggregationRule" not in wanted:
+        # The rules of the others are the aggregation controller's.
+        have = stored.get("rules") or []
+        held = compile_rules(have)
+        lacking = [
+            rule for rule in wanted.get("rules") or () if uncovered(held, compile_rules([rule]))
+        ]
         if lacking:
-            changed[field] = [*have, *lacking]
+            changed["rules"] = [*have, *lacking]
+    have = stored.get("subjects") or []
+    lacking = [item for item in wanted.get("subjects") or () if item not in have]
+    if lacking:
+        changed["subjects"] = [*have, *lacking]
     if "aggregationRule" in wanted and wanted["aggregationRule"] != stored.get("aggregationRule"):
         changed["aggregationRule"] = wanted["aggregationRule"]
     lacks_meta = not (want["labels"].items() <= labels.items() and AUTOUPDATE in annotations)
@@ -85,6 +93,12 @@ def missing_parts(stored: Object, wanted: Object) -> Object | None:
         "annotations": {**want["annotations"], **annotations},
     }
     return {**stored, **changed, "metadata": merged}
+
+
+def leads_elsewhere(stored: Object, wanted: Object) -> bool:
+    """Is a binding to another role? It cannot be changed: it has to be made anew."""
+    annotations = stored["metadata"].get("annotations") or {}
+    return stored.get("roleRef") != wanted.get("roleRef") and annotations.get(AUTOUPDATE) != "false"
 
 
 def _cluster_roles() -> Iterator[Object]:

@@ -113,12 +113,15 @@ SCHEDULER: Final[Sequence[RuleRow]] = (
     REVIEW_TOKENS,
     REVIEW_ACCESS,
     (READ, "storage.k8s.io", "csinodes"),
+    (READ, "storage.k8s.io", "volumeattachments"),
     (READ, "core", "namespaces"),
     (READ, "storage.k8s.io", "csidrivers"),
     (READ, "storage.k8s.io", "csistoragecapacities"),
     (READ, "resource.k8s.io", "deviceclasses"),
     ("get list patch update watch", "resource.k8s.io", "resourceclaims"),
     ("get list patch update watch", "resource.k8s.io", "resourceclaims/status"),
+    ("patch update", "resource.k8s.io", "resourceclaims/binding"),
+    ("get list patch update watch", "core", "pods/finalizers"),
     (READ, "resource.k8s.io", "resourceslices"),
 )
 
@@ -151,12 +154,13 @@ NODE: Final[Sequence[RuleRow]] = (
     ("patch update", "core", "pods/status"),
     ("create", "core", "pods/eviction"),
     (READ, "core", "configmaps secrets"),
-    (READ, "core", "persistentvolumeclaims persistentvolumes"),
+    ("get", "core", "persistentvolumeclaims persistentvolumes"),
     ("get", "core", "endpoints"),
     ("create get list watch", "certificates.k8s.io", "certificatesigningrequests"),
     ("create delete get patch update", "coordination.k8s.io", "leases"),
     ("get", "storage.k8s.io", "volumeattachments"),
     ("create", "core", "serviceaccounts/token"),
+    ("get", "core", "serviceaccounts"),
     ("get patch update", "core", "persistentvolumeclaims/status"),
     (READ, "storage.k8s.io", "csidrivers"),
     ("create delete get patch update", "storage.k8s.io", "csinodes"),
@@ -232,10 +236,7 @@ CLUSTER_ROLES: Final[Mapping[str, Sequence[RuleRow]]] = {
     "system:auth-delegator": (REVIEW_TOKENS, REVIEW_ACCESS),
     "system:kube-aggregator": ((READ, "core", "endpoints services"),),
     "system:kube-controller-manager": CONTROLLER_MANAGER,
-    "system:kube-dns": (
-        ("list watch", "core", "endpoints services"),
-        ("list watch", "discovery.k8s.io", "endpointslices"),
-    ),
+    "system:kube-dns": (("list watch", "core", "endpoints services"),),
     "system:persistent-volume-provisioner": (
         ("create delete get list watch", "core", "persistentvolumes"),
         ("get list update watch", "core", "persistentvolumeclaims"),
@@ -276,11 +277,12 @@ CLUSTER_ROLES: Final[Mapping[str, Sequence[RuleRow]]] = {
 }  # fmt: skip
 
 AGGREGATED: Final[Mapping[str, Sequence[str]]] = {
-    "admin": ("system:aggregate-to-admin", "edit"),
+    "admin": ("edit", "system:aggregate-to-admin"),
     "edit": ("system:aggregate-to-edit", "view"),
     "view": ("system:aggregate-to-view",),
 }
-"""Roles whose rules are those of others, found by label `aggregate-to-NAME`."""
+"""Roles whose rules are those of others, found by label `aggregate-to-NAME`; in the order of their
+names, in which the aggregation controller adds them up."""
 
 CLUSTER_ROLE_BINDINGS: Final[Mapping[str, tuple[str, str]]] = {
     "cluster-admin": ("group", "system:masters"),

@@ -6,7 +6,7 @@ SelfSubjectReview: POST only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sampan.api import fields
@@ -14,6 +14,7 @@ from sampan.api.errors import BadRequest, Cause, Object, invalid
 from sampan.api.times import format_time
 
 from ..authn.jwt import BadToken
+from ..authz.nodes import node_of
 from ..exchange import Attributes, Request, Response, User
 from ..routes import method_not_allowed
 from .reading import Shape, read_body
@@ -89,11 +90,15 @@ async def self_rules_review(server: Server, request: Request, attributes: Attrib
             )
         if rule.urls:
             path_rules.append({"verbs": rule.raw["verbs"], "nonResourceURLs": list(rule.urls)})
-    status = {
+    status: Object = {
         "resourceRules": resource_rules,
         "nonResourceRules": path_rules,
         "incomplete": False,
     }
+    if node_of(attributes.user) is not None:
+        # What a node may do depends on its pods, so that it cannot be listed.
+        status["incomplete"] = True
+        status["evaluationError"] = "node authorizer does not support user rule resolution"
     return _answer(body, status)
 
 
@@ -135,7 +140,52 @@ def _causes(spec: Mapping[str, Any]) -> list[Cause]:
                 "exactly one of nonResourceAttributes or resourceAttributes must be specified",
             )
         ]
-    return []
+    return [*_selector_causes(spec["resourceAttributes"])] if has_resource else []
+
+
+def _field_selector(raw: Mapping[str, Any]) -> str:
+    """The selector of a question as a list would have it. What equality cannot say is left out,
+    which makes the question wider and the answer stricter."""
+    if raw.get("rawSelector"):
+        return str(raw["rawSelector"])
+    return ",".join(
+        f"{item.get('key', '')}={item['values'][0]}"
+        for item in raw.get("requirements") or ()
+        if item.get("operator") == "In" and len(item.get("values") or ()) == 1
+    )
+
+
+SELECTORS = ("fieldSelector", "labelSelector")
+WITH_VALUES, WITHOUT_VALUES = ("In", "NotIn"), ("Exists", "DoesNotExist")
+
+
+def _selector_causes(asked: Mapping[str, Any]) -> Iterator[Cause]:
+    """KEP-4601, as pkg/apis/authorization/validation."""
+    for field in SELECTORS:
+        selector = asked.get(field)
+        if selector is None:
+            continue
+        path = f"spec.resourceAttributes.{field}"
+        raw, requirements = selector.get("rawSelector"), selector.get("requirements") or ()
+        if raw and requirements:
+            why = "may not specified at the same time as requirements"
+            yield fields.forbidden(f"{path}.rawSelector", why)
+        elif not raw and not requirements:
+            why = f"when {path} is specified, requirements or rawSelector is required"
+            yield fields.required(f"{path}.requirements", why)
+        for at, item in enumerate(requirements):
+            where, operator = f"{path}.requirements[{at}]", item.get("operator", "")
+            if not item.get("key"):
+                yield fields.required(f"{where}.key", "must be specified")
+            if operator in WITH_VALUES:
+                if not item.get("values"):
+                    why = "must be specified when `operator` is 'In' or 'NotIn'"
+                    yield fields.required(f"{where}.values", why)
+            elif operator not in WITHOUT_VALUES:
+                yield fields.invalid(f"{where}.operator", operator, "not a valid selector operator")
+            elif item.get("values"):
+                why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+                yield fields.forbidden(f"{where}.values", why)
 
 
 def _local_causes(spec: Object, body: Object, attributes: Attributes) -> list[Cause]:
@@ -166,7 +216,12 @@ def _decide(server: Server, user: User, spec: Object) -> Object:
     if asked is not None:
         target = (asked.get("group", ""), asked.get("resource", ""), asked.get("subresource", ""))
         allowed, reason = server.authorizer.allows(
-            user, asked.get("verb", ""), target, asked.get("namespace", ""), asked.get("name", "")
+            user,
+            asked.get("verb", ""),
+            target,
+            asked.get("namespace", ""),
+            asked.get("name", ""),
+            fields=_field_selector(asked.get("fieldSelector") or {}),
         )
     else:
         path = spec.get("nonResourceAttributes") or {}

@@ -1,0 +1,59 @@
+"""From a request that came in to its answer: who asks, as whom, and then `Server.begin`.
+
+Most answers need no waiting; a token that only somebody else can judge (OIDC, a webhook) does, and
+then so does the answer. Never raises: every error is an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from sampan.api.errors import Unauthorized
+
+from .authn import impersonate
+from .exchange import ANONYMOUS, Request, User
+from .routes import attributes_of
+
+if TYPE_CHECKING:
+    from .app import Answer, Server
+
+
+def receive(
+    server: Server, request: Request, certificate: bytes | None
+) -> Answer | Coroutine[Any, Any, Answer]:
+    """Answer a request from outside. `certificate` is the client's, which TLS has verified."""
+    try:
+        found = server.authn.authenticate(request.headers, certificate)
+        if isinstance(found, Coroutine):
+            return _receive_later(server, request, found)
+        return _received(server, request, found)
+    except Exception as error:
+        return server.refuse(request, error)
+
+
+async def _receive_later(
+    server: Server, request: Request, pending: Coroutine[Any, Any, User | None]
+) -> Answer:
+    try:
+        answer = _received(server, request, await pending)
+    except Exception as error:
+        return server.refuse(request, error)
+    return await answer if isinstance(answer, Coroutine) else answer
+
+
+def _received(
+    server: Server, request: Request, user: User | None
+) -> Answer | Coroutine[Any, Any, Answer]:
+    if user is None:
+        if not server.authn.allows_anonymous(request.path):
+            raise Unauthorized("Unauthorized")
+        user = ANONYMOUS
+    request.user = user
+    if any(name.startswith("impersonate-") for name in request.headers):
+        asked = attributes_of(request, server.resources)
+        acting = impersonate(server, user, request.headers, asked)
+        if acting.user is not user:
+            request.impersonator, request.constraint = user, acting.constraint
+            request.user = acting.user
+    return server.begin(request)
