@@ -52,12 +52,15 @@ class HttpTransport:
         cert: Path | str = "",
         key: Path | str = "",
         token: str = "",
+        agent: str = "sampan",
     ) -> None:
         """`ca`, `cert` and `key` are PEM files or PEM text. Without `ca` the system's are used.
+        `agent` is the User-Agent, by which the server knows who owns the fields that are written.
 
         Raises OSError or ssl.SSLError for files that cannot be read or do not fit together.
         """
         self._open(Access(url, _pem(ca), _pem(cert), _pem(key), token))
+        self._headers["User-Agent"] = agent
 
     @classmethod
     def from_access(cls, access: Access) -> HttpTransport:

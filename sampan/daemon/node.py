@@ -22,6 +22,7 @@ from sampan.dns.serve import DnsConfig, DnsServer
 from sampan.linux.namespaces import enter_node_namespace
 from sampan.node.agent import Agent
 from sampan.proxy.run import Proxy, ProxyConfig
+from sampan.version import GIT_VERSION
 
 from . import config
 from .child import Child, Refused, settle_memory
@@ -61,6 +62,7 @@ async def run(child: Child) -> None:
         ca=settings.ca_cert,
         cert=paths.pki / f"{identity}.crt",
         key=paths.pki / f"{identity}.key",
+        agent=f"kubelet/{GIT_VERSION}",
     )
     client = Client(transport)
     informers = Informers(client, supervisor, clock)

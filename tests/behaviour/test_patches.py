@@ -155,4 +155,4 @@ async def test_apply_knows_list_items_by_all_their_keys() -> None:
         less = (await patch(cluster, path, config, APPLY)).json
         assert [port["name"] for port in less["spec"]["ports"]] == ["tcp"]
         unnamed = {**config, "spec": {"ports": [{"name": "x"}]}}
-        assert (await patch(cluster, path, unnamed, APPLY)).status == 400
+        assert (await patch(cluster, path, unnamed, APPLY)).status == 422
