@@ -23,6 +23,9 @@ from .logs import LogOptions, read_log
 from .metrics import metrics_text
 from .starting import log_path
 from .state import RUNNING
+from .stats import Stats
+from .summary import cadvisor_text, resource_text, summary
+from .usage import read
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -37,6 +40,10 @@ BACKLOG = 128
 # <linux/in.h>: bind to an address that does not exist yet.
 IP_FREEBIND = 15
 PLAIN = "text/plain; charset=utf-8"
+PROMETHEUS = {"Content-Type": "text/plain; version=0.0.4"}
+PROXIED = "Sampan-Proxied"
+"""Set by the API server on what a user sends through nodes/proxy: the right to that is none to run
+commands in pods."""
 
 
 class Refused(Exception):
@@ -55,6 +62,7 @@ class AgentServer:
         self._socket: socket.socket | None = None
         self._runner: web.AppRunner | None = None
         self._sessions = 0
+        self._stats = Stats(agent.parts.clock, lambda: read(agent))
         self._tls: ServingContext | None = None
 
     def bind(self) -> int:
@@ -90,6 +98,9 @@ class AgentServer:
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/pods", self._pods)
         app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/metrics/resource", self._metrics_resource)
+        app.router.add_get("/metrics/cadvisor", self._metrics_cadvisor)
+        app.router.add_get("/stats/summary", self._summary)
         app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._logs)
         for method in ("GET", "POST"):
             app.router.add_route(method, "/exec/{namespace}/{pod}/{container}", self._exec)
@@ -155,8 +166,27 @@ class AgentServer:
     async def _metrics(self, request: web.Request) -> web.Response:
         from aiohttp import web
 
-        text = metrics_text(self._agent)
-        return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4"})
+        return web.Response(text=metrics_text(self._agent), headers=PROMETHEUS)
+
+    async def _metrics_resource(self, request: web.Request) -> web.Response:
+        from aiohttp import web
+
+        text = resource_text(await self._stats.read())
+        return web.Response(text=text, headers=PROMETHEUS)
+
+    async def _metrics_cadvisor(self, request: web.Request) -> web.Response:
+        from aiohttp import web
+
+        cpus = self._agent.registration.facts.cpus
+        text = cadvisor_text(await self._stats.read(), cpus)
+        return web.Response(text=text, headers=PROMETHEUS)
+
+    async def _summary(self, request: web.Request) -> web.Response:
+        from aiohttp import web
+
+        short = request.query.get("only_cpu_and_memory") in ("true", "1")
+        body = summary(await self._stats.measure(), self._agent.config.name, short=short)
+        return web.Response(body=orjson.dumps(body), content_type="application/json")
 
     async def _logs(self, request: web.Request) -> web.StreamResponse:
         from aiohttp import web
@@ -184,6 +214,7 @@ class AgentServer:
     async def _exec(self, request: web.Request) -> web.StreamResponse:
         from .sessions import Asked, serve_session
 
+        refuse_proxied(request)
         worker = self._worker(request)
         container = self._running(worker, request.match_info["container"])
         asked = Asked.of(request.query)
@@ -201,6 +232,7 @@ class AgentServer:
     async def _attach(self, request: web.Request) -> web.StreamResponse:
         from .sessions import Asked, serve_session
 
+        refuse_proxied(request)
         worker = self._worker(request)
         container = self._running(worker, request.match_info["container"])
         runtime = self._agent.parts.runtime
@@ -216,6 +248,7 @@ class AgentServer:
         from .dialling import dial
         from .forwarding import Pod, serve_forward
 
+        refuse_proxied(request)
         worker = self._worker(request)
         sandbox = worker.sandbox
         if not sandbox.ip:
@@ -250,6 +283,12 @@ class AgentServer:
 
     def give_back(self) -> None:
         self._sessions -= 1
+
+
+def refuse_proxied(request: web.Request) -> None:
+    """No sessions through nodes/proxy."""
+    if PROXIED in request.headers:
+        raise Refused(403, "nodes/proxy opens no sessions in pods")
 
 
 class _Session:

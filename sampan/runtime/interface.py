@@ -12,6 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from ..linux.cgroups import Usage
+
 
 class RuntimeFailure(Exception):
     """A container or image operation failed; the text is for the pod's status."""
@@ -241,6 +243,18 @@ class Runtime(Protocol):
     def get(self, container_id: str) -> Container | None: ...
 
     def list(self) -> Sequence[Container]: ...
+
+    def usage(self, container_id: str) -> Usage:
+        """What a container uses now; zeros for one that is not there. May be called in a thread."""
+        ...
+
+    def group_usage(self, cgroup_parent: str) -> Usage:
+        """What all containers with this `ContainerSpec.cgroup_parent` use now, likewise."""
+        ...
+
+    def limit(self, container_id: str, resources: Resources) -> None:
+        """Give a running container other limits. Raises RuntimeFailure."""
+        ...
 
     def exits(self) -> AsyncIterator[Container]:
         """Containers as they exit, also those that exited while nobody watched. One reader."""

@@ -24,7 +24,14 @@ from typing import Protocol
 from ..linux import cgroups, processes
 from . import conmon
 from .exits import ExitWatch, read_exit
-from .interface import Container, ContainerSpec, ExecStreams, RuntimeFailure, State
+from .interface import (
+    Container,
+    ContainerSpec,
+    ExecStreams,
+    Resources,
+    RuntimeFailure,
+    State,
+)
 from .places import Places
 from .records import Record, read_record
 from .roots import remove_tree, unmount_root
@@ -294,6 +301,29 @@ class OciRuntime:
 
     def list(self) -> Sequence[Container]:
         return [entry.container for entry in self._entries.values()]
+
+    def usage(self, container_id: str) -> cgroups.Usage:
+        entry = self._entries.get(container_id)
+        return cgroups.Usage() if entry is None else cgroups.usage(entry.record.cgroup)
+
+    def group_usage(self, cgroup_parent: str) -> cgroups.Usage:
+        return cgroups.usage(f"{self._places.cgroup_root}/{cgroup_parent}")
+
+    def limit(self, container_id: str, resources: Resources) -> None:
+        """Other limits for a container that runs, without a restart."""
+        entry = self._find(container_id)
+        self._require_running(entry)
+        limits = cgroups.Limits(
+            cpu_shares=resources.cpu_shares,
+            cpu_quota_us=resources.cpu_quota_us,
+            cpu_period_us=resources.cpu_period_us,
+            memory_bytes=resources.memory_limit_bytes,
+            pids=resources.pids_limit,
+        )
+        try:
+            cgroups.set_limits(entry.record.cgroup, limits)
+        except OSError as error:
+            raise RuntimeFailure(f"cannot change limits: {error.strerror}") from error
 
     async def exits(self) -> AsyncIterator[Container]:
         while True:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sampan.aio.clock import Clock
+from sampan.linux.cgroups import Usage
 from sampan.node.interface import PodAddress
 from sampan.runtime.interface import (
     Container,
@@ -17,6 +18,7 @@ from sampan.runtime.interface import (
     ExecStreams,
     Image,
     ImageNotFound,
+    Resources,
     RuntimeFailure,
     State,
 )
@@ -108,6 +110,9 @@ class FakeRuntime:
         self.start_error = ""
         self.exec_answer: Callable[[Sequence[str]], tuple[bytes, int]] = lambda args: (b"", 0)
         self.opened = False
+        self.usages: dict[str, Usage] = {}
+        """By container id, or cgroup parent."""
+        self.limits: list[tuple[str, Resources]] = []
         self._exits: asyncio.Queue[Container] = asyncio.Queue()
 
     async def open(self) -> None:
@@ -193,6 +198,15 @@ class FakeRuntime:
 
     def list(self) -> Sequence[Container]:
         return tuple(self.containers.values())
+
+    def usage(self, container_id: str) -> Usage:
+        return self.usages.get(container_id, Usage())
+
+    def group_usage(self, cgroup_parent: str) -> Usage:
+        return self.usages.get(cgroup_parent, Usage())
+
+    def limit(self, container_id: str, resources: Resources) -> None:
+        self.limits.append((container_id, resources))
 
     async def exits(self) -> AsyncIterator[Container]:
         while True:
