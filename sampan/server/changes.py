@@ -14,6 +14,8 @@ from sampan.api.errors import Object
 from sampan.store.interface import Event, Record
 from sampan.wire.json import splice_version
 
+from .ownership.fieldsets import intern_set
+
 
 class Note(NamedTuple):
     """What a writer leaves with its event: the objects it had decoded anyway."""
@@ -90,8 +92,14 @@ class Change:
 
 
 def decode_record(record: Record) -> Object:
+    """The record's object. Objects of one origin share the sets of fields their managers own:
+    those are half of what a decoded object takes."""
     obj: Object = loads(record.value)
-    obj["metadata"]["resourceVersion"] = str(record.modified)
+    metadata = obj["metadata"]
+    metadata["resourceVersion"] = str(record.modified)
+    for entry in metadata.get("managedFields") or ():
+        if "fieldsV1" in entry:
+            entry["fieldsV1"] = intern_set(entry["fieldsV1"])
     return obj
 
 

@@ -329,9 +329,11 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 def _part(old: Object, new: Object, path: tuple[str, ...]) -> Object:
     # Most writes leave the rest as it was: then comparing is cheaper than copying it.
+    taken = path[0] if len(path) == 1 else ""
     result = {
         name: new[name] if new.get(name) == value else private_copy(value)
         for name, value in old.items()
+        if name != "metadata" and name != taken
     }
     metadata = result["metadata"] = new["metadata"]
     if "ownerReferences" in old["metadata"]:
