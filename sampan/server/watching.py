@@ -109,7 +109,10 @@ class Watcher:
     def caught_up(self) -> bool:
         """Has everything up to now been taken?"""
         group = self._group
-        return self._past is None and not self._queue and group is not None and group.idle
+        # One that was cut off has lost what it was to get: it is never told that it is here.
+        if self.ended or group is None:
+            return False
+        return self._past is None and not self._queue and group.idle
 
     def wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
