@@ -59,7 +59,7 @@ class Environment:
             self,
             variables={**self.variables, **(variables or {})},
             functions={**self.functions, **(functions or {})},
-            objects={**self.objects, **(objects or {})},
+            objects=objects or self.objects,
         )
 
 

@@ -22,6 +22,7 @@ from . import (
     namespacelifecycle,
     noderestriction,
     podtopologylabels,
+    policies,
     priority,
     rbacescalation,
     runtimeclass,
@@ -56,7 +57,9 @@ CHAIN: tuple[Plugin, ...] = (
     defaultingressclass.PLUGIN,
     denyserviceexternalips.PLUGIN,
     rbacescalation.PLUGIN,
-    webhooks.MUTATING,  # behind all that change objects by themselves
+    policies.MUTATING,  # behind all that change objects by themselves
+    webhooks.MUTATING,
+    policies.VALIDATING,
     webhooks.VALIDATING,
 )
 
@@ -75,11 +78,13 @@ class Admission:
         self._steps: dict[tuple[str, str, str, str], _Steps] = {}
         self.lookups = Lookups()
         self.hooks = webhooks.Hooks(server)
+        self.policies = policies.Policies(server)
 
     def start(self) -> None:
         """Follow what plugins look up. The server's cache must be open."""
         self.lookups.start(self._server)
         self.hooks.start()
+        self.policies.start()
 
     def forget(self) -> None:
         """Pick the chains anew: whether a plugin is active has changed."""

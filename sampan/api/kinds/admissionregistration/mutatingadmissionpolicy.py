@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
 from ..printing import AGE, NAME, age, name
+from .expressions import check_expression, check_variables, environment_of
 from .policies import check_policy, default_policy, param_kind_text
+
+if TYPE_CHECKING:
+    from ...cel import Environment
 
 PATCHES = {"ApplyConfiguration": "applyConfiguration", "JSONPatch": "jsonPatch"}
 
@@ -22,6 +26,8 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     if not spec.get("mutations"):
         why = "mutations must contain at least one item"
         out.append(fields.required("spec.mutations", why))
+    base = environment_of(spec)
+    full = check_variables(spec.get("variables") or [], base, "spec.variables", out)
     for position, item in enumerate(spec.get("mutations") or ()):
         path = f"spec.mutations[{position}]"
         kind = item.get("patchType") or ""
@@ -31,11 +37,20 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
             out.append(fields.not_supported(f"{path}.patchType", kind, tuple(PATCHES)))
         elif not ((item.get(PATCHES[kind]) or {}).get("expression") or "").strip():
             out.append(fields.required(f"{path}.{PATCHES[kind]}.expression"))
+        else:
+            _check_patch(kind, item[PATCHES[kind]]["expression"], path, full, out)
     policy = spec.get("reinvocationPolicy")
     if policy not in ("IfNeeded", "Never"):
         path = "spec.reinvocationPolicy"
         out.append(fields.not_supported(path, policy or "", ("Never", "IfNeeded")))
     return out
+
+
+def _check_patch(kind: str, text: str, path: str, full: Environment, out: list[Cause]) -> None:
+    from ...cel.patches import APPLIED, OPERATIONS
+
+    result = OPERATIONS if kind == "JSONPatch" else APPLIED
+    check_expression(text, f"{path}.{PATCHES[kind]}.expression", full, out, (result,))
 
 
 def cells(obj: Object, now_s: float) -> list[Any]:

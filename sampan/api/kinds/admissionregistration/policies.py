@@ -1,4 +1,5 @@
-"""What admission policies and their bindings share. Expressions are not compiled here."""
+"""What admission policies and their bindings share. Their expressions are compiled
+in `expressions`."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from ...errors import Cause, Object
 from ...names import path_problems
 from ...selectors import validate_label_selector
 from ..printing import AGE, NAME, UNSET, age, name, selector_text
+from .expressions import environment_of
 from .webhooks import check_conditions, check_rule, default_rules
 
 BINDING_COLUMNS = (
@@ -62,7 +64,9 @@ def check_policy(spec: Object, path: str, out: list[Cause]) -> None:
         _check_match(match, f"{path}.matchConstraints", out)
         if not match.get("resourceRules"):
             out.append(fields.required(f"{path}.matchConstraints.resourceRules"))
-    check_conditions(spec.get("matchConditions") or [], f"{path}.matchConditions", out)
+    conditions = spec.get("matchConditions") or []
+    if conditions:
+        check_conditions(conditions, f"{path}.matchConditions", out, environment_of(spec))
 
 
 def _check_match(match: Object, path: str, out: list[Cause]) -> None:

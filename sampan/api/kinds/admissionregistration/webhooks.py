@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ... import fields
@@ -12,6 +12,10 @@ from ...names import label_1035_problems, subdomain_problems
 from ...selectors import validate_label_selector
 from ..formats import check_port, check_qualified
 from ..printing import AGE, NAME, age, name
+from .expressions import check_expression, environment_of
+
+if TYPE_CHECKING:
+    from ...cel import Environment
 
 VERSIONS = ("v1", "v1beta1")
 SIDE_EFFECTS = ("None", "NoneOnDryRun")
@@ -198,8 +202,10 @@ def _check_versions(versions: list[str], hook: str, out: list[Cause]) -> None:
         out.append(fields.invalid(path, versions, why))
 
 
-def check_conditions(conditions: list[Object], path: str, out: list[Cause]) -> None:
-    """matchConditions, without compiling their expressions."""
+def check_conditions(
+    conditions: list[Object], path: str, out: list[Cause], base: Environment | None = None
+) -> None:
+    """matchConditions. `base` is what their expressions may refer to: of a webhook if not given."""
     if len(conditions) > 64:
         out.append(fields.too_many(path, len(conditions), 64))
     seen: set[str] = set()
@@ -207,6 +213,9 @@ def check_conditions(conditions: list[Object], path: str, out: list[Cause]) -> N
         own_name = item.get("name") or ""
         if not (item.get("expression") or "").strip():
             out.append(fields.required(f"{path}[{position}].expression"))
+        else:
+            known = environment_of({}) if base is None else base
+            check_expression(item["expression"], f"{path}[{position}].expression", known, out)
         if not own_name:
             out.append(fields.required(f"{path}[{position}].name"))
         else:

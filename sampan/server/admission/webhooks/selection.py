@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sampan.api.errors import not_found
 from sampan.api.resources import resource
 
 from ...exchange import Write
-from .source import Hook
 
 if TYPE_CHECKING:
+    from sampan.api.selectors import Selector
+
     from ...app import Server
 
 
-def selects(server: Server, write: Write, hook: Hook) -> bool:
+class Selecting(Protocol):
+    """A webhook or a policy: what has both selectors."""
+
+    @property
+    def namespaces(self) -> Selector: ...
+
+    @property
+    def objects(self) -> Selector: ...
+
+
+def selects(server: Server, write: Write, hook: Selecting) -> bool:
     """Do the namespace and object selectors pick this write? Raises NotFound for a namespace
     that is not there."""
     return _selects_namespace(server, write, hook) and _selects_object(write, hook)
 
 
-def _selects_namespace(server: Server, write: Write, hook: Hook) -> bool:
+def _selects_namespace(server: Server, write: Write, hook: Selecting) -> bool:
     selector, attributes = hook.namespaces, write.attributes
     target = attributes.resource
     assert target is not None
@@ -38,7 +49,7 @@ def _selects_namespace(server: Server, write: Write, hook: Hook) -> bool:
     return bool(selector.matches(labels))
 
 
-def _selects_object(write: Write, hook: Hook) -> bool:
+def _selects_object(write: Write, hook: Selecting) -> bool:
     selector = hook.objects
     if selector.everything:
         return True

@@ -1,0 +1,146 @@
+"""MutatingAdmissionPolicy: patches made by expressions, applied before the webhooks.
+
+One pass, and a second when a policy (or a webhook) changed the object after one with
+reinvocationPolicy IfNeeded had seen it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from sampan.api.errors import Cause, Details, Invalid, Object, StatusError
+from sampan.wire.jsonpatch import json_patch
+from sampan.wire.patcherror import PatchError
+
+from ...exchange import Write
+from ..plugin import EVERYTHING, Plugin, refuse
+from ..webhooks.forms import default_early, objects_for, take_patch
+from ..webhooks.review import request_of
+from .matching import Invocation, invocations
+from .source import Candidate
+
+if TYPE_CHECKING:
+    from ...app import Server
+
+OPERATIONS = ("CREATE", "UPDATE", "CONNECT")
+MEMORY = "policies"
+
+Key = tuple[str, str, str]
+
+
+class _Memory:
+    """What the second pass must know of the first."""
+
+    def __init__(self) -> None:
+        self.seen: set[Key] = set()
+        self.wanted: set[Key] = set()
+        self.left: Object | None = None
+
+    def require(self) -> None:
+        self.wanted |= self.seen
+        self.seen = set()
+
+
+def _mutate(server: Server, write: Write) -> Awaitable[None] | None:
+    candidates = server.admission.policies.candidates("mutate", write)
+    return _run(server, write, candidates) if candidates else None
+
+
+def _active(server: Server) -> bool:
+    return server.admission.policies.any("mutate")
+
+
+MUTATING = Plugin(
+    "MutatingAdmissionPolicy", {EVERYTHING: OPERATIONS}, mutate=_mutate, active=_active
+)
+
+
+async def _run(server: Server, write: Write, candidates: tuple[Candidate, ...]) -> None:
+    memory = write.passes.memory.setdefault(MEMORY, _Memory())
+    assert isinstance(memory, _Memory)
+    again = write.passes.second
+    if again and memory.left is not None and memory.left != write.obj:
+        memory.require()
+    if not again:
+        default_early(write)
+    for invocation in list(invocations(server, write, candidates)):
+        param = (invocation.param or {}).get("metadata") or {}
+        where = f"{param.get('namespace', '')}/{param.get('name', '')}"
+        key = (invocation.policy.name, invocation.binding.name, where)
+        if again and key not in memory.wanted:
+            continue
+        if invocation.problem:
+            _fail(write, invocation, invocation.problem)
+            continue
+        if await _apply(server, write, invocation):
+            memory.require()
+            write.passes.wanted = True
+        if invocation.policy.spec.get("reinvocationPolicy") == "IfNeeded":
+            memory.seen.add(key)
+    memory.left = orjson.loads(orjson.dumps(write.obj)) if memory.seen and not again else None
+
+
+async def _apply(server: Server, write: Write, invocation: Invocation) -> bool:
+    """All mutations of a policy, in order; whether they changed the object."""
+    from sampan.api.cel import MATCH_CONDITIONS_BUDGET, Budget
+
+    from .inputs import Failed, meets, values_of
+
+    programs, changed = invocation.policy.programs, False
+    for position, mutation in enumerate(invocation.policy.spec.get("mutations") or ()):
+        objects = await objects_for(server, write, invocation.target, early=True)
+        if objects[0] is None:
+            return changed
+        request = request_of(write, invocation.target, "", objects)
+        values = {**values_of(server, write, request), "params": invocation.param}
+        try:
+            if position == 0 and not meets(
+                programs.conditions, values, Budget(MATCH_CONDITIONS_BUDGET)
+            ):
+                return False
+            patch = _patch(invocation, position, mutation, values)
+            if patch:
+                target = invocation.target
+                changed |= await take_patch(server, write, target, objects[0], patch)
+        except (Failed, PatchError) as error:
+            _fail(write, invocation, str(error))
+        except StatusError as error:
+            _fail(write, invocation, error.message.removeprefix("Internal error occurred: "))
+    return changed
+
+
+def _patch(
+    invocation: Invocation, position: int, mutation: Object, values: Mapping[str, Any]
+) -> bytes:
+    """The JSON patch a mutation makes of the object. Raises Failed and PatchError."""
+    from sampan.api.cel import Budget
+
+    from .applying import applied, operations_of
+    from .inputs import evaluate, with_variables
+
+    programs, budget = invocation.policy.programs, Budget()
+    whole = with_variables(values, programs, budget)
+    value = evaluate(programs.mutations[position], whole, budget)
+    if mutation.get("patchType") == "JSONPatch":
+        operations = operations_of(value)
+        json_patch(values["object"], operations)
+        return orjson.dumps(operations)
+    before: Object = values["object"]
+    after = applied(before, value, invocation.target)
+    return b"" if after == before else orjson.dumps([{"op": "replace", "path": "", "value": after}])
+
+
+def _fail(write: Write, invocation: Invocation, why: str) -> None:
+    """Refuse the write, unless the policy says to go on without it."""
+    if not invocation.policy.fails:
+        return
+    message = (
+        f"policy '{invocation.policy.name}' with binding '{invocation.binding.name}'"
+        f" denied request: {why}"
+    )
+    known = refuse(write, message).details or Details()
+    causes = (Cause("", message, ""),)
+    raise Invalid(message, Details(known.name, known.group, known.kind, causes=causes))

@@ -1,0 +1,199 @@
+"""ValidatingAdmissionPolicy: the verdicts of policies, and what bindings make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from sampan.api.descriptor import Descriptor
+from sampan.api.errors import REASONS, Cause, Details, Object
+
+from ...exchange import Write
+from ..plugin import EVERYTHING, Plugin, refuse
+from ..webhooks.forms import objects_for
+from ..webhooks.review import request_of
+from .matching import Invocation, invocations
+from .source import Candidate
+
+if TYPE_CHECKING:
+    from sampan.api.cel import Budget
+
+    from ...app import Server
+
+OPERATIONS = ("CREATE", "UPDATE", "DELETE", "CONNECT")
+FAILURE_KEY = "validation.policy.admission.k8s.io/validation_failure"
+ANNOTATION_BYTES = 10 * 1024
+"""The longest value of an audit annotation, as upstream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A validation that did not hold, or could not be evaluated."""
+
+    message: str
+    reason: str = "Invalid"
+    index: int = 0
+
+
+def _validate(server: Server, write: Write) -> Awaitable[None] | None:
+    candidates = server.admission.policies.candidates("validate", write)
+    return _run(server, write, candidates) if candidates else None
+
+
+def _active(server: Server) -> bool:
+    return server.admission.policies.any("validate")
+
+
+VALIDATING = Plugin(
+    "ValidatingAdmissionPolicy", {EVERYTHING: OPERATIONS}, validate=_validate, active=_active
+)
+
+
+async def _run(server: Server, write: Write, candidates: tuple[Candidate, ...]) -> None:
+    from .inputs import values_of
+
+    seen: dict[Descriptor, dict[str, Any]] = {}
+    denied: list[tuple[Invocation, Verdict]] = []
+    notes: dict[str, list[str]] = {}
+    for invocation in invocations(server, write, candidates):
+        if invocation.problem:
+            if invocation.policy.fails:
+                denied.append((invocation, Verdict(invocation.problem)))
+            continue
+        target = invocation.target
+        values = seen.get(target)
+        if values is None:
+            objects = await objects_for(server, write, target, early=False)
+            request = request_of(write, target, "", objects)
+            values = seen[target] = values_of(server, write, request)
+        verdicts = evaluate_policy(invocation, values, notes)
+        denied += _carry_out(write, invocation, verdicts)
+    for key, texts in notes.items():
+        write.annotate(key, ", ".join(texts))
+    if denied:
+        raise _denial(write, *denied[0])
+
+
+def _carry_out(
+    write: Write, invocation: Invocation, verdicts: list[Verdict]
+) -> list[tuple[Invocation, Verdict]]:
+    """What the binding's validationActions make of verdicts; gives those that deny."""
+    actions = invocation.binding.spec.get("validationActions") or ()
+    policy, binding = invocation.policy.name, invocation.binding.name
+    for verdict in verdicts:
+        if "Warn" in actions:
+            write.warnings.append(
+                f"Validation failed for ValidatingAdmissionPolicy '{policy}' with binding"
+                f" '{binding}': {verdict.message}"
+            )
+        if "Audit" in actions:
+            failure = {
+                "message": verdict.message, "policy": policy, "binding": binding,
+                "expressionIndex": verdict.index, "validationActions": list(actions),
+            }  # fmt: skip
+            write.annotate(FAILURE_KEY, orjson.dumps([failure]).decode())
+    return [(invocation, verdict) for verdict in verdicts] if "Deny" in actions else []
+
+
+def _denial(write: Write, invocation: Invocation, verdict: Verdict) -> Exception:
+    message = (
+        f"ValidatingAdmissionPolicy '{invocation.policy.name}' with binding"
+        f" '{invocation.binding.name}' denied request: {verdict.message}"
+    )
+    error = refuse(write, message)
+    known = error.details or Details()
+    causes = (Cause("", message, ""),)
+    details = Details(known.name, known.group, known.kind, causes=causes)
+    return REASONS[verdict.reason](error.message, details)
+
+
+def evaluate_policy(
+    invocation: Invocation, values: Mapping[str, Any], notes: dict[str, list[str]]
+) -> list[Verdict]:
+    """The verdicts against a write; audit annotations go to `notes`. A policy that fails to
+    evaluate is a verdict too, if its failurePolicy is Fail."""
+    from sampan.api.cel import MATCH_CONDITIONS_BUDGET, Budget
+
+    from .inputs import Failed, meets, with_variables
+
+    policy = invocation.policy
+    programs = policy.programs
+    known = {**values, "params": invocation.param}
+    try:
+        if not meets(programs.conditions, known, Budget(MATCH_CONDITIONS_BUDGET)):
+            return []
+    except Failed as error:
+        return [Verdict(str(error))] if policy.fails else []
+    budget = Budget()
+    whole = with_variables(known, programs, budget)
+    verdicts = _validations(policy.spec, programs, whole, budget, policy.fails)
+    return verdicts + _annotations(invocation, whole, notes)
+
+
+def _validations(
+    spec: Object, programs: Any, values: Mapping[str, Any], budget: Budget, fails: bool
+) -> list[Verdict]:
+    from .inputs import Failed, OutOfBudget, evaluate
+
+    out: list[Verdict] = []
+    for index, (raw, (expression, _)) in enumerate(
+        zip(spec.get("validations") or (), programs.validations, strict=True)
+    ):
+        try:
+            if evaluate(expression, values, budget) is True:
+                continue
+        except OutOfBudget as error:
+            return [Verdict(str(error))] if fails else []
+        except Failed as error:
+            if fails:
+                out.append(Verdict(str(error), index=index))
+            continue
+        message = _message(raw, programs.validations[index][1], values, budget)
+        out.append(Verdict(message, raw.get("reason") or "Invalid", index))
+    return out
+
+
+def _message(raw: Object, expression: Any, values: Mapping[str, Any], budget: Budget) -> str:
+    """messageExpression, or else message, or else the expression itself."""
+    from sampan.api.cel.admission import MESSAGE_BYTES
+
+    from .inputs import Failed, evaluate
+
+    if expression is not None:
+        try:
+            text = evaluate(expression, values, budget)
+        except Failed:
+            text = None
+        if isinstance(text, str):
+            text = text.strip()
+            if text and "\n" not in text and len(text.encode()) <= MESSAGE_BYTES:
+                return text
+    fallback = f"failed expression: {(raw.get('expression') or '').strip()}"
+    return (raw.get("message") or "").strip() or fallback
+
+
+def _annotations(
+    invocation: Invocation, values: Mapping[str, Any], notes: dict[str, list[str]]
+) -> list[Verdict]:
+    from sampan.api.cel import Budget
+
+    from .inputs import Failed, evaluate
+
+    policy, out, budget = invocation.policy, [], Budget()
+    for raw, expression in zip(
+        policy.spec.get("auditAnnotations") or (), policy.programs.annotations, strict=True
+    ):
+        try:
+            value = evaluate(expression, values, budget)
+        except Failed as error:
+            if policy.fails:
+                out.append(Verdict(str(error)))
+            continue
+        text = value.strip()[:ANNOTATION_BYTES] if isinstance(value, str) else ""
+        known = notes.setdefault(f"{policy.name}/{raw['key']}", []) if text else []
+        if text and text not in known:
+            known.append(text)
+    return out
