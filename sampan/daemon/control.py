@@ -212,6 +212,9 @@ def server_config(paths: ClusterPaths, cluster: config.ClusterConfig) -> ServerC
         service_cidr=cluster.service_cidr,
         client_cas=(paths.settings / "client-ca.crt",),
         folder=paths.settings,
+        front_proxy_ca=paths.pki / "front-proxy-ca.crt",
+        front_proxy_cert=paths.pki / "front-proxy-client.crt",
+        front_proxy_key=paths.pki / "front-proxy-client.key",
         tokens={
             paths.token.read_text().strip(): ADMIN,
             joining.make_token(paths): AGENT,

@@ -1,9 +1,12 @@
 """The cluster's keys and certificates: made at the first boot, renewed when due (`renewal`).
 
-One CA signs everything (clients and servers), as k3s and kubeadm's single-CA set-ups do. Keys are
-P-256: signing takes a tenth of a millisecond where RSA takes several. All files are 0600.
+One CA signs clients and servers, as k3s and kubeadm's single-CA set-ups do. The front proxy has a
+CA of its own, as upstream asks: whoever it signs may name any user to an extension API server. Keys
+are P-256: signing takes a tenth of a millisecond where RSA takes several. All files are 0600.
 
     ca           signs the others; 10 years
+    front-proxy-ca, front-proxy-client
+                 what the API server shows to extension API servers
     server       the API server's serving certificate
     node-client  what the API server shows to node agents (logs, exec)
     admin        group system:masters; for the admin kubeconfig
@@ -28,6 +31,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from .config import ClusterConfig, write_private
 
 CA_YEARS = 10
+AUTHORITIES = {"ca": "sampan-ca", "front-proxy-ca": "sampan-front-proxy-ca"}
+"""CAs by the name of their files, and how their common names begin."""
 LEAF_DAYS = 365
 RENEW_SHARE = 0.8
 """A certificate is made anew when it has lived this share of its time, as kubelet renews its own
@@ -46,6 +51,8 @@ class Leaf:
     alternatives: tuple[str, ...] = ()
     server: bool = False
     client: bool = False
+    ca: str = "ca"
+    """Who signs it."""
 
 
 def leaves(config: ClusterConfig) -> tuple[Leaf, ...]:
@@ -66,6 +73,7 @@ def leaves(config: ClusterConfig) -> tuple[Leaf, ...]:
     return (
         Leaf("server", "kube-apiserver", alternatives=(*names, *listen), server=True),
         Leaf("node-client", "kube-apiserver-kubelet-client", client=True),
+        Leaf("front-proxy-client", "front-proxy-client", client=True, ca="front-proxy-ca"),
         Leaf("admin", "kubernetes-admin", "system:masters", client=True),
         Leaf(
             "node",
@@ -99,16 +107,13 @@ def ensure(
     if now_s is not None:
         now = datetime.datetime.fromtimestamp(now_s, datetime.UTC)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    ca_key = ensure_key(folder / "ca.key")
-    ca_path = folder / "ca.crt"
-    if not ca_path.exists():
-        write_private(ca_path, _pem(_make_ca(ca_key, config, now)))
-    ca = x509.load_pem_x509_certificate(ca_path.read_bytes())
+    authorities = {name: _ensure_ca(folder, name, config, now) for name in AUTHORITIES}
     ensure_key(folder / "sa.key")
     made = set()
-    due = [ca.not_valid_after_utc.timestamp()]
-    validity = Validity(now - BACKDATE, min(now + lifetime, ca.not_valid_after_utc))
+    due = [ca.not_valid_after_utc.timestamp() for ca, _ in authorities.values()]
     for leaf in leaves(config):
+        ca, ca_key = authorities[leaf.ca]
+        validity = Validity(now - BACKDATE, min(now + lifetime, ca.not_valid_after_utc))
         path = folder / f"{leaf.name}.crt"
         due_s = _good_until(path, leaf)
         if due_s <= now.timestamp():
@@ -122,6 +127,17 @@ def ensure(
     if not token.exists():
         write_private(token, secrets.token_urlsafe(32).encode())
     return Ensured(frozenset(made), min(due))
+
+
+def _ensure_ca(
+    folder: Path, name: str, config: ClusterConfig, now: datetime.datetime
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    key = ensure_key(folder / f"{name}.key")
+    path = folder / f"{name}.crt"
+    if not path.exists():
+        common_name = f"{AUTHORITIES[name]}-{config.identity[:12]}"
+        write_private(path, _pem(_make_ca(key, common_name, now)))
+    return x509.load_pem_x509_certificate(path.read_bytes()), key
 
 
 def due_at(certificate: x509.Certificate) -> float:
@@ -169,9 +185,9 @@ def general_name(name: str) -> x509.GeneralName:
 
 
 def _make_ca(
-    key: ec.EllipticCurvePrivateKey, config: ClusterConfig, now: datetime.datetime
+    key: ec.EllipticCurvePrivateKey, common_name: str, now: datetime.datetime
 ) -> x509.Certificate:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"sampan-ca-{config.identity[:12]}")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     return (
         x509.CertificateBuilder()
         .subject_name(name)

@@ -10,6 +10,7 @@ request is answered 429 with Retry-After. Watches and streams do not count once 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,9 @@ from sampan.api.resources import builtin
 from sampan.api.times import format_time
 from sampan.store.interface import Store, StoreError
 
-from . import bootstrap, discovery, health
+from . import bootstrap, discovery, health, usage
 from .admission import Admission
+from .aggregation.aggregator import Aggregator
 from .answer import encode, warning_headers
 from .authn import Authenticator, openid
 from .authz import Authorizer
@@ -96,7 +98,7 @@ class Server:
         self.store = store
         self.config = config
         self.clock = clock
-        self.resources = Registry(builtin())
+        self.resources = Registry((*builtin(), *usage.DESCRIPTORS))
         self.cache = Cache(store)
         self.pages = Pages()
         self.metrics = Metrics()
@@ -107,6 +109,7 @@ class Server:
         self.admission = Admission(self)
         self.strategies: dict[tuple[str, str], Any] = {}
         self.customs = Catalog(self)
+        self.aggregator = Aggregator(self)
         self.watchers: set[Watcher] = set()
         self.deadlines = Deadlines(clock)
         self.ready = False
@@ -136,7 +139,7 @@ class Server:
             begin = getattr(part, "start", None)
             if begin is not None:
                 begin()
-        await bootstrap.bootstrap(self)
+        await asyncio.gather(bootstrap.bootstrap(self), self.aggregator.start())
         self.ready = True
 
     async def close(self) -> None:
@@ -148,6 +151,7 @@ class Server:
         if self._webhooks is not None:
             self._webhooks.close()
         self.customs.close()
+        self.aggregator.close()
         self.cache.close()
 
     def local_transport(self, user: User) -> LocalTransport:
@@ -173,8 +177,17 @@ class Server:
         began = self.clock.monotonic()
         attributes = None
         try:
-            attributes = attributes_of(request, self.resources)
-            answer = self._dispatch(request, attributes)
+            # The dictionary is empty where no other server extends the API.
+            found = self.aggregator.find(request) if self.aggregator.remote else None
+            if found is not None:
+                extension, attributes = found
+                self.authorize(attributes)
+                answer: Answer | Coroutine[Any, Any, Answer] = self.aggregator.begin(
+                    request, extension
+                )
+            else:
+                attributes = attributes_of(request, self.resources)
+                answer = self._dispatch(request, attributes)
         except Exception as error:
             answer = failure(request, error)
         if isinstance(answer, Coroutine):
@@ -238,6 +251,8 @@ class Server:
         resource = attributes.resource
         if resource is None:
             return self._path(request)
+        if not resource.storage:
+            return usage.handle(self, request, attributes)
         verb, subresource = attributes.verb, attributes.subresource
         special = SUBRESOURCES.get((resource.plural, subresource))
         if special is None and subresource:
@@ -266,7 +281,7 @@ class Server:
             return read_prepared(self, request, attributes, now)
         return now(self, request, attributes)
 
-    def _path(self, request: Request) -> Answer:
+    def _path(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
         if names_resource(request.path):
             raise unknown_resource()
         if request.method not in ("GET", "HEAD"):
@@ -276,7 +291,10 @@ class Server:
         if answer is None:
             answer = openid.answer(self, request.path)
         if answer is None:
-            answer = discovery.answer(request.path, accept, self.resources, request.headers)
+            shown = self.aggregator.shown
+            answer = discovery.answer(request.path, accept, shown, request.headers)
+        if answer is None and self.aggregator.remote and request.path.startswith("/openapi/v3"):
+            return self._openapi(request, accept)
         if answer is None:
             # Imported when first asked for, which on most days is never.
             from . import openapi
@@ -286,6 +304,18 @@ class Server:
             raise unknown_resource()
         if answer.body is None and not request.local:
             return self._encoded(request, answer)
+        return answer
+
+    async def _openapi(self, request: Request, accept: str) -> Answer:
+        """OpenAPI where some of it is other servers'."""
+        from . import openapi
+        from .aggregation.discovery import answer_openapi
+
+        answer = await answer_openapi(self, request) or openapi.answer(
+            request.path, accept, self.resources, request.headers
+        )
+        if answer is None:
+            raise unknown_resource()
         return answer
 
     def authorize(self, attributes: Attributes) -> None:

@@ -20,6 +20,7 @@ from sampan.api.descriptor import Descriptor
 from sampan.api.errors import AlreadyExists, Object
 from sampan.api.resources import resource
 
+from .aggregation.trust import CONFIG_MAP, authentication_data
 from .authz.policy import Default, default_policy, leads_elsewhere, missing_parts
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ async def bootstrap(server: Server) -> None:
         *_missing(server, _objects(server)),
         *_missing_policy(server),
         *_stale_endpoints(server),
+        *_stale_trust(server),
     )
 
 
@@ -103,6 +105,25 @@ def _stale_endpoints(server: Server) -> Iterator[Coroutine[Any, Any, None]]:
             yield _repoint(server, default)
 
 
+def _stale_trust(server: Server) -> Iterator[Coroutine[Any, Any, None]]:
+    """What extension servers read of whom to believe must be what is believed now."""
+    data = authentication_data(server.config)
+    maps = resource("configmaps")
+    default = _default(maps, CONFIG_MAP, "kube-system", data=data)
+    stored = server.find_object(maps, *default.key)
+    if stored is None:
+        yield _create(server, default)
+    elif any((stored.get("data") or {}).get(name) != text for name, text in data.items()):
+        yield _trust(server, default)
+
+
+async def _trust(server: Server, default: Default) -> None:
+    def change(stored: Object) -> Object:
+        return {**stored, "data": {**(stored.get("data") or {}), **default.obj["data"]}}
+
+    await server.update_object(default.resource, *default.key, change)
+
+
 def _endpoint_fields(default: Default) -> tuple[str, ...]:
     return ("subsets",) if default.resource.plural == "endpoints" else ("endpoints", "ports")
 
@@ -140,12 +161,6 @@ def _objects(server: Server) -> Iterator[Default]:
         spec={"clusterIP": str(network[1]), "ports": [port], "type": "ClusterIP"},
     )
     ca = server.config.ca_cert.read_text()
-    yield _default(
-        resource("configmaps"),
-        "extension-apiserver-authentication",
-        "kube-system",
-        data={"client-ca-file": ca},
-    )
     yield _default(
         resource("configmaps"),
         "cluster-info",

@@ -33,3 +33,8 @@ class ServerConfig:
     """More CAs whose client certificates are believed; a file need not exist."""
     folder: Path | None = None
     """The administrator's files (docs/identity.md): audit policy, encryption, authentication."""
+    front_proxy_ca: Path | None = None
+    """CA that extension API servers believe when it signs who passes requests on."""
+    front_proxy_cert: Path | None = None
+    """Client certificate the server shows to extension API servers."""
+    front_proxy_key: Path | None = None

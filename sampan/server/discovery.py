@@ -10,7 +10,7 @@ import base64
 import hashlib
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from weakref import WeakKeyDictionary
 
 import orjson
@@ -158,9 +158,16 @@ def versions_of(resources: Iterable[Descriptor]) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     for item in resources:
         found.setdefault(item.group, set()).add(item.version)
+    for group, version in stale_of(resources):
+        found.setdefault(group, set()).add(version)
     return {
         group: sorted(found[group], key=version_rank) for group in sorted(found, key=group_rank)
     }
+
+
+def stale_of(resources: Iterable[Descriptor]) -> Collection[tuple[str, str]]:
+    """The group versions that are listed though their server is away."""
+    return resources.stale if isinstance(resources, Registry) else ()
 
 
 # Legacy documents.
@@ -252,8 +259,9 @@ def _subresource(item: Descriptor, name: str, sub: Subresource) -> Object:
 def aggregated(resources: Iterable[Descriptor], form: str, *, legacy: bool) -> Object:
     """The APIGroupDiscoveryList of /api (`legacy`: the core group) or of /apis."""
     items = tuple(resources)
+    stale = stale_of(resources)
     groups = []
-    for group, names in versions_of(items).items():
+    for group, names in versions_of(resources).items():
         if bool(group) == legacy:
             continue
         metadata = {"name": group, "creationTimestamp": None} if group else {
@@ -263,7 +271,7 @@ def aggregated(resources: Iterable[Descriptor], form: str, *, legacy: bool) -> O
             {
                 "version": name,
                 "resources": [_discovered(item) for item in _of(items, group, name)],
-                "freshness": "Current",
+                "freshness": "Stale" if (group, name) in stale else "Current",
             }
             for name in names
         ]

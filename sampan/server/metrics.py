@@ -55,12 +55,14 @@ class Metrics:
             scope = ""
         else:
             target, verb = attributes.resource, attributes.verb
+            # What an extension server does not name is the client's invention: no series of it.
+            plural = target.plural if target.kind else ""
             key = (
                 VERBS.get(verb, verb.upper()),
                 target.group,
                 target.version,
-                target.plural,
-                attributes.subresource,
+                plural,
+                attributes.subresource if plural else "",
             )
             scope = scope_of(attributes)
         counter = (key, scope, status)
@@ -106,7 +108,8 @@ def _lines(server: Server) -> Iterator[str]:
     yield from _head("apiserver_watch_events_total", "counter", "Number of events sent in watches.")
     yield _sample("apiserver_watch_events_total", {}, metrics.watch_events)
     yield from _head("apiserver_storage_objects", "gauge", "Number of stored objects by resource.")
-    for target in {item.storage: item for item in reversed(list(server.resources))}.values():
+    stored = (item for item in reversed(list(server.resources)) if item.storage)
+    for target in {item.storage: item for item in stored}.values():
         full = f"{target.plural}.{target.group}" if target.group else target.plural
         if count := server.store.count(target.storage):
             yield _sample("apiserver_storage_objects", {"resource": full}, count)

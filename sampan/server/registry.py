@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from sampan.api.descriptor import Descriptor
 
@@ -18,6 +18,10 @@ class Registry:
         self._by_kind: dict[tuple[str, str, str], Descriptor] = {}
         self._versions: set[tuple[str, str]] = set()
         self.generation = 0
+        self.listeners: list[Callable[[], None]] = []
+        """Called after each change."""
+        self.stale: frozenset[tuple[str, str]] = frozenset()
+        """Group versions of extension servers that are away: listed, and marked as such."""
         for descriptor in descriptors:
             self.add(descriptor)
 
@@ -30,14 +34,19 @@ class Registry:
         self._by_path[item.group, item.version, item.plural] = item
         self._by_kind[item.group, item.version, item.kind] = item
         self._versions.add((item.group, item.version))
-        self.generation += 1
+        self._tell()
 
     def remove(self, descriptor: Descriptor) -> None:
         item = descriptor
         self._by_path.pop((item.group, item.version, item.plural), None)
         self._by_kind.pop((item.group, item.version, item.kind), None)
         self._versions = {(entry.group, entry.version) for entry in self}
+        self._tell()
+
+    def _tell(self) -> None:
         self.generation += 1
+        for listener in self.listeners:
+            listener()
 
     def find(self, group: str, version: str, plural: str) -> Descriptor | None:
         return self._by_path.get((group, version, plural))

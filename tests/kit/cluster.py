@@ -121,6 +121,9 @@ def server_config(**changes: Any) -> ServerConfig:
         "service_account_key": files / "sa.key",
         "node_client_cert": files / "node-client.crt",
         "node_client_key": files / "node-client.key",
+        "front_proxy_ca": files / "front-proxy-ca.crt",
+        "front_proxy_cert": files / "front-proxy-client.crt",
+        "front_proxy_key": files / "front-proxy-client.key",
         "advertise_host": "10.244.0.1",
         "advertise_port": 6443,
     }

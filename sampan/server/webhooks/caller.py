@@ -15,7 +15,7 @@ import math
 import os
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -44,6 +44,7 @@ MAX_DIALS = 3
 SAFE = "/:@!$&'()*+,;=-._~%"
 
 Key = tuple[Any, ...]
+Headers = Sequence[tuple[str, str]]
 Protocol = TypeVar("Protocol", bound=asyncio.BaseProtocol)
 
 
@@ -96,7 +97,7 @@ class Caller:
         """POST bytes of JSON; any answer counts, of any status. `tell_timeout` puts the time-out
         into the query, as admission webhooks get it. Raises CallFailed."""
         url = _with_timeout(target.url, timeout_s) if tell_timeout else target.url
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        headers = (("Accept", "application/json"), ("Content-Type", "application/json"))
         try:
             async with asyncio.timeout(timeout_s):
                 connection = await self.open(target, "POST", url, headers, body)
@@ -113,7 +114,7 @@ class Caller:
         return Answer(connection.status, connection.headers, content)
 
     async def open(
-        self, target: Target, method: str, url: str, headers: Mapping[str, str], body: bytes
+        self, target: Target, method: str, url: str, headers: Headers, body: bytes
     ) -> Connection:
         """Send a request; when it returns, the head of the answer is here and its body is the
         connection's to read. The caller gives the connection back (`keep`) or closes it. `url`
@@ -194,14 +195,15 @@ def _key(target: Target) -> Key:
     )  # fmt: skip
 
 
-def _head(target: Target, method: str, url: str, headers: Mapping[str, str], length: int) -> bytes:
+def _head(target: Target, method: str, url: str, headers: Headers, length: int) -> bytes:
     """Request line and headers. Control characters cannot get in: what has some is refused."""
     parts = urlsplit(url)
     path = quote(parts.path or "/", SAFE) + (f"?{parts.query}" if parts.query else "")
     lines = [f"{method} {path} HTTP/1.1", f"Host: {parts.netloc.rpartition('@')[2]}"]
-    given = {**headers, **dict(target.headers)}
-    given.setdefault("User-Agent", "kube-apiserver-admission")
-    lines += [f"{name}: {value}" for name, value in given.items()]
+    given = [*headers, *target.headers]
+    if not any(name.lower() == "user-agent" for name, _ in given):
+        given.append(("User-Agent", "kube-apiserver-admission"))
+    lines += [f"{name}: {value}" for name, value in given]
     if length or method not in ("GET", "HEAD", "DELETE"):
         lines.append(f"Content-Length: {length}")
     if any("\r" in line or "\n" in line or "\0" in line for line in lines):

@@ -132,7 +132,7 @@ def resolve_service(server: Server, reference: ServiceReference) -> Sequence[Add
     )
     if port is None:
         raise CallFailed(f'no service port {reference.port} found for service "{reference.name}"')
-    slices = _slices(server, reference)
+    slices = slices_of(server, reference)
     if not slices and spec.get("selector") is None and spec.get("clusterIP", "") not in HEADLESS:
         return (Address(spec["clusterIP"], reference.port),)
     ready = [
@@ -150,7 +150,8 @@ def resolve_service(server: Server, reference: ServiceReference) -> Sequence[Add
     return ready
 
 
-def _slices(server: Server, reference: ServiceReference) -> list[Object]:
+def slices_of(server: Server, reference: ServiceReference) -> list[Object]:
+    """The endpoint slices of a service."""
     slices = resource("endpointslices", "discovery.k8s.io")
     keys = server.cache.keys_with_label(slices, SERVICE_LABEL, reference.name)
     prefix = slices.prefix(reference.namespace)

@@ -24,7 +24,10 @@ WRONG_NAME = frozenset({62, 64})
 def context_of(target: Target) -> ssl.SSLContext:
     """The context for a target. Raises CallFailed for a bundle or certificate that is none."""
     try:
-        return _context(target.ca, target.client_cert, target.client_key, target.insecure)
+        cert, key = target.client_cert, target.client_key
+        # A renewed certificate is another file: it is taken with the next connection.
+        pair = None if cert is None else (cert, key, cert.stat().st_mtime_ns)
+        return _context(target.ca, pair, target.insecure)
     except (ssl.SSLError, OSError, ValueError) as error:
         words = str(error)
         if target.ca and target.client_cert is None:
@@ -33,7 +36,9 @@ def context_of(target: Target) -> ssl.SSLContext:
 
 
 @lru_cache(maxsize=CONTEXTS)
-def _context(ca: bytes, cert: Path | None, key: Path | None, insecure: bool) -> ssl.SSLContext:
+def _context(
+    ca: bytes, pair: tuple[Path, Path | None, int] | None, insecure: bool
+) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # As Go: the subject's common name is no host name.
@@ -47,8 +52,8 @@ def _context(ca: bytes, cert: Path | None, key: Path | None, insecure: bool) -> 
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     else:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    if cert is not None:
-        context.load_cert_chain(cert, key)
+    if pair is not None:
+        context.load_cert_chain(pair[0], pair[1])
     return context
 
 
