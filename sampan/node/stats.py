@@ -81,6 +81,8 @@ class Measured:
     reading: Reading
     nano_cores: dict[str, int] = field(default_factory=dict)
     """By pod uid and container id; "" is the node. What just came has none."""
+    window_s: float = 0.0
+    """What the rates are over."""
 
 
 def rates(old: Reading, new: Reading) -> dict[str, int]:
@@ -126,7 +128,7 @@ class Stats:
             old = new
             await self._clock.sleep(PAUSE_S)
             new = await self.read()
-        return Measured(new, rates(old, new))
+        return Measured(new, rates(old, new), new.at - old.at)
 
     def _done(self, task: asyncio.Task[Measured]) -> None:
         self._under_way = None

@@ -16,11 +16,15 @@ from .status import rfc3339
 
 
 def summary(measured: Measured, node: str, *, short: bool = False) -> Object:
-    """The Summary; `short` has processors and memory only (only_cpu_and_memory=true)."""
+    """The Summary; `short` has processors and memory only (only_cpu_and_memory=true).
+
+    `windowSeconds` is ours: what the rates are over.
+    """
     reading, cores = measured.reading, measured.nano_cores
     time = rfc3339(reading.at)
     head: Object = {
         "nodeName": node,
+        "windowSeconds": round(measured.window_s, 3),
         "startTime": rfc3339(reading.booted_at),
         "cpu": _cpu(reading.node, cores.get(""), time),
         "memory": _memory(reading.node, time) | {"availableBytes": reading.available_bytes},
