@@ -30,12 +30,15 @@ from .garbage_plan import (
 )
 from .runtime.collections import deletable, is_cached, owners
 from .runtime.controller import Context, Controller
+from .runtime.custom import definitions_resource, follow_custom
 from .runtime.parallel import each_or_raise
 from .runtime.queue import Request
 
 BY_OWNER = "owner uid"
 # Owners known to be gone; the oldest are forgotten and would be asked for again.
 ABSENT_LENGTH = 4096
+# Objects whose owner is of a kind that is not served; more are looked at when they change.
+WAITING_LENGTH = 4096
 
 
 class GarbageCollector(Controller):
@@ -48,7 +51,10 @@ class GarbageCollector(Controller):
         super().__init__(context)
         self.recorder = context.recorder("garbage-collector-controller")
         self.caches: dict[str, Informer] = {}
+        self.kinds: dict[tuple[str, str], Descriptor] = dict(owners())
         self.absent: OrderedDict[str, None] = OrderedDict()
+        self.waiting: OrderedDict[Request, tuple[str, str]] = OrderedDict()
+        """Objects whose owner's kind was not served when they were looked at."""
         for item in deletable():
             if is_cached(item):
                 cache = self.informer(item)
@@ -56,6 +62,26 @@ class GarbageCollector(Controller):
                 self.caches[item.path()] = cache
         for cache in self.caches.values():
             self._listen(cache)
+        follow_custom(self.informer(definitions_resource()), self._serve, self._forget)
+
+    def _serve(self, resource: Descriptor) -> None:
+        """A custom resource appears: its objects may own and be owned from now on."""
+        cache = self.context.informers.informer(resource)
+        cache.add_index(BY_OWNER, _owner_uids)
+        self.caches[resource.path()] = cache
+        kind = (resource.group, resource.kind)
+        self.kinds[kind] = resource
+        self._listen(cache)
+        for request in [item for item, wanted in self.waiting.items() if wanted == kind]:
+            del self.waiting[request]
+            self.queue.add(request)
+
+    def _forget(self, resource: Descriptor) -> None:
+        """It is no longer served: as an owner it is then of an unknown kind, which deletes
+        nothing."""
+        self.context.informers.stop(resource)
+        self.caches.pop(resource.path(), None)
+        self.kinds.pop((resource.group, resource.kind), None)
 
     def _listen(self, cache: Informer) -> None:
         def changed(old: Object | None, new: Object | None) -> None:
@@ -108,8 +134,7 @@ class GarbageCollector(Controller):
 
     def _cache_of(self, reference: Object) -> Informer | None:
         """The informer of the owner's resource; None for a kind that is not served."""
-        group = str(reference.get("apiVersion", "")).rpartition("/")[0]
-        found = owners().get((group, str(reference.get("kind"))))
+        found = self.kinds.get(_kind_of(reference))
         return self.caches.get(found.path()) if found is not None else None
 
     @staticmethod
@@ -128,9 +153,10 @@ class GarbageCollector(Controller):
 
     async def reconcile(self, request: Request) -> None:
         path, _, name = request.name.rpartition("/")
-        cache = self.caches[path]
-        obj = cache.get(request.namespace, name)
-        if obj is None:
+        cache = self.caches.get(path)
+        obj = cache.get(request.namespace, name) if cache is not None else None
+        if cache is None or obj is None:
+            self.waiting.pop(request, None)
             return
         if is_going(obj, ORPHAN):
             await self._orphan(cache, obj)
@@ -193,6 +219,7 @@ class GarbageCollector(Controller):
         owner_cache = self._cache_of(reference)
         if owner_cache is None:
             # A kind nobody serves may be one that is not served yet: never a reason to delete.
+            self._await_kind(cache, obj, reference)
             return "solid"
         namespace = obj["metadata"].get("namespace", "")
         if owner_cache.resource.namespaced and not namespace:
@@ -209,6 +236,13 @@ class GarbageCollector(Controller):
                 self.absent.popitem(last=False)
             return "dangling"
         return state(found)
+
+    def _await_kind(self, cache: Informer, obj: Object, reference: Object) -> None:
+        meta = obj["metadata"]
+        name = f"{cache.resource.path()}/{meta['name']}"
+        self.waiting[Request(meta.get("namespace", ""), name)] = _kind_of(reference)
+        if len(self.waiting) > WAITING_LENGTH:
+            self.waiting.popitem(last=False)
 
     async def _delete(self, cache: Informer, obj: Object, policy: str) -> None:
         meta = obj["metadata"]
@@ -233,6 +267,11 @@ class GarbageCollector(Controller):
 def state(owner: Object) -> Owner:
     """Of an owner that exists."""
     return "waiting" if is_going(owner, FOREGROUND) else "solid"
+
+
+def _kind_of(reference: Object) -> tuple[str, str]:
+    """Group and kind of an owner reference."""
+    return str(reference.get("apiVersion", "")).rpartition("/")[0], str(reference.get("kind"))
 
 
 def _owner_uids(obj: Object) -> list[str]:

@@ -19,6 +19,7 @@ from sampan.client.informer import Informer
 from .namespace_plan import Remaining, status_of
 from .runtime.collections import deletable, is_cached
 from .runtime.controller import Context, Controller
+from .runtime.custom import definitions_resource, follow_custom
 from .runtime.queue import Request, Requeue
 
 FINALIZER = "kubernetes"
@@ -43,10 +44,24 @@ class NamespaceController(Controller):
         for item in deletable():
             if item.namespaced:
                 self.contents[item] = self.informer(item) if is_cached(item) else None
+        follow_custom(self.informer(definitions_resource()), self._serve, self._forget)
         self.namespaces.on_change(self._namespace_changed)
         for informer in self.contents.values():
             if informer is not None:
                 informer.on_change(self._content_changed)
+
+    def _serve(self, item: Descriptor) -> None:
+        """A custom resource appears: its objects go with their namespace, too."""
+        if item.namespaced:
+            informer = self.contents[item] = self.context.informers.informer(item)
+            informer.on_change(self._content_changed)
+
+    def _forget(self, item: Descriptor) -> None:
+        if self.contents.pop(item, None) is not None:
+            self.context.informers.stop(item)
+            # What was left of it is no longer in the way.
+            for namespace in self.going:
+                self.queue.add(Request("", namespace))
 
     def _namespace_changed(self, old: Object | None, new: Object | None) -> None:
         if new is None:
@@ -127,7 +142,7 @@ class NamespaceController(Controller):
 
     async def _left(self, namespace: str, item: Descriptor) -> list[Object]:
         """What is there: by the cache, and by the server where the cache shows nothing."""
-        informer = self.contents[item]
+        informer = self.contents.get(item)
         cached = informer.list(namespace) if informer is not None else []
         if cached:
             return cached
