@@ -80,7 +80,9 @@ def owned_fields(plan: Fields, raw: Object, reset: FieldSet) -> FieldSet:
 
 def _describe(obj: Object) -> str:
     """Upstream's objectGVKNN."""
-    metadata = obj.get("metadata") or {}
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, dict):
+        metadata = {}
     group, _, version = str(obj.get("apiVersion", "")).rpartition("/")
     place = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
     return f"{place}; {group}/{version}, Kind={obj.get('kind', '')}"

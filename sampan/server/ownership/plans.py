@@ -19,7 +19,8 @@ from weakref import WeakKeyDictionary
 from sampan.api import schema
 from sampan.api.descriptor import Descriptor, Structure
 
-from .nodes import DEDUCED, SCALAR, Fields, Items, Members, Node
+from .lists import Items, Members
+from .nodes import DEDUCED, SCALAR, Fields, Node
 
 Shape = Mapping[str, Any]
 Compile = Callable[[Shape], Node | None]
@@ -44,7 +45,7 @@ def plan_of(resource: Descriptor) -> Fields:
         return definition_plan(resource.definition)
     plan = _structures.get(structure)
     if plan is None:
-        plan = _structures[structure] = _custom_plan(structure.schema)
+        plan = _structures[structure] = custom_plan(structure.schema)
     return plan
 
 
@@ -56,11 +57,12 @@ def definition_plan(definition: str) -> Fields:
     """The plan of objects of a built-in definition."""
     shape = schema.definitions().get(definition, {})
     if "properties" not in shape:
-        return _custom_plan({"x-kubernetes-preserve-unknown-fields": True})
+        return custom_plan({"x-kubernetes-preserve-unknown-fields": True})
     return _root(Fields(dict(shape["properties"]), None, _compile))
 
 
-def _custom_plan(shape: Shape) -> Fields:
+def custom_plan(shape: Shape) -> Fields:
+    """The plan of objects of a structural schema."""
     properties = {
         **shape.get("properties", {}),
         "apiVersion": {"type": "string"},
