@@ -80,7 +80,9 @@ def wanted_of(server: Server) -> dict[str, Wanted]:
     """The automatic APIServices by name; the aggregator's own group has none, as upstream."""
     own = {(item.group, item.version) for item in builtin()}
     out = {}
-    for group, version in sorted({(item.group, item.version) for item in server.resources if item.storage}):
+    # What is made when asked for (metrics.k8s.io) may be any server's to serve.
+    served = {(item.group, item.version) for item in server.resources if item.storage}
+    for group, version in sorted(served):
         if group == GROUP:
             continue
         if (group, version) in own:

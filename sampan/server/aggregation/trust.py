@@ -16,8 +16,8 @@ CONFIG_MAP: Final = "extension-apiserver-authentication"
 CLIENT_NAME: Final = "front-proxy-client"
 """Common name of the certificate the aggregator shows."""
 USER, UID, GROUP, EXTRA = "X-Remote-User", "X-Remote-Uid", "X-Remote-Group", "X-Remote-Extra-"
-# Of a header's name (RFC 9110 token), without % which escapes, and lower case for what has no case.
-TOKEN: Final = frozenset(string.digits + string.ascii_lowercase + "!#$&'*+-.^_`|~")
+# What may stand in a header's name (RFC 9110 token), without %, which escapes.
+TOKEN: Final = frozenset(string.digits + string.ascii_letters + "!#$&'*+-.^_`|~")
 
 
 def authentication_data(config: ServerConfig) -> dict[str, str]:
