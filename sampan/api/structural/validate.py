@@ -368,7 +368,7 @@ def _below(schema: Object) -> Check | None:
     fields = _Fields(properties or {}, more)
     each = validator(items) if isinstance(items, dict) else None
     keys = schema.get("x-kubernetes-list-map-keys") or ()
-    correlate = _by_keys(tuple(keys)) if schema.get("x-kubernetes-list-type") == "map" else None
+    correlate = correlator(tuple(keys)) if schema.get("x-kubernetes-list-type") == "map" else None
 
     def check(value: Any, old: Any, path: Path, out: list[Cause]) -> None:
         kind = type(value)
@@ -387,7 +387,7 @@ def _below(schema: Object) -> Check | None:
     return check
 
 
-def _by_keys(keys: tuple[str, ...]) -> Callable[[list[Any]], Callable[[Any], Any]]:
+def correlator(keys: tuple[str, ...]) -> Callable[[list[Any]], Callable[[Any], Any]]:
     """Finds an item of the old list by its keys."""
 
     def key_of(item: Any) -> str | None:

@@ -46,6 +46,8 @@ class Catalog:
         self._server = server
         self._entries: dict[str, Entry] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.pending: dict[str, tuple[str, Object]] = {}
+        """(group, names granted) by definition, of writes that are under way."""
 
     def start(self) -> None:
         """Serve what is defined. The server's cache must be open."""
@@ -75,6 +77,7 @@ class Catalog:
         if event == "DELETED":
             if before is not None:
                 del self._entries[name]
+                self.pending.pop(name, None)
                 self._serve(before.served, [])
                 self._reconsider(before.definition)
             return

@@ -8,13 +8,15 @@ from collections.abc import Set
 from typing import Any
 
 from sampan.api.errors import Object
+from sampan.api.kinds.apiextensions.customresourcedefinition import (
+    APPROVED,
+    approval,
+    is_protected,
+)
 from sampan.api.meta import with_condition
 from sampan.api.times import format_time
 
 FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
-APPROVED = "api-approved.kubernetes.io"
-"""Annotation of definitions in the groups of Kubernetes itself (KEP-1111)."""
-PROTECTED = (".k8s.io", ".kubernetes.io")
 NAME_FIELDS = ("plural", "singular", "shortNames", "kind", "listKind")
 
 
@@ -24,10 +26,6 @@ def condition_is(definition: Object, kind: str) -> bool:
         if item.get("type") == kind:
             return bool(item.get("status") == "True")
     return False
-
-
-def is_protected(group: str) -> bool:
-    return group in ("k8s.io", "kubernetes.io") or group.endswith(PROTECTED)
 
 
 def resources_in(names: Object) -> set[str]:
@@ -131,21 +129,7 @@ def _approval(definition: Object) -> Object | None:
     """For protected groups: was the definition approved?"""
     if not is_protected(definition["spec"].get("group", "")):
         return None
-    kind = "KubernetesAPIApprovalPolicyConformant"
     value = (definition["metadata"].get("annotations") or {}).get(APPROVED, "")
-    if not value:
-        why = (
-            f'protected groups must have approval annotation "{APPROVED}", see '
-            "https://github.com/kubernetes/enhancements/pull/1111"
-        )
-        return _condition(kind, "False", "MissingAnnotation", why)
-    if value.startswith("unapproved"):
-        return _condition(kind, "False", "UnapprovedAnnotation", f'not approved: "{value}"')
-    if value.startswith(("http://", "https://")):
-        return _condition(kind, "True", "ApprovedAnnotation", f"approved in {value}")
-    why = (
-        f'protected groups must have approval annotation "{APPROVED}" with either a URL or a '
-        'reason starting with "unapproved", see '
-        "https://github.com/kubernetes/enhancements/pull/1111"
-    )
-    return _condition(kind, "False", "InvalidAnnotation", why)
+    state, why = approval(value)
+    conforms = "True" if state == "Approved" else "False"
+    return _condition("KubernetesAPIApprovalPolicyConformant", conforms, f"{state}Annotation", why)

@@ -22,7 +22,6 @@ class DefinitionStrategy(Strategy):
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._pending: dict[str, tuple[str, Object]] = {}
 
     @contextmanager
     def reserve(self, obj: Object, old: Object | None, dry_run: bool) -> Iterator[None]:
@@ -34,20 +33,18 @@ class DefinitionStrategy(Strategy):
             return
         resources, kinds = self._taken(group, name)
         obj["status"] = status_with_names(obj, resources, kinds, self._server.clock.now())
-        held = self._pending.get(name)
-        self._pending[name] = (group, obj["status"]["acceptedNames"])
+        pending = self._server.customs.pending
+        mine = pending[name] = (group, obj["status"]["acceptedNames"])
         try:
             yield
         finally:
-            if held is None:
-                self._pending.pop(name, None)
-            else:
-                self._pending[name] = held
+            if pending.get(name) is mine:
+                del pending[name]
 
     def _taken(self, group: str, name: str) -> tuple[set[str], set[str]]:
         """The resource names and kinds that other definitions of a group hold."""
         granted = {**self._server.customs.granted(group)}
-        granted |= {other: names for other, (where, names) in self._pending.items()
+        granted |= {other: names for other, (where, names) in self._server.customs.pending.items()
                     if where == group}  # fmt: skip
         granted.pop(name, None)
         resources: set[str] = set()

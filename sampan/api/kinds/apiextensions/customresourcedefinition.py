@@ -10,6 +10,27 @@ from ..admissionregistration.webhooks import check_client, default_service
 from ..printing import CREATED_COLUMNS, condition_status, created_cells
 
 SCOPES = ("Cluster", "Namespaced")
+APPROVED = "api-approved.kubernetes.io"
+"""Annotation of definitions in the groups of Kubernetes itself (KEP-1111)."""
+REVIEWS = "https://github.com/kubernetes/enhancements/pull/1111"
+_NEEDED = f'protected groups must have approval annotation "{APPROVED}"'
+
+
+def is_protected(group: str) -> bool:
+    """Is it a group that only Kubernetes' own API reviewers give out?"""
+    return f".{group}".endswith((".k8s.io", ".kubernetes.io"))
+
+
+def approval(value: str) -> tuple[str, str]:
+    """(Approved, Unapproved, Missing or Invalid; why) of the annotation's value."""
+    if not value:
+        return "Missing", f"{_NEEDED}, see {REVIEWS}"
+    if value.startswith("unapproved"):
+        return "Unapproved", f'not approved: "{value}"'
+    if value.startswith(("http://", "https://")):
+        return "Approved", f"approved in {value}"
+    kinds = 'either a URL or a reason starting with "unapproved"'
+    return "Invalid", f"{_NEEDED} with {kinds}, see {REVIEWS}"
 
 
 def storage_version(spec: Object) -> str:
@@ -84,10 +105,30 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     _check_conversion(spec, out)
     if old is not None:
         _check_update(obj, old, out)
+    _check_approval(obj, old, out)
     return out
 
 
+def _check_approval(obj: Object, old: Object | None, out: list[Cause]) -> None:
+    """Groups of Kubernetes itself need a review's address, or a word that there is none."""
+    group = (obj["spec"].get("group") or "") if obj.get("spec") else ""
+    if not is_protected(group):
+        return
+    value = (obj["metadata"].get("annotations") or {}).get(APPROVED, "")
+    if old is not None and value == (old["metadata"].get("annotations") or {}).get(APPROVED, ""):
+        return
+    path = f"metadata.annotations[{APPROVED}]"
+    state, why = approval(value)
+    if state == "Missing":
+        out.append(fields.required(path, why))
+    elif state == "Invalid":
+        out.append(fields.invalid(path, value, why))
+
+
 def _check_versions(versions: list[Object], out: list[Cause]) -> None:
+    # Imported with the first definition that is written.
+    from ...structural.versions import check_versions
+
     path = "spec.versions"
     seen = [version.get("name") or "" for version in versions]
     for position, version in enumerate(versions):
@@ -98,28 +139,12 @@ def _check_versions(versions: list[Object], out: list[Cause]) -> None:
         schema = (version.get("schema") or {}).get("openAPIV3Schema")
         if schema is None:
             out.append(fields.required(f"{where}.schema.openAPIV3Schema", "schemas are required"))
-        else:
-            _check_schema(schema, f"{where}.schema.openAPIV3Schema", out)
-        if version.get("deprecationWarning") is not None and not version.get("deprecated"):
-            why = "can only be set for deprecated versions"
-            value = version["deprecationWarning"]
-            out.append(fields.invalid(f"{where}.deprecationWarning", value, why))
+    out += check_versions(versions)
     if len(set(seen)) < len(seen):
         out.append(fields.invalid(path, versions, "must contain unique version names"))
     if sum(bool(version.get("storage")) for version in versions) != 1:
         why = "must have exactly one version marked as storage version"
         out.append(fields.invalid(path, versions, why))
-
-
-def _check_schema(schema: Object, path: str, out: list[Cause]) -> None:
-    """The root of a structural schema; deeper rules belong to whoever compiles it."""
-    kind = schema.get("type")
-    if kind != "object":
-        if not kind:
-            out.append(fields.required(f"{path}.type", "must not be empty at the root"))
-        else:
-            why = "must be object at the root"
-            out.append(fields.invalid(f"{path}.type", kind, why))
 
 
 def _check_names(names: Object, path: str, out: list[Cause]) -> None:
@@ -162,8 +187,10 @@ def _check_conversion(spec: Object, out: list[Cause]) -> None:
     else:
         where = f"{path}.webhookClientConfig"
         check_client(webhook.get("clientConfig") or {}, where, out)
-        if not webhook.get("conversionReviewVersions"):
-            out.append(fields.required(f"{path}.conversionReviewVersions"))
+        from ...structural.versions import check_conversion_reviews
+
+        reviews = webhook.get("conversionReviewVersions") or []
+        out += check_conversion_reviews(reviews, f"{path}.conversionReviewVersions")
     if spec.get("preserveUnknownFields"):
         why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in " \
               "spec.versions[*].schema instead"  # fmt: skip
