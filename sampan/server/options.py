@@ -9,7 +9,7 @@ from typing import Any
 from sampan.api.errors import Cause, invalid
 
 from .exchange import Request
-from .ownership.managers import manager_name
+from .ownership.entries import manager_name
 
 FIELD_VALIDATION = ("Ignore", "Strict", "Warn")
 META_GROUP = "meta.k8s.io"

@@ -14,8 +14,8 @@ import orjson
 
 from sampan.api.errors import BadRequest, Cause, Conflict, Details, Object
 
+from .entries import UPDATE, Who, arranged, owned_by
 from .fieldsets import FieldSet, Path, common, minus, minus_below, path_text, paths, union
-from .managers import UPDATE, Who, arranged, owned_by
 from .nodes import GONE, NOTHING, Fields, Untrackable
 from .tracking import Changes, Convert, Dialect, Dialects, before_first_apply, without
 

@@ -333,7 +333,8 @@ def replaced(node: Node, old: Any, new: Any) -> Difference:
         return node.diff(zero, new) if new else (LEAF, None)
     if zero is not None and new is None and type(old) is type(zero):
         return (None, node.diff(old, zero)[1]) if old else (LEAF, None)
-    return node.added(new), node.added(old)
+    gone = node.added(old)
+    return node.added(new), {name: gone[name] for name in gone if name != MEMBER} or None
 
 
 SCALAR: Final = None

@@ -10,8 +10,8 @@ from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
 
 from ..conversion import view_of
+from .entries import UPDATE, Who, is_reset, read_entries
 from .fieldsets import LEAF, FieldSet
-from .managers import UPDATE, Who, is_reset, read_entries
 from .plans import plan_of
 from .tracking import Dialect, Dialects, created, updated
 

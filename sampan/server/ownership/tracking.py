@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from sampan.api.errors import Object
 
+from .entries import BEFORE_FIRST_APPLY, UPDATE, Who, arranged, owned_by, with_owned
 from .fieldsets import FieldSet, minus, union
-from .managers import BEFORE_FIRST_APPLY, UPDATE, Who, arranged, owned_by, with_owned
 from .nodes import NOTHING, Difference, Fields, Untrackable
 
 Convert = Callable[[Object], Object]

@@ -24,7 +24,7 @@ from ..ownership.applying import (
     owned_fields,
     sync_last_applied,
 )
-from ..ownership.managers import APPLY
+from ..ownership.entries import APPLY
 from ..ownership.plans import UNTRACKED_META, plan_of
 from ..ownership.recording import dialects_of, reset_of, who_of
 from ..writing import Context, Written, create, match_namespace, private_copy, update

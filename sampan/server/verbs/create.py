@@ -71,5 +71,9 @@ def decode_asked(
         obj = private_copy(obj)
     obj["apiVersion"] = resource.api_version
     obj["kind"] = resource.kind
-    obj.setdefault("metadata", {})
+    metadata = obj.setdefault("metadata", {})
+    given = value.get("metadata")
+    if given and given.get("managedFields") == []:
+        # To decoding an empty list is none; this one asks to forget who owns what.
+        metadata["managedFields"] = []
     return obj

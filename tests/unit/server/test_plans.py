@@ -79,6 +79,12 @@ def is_whole(value: Any, path: tuple[str, ...]) -> bool:
     return path[-1] in ("f:whole", "f:list") or not isinstance(value, dict | list) or not value
 
 
+def is_changed(old: Any, new: Any, path: tuple[str, ...]) -> bool:
+    if old == new:
+        return False
+    return type(old) is not type(new) or (is_whole(old, path) and is_whole(new, path))
+
+
 @given(VALUES, VALUES)
 def test_a_difference_is_what_comes_changes_and_goes(old: Any, new: Any) -> None:
     one, other = {"spec": old}, {"spec": new}
@@ -88,9 +94,7 @@ def test_a_difference_is_what_comes_changes_and_goes(old: Any, new: Any) -> None
     both = {
         path
         for path in before & after
-        if is_whole(leaf(one, path), path)
-        and is_whole(leaf(other, path), path)
-        and leaf(one, path) != leaf(other, path)
+        if is_changed(leaf(one, path), leaf(other, path), path)
     }
     assert (changed or {}) == of_paths(after - before | both)
     assert (removed or {}) == of_paths(before - after)
