@@ -35,5 +35,8 @@ test: lint clients ## lint and every test, with real containers and real clients
 bench: setup ## measure, and write docs/benchmarks.md
 	$(PY) -m bench
 
+trust: setup ## every proof of reliability at its whole size, in slices that resume; docs/trust.md
+	$(PY) tools/trust.py
+
 clean: ## remove what was built
 	rm -rf .venv .venv-clients build dist .mypy_cache .ruff_cache .pytest_cache

@@ -156,3 +156,14 @@ async def test_apply_knows_list_items_by_all_their_keys() -> None:
         assert [port["name"] for port in less["spec"]["ports"]] == ["tcp"]
         unnamed = {**config, "spec": {"ports": [{"name": "x"}]}}
         assert (await patch(cluster, path, unnamed, APPLY)).status == 422
+
+
+async def test_a_null_that_a_patch_adds_is_not_kept() -> None:
+    async with api_cluster() as cluster:
+        await cluster.http("POST", "/api/v1/nodes", {"metadata": {"name": "n"}})
+        patch = [{"op": "add", "path": "/", "value": None}]
+        answer = await cluster.http(
+            "PATCH", "/api/v1/nodes/n", patch, content_type="application/json-patch+json"
+        )
+        assert answer.status == 200
+        assert "" not in answer.json

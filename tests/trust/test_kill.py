@@ -19,8 +19,9 @@ import pytest
 
 from tests.kit.history import History, Write
 from tests.kit.ports import free_port
+from tests.kit.trust import SLICE, size
 
-KILLS = int(os.environ.get("SAMPAN_TRUST_KILLS", "50"))
+KILLS = size(50)
 CLIENTS = 8
 LEAST_PER_S = 100
 CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
@@ -151,12 +152,12 @@ async def kill_again_and_again(machine: Machine, kills: int) -> list[str]:
 
 
 async def test_kill_loses_no_acknowledged_write(tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "data", HONEST, seed=1)
+    machine = Machine(tmp_path / "data", HONEST, seed=1 + 2 * SLICE)
     assert await kill_again_and_again(machine, KILLS) == []
     assert len(machine.history.acknowledged()) / machine.loaded_s > LEAST_PER_S
 
 
 async def test_the_test_can_fail(tmp_path: Path) -> None:
     """Negative control: a server that answers before the write is durable is found out."""
-    machine = Machine(tmp_path / "data", EARLY, seed=2)
+    machine = Machine(tmp_path / "data", EARLY, seed=2 + 2 * SLICE)
     assert await kill_again_and_again(machine, 5) != []

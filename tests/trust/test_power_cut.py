@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 
@@ -13,8 +12,9 @@ from sampan.store.interface import Event, Record
 from sampan.store.mvcc import State
 from sampan.store.sqlite import Connection, Row, Writer, load, prepare, row_of
 from tests.kit.disk import Disk, PowerCut
+from tests.kit.trust import SLICE, size
 
-SEEDS = int(os.environ.get("SAMPAN_TRUST_SEEDS", "1000"))
+SEEDS = size(1_000)
 PATH = Path("/state.db")
 KEYS = 12
 BATCHES = 24
@@ -124,7 +124,9 @@ def survives(seed: int, synchronous: str) -> bool:
 
 
 def test_full_sync_loses_nothing() -> None:
-    lost = [seed for seed in range(SEEDS) if not survives(seed, "FULL")]
+    lost = [
+        seed for seed in range(SLICE * SEEDS, (SLICE + 1) * SEEDS) if not survives(seed, "FULL")
+    ]
     assert lost == []
 
 

@@ -8,7 +8,6 @@ way to break a promise is shown to be found.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import Callable
 from contextlib import aclosing
@@ -23,9 +22,10 @@ from sampan.server.fanout import Batch
 from sampan.server.watching import Watcher
 from tests.kit.clock import FakeClock
 from tests.kit.cluster import Cluster, api_cluster
+from tests.kit.trust import SLICE, size
 from tests.kit.watchcheck import Object, Seen, Segment, Selects, Truth, at, violations
 
-EVENTS = int(os.environ.get("SAMPAN_TRUST_EVENTS", "5000"))
+EVENTS = size(5_000)
 ROUND = 6
 """Most writes under way at once."""
 KEPT = 60
@@ -204,7 +204,7 @@ async def test_no_promise_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "PAST_CHANGES", 7)
     monkeypatch.setattr(fanout, "DIRECT", 1)
     monkeypatch.setattr(fanout, "SLICE", 2)
-    writers, clients = await rehearse(5, EVENTS, 3)
+    writers, clients = await rehearse(5 + SLICE, EVENTS, 3)
     assert judge(writers, clients) == []
     assert sum(client.relists for client in clients) > 0
     assert sum(client.bookmarks for client in clients) > 0

@@ -87,7 +87,7 @@ def _decode_changed(context: Context, current: Object, result: Object) -> Object
     touched = {
         name: value
         for name, value in result.items()
-        if name in ("apiVersion", "kind") or value is not current.get(name)
+        if name in ("apiVersion", "kind") or name not in current or value is not current[name]
     }
     kept = {name: value for name, value in result.items() if name not in touched}
     return {**decode_value(context, touched, context.asked), **kept}
