@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import platform
-import re
 from collections.abc import Collection, Iterable, Mapping
 from weakref import WeakKeyDictionary
 
 import orjson
 
 from sampan.api.descriptor import Descriptor, Subresource
+from sampan.api.discovery import rank
 from sampan.api.errors import NotAcceptable, Object
 from sampan.version import GIT_VERSION, KUBERNETES_VERSION
 
@@ -44,9 +44,6 @@ STORED_AS = {
     ),
 }  # fmt: skip
 """Kinds stored as another one; the hash in discovery is of what is stored."""
-
-_VERSION = re.compile(r"v([1-9][0-9]*)(?:(alpha|beta)([1-9][0-9]*))?")
-_STAGES = {"alpha": 0, "beta": 1, "": 2}
 
 _cache: WeakKeyDictionary[Registry, tuple[int, dict[str, Response]]] = WeakKeyDictionary()
 
@@ -140,15 +137,6 @@ def version() -> Object:
     }
 
 
-def version_rank(name: str) -> tuple[int, int, int, str]:
-    """Kubernetes' order of versions, best first when sorted: v2, v1, v1beta2, v1beta1, others."""
-    match = _VERSION.fullmatch(name)
-    if match is None:
-        return 1, 0, 0, name
-    stage = _STAGES[match[2] or ""]
-    return 0, -stage, -int(match[1]) * 1000 - int(match[3] or 0), name
-
-
 def group_rank(group: str) -> tuple[int, str]:
     return (GROUP_ORDER.index(group), "") if group in GROUP_ORDER else (len(GROUP_ORDER), group)
 
@@ -161,7 +149,7 @@ def versions_of(resources: Iterable[Descriptor]) -> dict[str, list[str]]:
     for group, version in stale_of(resources):
         found.setdefault(group, set()).add(version)
     return {
-        group: sorted(found[group], key=version_rank) for group in sorted(found, key=group_rank)
+        group: sorted(found[group], key=rank) for group in sorted(found, key=group_rank)
     }
 
 
@@ -224,7 +212,7 @@ def _resource(item: Descriptor) -> Object:
         "singularName": item.singular,
         "namespaced": item.namespaced,
         "kind": item.kind,
-        "verbs": list(item.verbs),
+        "verbs": verbs_of(item),
     }
     if item.rules.short_names:
         row["shortNames"] = list(item.rules.short_names)
@@ -235,9 +223,19 @@ def _resource(item: Descriptor) -> Object:
     return row
 
 
+CLOSING = ("delete", "deletecollection", "get", "list", "watch")
+"""What is said of a custom resource whose definition is being deleted."""
+
+
+def verbs_of(item: Descriptor) -> list[str]:
+    return list(CLOSING if item.custom is not None and item.custom.terminating else item.verbs)
+
+
 def storage_version_hash(item: Descriptor) -> str:
     """Eight bytes of the hash of what is stored (apiserver endpoints/discovery)."""
     name = (item.group, item.version, item.kind)
+    if item.custom is not None:
+        name = (*item.custom.codec.storage.api_version.split("/"), item.kind)
     text = "/".join(STORED_AS.get(name, name))
     return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
 
@@ -290,7 +288,7 @@ def _discovered(item: Descriptor) -> Object:
         "responseKind": _kind(item.group, item.version, item.kind),
         "scope": "Namespaced" if item.namespaced else "Cluster",
         "singularResource": item.singular,
-        "verbs": list(item.verbs),
+        "verbs": verbs_of(item),
     }
     if item.rules.short_names:
         row["shortNames"] = list(item.rules.short_names)

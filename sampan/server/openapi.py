@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import orjson
@@ -37,9 +37,11 @@ class _Document(NamedTuple):
     packed: bytes
     etag: str
     media: str
+    stamp: tuple[Any, ...]
+    """What it was made from; a document of another stamp is made anew."""
 
 
-_cache: WeakKeyDictionary[Registry, tuple[int, dict[str, _Document]]] = WeakKeyDictionary()
+_cache: WeakKeyDictionary[Registry, dict[str, _Document]] = WeakKeyDictionary()
 
 
 def answer(
@@ -49,20 +51,35 @@ def answer(
     path = path.rstrip("/")
     if not path.startswith("/openapi/"):
         return None
-    generation, made = _cache.get(resources, (-1, {}))
-    if generation != resources.generation:
-        made = {}
-        _cache[resources] = (resources.generation, made)
     media = _media(path, accept)
+    made = _cache.setdefault(resources, {})
+    stamp = _stamp(path, resources)
+    if stamp is None:
+        made.pop(path + media, None)
+        return None
     found = made.get(path + media)
-    if found is None:
+    if found is None or found.stamp != stamp:
         body = _body(path, media, resources)
         if body is None:
             return None
         etag = f'"{hashlib.sha256(body).hexdigest()[:32].upper()}"'
-        found = _Document(gzip.compress(body, GZIP_LEVEL, mtime=0), etag, media)
+        found = _Document(gzip.compress(body, GZIP_LEVEL, mtime=0), etag, media, stamp)
         made[path + media] = found
     return _respond(found, headers)
+
+
+def _stamp(path: str, resources: Registry) -> tuple[Any, ...] | None:
+    """The resources of a group version, so that it does not matter to its document what becomes
+    of others; the registry's generation for what is about all. None: nothing is served there."""
+    group, version = _group_version(path.removeprefix("/openapi/v3/"))
+    if not version:
+        return (resources.generation,)
+    found = tuple(_items(resources, group, version))
+    return found or None
+
+
+def _items(resources: Registry, group: str, version: str) -> list[Descriptor]:
+    return [item for item in resources if (item.group, item.version) == (group, version)]
 
 
 def _media(path: str, accept: str) -> str:
@@ -96,7 +113,7 @@ def _body(path: str, media: str, resources: Registry) -> bytes | None:
     group, version = _group_version(path.removeprefix("/openapi/v3/"))
     if not version:
         return None
-    found = [item for item in resources if (item.group, item.version) == (group, version)]
+    found = _items(resources, group, version)
     return orjson.dumps(document_v3(found)) if found else None
 
 
@@ -129,6 +146,8 @@ def _digest(items: list[Descriptor]) -> str:
         subs = sorted((name, sub.kind, sub.verbs) for name, sub in item.subresources.items())
         shape = shape_of(item.definition)
         row = [item.plural, item.kind, item.namespaced, item.verbs, item.definition, subs, shape]
+        if item.custom is not None:
+            row += [digest_of_custom(item), item.custom.list_kind]
         digest.update(orjson.dumps(row))
     return digest.hexdigest()[:32].upper()
 
@@ -142,7 +161,8 @@ def document_v3(items: list[Descriptor]) -> Object:
         "info": {"title": "Kubernetes", "version": GIT_VERSION},
         "paths": {path: item for resource in items for path, item in paths_of(resource, 3)},
         "components": {
-            "schemas": {name: schema_of(name, texts, 3) for name in names},
+            "schemas": {name: schema_of(name, texts, 3) for name in names}
+            | _custom_schemas(items, 3),
             "securitySchemes": {"BearerToken": _BEARER},
         },
         "security": [{"BearerToken": []}],
@@ -157,10 +177,26 @@ def document_v2(resources: Registry) -> Object:
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": GIT_VERSION},
         "paths": {path: item for resource in resources for path, item in paths_of(resource, 2)},
-        "definitions": {name: schema_of(name, texts, 2) for name in names},
+        "definitions": {name: schema_of(name, texts, 2) for name in names}
+        | _custom_schemas(resources, 2),
         "securityDefinitions": {"BearerToken": _BEARER},
         "security": [{"BearerToken": []}],
     }
+
+
+def _custom_schemas(items: Iterable[Descriptor], openapi: int) -> Object:
+    customs = [item for item in items if item.custom is not None]
+    if not customs:
+        return {}
+    from .custom.publish import schemas_of
+
+    return {name: schema for item in customs for name, schema in schemas_of(item, openapi)}
+
+
+def digest_of_custom(item: Descriptor) -> str:
+    from .custom.publish import digest_of
+
+    return digest_of(item)
 
 
 _BEARER = {

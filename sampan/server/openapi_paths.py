@@ -147,7 +147,10 @@ def _subresource(
 ) -> Iterator[tuple[str, Object]]:
     group = sub.group if sub.version else resource.group
     version = sub.version or resource.version
-    definition = definition_of(group, version, sub.kind)
+    if sub.kind == resource.kind and (group, version) == (resource.group, resource.version):
+        definition = resource.definition
+    else:
+        definition = definition_of(group, version, sub.kind)
     suffix = name[:1].upper() + name[1:]
     target = _Target(resource, sub.kind, group, version, definition, suffix, openapi)
     scope = ["name", "namespace"] if resource.namespaced else ["name"]
@@ -202,7 +205,7 @@ def _operation(target: _Target, verb: Verb) -> Object:
     }
     if target.openapi == 3:
         if body:
-            types = PATCH_TYPES if verb.method == "patch" else (BODY_TYPE[3],)
+            types = _patch_types(target) if verb.method == "patch" else (BODY_TYPE[3],)
             schema = {"schema": _ref(body, 3)}
             operation["requestBody"] = {"content": dict.fromkeys(types, schema)}
             if verb.method != "delete":
@@ -210,13 +213,20 @@ def _operation(target: _Target, verb: Verb) -> Object:
         return operation
     operation["produces"] = ["application/json", "application/yaml"]
     operation["schemes"] = ["https"]
-    operation["consumes"] = list(PATCH_TYPES) if verb.method == "patch" else ["*/*"]
+    operation["consumes"] = list(_patch_types(target)) if verb.method == "patch" else ["*/*"]
     if body:
         parameter: Object = {"name": "body", "in": "body", "schema": _ref(body, 2)}
         if verb.method != "delete":
             parameter["required"] = True
         operation["parameters"].append(parameter)
     return operation
+
+
+def _patch_types(target: _Target) -> tuple[str, ...]:
+    """Custom resources have no strategic merge patch."""
+    if target.resource.structure is None:
+        return PATCH_TYPES
+    return tuple(media for media in PATCH_TYPES if "strategic" not in media)
 
 
 _GIVEN_BACK = frozenset((
@@ -290,6 +300,11 @@ def _operation_id(pattern: str, target: _Target) -> str:
 def definitions_of(resource: Descriptor) -> list[str]:
     """The definitions its operations speak of."""
     names = [resource.definition, STATUS, PATCH, DELETE_OPTIONS]
+    if resource.custom is not None:
+        from .custom.publish import references_of
+
+        names += references_of(resource)
+        names[0] = ""
     if f"{resource.definition}List" in definitions():
         names.append(f"{resource.definition}List")
     for sub in resource.subresources.values():

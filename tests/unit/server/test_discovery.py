@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from sampan.api.discovery import rank
 from sampan.api.errors import NotAcceptable
 from sampan.api.resources import builtin
 from sampan.server import discovery
@@ -60,7 +61,7 @@ def test_groups_come_in_upstreams_order_with_the_best_version_first(registry: Re
     assert scaling["preferredVersion"]["version"] == "v2"
     assert get("/apis/nope", registry) is None
     assert get("/apis/apps/v9", registry) is None
-    order = sorted(["v1beta1", "v1", "foo", "v2alpha1", "v10", "v2"], key=discovery.version_rank)
+    order = sorted(["v1beta1", "v1", "foo", "v2alpha1", "v10", "v2"], key=rank)
     assert order == ["v10", "v2", "v1", "v1beta1", "v2alpha1", "foo"]
 
 
