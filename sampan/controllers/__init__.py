@@ -3,11 +3,13 @@
 A controller reads informers and writes through the client; `plan` is pure, reconcile is thin.
 """
 
+from .bootstraptokens import BootstrapTokenController
 from .certificates import CertificateController
 from .deployment import DeploymentController
 from .endpoints import EndpointsController
 from .endpointslice import EndpointSliceController
 from .garbage import GarbageCollector
+from .legacytokens import LegacyTokenController
 from .namespace import NamespaceController
 from .node import NodeController
 from .nodeipam import NodeIpamController
@@ -33,5 +35,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     TaintEvictionController,
     PodGcController,
     RoleAggregationController,
+    LegacyTokenController,
+    BootstrapTokenController,
     GarbageCollector,
 )

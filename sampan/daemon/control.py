@@ -28,6 +28,7 @@ from sampan.controllers.runtime.run import run_controllers
 from sampan.paths import DEFAULT_NAME, ClusterPaths
 from sampan.scheduler.run import Scheduler
 from sampan.server.app import Server
+from sampan.server.authn.serviceaccount import KEYS_FOLDER
 from sampan.server.config import ServerConfig
 from sampan.server.exchange import User
 from sampan.server.http import Listener, serve
@@ -90,6 +91,7 @@ async def run(child: Child) -> None:
                 root_ca=(paths.pki / "ca.crt").read_text(),
                 ca_cert=paths.pki / "ca.crt",
                 ca_key=paths.pki / "ca.key",
+                token_key=paths.pki / "sa.key",
                 pod_cidr=cluster.pod_cidr,
                 reserved_share=cluster.node_pod_cidr,
             ),
@@ -124,9 +126,9 @@ class Upkeep:
 
     async def run(self, clock: Clock) -> None:
         """Until cancelled; a second look at what `run` made at boot costs one sleep."""
-        watches = [FolderWatch(self._paths.pki, self.reload)]
-        if self._paths.settings.is_dir():
-            watches.append(FolderWatch(self._paths.settings, self.reload))
+        settings = self._paths.settings
+        folders = (self._paths.pki, settings, settings / KEYS_FOLDER)
+        watches = [FolderWatch(item, self.reload) for item in folders if item.is_dir()]
         try:
             for watch in watches:
                 watch.open()
@@ -144,10 +146,12 @@ class Upkeep:
         return done.due_s
 
     def reload(self) -> None:
-        """Take the files as they are now. Files that are no good are reported and not taken."""
+        """Take the files as they are now. Files that are no good are reported and not taken; the
+        first that is keeps those behind it from being taken too."""
         try:
             self._http.reload()
             renew_context(self._server)
+            self._server.authn.load()
             write_kubeconfig(self._paths, self._cluster)
         except (OSError, ValueError) as error:
             log.error("changed certificates are not taken: %s", error)

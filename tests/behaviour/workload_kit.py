@@ -17,7 +17,7 @@ from sampan.client.api import Client
 from sampan.client.informer import Informer, Informers
 from sampan.controllers.runtime.controller import Options
 from sampan.controllers.runtime.run import Running, run_controllers
-from tests.kit.cluster import api_cluster
+from tests.kit.cluster import Cluster, api_cluster
 
 PODS = resource("pods")
 NAMESPACES = resource("namespaces")
@@ -93,6 +93,7 @@ class World:
     controllers: Running
     node: PretendNode
     supervisor: Supervisor
+    cluster: Cluster
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def cache(self, plural: str, group: str = "") -> Informer:
@@ -126,7 +127,7 @@ async def world(*, clock: Clock | None = None, **options: Any) -> AsyncIterator[
         supervisor.start("node", node.run)
         await informers.synced()
         try:
-            yield World(cluster.client, informers, controllers, node, supervisor)
+            yield World(cluster.client, informers, controllers, node, supervisor, cluster)
         finally:
             await controllers.stop()
             await supervisor.stop()

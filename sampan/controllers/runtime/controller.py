@@ -30,6 +30,8 @@ class Options:
     ca_cert: Path | None = None
     """With `ca_key`: PEM files of the CA that signs certificates; None signs none."""
     ca_key: Path | None = None
+    token_key: Path | None = None
+    """PEM file of the key that signs tokens of service accounts; None signs none."""
     pod_cidr: str = ""
     """The pods' network, of which each node gets a share; "" leaves nodes alone."""
     reserved_share: str = ""
@@ -85,9 +87,10 @@ class Controller(ABC):
     @abstractmethod
     async def reconcile(self, request: Request) -> Requeue | None: ...
 
-    def informer(self, resource: Descriptor) -> Informer:
-        """The shared informer of a resource; the queue opens once it is filled."""
-        informer = self.context.informers.informer(resource)
+    def informer(self, resource: Descriptor, *, fields: str = "") -> Informer:
+        """The shared informer of a resource (of those that a field selector picks); the queue opens
+        once it is filled."""
+        informer = self.context.informers.informer(resource, fields=fields)
         self._listening.append(informer)
         return informer
 

@@ -1,9 +1,10 @@
 """From a connection's certificate and a request's headers to a user.
 
-Tried in upstream's order: client certificate, static token, service-account token. Tokens are
-looked up by digest, so how long an answer takes says nothing about how much of a guess was right.
-Authorization headers that were good are remembered whole (at most `REMEMBERED`, the oldest are
-forgotten first); what they are bound to is checked every time.
+Tried in upstream's order: client certificate, static token, service-account token, bootstrap token,
+then what takes a question to somebody else: OIDC, webhook. Tokens are looked up by digest, so how
+long an answer takes says nothing about how much of a guess was right. Authorization headers that
+were good are remembered whole (at most `REMEMBERED`, the oldest are forgotten first); what they are
+bound to is checked every time. Tokens a webhook refused are remembered too, as many.
 """
 
 from __future__ import annotations
@@ -11,24 +12,31 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from sampan.api.errors import Unauthorized
 
 from ..exchange import User
+from . import configuration, tokenfile
+from .bootstraptokens import check_bootstrap_token
 from .certificate import Malformed, read_subject
-from .jwt import BadToken
+from .jwt import BadToken, Judged
 from .serviceaccount import AUTHENTICATED, EXTRA, ServiceAccountTokens, Verified
 
 if TYPE_CHECKING:
     from ..app import Server
+    from .remote import Remote
 
 REMEMBERED = 4096
 # One entry per client certificate in use; the oldest are read again.
 REMEMBERED_CERTIFICATES = 1024
 # Browsers cannot set headers on a WebSocket; upstream takes the token as a subprotocol.
 WEBSOCKET_BEARER = "base64url.bearer.authorization.k8s.io."
+WEBHOOK = "authentication-webhook.kubeconfig"
+
+Found = tuple[Any, list[str]]
+"""(User, Verified or Judged; the audiences it is good for)"""
 
 
 class Authenticator:
@@ -36,20 +44,52 @@ class Authenticator:
 
     def __init__(self, server: Server) -> None:
         self.tokens = ServiceAccountTokens(server)
-        self._static = {
-            hashlib.sha256(token.encode()).digest(): _authenticated(user)
-            for token, user in server.config.tokens.items()
-        }
-        self._known: dict[str, User | Verified] = {}
+        self._server = server
+        self._known: dict[str, User | Verified | Judged] = {}
         self._clock = server.clock
         self._certificates: dict[bytes, tuple[User | None, float]] = {}
+        self._static: dict[bytes, User] = {}
+        self._remote: Remote | None = None
+        self._anonymous = configuration.Anonymous()
+        self.load()
+
+    def load(self) -> None:
+        """Read the administrator's files, now or when they have changed. Raises ValueError for one
+        that is no good, and then nothing has changed."""
+        config = self._server.config
+        folder = config.folder
+        tokens = dict(config.tokens)
+        settings = configuration.Authentication()
+        remote = None
+        if folder is not None:
+            tokens |= tokenfile.read_tokens(folder / tokenfile.NAME)
+            settings = configuration.read(folder / configuration.NAME, config.issuer)
+            webhook = folder / WEBHOOK
+            if settings.issuers or webhook.exists():
+                # Imported only where somebody else is asked.
+                from .remote import Remote
+
+                remote = Remote(
+                    self._server, settings.issuers, webhook if webhook.exists() else None
+                )
+        self._static = {
+            hashlib.sha256(token.encode()).digest(): _authenticated(user)
+            for token, user in tokens.items()
+        }
+        self._remote = remote
+        self._anonymous = settings.anonymous
+        self.tokens.reload()
+        self._known.clear()
 
     def allows_anonymous(self, path: str) -> bool:
         """May one who shows no credentials ask for this path at all?"""
-        return True
+        return self._anonymous.allows(path)
 
-    def authenticate(self, headers: Mapping[str, str], peer_cert_der: bytes | None) -> User | None:
-        """The user, or None when no credentials are shown. Raises Unauthorized for bad ones.
+    def authenticate(
+        self, headers: Mapping[str, str], peer_cert_der: bytes | None
+    ) -> User | Coroutine[Any, Any, User | None] | None:
+        """The user, or None when no credentials are shown; to be awaited when somebody else has to
+        be asked. Raises Unauthorized for bad credentials.
 
         `peer_cert_der` is a certificate that TLS verified against the cluster's CA.
         """
@@ -58,47 +98,85 @@ class Authenticator:
             if user is not None:
                 return user
         header = headers.get("authorization")
+        token = None
         try:
             if header is None:
                 token = _websocket_token(headers)
-                return None if token is None else self.check_token(token)[0]
-            known = self._known.get(header)
-            if known is None:
-                return self._first_seen(header)
-            if isinstance(known, User):
-                return known
-            self.tokens.recheck(known)
-            return known.user
+            else:
+                known = self._known.get(header)
+                if known is not None and self._is_good(known):
+                    return known if isinstance(known, User) else known.user
+                token = _bearer(header)
+            if token is None:
+                return None
+            found = self._check(token, ())
         except BadToken:
-            if header is not None:
-                self._known.pop(header, None)
+            self._forget(header)
             raise Unauthorized("Unauthorized") from None
+        if isinstance(found, Coroutine):
+            return self._ask(header, found)
+        return self._remember(header, found[0])
 
-    def _first_seen(self, header: str) -> User | None:
-        token = _bearer(header)
-        if token is None:
-            return None
-        known = self._check(token, ())[0]
-        if len(self._known) >= REMEMBERED:
-            self._known.pop(next(iter(self._known)))
-        self._known[header] = known
+    async def _ask(self, header: str | None, pending: Coroutine[Any, Any, Found]) -> User:
+        try:
+            found = await pending
+        except BadToken:
+            self._forget(header)
+            raise Unauthorized("Unauthorized") from None
+        return self._remember(header, found[0])
+
+    def _is_good(self, known: User | Verified | Judged) -> bool:
+        """Is what was remembered still so? Raises BadToken for a token that is over."""
+        if isinstance(known, User):
+            return True
+        if isinstance(known, Verified):
+            self.tokens.recheck(known)
+            return True
+        return self._clock.now() < known.until_s
+
+    def _remember(self, header: str | None, known: User | Verified | Judged) -> User:
+        if header is not None:
+            self._known.pop(header, None)
+            if len(self._known) >= REMEMBERED:
+                self._known.pop(next(iter(self._known)))
+            self._known[header] = known
         return known if isinstance(known, User) else known.user
 
-    def check_token(self, token: str, audiences: Sequence[str] = ()) -> tuple[User, list[str]]:
+    def _forget(self, header: str | None) -> None:
+        if header is not None:
+            self._known.pop(header, None)
+
+    async def check_token(
+        self, token: str, audiences: Sequence[str] = ()
+    ) -> tuple[User, list[str]]:
         """The user a bearer token stands for and the audiences it is good for (those asked for, or
         this server's own). Raises BadToken."""
-        known, shared = self._check(token, audiences)
+        found = self._check(token, audiences)
+        known, shared = await found if isinstance(found, Coroutine) else found
         return (known if isinstance(known, User) else known.user), shared
 
-    def _check(self, token: str, audiences: Sequence[str]) -> tuple[User | Verified, list[str]]:
+    def _check(self, token: str, audiences: Sequence[str]) -> Found | Coroutine[Any, Any, Found]:
         user = self._static.get(hashlib.sha256(token.encode()).digest())
-        if user is None:
+        if user is not None:
+            return user, self.shared_audiences(audiences)
+        if self.tokens.is_ours(token):
             return self.tokens.check(token, audiences)
+        user = check_bootstrap_token(self._server, token)
+        if user is not None:
+            # Its secret is looked at each time: it may be gone, or changed.
+            return Judged(user, 0.0), self.shared_audiences(audiences)
+        if self._remote is None:
+            raise BadToken("invalid bearer token")
+        return self._remote.check(token, audiences)
+
+    def shared_audiences(self, audiences: Sequence[str]) -> list[str]:
+        """Those of `audiences` that are this server; all of its own if none are asked for. Raises
+        BadToken if there are none."""
         own = self.tokens.audiences
         shared = [item for item in audiences or own if item in own]
         if not shared:
             raise BadToken("token is not for these audiences")
-        return user, shared
+        return shared
 
     def _from_certificate(self, der: bytes) -> User | None:
         known = self._certificates.get(der)

@@ -26,10 +26,10 @@ def answer(server: Server, path: str) -> Response | None:
             "jwks_uri": f"https://{config.advertise_host}:{config.advertise_port}{KEYS}",
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["ES256"],
+            "id_token_signing_alg_values_supported": server.authn.tokens.keys.algorithms(),
         }
         return Response(body=dumps(discovery), headers=MAX_AGE)
     if path == KEYS:
-        keys = {"keys": [server.authn.tokens.key.public_jwk()]}
+        keys = {"keys": server.authn.tokens.keys.public_jwks()}
         return Response(body=dumps(keys), content_type="application/jwk-set+json", headers=MAX_AGE)
     return None

@@ -7,21 +7,27 @@ objects of the same name and uid exist. Signatures of seen tokens are remembered
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import hashlib
+import logging
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sampan.api.errors import Object
+from sampan.api.errors import Object, StatusError
 from sampan.api.resources import resource
 
 from ..exchange import User
-from .jwt import BadToken, Key, peek
+from .jwt import BadToken, Keys, peek
 
 if TYPE_CHECKING:
     from ..app import Server
+
+log = logging.getLogger("sampan.tokens")
 
 PREFIX = "system:serviceaccount:"
 ALL_GROUP = "system:serviceaccounts"
@@ -30,6 +36,11 @@ CLAIMS = "kubernetes.io"
 # Objects a token may be bound to, by their name in its claims; the first one found decides.
 BINDABLE = {"pod": "pods", "secret": "secrets", "node": "nodes"}
 EXTRA = "authentication.kubernetes.io/"
+KEYS_FOLDER = "service-account-keys"
+"""Below the administrator's files: keys that only check."""
+LEGACY_ISSUER = "kubernetes/serviceaccount"
+LAST_USED = "kubernetes.io/legacy-token-last-used"
+INVALID_SINCE = "kubernetes.io/legacy-token-invalid-since"
 REMEMBERED = 4096
 # Upstream's leeway: clocks of several servers may differ this much.
 LEEWAY_S = 60
@@ -57,6 +68,8 @@ class Verified:
     kind: str
     """What else it is bound to: pod, secret, node or "" (a pod's node only informs)."""
     bound: Bound | None
+    token: str = ""
+    """The token itself, when it is one of the old kind, that lives in a secret."""
 
 
 def groups_of(namespace: str) -> tuple[str, ...]:
@@ -65,17 +78,16 @@ def groups_of(namespace: str) -> tuple[str, ...]:
 
 
 class ServiceAccountTokens:
-    """Issues and checks tokens with one key."""
+    """Issues and checks tokens."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._key = Key(server.config.service_account_key)
+        folder = server.config.folder
+        keys = folder / KEYS_FOLDER if folder is not None else None
+        self.keys = Keys(server.config.service_account_key, keys)
         self._issuer = server.config.issuer
         self._seen: dict[bytes, Verified] = {}
-
-    @property
-    def key(self) -> Key:
-        return self._key
+        self._noting: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     @property
     def audiences(self) -> tuple[str, ...]:
@@ -109,7 +121,7 @@ class ServiceAccountTokens:
             "nbf": now,
             "sub": f"{PREFIX}{namespace}:{name}",
         }
-        return self._key.sign(claims), expires
+        return self.keys.sign(claims), expires
 
     def check(self, token: str, audiences: Sequence[str] = ()) -> tuple[Verified, list[str]]:
         """What a token says, and which of `audiences` (default: this server's) it is for.
@@ -143,10 +155,25 @@ class ServiceAccountTokens:
             raise BadToken("service account token is not valid yet")
         self._check_bound(verified, now)
 
+    def reload(self) -> None:
+        """The files of the keys have changed: what was verified with the old ones is forgotten."""
+        self.keys.reload()
+        self._seen.clear()
+
+    def is_ours(self, token: str) -> bool:
+        """Does a token say that this server has issued it?"""
+        try:
+            return peek(token).get("iss") in (self._issuer, LEGACY_ISSUER)
+        except BadToken:
+            return False
+
     def _verify(self, token: str) -> Verified:
-        if peek(token).get("iss") != self._issuer:
+        issuer = peek(token).get("iss")
+        if issuer == LEGACY_ISSUER:
+            return _read_legacy(self.keys.verify(token), token, self.audiences)
+        if issuer != self._issuer:
             raise BadToken("invalid bearer token")
-        return _read_claims(self._key.verify(token))
+        return _read_claims(self.keys.verify(token))
 
     def _check_bound(self, verified: Verified, now: float) -> None:
         find = self._server.find_object
@@ -160,11 +187,49 @@ class ServiceAccountTokens:
             found = find(target, namespace if target.namespaced else "", bound.name)
             if found is None or not _is_alive(found, bound.uid, now):
                 raise BadToken(f"{verified.kind} bound to the service account token is gone")
+            if verified.token:
+                self._check_legacy(verified, found, now)
+
+    def _check_legacy(self, verified: Verified, secret: Object, now: float) -> None:
+        """A token of the old kind is good while its secret holds it; its use is noted by day."""
+        held = (secret.get("data") or {}).get("token", "")
+        if held != base64.b64encode(verified.token.encode()).decode():
+            raise BadToken("token does not match server's copy")
+        labels = secret["metadata"].get("labels") or {}
+        if INVALID_SINCE in labels:
+            raise BadToken("the token in secret has been marked as invalid")
+        today = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
+        if labels.get(LAST_USED) != today:
+            self._note_use(secret, today)
+
+    def _note_use(self, secret: Object, today: str) -> None:
+        """Label the secret, beside the request. At most one such write per secret is under way."""
+        meta = secret["metadata"]
+        key = (meta["namespace"], meta["name"])
+        if key in self._noting:
+            return
+
+        def change(stored: Object) -> Object:
+            stored["metadata"]["labels"] = {
+                **(stored["metadata"].get("labels") or {}),
+                LAST_USED: today,
+            }
+            return stored
+
+        async def note() -> None:
+            try:
+                await self._server.update_object(resource("secrets"), *key, change)
+            except StatusError as error:
+                log.info("the use of secret %s/%s is not noted: %s", *key, error.message)
+            finally:
+                del self._noting[key]
+
+        self._noting[key] = asyncio.get_running_loop().create_task(note())
 
 
 def _is_alive(obj: Object, uid: str, now: float) -> bool:
     meta = obj["metadata"]
-    if meta.get("uid") != uid:
+    if uid and meta.get("uid") != uid:
         return False
     deleted = meta.get("deletionTimestamp")
     return not deleted or now < datetime.fromisoformat(deleted).timestamp() + POD_LEEWAY_S
@@ -200,6 +265,31 @@ def _read_claims(claims: Mapping[str, Any]) -> Verified:
         account=account,
         kind=kind,
         bound=bound.get(kind),
+    )
+
+
+def _read_legacy(claims: Mapping[str, Any], token: str, audiences: Sequence[str]) -> Verified:
+    """A token that does not expire, from a secret of type kubernetes.io/service-account-token."""
+    try:
+        namespace = str(claims[f"{LEGACY_ISSUER}/namespace"])
+        name = str(claims[f"{LEGACY_ISSUER}/service-account.name"])
+        uid = str(claims[f"{LEGACY_ISSUER}/service-account.uid"])
+        secret = str(claims[f"{LEGACY_ISSUER}/secret.name"])
+    except KeyError as error:
+        raise BadToken("token claims are incomplete") from error
+    user = f"{PREFIX}{namespace}:{name}"
+    if claims.get("sub") != user or not uid:
+        raise BadToken("token subject does not match its service account")
+    return Verified(
+        user=User(user, groups_of(namespace), uid),
+        audiences=tuple(audiences),
+        not_before_s=0.0,
+        expires_s=math.inf,
+        namespace=namespace,
+        account=Bound(name, uid),
+        kind="secret",
+        bound=Bound(secret, ""),
+        token=token,
     )
 
 

@@ -36,7 +36,7 @@ async def token_review(server: Server, request: Request, attributes: Attributes)
     audiences = spec.get("audiences") or ()
     status: Object
     try:
-        user, shared = server.authn.check_token(token, audiences)
+        user, shared = await server.authn.check_token(token, audiences)
         status = {"authenticated": True, "user": _user_info(user), "audiences": shared}
     except BadToken as error:
         text = str(error)

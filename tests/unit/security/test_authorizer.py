@@ -167,7 +167,7 @@ def test_default_policy_is_stable() -> None:
 
 
 def test_missing_rules_come_back_and_added_ones_stay() -> None:
-    item = next(item for item in default_policy() if item.key == ("", "system:kube-dns"))
+    item = next(item for item in default_policy() if item.key == ("", "system:volume-scheduler"))
     added = {"verbs": ["get"], "apiGroups": [""], "resources": ["nodes"]}
     stored = {**item.obj, "rules": [added, item.obj["rules"][0]]}
     mended = missing_parts(stored, item.obj)
