@@ -214,6 +214,7 @@ async def _forward_channels(socket: web.WebSocketResponse, ports: list[int], pod
     channels = WebSocketChannels(socket, protocol)
     writers: dict[int, asyncio.StreamWriter] = {}
     pumps: list[asyncio.Task[None]] = []
+    ending: asyncio.Task[None] | None = None
     try:
         for index, port in enumerate(ports):
             head = struct.pack("<H", port)
@@ -225,6 +226,8 @@ async def _forward_channels(socket: web.WebSocketResponse, ports: list[int], pod
                 await channels.send(2 * index + 1, pod.complaint(port, error))
                 continue
             pumps.append(asyncio.create_task(_pump(channels, 2 * index, reader)))
+        # A client reads until the end: it comes when no port has anything more to say.
+        ending = asyncio.create_task(_end(socket, tuple(pumps)))
         async for message in socket:
             if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT) or not message.data:
                 continue
@@ -238,11 +241,17 @@ async def _forward_channels(socket: web.WebSocketResponse, ports: list[int], pod
         # The client went while it was told something.
         return
     finally:
-        for task in pumps:
+        tasks = [*pumps, ending] if ending else pumps
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for writer in writers.values():
             writer.close()
+
+
+async def _end(socket: web.WebSocketResponse, pumps: tuple[asyncio.Task[None], ...]) -> None:
+    await asyncio.gather(*pumps, return_exceptions=True)
+    await socket.close()
 
 
 def _message(data: bytes | str, protocol: str) -> tuple[int, bytes]:
