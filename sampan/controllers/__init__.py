@@ -15,6 +15,7 @@ from .node import NodeController
 from .nodeipam import NodeIpamController
 from .podgc import PodGcController
 from .replicaset import ReplicaSetController
+from .resourcequota import ResourceQuotaController
 from .roleaggregation import RoleAggregationController
 from .rootca import RootCaController
 from .runtime.controller import Controller
@@ -34,6 +35,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     NodeController,
     TaintEvictionController,
     PodGcController,
+    ResourceQuotaController,
     RoleAggregationController,
     LegacyTokenController,
     BootstrapTokenController,

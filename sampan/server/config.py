@@ -31,6 +31,8 @@ class ServerConfig:
     """Static bearer tokens."""
     client_cas: Sequence[Path] = ()
     """More CAs whose client certificates are believed; a file need not exist."""
+    quota_limited: Sequence[Mapping[str, object]] = ()
+    """limitedResources of upstream's ResourceQuotaConfiguration: used only under a quota."""
     folder: Path | None = None
     """The administrator's files (docs/identity.md): audit policy, encryption, authentication."""
     front_proxy_ca: Path | None = None

@@ -7,7 +7,7 @@ resumable, bookmarked) were broken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -38,35 +38,43 @@ class Segment:
     """Bookmarks among them."""
 
 
-def state_at(log: Sequence[Truth], revision: int, selects: Selects) -> dict[str, Object]:
-    state = {}
-    for truth in log:
-        if truth.revision > revision:
-            break
-        if truth.obj is not None and selects(truth.obj):
-            state[truth.key] = truth.obj
-        else:
-            state.pop(truth.key, None)
-    return state
+class Tape:
+    """What a watch of `selects` is to be sent, played forward once."""
 
+    def __init__(self, log: Sequence[Truth], selects: Selects) -> None:
+        self._log = log
+        self._selects = selects
+        self._place = 0
+        self._following: Seen | None = None
+        self.state: dict[str, Object] = {}
+        """What is selected, as of the events taken."""
 
-def expected(log: Sequence[Truth], start: int, selects: Selects) -> Iterator[Seen]:
-    """Every event a watch of `selects` from revision `start` is to be sent, in order."""
-    before: dict[str, Object] = {}
-    for truth in log:
-        old = before.get(truth.key)
-        if truth.obj is None:
-            before.pop(truth.key, None)
+    def peek(self) -> Seen | None:
+        """The next event, None at the end of the log."""
+        while self._following is None and self._place < len(self._log):
+            truth = self._log[self._place]
+            self._place += 1
+            old, obj = self.state.get(truth.key), truth.obj
+            if obj is not None and self._selects(obj):
+                self._following = Seen("ADDED" if old is None else "MODIFIED", truth.revision, obj)
+            elif old is not None:
+                self._following = Seen("DELETED", truth.revision, at(old, truth.revision))
+        return self._following
+
+    def take(self) -> None:
+        seen = self._following
+        assert seen is not None
+        name = seen.obj["metadata"]["name"]
+        if seen.kind == "DELETED":
+            del self.state[name]
         else:
-            before[truth.key] = truth.obj
-        if truth.revision <= start:
-            continue
-        was = old is not None and selects(old)
-        is_now = truth.obj is not None and selects(truth.obj)
-        if is_now and truth.obj is not None:
-            yield Seen("MODIFIED" if was else "ADDED", truth.revision, truth.obj)
-        elif was and old is not None:
-            yield Seen("DELETED", truth.revision, at(old, truth.revision))
+            self.state[name] = seen.obj
+        self._following = None
+
+    def skip(self, revision: int) -> None:
+        """Take everything up to `revision`."""
+        while (seen := self.peek()) is not None and seen.revision <= revision:
+            self.take()
 
 
 def at(obj: Object, revision: int) -> Object:
@@ -74,23 +82,22 @@ def at(obj: Object, revision: int) -> Object:
     return {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(revision)}}
 
 
-def violations(
-    log: Sequence[Truth], segments: Sequence[Segment], selects: Selects, *, complete: bool = True
-) -> list[str]:
-    """What is wrong with one client's watches, in the order it made them. With `complete`, the
-    last one was read until the end of the log."""
-    found = []
+def violations(log: Sequence[Truth], segments: Sequence[Segment], selects: Selects) -> list[str]:
+    """What is wrong with one client's watches, in the order it made them; the last one was read
+    to the end of the log."""
+    found: list[str] = []
     position = 0
+    tape = Tape(log, selects)
     for segment in segments:
         if segment.state is not None:
-            if segment.state != state_at(log, segment.start, selects):
+            tape.skip(segment.start)
+            if segment.state != tape.state:
                 found.append(f"the list at {segment.start} is not that moment")
         elif segment.start != position:
             found.append(f"resumed at {segment.start}, was at {position}")
         position = segment.start
-        wanted = expected(log, segment.start, selects)
-        following = next(wanted, None)
         for seen in segment.events:
+            following = tape.peek()
             if seen.kind == "BOOKMARK":
                 if seen.revision < position:
                     found.append(f"the bookmark {seen.revision} is behind {position}")
@@ -103,10 +110,9 @@ def violations(
                 found.append(f"{seen[:2]} came, and {where} was to come, or its object differs")
                 return found
             else:
-                following = next(wanted, None)
+                tape.take()
             position = max(position, seen.revision)
-    if complete and segments:
-        missing = next(expected(log, position, selects), None)
-        if missing is not None:
-            found.append(f"{missing[:2]} never came")
+    missing = tape.peek()
+    if missing is not None:
+        found.append(f"{missing[:2]} never came")
     return found

@@ -21,10 +21,13 @@ from . import (
     limitranger,
     namespacelifecycle,
     noderestriction,
+    persistentvolumeclaimresize,
+    podsecurity,
     podtopologylabels,
     policies,
     priority,
     rbacescalation,
+    resourcequota,
     runtimeclass,
     serviceaccount,
     taintnodesbycondition,
@@ -48,6 +51,7 @@ CHAIN: tuple[Plugin, ...] = (
     priority.PLUGIN,
     defaulttolerationseconds.PLUGIN,
     defaultstorageclass.PLUGIN,
+    persistentvolumeclaimresize.PLUGIN,
     runtimeclass.PLUGIN,
     certificaterequestor.PLUGIN,
     podtopologylabels.PLUGIN,
@@ -57,10 +61,12 @@ CHAIN: tuple[Plugin, ...] = (
     defaultingressclass.PLUGIN,
     denyserviceexternalips.PLUGIN,
     rbacescalation.PLUGIN,
+    podsecurity.PLUGIN,
     policies.MUTATING,  # behind all that change objects by themselves
     webhooks.MUTATING,
     policies.VALIDATING,
     webhooks.VALIDATING,
+    resourcequota.PLUGIN,  # last: what anybody else refuses is never charged
 )
 
 
@@ -79,12 +85,16 @@ class Admission:
         self.lookups = Lookups()
         self.hooks = webhooks.Hooks(server)
         self.policies = policies.Policies(server)
+        self.pod_security = podsecurity.Configuration()
+        self.quotas = resourcequota.Quotas(server)
 
     def start(self) -> None:
         """Follow what plugins look up. The server's cache must be open."""
         self.lookups.start(self._server)
         self.hooks.start()
         self.policies.start()
+        self.pod_security = podsecurity.configuration_of(self._server.config.folder)
+        self.quotas.start()
 
     def forget(self) -> None:
         """Pick the chains anew: whether a plugin is active has changed."""
