@@ -16,55 +16,38 @@ from .source import Hook
 if TYPE_CHECKING:
     from ...app import Server
 
-VARIABLES = ("object", "oldObject", "request", "authorizer")
-
 
 def meets_conditions(server: Server, hook: Hook, request: Object, write: Write) -> bool:
     """Are all conditions true? Raises Forbidden when one cannot be evaluated and the policy is
     to fail."""
-    from sampan.api.cel import MATCH_CONDITIONS_BUDGET, Budget, CompileError, EvaluationError
+    # Imported here: CEL is loaded with the first condition.
+    from sampan.api.cel import MATCH_CONDITIONS_BUDGET, Budget
 
-    budget = Budget(MATCH_CONDITIONS_BUDGET)
-    values = {
-        "object": request["object"],
-        "oldObject": request["oldObject"],
-        "request": {name: item for name, item in request.items() if name != "options"},
-        "authorizer": None,
-    }
+    from ..policies.inputs import Failed, meets, values_of
+
     metrics = server.admission.hooks.metrics
-    failed: list[str] = []
-    for condition, program in _programs(hook):
-        try:
-            if isinstance(program, CompileError):
-                raise EvaluationError(f"compilation error: {program}")
-            if program.evaluate(values, budget) is not True:
-                metrics.exclude(hook.name, hook.kind, write.operation)
-                return False
-        except EvaluationError as error:
-            failed.append(f"expression '{condition['expression']}' resulted in error: {error}")
-    if not failed:
-        return True
-    metrics.condition_error(hook.name, hook.kind, write.operation)
-    if hook.ignore:
-        return False
-    text = failed[0] if len(failed) == 1 else f"[{', '.join(failed)}]"
-    target = write.attributes.resource
-    assert target is not None
-    raise forbidden(target.group, target.plural, write.attributes.name, text)
+    values = values_of(server, write, request)
+    try:
+        if meets(_programs(hook), values, Budget(MATCH_CONDITIONS_BUDGET)):
+            return True
+    except Failed as error:
+        metrics.condition_error(hook.name, hook.kind, write.operation)
+        if hook.ignore:
+            return False
+        target = write.attributes.resource
+        assert target is not None
+        raise forbidden(target.group, target.plural, write.attributes.name, str(error)) from None
+    metrics.exclude(hook.name, hook.kind, write.operation)
+    return False
 
 
 def _programs(hook: Hook) -> Any:
-    """The conditions with their programs (or why there is none), kept on the webhook."""
+    """The compiled conditions (or why there is none), kept on the webhook."""
     if hook.matcher is None:
-        from sampan.api.cel import CompileError, compile, kubernetes
-        from sampan.api.cel.types import DYN
+        from sampan.api.cel.admission import environment
 
-        environment = kubernetes().extend(dict.fromkeys(VARIABLES, DYN))
-        programs: list[tuple[Object, Any]] = []
-        for condition in hook.conditions:
-            try:
-                programs.append((condition, compile(condition["expression"], environment)))
-            except CompileError as error:
-                programs.append((condition, error))
-        hook.matcher = programs
+        from ..policies.programs import compiled
+
+        base = environment(params=False, authorizer=True)
+        hook.matcher = tuple(compiled(item["expression"], base) for item in hook.conditions)
     return hook.matcher
