@@ -54,6 +54,8 @@ class Application:
     now: str
     to_stored: Convert | None = None
     """From the version applied to the one stored, where they differ."""
+    shown_version: str = ""
+    """In conflicts, instead of the managers' own: that of a Scale."""
 
     @property
     def dialect(self) -> Dialect:
@@ -108,7 +110,7 @@ def applied(apply: Application, old: Object, entries: list[Object]) -> Applied:
     if taken and not apply.force:
         taken = _unforgiven(apply, shown, taken)
         if taken:
-            raise conflict_of(taken)
+            raise conflict_of(taken, apply.shown_version)
     kept = [left for entry in others if (left := without(entry, changes.of(entry["apiVersion"])))]
     changed = difference != NOTHING
     return Applied(stored, _entries(apply, (mine, others, kept), entries, changed=changed))
@@ -231,10 +233,14 @@ def sync_last_applied(apply: Application, raw: Object, new: Object) -> None:
     new["metadata"] = {**new["metadata"], "annotations": kept}
 
 
-def conflict_of(taken: Sequence[Taken]) -> Conflict:
+def conflict_of(taken: Sequence[Taken], shown_version: str = "") -> Conflict:
     """Upstream's conflict (internal/managedfields NewConflictError)."""
     causes = [
-        Cause(path_text(path), f"conflict with {_printed(entry)}", "FieldManagerConflict")
+        Cause(
+            path_text(path),
+            f"conflict with {_printed(entry, shown_version)}",
+            "FieldManagerConflict",
+        )
         for entry, path in taken
     ]
     if len(taken) == 1:
@@ -242,7 +248,7 @@ def conflict_of(taken: Sequence[Taken]) -> Conflict:
         return Conflict(message, Details(causes=causes))
     by_manager: dict[str, list[str]] = {}
     for entry, path in taken:
-        by_manager.setdefault(_printed(entry), []).append(path_text(path))
+        by_manager.setdefault(_printed(entry, shown_version), []).append(path_text(path))
     lines = []
     for name in sorted(by_manager):
         lines.append(f"conflicts with {name}:")
@@ -251,12 +257,12 @@ def conflict_of(taken: Sequence[Taken]) -> Conflict:
     return Conflict(f"Apply failed with {len(taken)} conflicts: {text}", Details(causes=causes))
 
 
-def _printed(entry: Object) -> str:
+def _printed(entry: Object, shown_version: str) -> str:
     text = f'"{entry.get("manager", "")}"'
     if entry.get("subresource"):
         text += f' with subresource "{entry["subresource"]}"'
     if entry["operation"] == UPDATE:
-        text += f" using {entry['apiVersion']}"
+        text += f" using {shown_version or entry['apiVersion']}"
     return text
 
 

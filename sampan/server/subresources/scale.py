@@ -1,4 +1,8 @@
-"""scale: the number of replicas of anything that has one, as an autoscaling/v1 Scale."""
+"""scale: the number of replicas of anything that has one, as an autoscaling/v1 Scale.
+
+Built-in kinds keep it in spec.replicas, custom resources where their definition says. Whoever sets
+it here owns that field of the object (upstream's ScaleHandler).
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,22 @@ from sampan.api.descriptor import Column, Descriptor, Kind
 from sampan.api.errors import BadRequest, Object, invalid
 from sampan.api.kinds.printing import AGE, NAME, age, name
 from sampan.api.selectors import from_label_selector, from_map
+from sampan.client.interface import APPLY_PATCH
 
 from ..answer import answer_object, answer_written
+from ..body import media_type
+from ..custom.scaling import custom_replicas, stored_object, with_custom_replicas
 from ..exchange import Attributes, Request, Response
 from ..negotiate import form_of
 from ..options import DEFAULTS, WriteOptions, write_options
+from ..ownership.applying import Application, applied
+from ..ownership.entries import APPLY
+from ..ownership.plans import plan_of
+from ..ownership.recording import dialects_of, who_of
 from ..routes import method_not_allowed
+from ..verbs.apply import apply_options, read_configuration
 from ..verbs.patch import patch_of
-from ..writing import Context, Written, update
+from ..writing import Context, Written, private_copy, update
 from .reading import SCALE, decode, read_body
 
 if TYPE_CHECKING:
@@ -40,7 +52,8 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
     if resource is None:
         raise method_not_allowed()
     if request.method in ("GET", "HEAD"):
-        scale = scale_of(server.get_object(resource, attributes.namespace, attributes.name))
+        found = await stored_object(server, resource, attributes.namespace, attributes.name)
+        scale = scale_of(found, paths_of(resource))
         if request.local:
             return Response(obj=scale)
         context = _context(server, attributes, resource)
@@ -49,19 +62,54 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
         body = read_body(request, SCALE)
         change: Callable[[Object], Any] = lambda _: body  # noqa: E731
         options = write_options(request, "UpdateOptions")
+    elif request.method == "PATCH" and media_type(request) == APPLY_PATCH:
+        return await _handle_apply(server, request, attributes)
     elif request.method == "PATCH":
-        change = patch_of(request, replace(resource, definition=SCALE.definition))
+        change = patch_of(request, replace(resource, definition=SCALE.definition, structure=None))
         options = write_options(request, "PatchOptions")
     else:
         raise method_not_allowed()
     context = _context(server, attributes, resource, options)
 
     def compute(old: Object, private: Object) -> Object:
-        wanted = change(scale_of(old))
-        return _apply(wanted, old, private)
+        wanted = change(scale_of(old, resource))
+        return _apply(wanted, old, private, resource)
 
     written = await update(context, attributes.name, compute)
-    return answer_written(context, request, Written(scale_of(written.obj)))
+    return answer_written(context, request, Written(scale_of(written.obj, resource)))
+
+
+async def _handle_apply(server: Server, request: Request, attributes: Attributes) -> Response:
+    """Server-side apply of a Scale: of one field of its object, by the manager as scaler."""
+    resource = attributes.resource
+    assert resource is not None
+    context = _context(server, attributes, resource, apply_options(request))
+    raw = read_configuration(context, request, API_VERSION, KIND)
+    scale = decode(private_copy(raw), SCALE)
+    replicas = (scale.get("spec") or {}).get("replicas")
+    config: Object = {}
+    if replicas is not None:
+        config = _with_replicas(config, resource, replicas)
+    apply = Application(
+        dialects=dialects_of(context),
+        who=who_of(context, APPLY),
+        config={"metadata": {}, **config},
+        owned=plan_of(resource).owned(config) or {},
+        reset={},
+        force=context.options.force,
+        now=server.timestamp(),
+        shown_version=API_VERSION,
+    )
+
+    def compute(old: Object, private: Object) -> Object:
+        context.applied = applied(apply, old, old["metadata"].get("managedFields") or []).entries
+        if replicas is None:
+            private["metadata"].pop("resourceVersion", None)
+            return private
+        return _apply(scale, old, private, resource)
+
+    written = await update(context, attributes.name, compute)
+    return answer_written(context, request, Written(scale_of(written.obj, resource)))
 
 
 def _context(
@@ -84,15 +132,17 @@ def _cells(scale: Object, now_s: float) -> list[Any]:
 PRINTED = Kind(group=GROUP, version="v1", kind=KIND, columns=COLUMNS, cells=_cells)
 
 
-def scale_of(obj: Object) -> Object:
-    """The Scale that shows `obj`."""
-    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+def scale_of(obj: Object, resource: Descriptor) -> Object:
+    """The Scale that shows `obj`. Raises NotFound where a custom resource has no replicas."""
     meta = obj["metadata"]
-    shown: Object = {"replicas": status.get("replicas", 0)}
-    selector = _selector_text(spec.get("selector") or {})
-    if selector:
-        shown["selector"] = selector
-    replicas = spec.get("replicas", 1)
+    if resource.custom is not None:
+        replicas, shown = custom_replicas(obj, resource)
+    else:
+        spec, status = obj.get("spec") or {}, obj.get("status") or {}
+        replicas, shown = spec.get("replicas", 1), {"replicas": status.get("replicas", 0)}
+        selector = _selector_text(spec.get("selector") or {})
+        if selector:
+            shown["selector"] = selector
     return {
         "kind": KIND,
         "apiVersion": API_VERSION,
@@ -102,7 +152,15 @@ def scale_of(obj: Object) -> Object:
     }
 
 
-def _apply(wanted: Any, old: Object, private: Object) -> Object:
+def _with_replicas(obj: Object, resource: Descriptor, replicas: int) -> Object:
+    """`obj`, which is private, with that many replicas."""
+    if resource.custom is not None:
+        return with_custom_replicas(obj, resource, replicas)
+    obj.setdefault("spec", {})["replicas"] = replicas
+    return obj
+
+
+def _apply(wanted: Any, old: Object, private: Object, resource: Descriptor) -> Object:
     """`private` with the replicas that the Scale `wanted` asks for."""
     wanted = decode(wanted, SCALE)
     meta = wanted.get("metadata") or {}
@@ -121,8 +179,7 @@ def _apply(wanted: Any, old: Object, private: Object) -> Object:
         private["metadata"]["resourceVersion"] = version
     else:
         private["metadata"].pop("resourceVersion", None)
-    private.setdefault("spec", {})["replicas"] = replicas
-    return private
+    return _with_replicas(private, resource, replicas)
 
 
 def _selector_text(selector: Object) -> str:

@@ -16,7 +16,7 @@ from sampan.wire import json as json_wire
 from ..answer import answer_written
 from ..body import load_yaml
 from ..exchange import Attributes, Request, Response
-from ..options import write_options
+from ..options import WriteOptions, write_options
 from ..ownership.applying import (
     Application,
     applied,
@@ -38,12 +38,8 @@ if TYPE_CHECKING:
 async def handle(server: Server, request: Request, attributes: Attributes) -> Response:
     resource = attributes.resource
     assert resource is not None
-    options = write_options(request, "PatchOptions")
-    if not options.field_manager:
-        cause = fields.required("fieldManager", "is required for apply patch")
-        raise errors.invalid("meta.k8s.io", "PatchOptions", "", [cause])
-    context = Context(server, attributes, resource, options)
-    raw = read_configuration(context, request, resource)
+    context = Context(server, attributes, resource, apply_options(request))
+    raw = read_configuration(context, request, resource.api_version, resource.kind)
     apply = _application(context, raw, resource)
 
     def compute(old: Object, private: Object) -> Object:
@@ -67,8 +63,17 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
     return answer_written(context, request, written)
 
 
-def read_configuration(context: Context, request: Request, resource: Descriptor) -> Object:
-    """The configuration as it was sent, of the resource's type. Raises BadRequest."""
+def apply_options(request: Request) -> WriteOptions:
+    """The options of an apply, which must say who applies. Raises Invalid."""
+    options = write_options(request, "PatchOptions")
+    if not options.field_manager:
+        cause = fields.required("fieldManager", "is required for apply patch")
+        raise errors.invalid("meta.k8s.io", "PatchOptions", "", [cause])
+    return options
+
+
+def read_configuration(context: Context, request: Request, api_version: str, kind: str) -> Object:
+    """The configuration as it was sent, of that type. Raises BadRequest."""
     duplicates: list[str] = []
     value = _parse(request.body, duplicates) if isinstance(request.body, bytes) else request.body
     if not isinstance(value, dict):
@@ -82,10 +87,10 @@ def read_configuration(context: Context, request: Request, resource: Descriptor)
         raise BadRequest(f"error strict decoding YAML: {', '.join(problems)}")
     if context.options.field_validation == "Warn":
         context.warnings.extend(problems)
-    api_version, kind = value.get("apiVersion", ""), value.get("kind", "")
-    if (api_version, kind) != (resource.api_version, resource.kind):
-        group, _, version = str(api_version).rpartition("/")
-        raise BadRequest(f"invalid object type: {group}/{version}, Kind={kind}")
+    given_version, given_kind = value.get("apiVersion", ""), value.get("kind", "")
+    if (given_version, given_kind) != (api_version, kind):
+        group, _, version = str(given_version).rpartition("/")
+        raise BadRequest(f"invalid object type: {group}/{version}, Kind={given_kind}")
     metadata = value.get("metadata")
     if isinstance(metadata, dict) and metadata.get("managedFields") is not None:
         raise BadRequest("metadata.managedFields must be nil")
