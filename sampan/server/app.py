@@ -344,7 +344,12 @@ class Server:
     def find_object(self, resource: Descriptor, namespace: str, name: str) -> Object | None:
         """The stored object, shared (never change it), or None."""
         record = self.store.get(resource.key(namespace, name))
-        return None if record is None else self.cache.decode(record)
+        if record is None:
+            return None
+        obj = self.cache.decode(record)
+        if resource.custom is not None and (view := view_of(resource)) is not None:
+            return (view.glance or view.from_hub)(obj)
+        return obj
 
     def get_object(self, resource: Descriptor, namespace: str, name: str) -> Object:
         """The same, or NotFound in upstream's words."""
@@ -352,6 +357,14 @@ class Server:
         if found is None:
             raise errors.not_found(resource.group, resource.plural, name)
         return found
+
+    async def convert_object(self, obj: Object, target: Descriptor) -> Object:
+        """An object of a custom resource in another of its versions; `obj` itself when it is in
+        that one. Raises InternalError for a conversion webhook that fails."""
+        if obj.get("apiVersion") == target.api_version or target.custom is None:
+            return obj
+        converted: Object = await target.custom.codec.converted(obj)
+        return converted
 
     def list_objects(self, resource: Descriptor, namespace: str = "") -> list[Object]:
         """All objects of a collection, shared, in key order."""

@@ -18,12 +18,14 @@ def build(server: Server, definition: Object, before: list[Descriptor]) -> list[
     """Descriptors of all versions of an established definition."""
     spec = definition["spec"]
     names = definition["status"]["acceptedNames"]
-    stored = next(item["name"] for item in spec["versions"] if item.get("storage"))
+    versions = spec["versions"]
+    stored = next(item["name"] for item in versions if item.get("storage"))
     storage = Storage(
         server,
         f"/registry/{spec['group']}/{names['plural']}/",
         f"{spec['group']}/{stored}",
-        _webhook(server, definition),
+        uniform=all(item.get("schema") == versions[0].get("schema") for item in versions),
+        webhook=_webhook(server, definition),
     )
     return descriptors_of(definition, storage, decoder)
 

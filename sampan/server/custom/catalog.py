@@ -110,18 +110,34 @@ class Catalog:
             if (item.group, item.version, item.plural) not in kept:
                 registry.remove(item)
                 self._end_watches(item)
+        self._end_stale_watches(before, now)
         for item in now:
             registry.add(item)
             if item.custom is not None and item.custom.codec.is_stored:
                 self._server.cache.redefine(item)
 
-    def _end_watches(self, gone: Descriptor) -> None:
+    def _end_watches(self, gone: Descriptor, *, viewed: bool = False) -> None:
+        """End the watches of a resource; with `viewed` only those that convert what they show."""
         for watcher in tuple(self._server.watchers):
-            found = watcher.selection.resource
+            selection = watcher.selection
+            found = selection.resource
             if (found.group, found.version, found.plural) == (
                 gone.group, gone.version, gone.plural,
-            ):  # fmt: skip
+            ) and not (viewed and selection.view is None):  # fmt: skip
                 watcher.close()
+
+    def _end_stale_watches(self, before: list[Descriptor], now: list[Descriptor]) -> None:
+        """Watches go on when a schema changes. But those of a version that is not stored convert
+        by the old schema, and when another version becomes the stored one, stored bytes are no
+        longer what a watch of the old one shows: their clients begin anew, as with upstream."""
+        if not before or not now:
+            return
+        was, becomes = before[0].custom, now[0].custom
+        assert was is not None
+        assert becomes is not None
+        moved = was.codec.storage.api_version != becomes.codec.storage.api_version
+        for item in before:
+            self._end_watches(item, viewed=not moved)
 
     def _reconsider(self, changed: Object) -> None:
         """Names may have become free: definitions of the group that wait for some try again."""

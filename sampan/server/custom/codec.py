@@ -30,16 +30,17 @@ SETTLED_AT_ONCE = 256
 class Storage:
     """What the versions of one definition share: where objects lie, and in which version."""
 
-    def __init__(self, server: Server, prefix: str, api_version: str, webhook: Any = None) -> None:
+    def __init__(
+        self, server: Server, prefix: str, api_version: str, *, uniform: bool, webhook: Any = None
+    ) -> None:
         self.server = server
         self.prefix = prefix
         self.api_version = api_version
         """Objects are written in it."""
+        self.uniform = uniform
+        """All versions have one schema: what is written in one is good in all."""
         self.webhook = webhook
         """Converts between versions; None: only apiVersion changes."""
-
-    def same(self, other: Storage) -> bool:
-        return self.api_version == other.api_version
 
 
 class Codec:
@@ -69,7 +70,7 @@ class Codec:
         """How to read what is stored; None when it is read as it is."""
         if not self.is_stored:
             return self._view
-        if not self._settled:
+        if not self._settled and self.storage.uniform:
             self._settled = self._settle()
         return None if self._settled else self._view
 
@@ -112,6 +113,14 @@ class Codec:
         """Have what `objects` gives converted, if that takes a call, so that `read` finds it."""
         if self.storage.webhook is not None:
             await self.storage.webhook.prepare(objects, self.api_version)
+
+    async def converted(self, obj: Object) -> Object:
+        """An object of another version in this one, stored or not; it is left alone. Raises
+        InternalError."""
+        webhook = self.storage.webhook
+        if webhook is not None:
+            obj = await webhook.convert(obj, self.api_version)
+        return self.read({**obj, "apiVersion": self.api_version})
 
     async def opened(self, record: Record) -> tuple[Object, Object]:
         """(object, private copy) of a record that is about to be changed; the first is shared."""

@@ -36,4 +36,8 @@ def handle(server: Server, request: Request, attributes: Attributes) -> Response
     if form.plain and view is None:
         return Response(200, splice_version(record.value, record.modified))
     context = Context(server, attributes, resource)
-    return answer_object(context, request, server.cache.decode(record), form)
+    obj = server.cache.decode(record)
+    if view is not None and context.view is None:
+        # Writes know nothing of the views of custom resources.
+        obj = view.from_hub(obj)
+    return answer_object(context, request, obj, form)
