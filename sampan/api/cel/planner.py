@@ -15,11 +15,14 @@ from . import loops, operators
 from .environment import TYPE_VALUES
 from .errors import CostExceeded, EvaluationError, no_such_key, no_such_overload
 from .frame import Frame, Step
-from .functions import size_of, tenth
+from .functions import size_of, tenth, weight
 from .nodes import Bind, Call, Literal, Loop, MakeList, MakeMap, MakeObject, Name, Node, Select
 from .types import ObjectType
-from .values import NONE, Fields, Optional, same
+from .values import NONE, Fields, ListSet, Optional, same
 
+PATTERNS = frozenset({"matches", "find", "findAll"})
+PATTERN_COST = 500
+"""Compiling a pattern at run time, about a millisecond for the worst; upstream counts nothing."""
 LIST_COST, MAP_COST, OBJECT_COST = 10, 30, 40
 """Making a list, a map, an object (cel-go's base costs)."""
 
@@ -198,7 +201,10 @@ def _not(operand: Step, frame: Frame) -> bool:
 
 def _equal(first: Step, second: Step, wanted: bool, frame: Frame) -> bool:
     a, b = first(frame), second(frame)
-    _charge(frame, tenth(min(size_of(a), size_of(b))))
+    if isinstance(a, list | dict) and isinstance(b, list | dict):
+        _charge(frame, 1 + min(weight(a), weight(b)) // 4)
+    else:
+        _charge(frame, tenth(min(size_of(a), size_of(b))))
     return same(a, b) is wanted
 
 
@@ -217,7 +223,8 @@ def _arithmetic(first: Step, second: Step, by_types: operators.Table, frame: Fra
         _charge(frame, tenth(len(a) + len(b)))
     elif isinstance(a, list):
         # Upstream's lists share what they are made of; ours are copied, and that has its price.
-        _charge(frame, 1 + tenth(len(a) + len(b)))
+        work = weight(a) * weight(b) if type(a) is ListSet else len(a) + len(b)
+        _charge(frame, 1 + tenth(work))
     else:
         frame.left -= 1
     return call(a, b)
@@ -231,16 +238,25 @@ def _compare(first: Step, second: Step, test: operators.Binary, frame: Frame) ->
 
 def _in(first: Step, second: Step, frame: Frame) -> bool:
     a, b = first(frame), second(frame)
-    _charge(frame, size_of(b) if isinstance(b, list) else 1)
+    _charge(frame, len(b) * (1 + _depth(a)) if isinstance(b, list) else 1)
     return operators.contains(a, b)
+
+
+def _depth(value: Any) -> int:
+    """What comparing a value costs beyond looking at it."""
+    return tenth(weight(value)) if isinstance(value, list | dict) else 0
 
 
 def _function(node: Call, args: list[Step]) -> Step:
     overloads = node.overloads
     only = overloads[0] if len(overloads) == 1 else None
+    # A pattern that is computed is compiled when it is met.
+    computed = node.function in PATTERNS and not isinstance(node.args[-1], Literal)
+    extra = PATTERN_COST if computed else 0
 
     def run(frame: Frame) -> Any:
         values = [item(frame) for item in args]
+        frame.left -= extra
         chosen = only if only is not None and only.takes(values) else None
         if chosen is None:
             for overload in overloads:

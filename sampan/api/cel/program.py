@@ -64,7 +64,7 @@ class Program:
             raise EvaluationError("the value is nested too deeply") from None
         finally:
             if budget is not None:
-                budget.left -= limit - frame.left
+                budget.left -= min(limit, limit - frame.left)
         return value
 
 

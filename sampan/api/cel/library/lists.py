@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..errors import EvaluationError
-from ..functions import Functions, elements_first, function, method, size_of, table
+from ..functions import Functions, elements_first, function, method, table, weight
 from ..operators import ADD, COMPARISONS, compare
 from ..types import (
     BOOL,
@@ -80,12 +80,21 @@ def _intersects(one: list[Any], other: list[Any]) -> bool:
     return any(same(item, second) for item in one for second in other)
 
 
+def _elements(items: list[Any]) -> int:
+    """Elements, each as heavy as it is if it is a list or map itself."""
+    return sum(weight(item) if isinstance(item, list | dict) else 1 for item in items)
+
+
+def _searching(args: Sequence[Any], result: Any) -> int:
+    return _elements(args[0])
+
+
 def _product(args: Sequence[Any], result: Any) -> int:
-    return 1 + size_of(args[0]) * size_of(args[1])
+    return 1 + _elements(args[0]) * _elements(args[1])
 
 
 def _two_products(args: Sequence[Any], result: Any) -> int:
-    return 1 + 2 * size_of(args[0]) * size_of(args[1])
+    return 1 + 2 * _elements(args[0]) * _elements(args[1])
 
 
 def functions() -> Functions:
@@ -104,8 +113,8 @@ def functions() -> Functions:
     both = (list_of(A), list_of(A))
     return table(
         *rows,
-        ("indexOf", method(either, INT, _index_of, elements_first)),
-        ("lastIndexOf", method(either, INT, _last_index_of, elements_first)),
+        ("indexOf", method(either, INT, _index_of, _searching)),
+        ("lastIndexOf", method(either, INT, _last_index_of, _searching)),
         ("sets.contains", function(both, BOOL, _contains, _product)),
         ("sets.equivalent", function(both, BOOL, _equivalent, _two_products)),
         ("sets.intersects", function(both, BOOL, _intersects, _product)),

@@ -197,6 +197,11 @@ def _twice(args: Sequence[Any], result: Any) -> int:
     return tenth(2 * size_of(args[0]))
 
 
+def _reading(args: Sequence[Any], result: Any) -> int:
+    """Parts of a URL are taken from its text each time."""
+    return 1 + len(args[0].text) // 100
+
+
 def _holding(args: Sequence[Any], result: Any) -> int:
     return 5 + tenth(size_of(args[1]))
 
@@ -208,11 +213,11 @@ def functions() -> Functions:
         ("url", function((text,), URL, _url, walk_first)),
         ("isURL", function((text,), BOOL, _valid(_url), walk_first)),
         ("getScheme", method((URL,), text, lambda url: url.parts.scheme)),
-        ("getHost", method((URL,), text, _host)),
-        ("getHostname", method((URL,), text, _hostname)),
-        ("getPort", method((URL,), text, _port)),
-        ("getEscapedPath", method((URL,), text, _path)),
-        ("getQuery", method((URL,), map_of(text, list_of(text)), _query)),
+        ("getHost", method((URL,), text, _host, _reading)),
+        ("getHostname", method((URL,), text, _hostname, _reading)),
+        ("getPort", method((URL,), text, _port, _reading)),
+        ("getEscapedPath", method((URL,), text, _path, _reading)),
+        ("getQuery", method((URL,), map_of(text, list_of(text)), _query, _reading)),
         ("ip", function((text,), ADDRESS, _address, walk_first)),
         ("ip", method((BLOCK,), ADDRESS, lambda block: Address(block.ip))),
         ("ip.isCanonical", function((text,), BOOL, _canonical, _twice)),

@@ -8,7 +8,17 @@ from typing import Any
 
 from ..conversions import format_double, to_string
 from ..errors import EvaluationError
-from ..functions import Functions, function, method, regex_cost, size_of, table, tenth, walk_first
+from ..functions import (
+    Functions,
+    function,
+    method,
+    regex_cost,
+    size_of,
+    table,
+    tenth,
+    walk_first,
+    weight,
+)
 from ..regexes import compiled
 from ..types import DYN, INT, STRING, list_of
 from ..values import Duration, Timestamp, TypeValue, Uint
@@ -176,6 +186,15 @@ def _twice(args: Sequence[Any], result: Any) -> int:
     return tenth(2 * size_of(args[0]))
 
 
+def _replacing(args: Sequence[Any], result: Any) -> int:
+    """The text and what it becomes, which may be far longer."""
+    text, old, new = args[:3]
+    turns = text.count(old) if old else len(text) + 1
+    if len(args) > 3 and args[3] >= 0:
+        turns = min(turns, args[3])
+    return tenth(2 * len(text) + max(0, turns * (len(new) - len(old))))
+
+
 def _regex(args: Sequence[Any], result: Any) -> int:
     return regex_cost(size_of(args[0]), size_of(args[1]))
 
@@ -186,7 +205,7 @@ def _joining(args: Sequence[Any], result: Any) -> int:
 
 
 def _formatting(args: Sequence[Any], result: Any) -> int:
-    return tenth(size_of(args[0]) + sum(size_of(item) for item in args[1]))
+    return tenth(size_of(args[0])) + weight(args[1]) // 2
 
 
 def _both(args: Sequence[Any], result: Any) -> int:
@@ -206,8 +225,8 @@ def functions() -> Functions:
         ("join", method((STRINGS, text), text, _join, _joining)),
         ("lowerAscii", method((text,), text, lambda t: t.translate(_LOWER), walk_first)),
         ("upperAscii", method((text,), text, lambda t: t.translate(_UPPER), walk_first)),
-        ("replace", method((text, text, text), text, _replace, _twice)),
-        ("replace", method((text, text, text, number), text, _replace, _twice)),
+        ("replace", method((text, text, text), text, _replace, _replacing)),
+        ("replace", method((text, text, text, number), text, _replace, _replacing)),
         ("split", method((text, text), STRINGS, _split, _twice)),
         ("split", method((text, text, number), STRINGS, _split, _twice)),
         ("substring", method((text, number), text, _substring, walk_first)),
