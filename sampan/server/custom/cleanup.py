@@ -30,12 +30,18 @@ async def clean(server: Server, name: str) -> None:
             await _say(
                 server, name, "InstanceDeletionInProgress", "CustomResource deletion is in progress"
             )
-            await _empty(server, entry.versions[0])
+            stored = next(item for item in entry.versions if is_stored(item))
+            await _empty(server, stored)
         await server.update_object(
             DEFINITIONS, "", name, lambda obj: _released(server, obj), subresource="finalize"
         )
     except NotFound:
         return
+
+
+def is_stored(resource: Descriptor) -> bool:
+    """Is it the version that is stored, of whose objects few need to be converted?"""
+    return resource.custom is not None and bool(resource.custom.codec.is_stored)
 
 
 async def _say(server: Server, name: str, reason: str, message: str) -> None:

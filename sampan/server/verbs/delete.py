@@ -97,10 +97,10 @@ async def delete(context: Context, name: str, options: DeleteOptions) -> Written
 
 async def _delete_once(context: Context, record: Record, options: DeleteOptions) -> Written:
     server = context.server
-    if context.resource.custom is None:
-        old = server.cache.decode(record)
-    else:
-        old, _ = await context.resource.custom.codec.opened(record)
+    custom = context.resource.custom
+    old = stored = server.cache.decode(record)
+    if custom is not None and custom.codec.view is not None:
+        old, _ = await custom.codec.opened(record)
     _check_preconditions(context, old, options)
     write = Write(
         context.attributes, "DELETE", {}, old, options.dry_run, options.raw, context.warnings
@@ -108,18 +108,23 @@ async def _delete_once(context: Context, record: Record, options: DeleteOptions)
     await server.admission.validate(write)
     new: Object = loads(record.value)
     if _mark(context, new, options):
-        if new == {**old, "metadata": _without_version(old["metadata"])}:
-            return Written(old, splice_version(record.value, record.modified))
+        marked = new["metadata"]
+        if new == {**stored, "metadata": _without_version(stored["metadata"])}:
+            body = splice_version(record.value, record.modified)
+            return Written(old, body if old is stored else None)
         if options.dry_run:
-            return Written(with_version(new, record.modified))
+            return Written(with_version({**old, "metadata": marked}, record.modified))
         value = encode_object(new)
         put = await server.store.put(
-            record.key, value, expected=record.modified, note=Note(new, old)
+            record.key, value, expected=record.modified, note=Note(new, stored)
         )
+        if old is not stored:
+            # Stored in one version, shown in another.
+            return Written(with_version({**old, "metadata": marked}, put.modified))
         return Written(new, splice_version(value, put.modified))
     if options.dry_run:
         return Written(old, deleted=True)
-    gone = await server.store.delete(record.key, expected=record.modified, note=Note(None, old))
+    gone = await server.store.delete(record.key, expected=record.modified, note=Note(None, stored))
     return Written(with_version(old, gone.modified), deleted=True)
 
 
