@@ -37,6 +37,8 @@ API_SERVER_NAME = "kube-apiserver-kubelet-client"
 SESSIONS_MAX = 200
 USUAL_PORT = 10250
 BACKLOG = 128
+SHUTDOWN_S = 1.0
+"""How long sessions may go on when the agent stops; they end with it."""
 # <linux/in.h>: bind to an address that does not exist yet.
 IP_FREEBIND = 15
 PLAIN = "text/plain; charset=utf-8"
@@ -106,7 +108,9 @@ class AgentServer:
             app.router.add_route(method, "/exec/{namespace}/{pod}/{container}", self._exec)
             app.router.add_route(method, "/attach/{namespace}/{pod}/{container}", self._attach)
             app.router.add_route(method, "/portForward/{namespace}/{pod}", self._port_forward)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S
+        )
         await self._runner.setup()
         config = self._agent.config
         self._tls = ServingContext(
