@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sampan.api.descriptor import Column, Descriptor
@@ -32,6 +32,27 @@ PLAIN_COLUMNS = (
 """For kinds without columns of their own, as upstream's default convertor, but with an age that
 reads as everywhere else."""
 
+
+def _completed(reason: str, message: str) -> Object:
+    return {"type": "Completed", "status": "True", "reason": reason, "message": message}
+
+
+FINISHED = {
+    "Succeeded": _completed("Succeeded", "The pod has completed successfully."),
+    "Failed": _completed("Failed", "The pod failed."),
+}
+"""Row conditions of pods that are over, by phase."""
+
+
+def _precedence(schema: Object) -> tuple[int, str]:
+    spec = schema.get("spec") or {}
+    return spec.get("matchingPrecedence") or 0, schema["metadata"].get("name", "")
+
+
+ORDERS: Mapping[tuple[str, str], Callable[[Object], Any]] = {
+    ("flowcontrol.apiserver.k8s.io", "flowschemas"): _precedence,
+}
+"""Kinds that are not printed by name."""
 
 INCLUDES = ("Metadata", "None", "Object", "")
 
@@ -70,10 +91,16 @@ def table_of(
     cells = resource.rules.cells or _plain_cells
     made = empty(version)
     made["columnDefinitions"] = columns_of(resource)
-    made["rows"] = [
-        {"cells": cells(obj, now_s), "object": _row_object(obj, version, include)}
-        for obj in objects
-    ]
+    key = (resource.group, resource.plural)
+    rows = made["rows"]
+    for obj in sorted(objects, key=ORDERS[key]) if key in ORDERS else objects:
+        row: Object = {"cells": cells(obj, now_s)}
+        if key == ("", "pods") and (
+            over := FINISHED.get((obj.get("status") or {}).get("phase") or "")
+        ):
+            row["conditions"] = [over]
+        row["object"] = _row_object(obj, version, include)
+        rows.append(row)
     return made
 
 
