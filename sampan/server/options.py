@@ -9,6 +9,7 @@ from typing import Any
 from sampan.api.errors import Cause, invalid
 
 from .exchange import Request
+from .listoptions import flag
 from .ownership.entries import manager_name
 
 FIELD_VALIDATION = ("Ignore", "Strict", "Warn")
@@ -51,7 +52,6 @@ def write_options(request: Request, kind: str) -> WriteOptions:
         return _of_agent(agent)
     validation = request.param("fieldValidation") or "Warn"
     manager = request.param("fieldManager")
-    force = request.param("force")
     causes = (
         []
         if validation in FIELD_VALIDATION
@@ -78,7 +78,7 @@ def write_options(request: Request, kind: str) -> WriteOptions:
         dry_run=bool(request.param("dryRun")),
         field_validation=validation,
         field_manager=manager,
-        force=force in ("true", "1"),
+        force=bool(flag(request, "force")),
         user_agent=agent,
     )
 

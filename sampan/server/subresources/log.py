@@ -21,6 +21,7 @@ from sampan.api.resources import resource
 from sampan.api.times import TimeError, parse_time
 
 from ..exchange import Attributes, Request, Response, Stream
+from ..listoptions import flag
 from ..routes import method_not_allowed
 from .containers import choose_container, node_of
 from .fetching import NodeAnswer, fetch
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 # As upstream: what a node may say about an error.
 MAX_ERROR_BYTES = 10_000
-TRUE = ("true", "1")
 # Names of PodLogOptions that are whole numbers, with the least they may be.
 NUMBERS = {"sinceSeconds": 1, "tailLines": 0, "limitBytes": 1}
 FLAGS = ("follow", "previous", "timestamps")
@@ -58,7 +58,7 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
 
 def read_options(request: Request, pod: str) -> dict[str, str]:
     """The log options of a request, checked as upstream's PodLogOptions. Raises Invalid."""
-    options = {name: "true" for name in FLAGS if request.param(name) in TRUE}
+    options = {name: "true" for name in FLAGS if flag(request, name)}
     causes: list[Cause] = []
     for name, least in NUMBERS.items():
         text = request.param(name)

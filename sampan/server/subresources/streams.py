@@ -22,6 +22,7 @@ from sampan.api.resources import resource
 
 from ..authn.authenticator import WEBSOCKET_BEARER
 from ..exchange import Attributes, Request, Upgrade, Write
+from ..listoptions import flag
 from ..proxying.splice import Head, Side, join, refusal_body
 from ..routes import method_not_allowed
 from .containers import choose_container, node_of
@@ -31,7 +32,6 @@ from .nodes import connect
 if TYPE_CHECKING:
     from ..app import Server
 
-TRUE = ("true", "1")
 # What of the client's headers the node needs; credentials are not among them.
 FORWARDED = (
     "upgrade",
@@ -96,7 +96,7 @@ def _path(pod: Object) -> str:
 
 
 def _flags(request: Request) -> list[tuple[str, str]]:
-    return [(theirs, "1") for ours, theirs in STREAMS.items() if request.param(ours) in TRUE]
+    return [(theirs, "1") for ours, theirs in STREAMS.items() if flag(request, ours)]
 
 
 def _upgrade(
