@@ -11,6 +11,7 @@ request is answered 429 with Retry-After. Watches and streams do not count once 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ from .custom.catalog import Catalog
 from .deadlines import Deadlines
 from .deleteoptions import parse_delete_options
 from .exchange import Attributes, Request, Response, Stream, Upgrade, User
+from .fairness.debug import dump
+from .fairness.fairness import Fairness, Flow
 from .local import LocalTransport
 from .metrics import Metrics
 from .negotiate import form_of
@@ -87,6 +90,15 @@ ASYNCHRONOUS: Mapping[str, Handler] = {
 # Verbs of one object, and those whose attributes carry a name only by field selector.
 NAMED = frozenset({"get", "update", "patch", "delete"})
 UNNAMED = frozenset({"list", "watch", "deletecollection"})
+
+
+def seats_of(attributes: Attributes) -> int:
+    """Seats a request holds while it is under way: none, if it is answered at once."""
+    if attributes.resource is None:
+        return 0
+    return int(attributes.verb not in SYNCHRONOUS or bool(attributes.subresource))
+
+
 # What a generic subresource (status and its like) can be asked for.
 PART_VERBS = frozenset({"get", "update", "patch"})
 
@@ -110,6 +122,7 @@ class Server:
         self.strategies: dict[tuple[str, str], Any] = {}
         self.customs = Catalog(self)
         self.aggregator = Aggregator(self)
+        self.fairness = Fairness(self)
         self.watchers: set[Watcher] = set()
         self.deadlines = Deadlines(clock)
         self.ready = False
@@ -139,7 +152,9 @@ class Server:
             begin = getattr(part, "start", None)
             if begin is not None:
                 begin()
-        await asyncio.gather(bootstrap.bootstrap(self), self.aggregator.start())
+        await asyncio.gather(
+            bootstrap.bootstrap(self), self.aggregator.start(), self.fairness.start()
+        )
         self.ready = True
 
     async def close(self) -> None:
@@ -148,10 +163,12 @@ class Server:
         self.closing = True
         for watcher in tuple(self.watchers):
             watcher.close()
+        self.deadlines.close()
         if self._webhooks is not None:
             self._webhooks.close()
         self.customs.close()
         self.aggregator.close()
+        self.fairness.close()
         self.cache.close()
 
     def local_transport(self, user: User) -> LocalTransport:
@@ -174,26 +191,47 @@ class Server:
 
     def begin(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
         """Answer at once what needs no waiting; else give the coroutine that answers."""
+        return self.answer(request) if self.audit is None else self.audit.begin(request)
+
+    def answer(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+        """The same, unseen by the audit log."""
         began = self.clock.monotonic()
-        attributes = None
+        attributes: Attributes | None = None
+        flow = None
         try:
             # The dictionary is empty where no other server extends the API.
-            found = self.aggregator.find(request) if self.aggregator.remote else None
-            if found is not None:
-                extension, attributes = found
-                self.authorize(attributes)
-                answer: Answer | Coroutine[Any, Any, Answer] = self.aggregator.begin(
-                    request, extension
-                )
-            else:
+            if self.aggregator.remote:
+                attributes = self.aggregator.attributes(request)
+            if attributes is None:
                 attributes = attributes_of(request, self.resources)
+            if request.local:
                 answer = self._dispatch(request, attributes)
+            else:
+                flow = request.flow = self.fairness.classify(attributes)
+                answer = self._share(request, attributes, flow)
         except Exception as error:
             answer = failure(request, error)
         if isinstance(answer, Coroutine):
             return self._finish(request, attributes, answer, began)
         warn(request, attributes, answer)
-        self.metrics.count(attributes, request.method, answer, self.clock.monotonic() - began)
+        took_s = self.clock.monotonic() - began
+        self.metrics.count(attributes, request.method, answer, took_s)
+        if flow is not None and not flow.level.exempt:
+            self.fairness.spend(took_s)
+        return answer
+
+    def _share(
+        self, request: Request, attributes: Attributes, flow: Flow
+    ) -> Answer | Coroutine[Any, Any, Answer]:
+        """Answer a request now, or when its flow has its turn."""
+        if flow.level.exempt:
+            return self._dispatch(request, attributes)
+        if self.fairness.contended:
+            run = functools.partial(self._dispatch, request, attributes)
+            return self.fairness.later(flow, attributes, seats_of(attributes), run)
+        answer = self._dispatch(request, attributes)
+        if isinstance(answer, Coroutine):
+            return self.fairness.hold(flow, attributes, answer)
         return answer
 
     async def _finish(
@@ -210,7 +248,8 @@ class Server:
             self._mutating += 1
         answer: Answer
         try:
-            if self._reading > MAX_READING or self._mutating > MAX_MUTATING:
+            busy = self._reading > MAX_READING or self._mutating > MAX_MUTATING
+            if request.flow is None and busy:
                 work.close()
                 raise errors.TooManyRequests(
                     "too many requests, please try again later", Details(retry_after_s=1)
@@ -248,6 +287,8 @@ class Server:
         self, request: Request, attributes: Attributes
     ) -> Answer | Coroutine[Any, Any, Answer]:
         self.authorize(attributes)
+        if self.aggregator.remote and (extension := self.aggregator.find(request.path)):
+            return self.aggregator.begin(request, extension)
         resource = attributes.resource
         if resource is None:
             return self._path(request)
@@ -288,6 +329,8 @@ class Server:
             raise method_not_allowed()
         accept = request.headers.get("accept", "")
         answer = health.answer(self, request)
+        if answer is None and request.path.startswith("/debug/"):
+            answer = dump(self.fairness, request)
         if answer is None:
             answer = openid.answer(self, request.path)
         if answer is None:

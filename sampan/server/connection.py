@@ -373,6 +373,8 @@ class Connection(asyncio.Protocol):
     def _head(self, request: Request, answer: Response | Stream) -> bytes:
         head = self._shared.head(answer.status, answer.content_type)
         head += b"Audit-Id: %b\r\n" % request.audit_id.encode("latin-1", "replace")
+        if request.flow is not None:
+            head += request.flow.head
         for name, value in answer.headers:
             line = f"{name}: {value}\r\n"
             head += line.encode("utf-8", "replace")

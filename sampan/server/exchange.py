@@ -15,6 +15,7 @@ from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
 
 if TYPE_CHECKING:
+    from .fairness.fairness import Flow
     from .options import WriteOptions
 
 NO_EXTRA: Mapping[str, Sequence[str]] = {}
@@ -69,6 +70,9 @@ class Request:
     """The query as it was sent, for whoever passes it on."""
     incoming: Incoming | None = None
     """A body that is not waited for, of requests that are passed on; `body` is empty then."""
+
+    flow: Flow | None = None
+    """Its flow, once it is classified; requests of the process itself have none."""
 
     def param(self, name: str) -> str:
         """The first value of a query parameter, "" when absent."""

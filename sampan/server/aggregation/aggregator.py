@@ -96,12 +96,17 @@ class Aggregator:
             self._shown = (made, merged(self._server))
         return self._shown[1]
 
-    def find(self, request: Request) -> tuple[Extension, Attributes] | None:
-        """The extension a request belongs to, and what it is about; None for all others."""
-        where = group_version(request.path)
-        if where is None or (extension := self.remote.get(where)) is None:
+    def find(self, path: str) -> Extension | None:
+        """The extension a path belongs to; None for all others."""
+        where = group_version(path)
+        return None if where is None else self.remote.get(where)
+
+    def attributes(self, request: Request) -> Attributes | None:
+        """What a request to an extension is about; None for all others."""
+        extension = self.find(request.path)
+        if extension is None:
             return None
-        return extension, attributes_of(request, where, extension.names)
+        return attributes_of(request, (extension.group, extension.version), extension.names)
 
     def begin(self, request: Request, extension: Extension) -> Coroutine[Any, Any, Answer]:
         """Pass a request on, once it is authorised."""
