@@ -1,0 +1,123 @@
+"""Usage: rates between readings, one reading for many questions, the forms clients read."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sampan.linux.cgroups import Usage
+from sampan.node import stats
+from sampan.node.stats import (
+    ContainerUsage,
+    Disk,
+    Measured,
+    PodUsage,
+    Reading,
+    Stats,
+    node_usage,
+    rates,
+)
+from sampan.node.summary import cadvisor_text, resource_text, summary
+from tests.kit.clock import FakeClock
+
+MEBI = 1 << 20
+
+
+def reading(at: float, cpu_ns: int) -> Reading:
+    usage = Usage(cpu_ns=cpu_ns, memory_bytes=4 * MEBI, working_set_bytes=3 * MEBI)
+    container = ContainerUsage("c", "id", "busybox", 5.0, usage)
+    pod = PodUsage("u", "p", "ns", 4.0, usage, (container,))
+    node = Usage(cpu_ns=10 * cpu_ns, working_set_bytes=100 * MEBI, memory_limit_bytes=400 * MEBI)
+    return Reading(at, node, 300 * MEBI, Disk(100, 40, 10, 4), (pod,))
+
+
+def test_rates_are_between_two_readings() -> None:
+    got = rates(reading(10, 1_000_000_000), reading(20, 3_000_000_000))
+    assert got == {"": 2_000_000_000, "u": 200_000_000, "id": 200_000_000}
+    # A counter that began anew is no negative rate; without time there is no rate.
+    assert rates(reading(10, 5), reading(20, 1)) == {"": 0, "u": 0, "id": 0}
+    assert rates(reading(10, 5), reading(10, 9)) == {}
+
+
+class Kernel:
+    """Counts how often it is read."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.count = 0
+
+    def read(self) -> Reading:
+        self.count += 1
+        return reading(self.clock.now(), self.count * 1_000_000_000)
+
+
+async def test_nothing_is_read_twice_without_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock()
+    kernel = Kernel(clock)
+
+    async def here(read: object) -> Reading:
+        return kernel.read()
+
+    monkeypatch.setattr("sampan.node.stats.asyncio.to_thread", here)
+    made = Stats(clock, kernel.read)
+    asked = [asyncio.create_task(made.measure()) for _ in range(5)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    # The first question waits for a second reading; all five share it.
+    assert kernel.count == 1
+    await clock.advance(stats.PAUSE_S)
+    answers = await asyncio.gather(*asked)
+    assert kernel.count == 2
+    assert {id(answer) for answer in answers} == {id(answers[0])}
+    assert answers[0].nano_cores["id"] == 1_000_000_000
+    assert answers[0].window_s == stats.PAUSE_S
+    # It serves for a while; later the reading before gives the rate at once.
+    await clock.advance(stats.FRESH_S - 0.1)
+    assert await made.measure() is answers[0]
+    await clock.advance(10)
+    later = await made.measure()
+    assert kernel.count == 3
+    assert later.window_s == pytest.approx(10 + stats.FRESH_S - 0.1)
+
+
+def test_a_summary_reads_as_kubelets() -> None:
+    measured = Measured(reading(100, 5), {"": 7, "u": 3, "id": 2}, 10.0)
+    made = summary(measured, "n")
+    node = made["node"]
+    assert node["nodeName"] == "n"
+    assert node["cpu"] == {
+        "time": "1970-01-01T00:01:40Z", "usageCoreNanoSeconds": 50, "usageNanoCores": 7,
+    }  # fmt: skip
+    assert node["memory"]["availableBytes"] == 300 * MEBI
+    assert node["fs"]["usedBytes"] == 60
+    [pod] = made["pods"]
+    assert pod["podRef"] == {"name": "p", "namespace": "ns", "uid": "u"}
+    assert pod["containers"][0]["memory"]["workingSetBytes"] == 3 * MEBI
+    assert "availableBytes" not in pod["containers"][0]["memory"]
+    short = summary(measured, "n", short=True)
+    assert "fs" not in short["node"]
+    # What has only been seen once has no rate.
+    young = summary(Measured(reading(100, 5)), "n")
+    assert "usageNanoCores" not in young["pods"][0]["cpu"]
+
+
+def test_prometheus_texts() -> None:
+    text = resource_text(reading(100, 1_500_000_000))
+    labels = 'container="c",namespace="ns",pod="p"'
+    assert f"container_cpu_usage_seconds_total{{{labels}}} 1.5 100000\n" in text
+    assert "node_cpu_usage_seconds_total 15 100000\n" in text
+    assert 'pod_memory_working_set_bytes{namespace="ns",pod="p"} 3145728.0 100000\n' in text
+    assert text.endswith("resource_scrape_error 0\n")
+    text = cadvisor_text(reading(100, 0), 4)
+    assert 'id="id",image="busybox",name="id"' in text
+    assert "machine_cpu_cores 4 100000\n" in text
+
+
+def test_a_node_is_read_from_proc() -> None:
+    stat = "cpu  100 0 50 800 7 1 2 3 9 0\ncpu0 1 2 3\n"
+    meminfo = "MemTotal: 1000 kB\nMemFree: 300 kB\nInactive(file): 200 kB\nAnonPages: 50 kB\n"
+    usage, available = node_usage(stat, meminfo)
+    assert usage.cpu_ns == 156 * 1_000_000_000 // stats.TICKS
+    assert usage.working_set_bytes == 500 * 1024
+    assert available == 500 * 1024
