@@ -27,6 +27,7 @@ from sampan.controllers.runtime.controller import Options
 from sampan.controllers.runtime.run import run_controllers
 from sampan.paths import DEFAULT_NAME, ClusterPaths
 from sampan.scheduler.run import Scheduler
+from sampan.server import settings
 from sampan.server.app import Server
 from sampan.server.authn.serviceaccount import KEYS_FOLDER
 from sampan.server.config import ServerConfig
@@ -71,9 +72,17 @@ async def run(child: Child) -> None:
         raise Refused(str(error)) from error
     clock = SystemClock()
     supervisor = Supervisor(clock, child.task_failed)
-    server = Server(store, server_config(paths, cluster), clock)
     try:
-        await server.start()
+        server = Server(store, server_config(paths, cluster), clock)
+    except (OSError, ValueError) as error:
+        await store.close()
+        raise Refused(str(error)) from error
+    try:
+        try:
+            await server.start()
+        except ValueError as error:
+            # A file of the administrator's that is no good.
+            raise Refused(str(error)) from error
         write_kubeconfig(paths, cluster)
         http = await serve(server, listeners, paths.pki / "server.crt", paths.pki / "server.key")
         child.say(state="listening", url=cluster.url)
@@ -151,7 +160,7 @@ class Upkeep:
         try:
             self._http.reload()
             renew_context(self._server)
-            self._server.authn.load()
+            settings.load(self._server)
             write_kubeconfig(self._paths, self._cluster)
         except (OSError, ValueError) as error:
             log.error("changed certificates are not taken: %s", error)
@@ -216,6 +225,7 @@ def server_config(paths: ClusterPaths, cluster: config.ClusterConfig) -> ServerC
         service_cidr=cluster.service_cidr,
         client_cas=(paths.settings / "client-ca.crt",),
         folder=paths.settings,
+        audit_log=paths.logs / "audit.log",
         front_proxy_ca=paths.pki / "front-proxy-ca.crt",
         front_proxy_cert=paths.pki / "front-proxy-client.crt",
         front_proxy_key=paths.pki / "front-proxy-client.key",

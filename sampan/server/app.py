@@ -24,7 +24,7 @@ from sampan.api.resources import builtin
 from sampan.api.times import format_time
 from sampan.store.interface import Store, StoreError
 
-from . import bootstrap, discovery, health, usage
+from . import bootstrap, discovery, health, settings, usage
 from .admission import Admission
 from .aggregation.aggregator import Aggregator
 from .answer import encode, warning_headers
@@ -58,6 +58,7 @@ from .writing import create as write_create
 from .writing import update as write_update
 
 if TYPE_CHECKING:
+    from .audit import Audit
     from .webhooks.caller import Caller
 
 log = logging.getLogger("sampan.server")
@@ -119,6 +120,8 @@ class Server:
         self.authn = Authenticator(self)
         self.authorizer = Authorizer(self)
         self.admission = Admission(self)
+        self.audit: Audit | None = None
+        """Set where there is a policy: see `settings`."""
         self.strategies: dict[tuple[str, str], Any] = {}
         self.customs = Catalog(self)
         self.aggregator = Aggregator(self)
@@ -148,6 +151,7 @@ class Server:
         for key, strategy in STRATEGIES.items():
             self.strategies[key] = strategy(self)
         self.customs.start()
+        settings.load_audit(self)
         for part in (self.authn, self.authorizer, self.admission):
             begin = getattr(part, "start", None)
             if begin is not None:
@@ -167,6 +171,8 @@ class Server:
         if self._webhooks is not None:
             self._webhooks.close()
         self.customs.close()
+        if self.audit is not None:
+            self.audit.close()
         self.aggregator.close()
         self.fairness.close()
         self.cache.close()
@@ -272,6 +278,8 @@ class Server:
         """The answer to a request that came no further than the question who asks."""
         answer = failure(request, error)
         self.metrics.count(None, request.method, answer, 0.0)
+        if self.audit is not None:
+            self.audit.refused(request, answer)
         return answer
 
     def in_flight(self) -> tuple[int, int]:
@@ -286,6 +294,7 @@ class Server:
     def _dispatch(
         self, request: Request, attributes: Attributes
     ) -> Answer | Coroutine[Any, Any, Answer]:
+        request.attributes = attributes
         self.authorize(attributes)
         if self.aggregator.remote and (extension := self.aggregator.find(request.path)):
             return self.aggregator.begin(request, extension)

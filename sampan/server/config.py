@@ -35,6 +35,8 @@ class ServerConfig:
     """limitedResources of upstream's ResourceQuotaConfiguration: used only under a quota."""
     folder: Path | None = None
     """The administrator's files (docs/identity.md): audit policy, encryption, authentication."""
+    audit_log: Path | None = None
+    """Where the audit log is written, if there is a policy for it."""
     front_proxy_ca: Path | None = None
     """CA that extension API servers believe when it signs who passes requests on."""
     front_proxy_cert: Path | None = None

@@ -113,6 +113,7 @@ class Connection(asyncio.Protocol):
         self._transport: Any = None
         self._parser: Any = httptools.HttpRequestParser(self)
         self._certificate: bytes | None = None
+        self._peer = ""
         self._queue: deque[Request] = deque()
         self._task: asyncio.Task[None] | None = None
         self._deadline = 0.0
@@ -140,6 +141,8 @@ class Connection(asyncio.Protocol):
         tls = transport.get_extra_info("ssl_object")
         if tls is not None:
             self._certificate = tls.getpeercert(binary_form=True)
+        peer = transport.get_extra_info("peername")
+        self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
         self._shared.connections.add(self)
         self._deadline = self._loop.time() + IDLE_TIMEOUT_S
         self._timer = self._loop.call_later(IDLE_TIMEOUT_S, self._check_time)
@@ -314,6 +317,7 @@ class Connection(asyncio.Protocol):
             body[0] if len(body) == 1 else b"".join(body),
             upgradable=bool(self._parser.should_upgrade()),
             audit_id=headers.get("audit-id") or _audit_id(),
+            peer=self._peer,
             raw_query=query.decode("latin-1") if mark else "",
         )
 

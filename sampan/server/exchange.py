@@ -66,6 +66,10 @@ class Request:
     """Who really asks, when `user` is whom they act as."""
     constraint: str = ""
     """The constrained right that allowed it (KEP-5284)."""
+    peer: str = ""
+    """The address it came from."""
+    attributes: Attributes | None = None
+    """What it is about, once that is known."""
     raw_query: str = ""
     """The query as it was sent, for whoever passes it on."""
     incoming: Incoming | None = None

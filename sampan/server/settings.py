@@ -1,0 +1,35 @@
+"""The administrator's files: which there are, and how they are taken while the server runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .app import Server
+
+AUDIT_POLICY = "audit-policy.yaml"
+
+
+def load(server: Server) -> None:
+    """Read all files anew, as they have changed. Raises ValueError and OSError for the first that
+    is no good; it and those behind it stay as they were."""
+    server.authn.load()
+    load_audit(server)
+
+
+def load_audit(server: Server) -> None:
+    """Begin, change or end the audit log, by its policy. Raises ValueError and OSError."""
+    folder, target = server.config.folder, server.config.audit_log
+    made = None
+    if folder is not None and target is not None and (folder / AUDIT_POLICY).exists():
+        # Imported only where there is a policy.
+        from .audit import Audit
+        from .audit.log import Log
+        from .audit.policy import read
+
+        policy = read(folder / AUDIT_POLICY)
+        if policy is not None:
+            made = Audit(server, policy, Log(target))
+    before, server.audit = server.audit, made
+    if before is not None:
+        before.close()

@@ -1,0 +1,250 @@
+"""The audit log: what a policy asks for, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+
+from sampan.server import settings
+from sampan.server.audit import log as audit_log
+from sampan.server.audit.policy import BadPolicy, parse
+from sampan.server.entrance import receive
+from sampan.server.exchange import Request, User
+from tests.kit.cluster import Cluster, api_cluster
+
+NS = "/api/v1/namespaces/default"
+BOB = User("bob", ("system:authenticated",))
+HEAD = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy"}
+EVERYTHING = {"level": "RequestResponse"}
+STAGES = ["RequestReceived", "ResponseStarted"]
+
+
+def written(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "audit.log"
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+@asynccontextmanager
+async def audited(folder: Path, *rules: Any, **top: Any) -> AsyncIterator[Cluster]:
+    """A cluster whose log holds only what comes from now on."""
+    path = folder / "audit-policy.yaml"
+    path.unlink(missing_ok=True)
+    async with api_cluster(
+        folder=folder, audit_log=folder / "audit.log", tokens={"bob": BOB}
+    ) as cluster:
+        path.write_text(yaml.safe_dump({**HEAD, "rules": list(rules), **top}))
+        settings.load(cluster.server)
+        yield cluster
+
+
+async def test_an_event_says_who_asked_for_what_and_what_came_of_it(tmp_path: Path) -> None:
+    async with audited(tmp_path, EVERYTHING, omitStages=["RequestReceived"]) as cluster:
+        body = {"metadata": {"name": "c"}, "data": {"a": "b"}}
+        assert (await cluster.http("POST", f"{NS}/configmaps", body)).status == 201
+        await cluster.http("GET", f"{NS}/configmaps/c", user=BOB)
+    created, refused = written(tmp_path)
+    assert created["level"] == "RequestResponse"
+    assert created["stage"] == "ResponseComplete"
+    assert created["verb"] == "create"
+    assert created["requestURI"] == f"{NS}/configmaps"
+    assert created["user"]["username"] == "admin"
+    reference = created["objectRef"]
+    assert (reference["resource"], reference["namespace"], reference["name"]) == (
+        "configmaps",
+        "default",
+        "c",
+    )
+    assert reference["uid"]
+    assert created["requestObject"]["data"] == {"a": "b"}
+    assert created["responseObject"]["data"] == {"a": "b"}
+    assert created["responseStatus"] == {"metadata": {}, "code": 201}
+    assert created["annotations"] == {
+        "authorization.k8s.io/decision": "allow",
+        "authorization.k8s.io/reason": "",
+    }
+    for field in ("requestReceivedTimestamp", "stageTimestamp"):
+        assert created[field].endswith("Z")
+        assert "." in created[field]
+    assert refused["annotations"]["authorization.k8s.io/decision"] == "forbid"
+    assert refused["responseStatus"]["code"] == 403
+    assert refused["responseStatus"]["reason"] == "Forbidden"
+
+
+@pytest.mark.parametrize(
+    ("level", "fields"),
+    [
+        ("Metadata", set()),
+        ("Request", {"requestObject"}),
+        ("RequestResponse", {"requestObject", "responseObject"}),
+    ],
+)
+async def test_a_level_says_how_much_is_written(
+    tmp_path: Path, level: str, fields: set[str]
+) -> None:
+    async with audited(tmp_path, {"level": level, "omitStages": STAGES}) as cluster:
+        body = {"metadata": {"name": "s"}, "stringData": {"a": "hidden"}}
+        await cluster.http("POST", f"{NS}/secrets", body)
+    (event,) = written(tmp_path)
+    assert {"requestObject", "responseObject"} & event.keys() == fields
+    assert ("hidden" in (tmp_path / "audit.log").read_text()) is ("requestObject" in fields)
+
+
+async def test_the_first_rule_that_matches_decides(tmp_path: Path) -> None:
+    rules = (
+        {"level": "None", "users": ["bob"], "verbs": ["get"]},
+        {"level": "None", "nonResourceURLs": ["/healthz*", "/version"]},
+        {"level": "Metadata", "resources": [{"group": "", "resources": ["pods/log"]}]},
+        {
+            "level": "Metadata",
+            "namespaces": ["default"],
+            "resources": [{"group": "", "resources": ["configmaps"], "resourceNames": ["c"]}],
+        },
+        {"level": "Metadata", "userGroups": ["system:authenticated"], "verbs": ["list"]},
+    )
+    async with audited(tmp_path, *rules, omitStages=STAGES) as cluster:
+        for path, user in (
+            (f"{NS}/configmaps/c", BOB),
+            ("/healthz", BOB),
+            ("/version", BOB),
+            ("/livez", BOB),
+            (f"{NS}/pods/x", None),
+            (f"{NS}/configmaps/d", None),
+        ):
+            await cluster.http("GET", path, **({"user": user} if user else {}))
+        assert written(tmp_path) == []
+        for path in (f"{NS}/pods/x/log", f"{NS}/configmaps/c", f"{NS}/secrets"):
+            await cluster.http("GET", path)
+        cluster.server.audit.log.flush()  # type: ignore[union-attr]
+        uris = [event["requestURI"] for event in written(tmp_path)]
+        assert uris == [f"{NS}/pods/x/log", f"{NS}/configmaps/c", f"{NS}/secrets"]
+
+
+async def test_stages_of_a_watch(tmp_path: Path) -> None:
+    async with audited(tmp_path, {"level": "Metadata"}) as cluster:
+        stream = cluster.stream(f"{NS}/configmaps?watch=true&timeoutSeconds=30")
+        task = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        cluster.server.audit.log.flush()  # type: ignore[union-attr]
+        stages = [event["stage"] for event in written(tmp_path)]
+        assert stages == ["RequestReceived", "ResponseStarted"]
+        await cluster.server.create_object(
+            cluster.server.resources.find("", "v1", "configmaps"),  # type: ignore[arg-type]
+            {"metadata": {"name": "x"}},
+            "default",
+        )
+        await task
+        await stream.aclose()  # type: ignore[attr-defined]
+        cluster.server.audit.log.flush()  # type: ignore[union-attr]
+        events = written(tmp_path)
+        assert events[-1]["stage"] == "ResponseComplete"
+        assert {event["auditID"] for event in events} == {events[0]["auditID"]}
+        assert events[-1]["requestURI"].endswith("?watch=true&timeoutSeconds=30")
+
+
+async def test_who_is_nobody_and_who_acts_as_another_is_written(tmp_path: Path) -> None:
+    async with audited(tmp_path, {"level": "Metadata", "omitStages": STAGES}) as cluster:
+
+        async def ask(**headers: str) -> None:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            request = Request("GET", f"{NS}/pods", {}, named, b"", peer="10.1.2.3", audit_id="id")
+            answer = receive(cluster.server, request, None)
+            assert not asyncio.iscoroutine(answer)
+
+        await ask(authorization="Bearer wrong")
+        await ask(authorization="Bearer bob", impersonate_user="eve")
+        await ask(authorization="Bearer bob", user_agent="x" * 2000, x_forwarded_for="1.1.1.1")
+    nobody, denied, plain = written(tmp_path)
+    assert nobody["responseStatus"]["code"] == 401
+    assert denied["responseStatus"]["code"] == 403
+    assert denied["user"]["username"] == "bob"
+    assert plain["sourceIPs"] == ["1.1.1.1", "10.1.2.3"]
+    assert plain["userAgent"].endswith("...TRUNCATED")
+    assert plain["auditID"] == "id"
+
+
+async def test_impersonation_is_written_with_the_right_that_allowed_it(tmp_path: Path) -> None:
+    async with audited(tmp_path, {"level": "Metadata", "omitStages": STAGES}) as cluster:
+        admin = User("root", ("system:masters",))
+        request = Request("GET", f"{NS}/pods", {}, {"impersonate-user": "eve"}, b"")
+        cluster.server.authn.authenticate = lambda headers, cert: admin  # type: ignore[method-assign]
+        receive(cluster.server, request, None)
+    (event,) = written(tmp_path)
+    assert event["user"]["username"] == "root"
+    assert event["impersonatedUser"]["username"] == "eve"
+    assert event["authenticationMetadata"] == {"impersonationConstraint": "impersonate:user-info"}
+
+
+async def test_managed_fields_are_left_out_if_the_policy_says_so(tmp_path: Path) -> None:
+    fields = [{"manager": "m", "operation": "Update", "apiVersion": "v1",
+               "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {}}}]  # fmt: skip
+    for omit in (True, False):
+        (tmp_path / "audit.log").unlink(missing_ok=True)
+        rule = {**EVERYTHING, "omitManagedFields": omit, "omitStages": STAGES}
+        async with audited(tmp_path, rule) as cluster:
+            body = {"metadata": {"name": "c", "managedFields": fields}, "data": {"a": "b"}}
+            await cluster.http("POST", f"{NS}/configmaps", body)
+            await cluster.http("GET", f"{NS}/configmaps")
+        assert ("managedFields" not in (tmp_path / "audit.log").read_text()) is omit
+
+
+async def test_without_a_policy_nothing_is_there(tmp_path: Path) -> None:
+    async with api_cluster(folder=tmp_path, audit_log=tmp_path / "audit.log") as cluster:
+        await cluster.http("GET", f"{NS}/pods")
+        assert cluster.server.audit is None
+    assert not (tmp_path / "audit.log").exists()
+
+
+async def test_the_file_rotates_and_a_full_disk_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_log, "SIZE_BYTES", 1000)
+    monkeypatch.setattr(audit_log, "FILES", 2)
+    made = audit_log.Log(tmp_path / "audit.log")
+    for number in range(20):
+        made.write({"n": number, "text": "x" * 500})
+        made.flush()
+    names = sorted(os.listdir(tmp_path))
+    assert len(names) == 3
+    assert names[-1] == "audit.log"
+    assert (tmp_path / "audit.log").stat().st_mode & 0o777 == 0o600
+
+    def full(*args: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(audit_log.os, "write", full)
+    made.write({"n": 1})
+    made.flush()
+    assert made.lost == 1
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("policy", "why"),
+    [
+        ({}, "apiVersion and kind"),
+        ({**HEAD}, "at least one"),
+        ({**HEAD, "rules": [{}]}, "level: must be one of"),
+        ({**HEAD, "rules": [{"level": "Metadata", "surprise": 1}]}, "unknown field surprise"),
+        ({**HEAD, "rules": [{"level": "None", "nonResourceURLs": ["a"]}]}, "must be * or begin"),
+        (
+            {**HEAD, "rules": [{"level": "None", "nonResourceURLs": ["/a"], "namespaces": ["x"]}]},
+            "cannot apply to both",
+        ),
+        ({**HEAD, "rules": [{"level": "None", "omitStages": ["Later"]}]}, "is no stage"),
+        (
+            {**HEAD, "rules": [{"level": "None", "resources": [{"resourceNames": ["x"]}]}]},
+            "requires at least one resource",
+        ),
+    ],
+)
+def test_a_policy_that_is_none_is_refused(policy: Any, why: str) -> None:
+    with pytest.raises(BadPolicy, match=why.replace("*", r"\*")):
+        parse(policy)
