@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orjson import OPT_APPEND_NEWLINE, OPT_INDENT_2, dumps, loads
+
 from sampan.api.errors import Object
-from sampan.wire.json import dumps
 
 from . import table
 from .exchange import Request, Response
-from .negotiate import PLAIN, YAML, Form, form_of
+from .negotiate import JSON, PLAIN, YAML, Form, form_of
 
 if TYPE_CHECKING:
     from .writing import Context, Written
@@ -55,6 +56,26 @@ def encode(obj: Object, form: Form = PLAIN) -> Response:
     if form.media == YAML:
         return Response(200, dump_yaml(obj), content_type=YAML)
     return Response(200, dumps(obj))
+
+
+PRETTY_AGENTS = ("curl", "Wget", "Mozilla/5.0")
+"""User agents of people, who are shown indented JSON unless they say otherwise, as upstream."""
+
+
+def wants_pretty(request: Request) -> bool:
+    """Is the answer to be indented? The query decides, then the media type, then the agent."""
+    if request.query and (said := request.query.get("pretty")) and said[0]:
+        return said[0] in ("1", "t", "T", "true", "TRUE", "True")
+    headers = request.headers
+    if "pretty=1" in headers.get("accept", ""):
+        return True
+    return headers.get("user-agent", "").startswith(PRETTY_AGENTS)
+
+
+def indented(response: Response) -> None:
+    """Indent a JSON answer, two spaces a level, as Go does."""
+    if response.body and response.content_type == JSON:
+        response.body = dumps(loads(response.body), option=OPT_INDENT_2 | OPT_APPEND_NEWLINE)
 
 
 def dump_yaml(obj: Object) -> bytes:

@@ -27,7 +27,7 @@ from sampan.store.interface import Store, StoreError
 from . import bootstrap, discovery, health, settings, usage
 from .admission import Admission
 from .aggregation.aggregator import Aggregator
-from .answer import encode, warning_headers
+from .answer import encode, indented, wants_pretty, warning_headers
 from .authn import Authenticator, openid
 from .authz import Authorizer
 from .body import read_object
@@ -219,7 +219,7 @@ class Server:
             answer = failure(request, error)
         if isinstance(answer, Coroutine):
             return self._finish(request, attributes, answer, began)
-        warn(request, attributes, answer)
+        dress(request, attributes, answer)
         took_s = self.clock.monotonic() - began
         self.metrics.count(attributes, request.method, answer, took_s)
         if flow is not None and not flow.level.exempt:
@@ -270,7 +270,7 @@ class Server:
                 self._reading -= 1
             else:
                 self._mutating -= 1
-        warn(request, attributes, answer)
+        dress(request, attributes, answer)
         self.metrics.count(attributes, request.method, answer, self.clock.monotonic() - began)
         return answer
 
@@ -499,9 +499,14 @@ def forbidden(attributes: Attributes, reason: str) -> errors.Forbidden:
     return errors.forbidden(resource.group, resource.plural, attributes.name, why)
 
 
-def warn(request: Request, attributes: Attributes | None, answer: Answer) -> None:
-    """Say with every answer about a deprecated kind that it is, as upstream does on each route."""
-    if attributes is None or attributes.resource is None or request.local:
+def dress(request: Request, attributes: Attributes | None, answer: Answer) -> None:
+    """Last touches: indentation for people; with every answer about a deprecated kind the warning
+    that it is, as upstream does on each route."""
+    if request.local:
+        return
+    if wants_pretty(request) and isinstance(answer, Response):
+        indented(answer)
+    if attributes is None or attributes.resource is None:
         return
     text = attributes.resource.rules.deprecated
     if text and isinstance(answer, Response | Stream):

@@ -113,7 +113,7 @@ async def test_what_is_limited_by_default() -> None:
     async with api_cluster(quota_limited=limited) as cluster:
         refused = await cluster.http("POST", f"{CORE}/secrets", {"metadata": {"name": "a"}})
         assert refused.message == (
-            'secrets "a" is forbidden: insufficient quota to consume: secrets,count/secrets'
+            'secrets "a" is forbidden: insufficient quota to consume: count/secrets,secrets'
         )
         await limit(cluster, hard={"secrets": "1", "count/secrets": "1"})
         assert (
