@@ -14,6 +14,7 @@ from .namespace import NamespaceController
 from .node import NodeController
 from .nodeipam import NodeIpamController
 from .podgc import PodGcController
+from .policystatus import PolicyStatusController
 from .replicaset import ReplicaSetController
 from .resourcequota import ResourceQuotaController
 from .roleaggregation import RoleAggregationController
@@ -39,5 +40,6 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     RoleAggregationController,
     LegacyTokenController,
     BootstrapTokenController,
+    PolicyStatusController,
     GarbageCollector,
 )

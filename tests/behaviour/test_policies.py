@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from sampan.api.resources import resource
 from sampan.server.exchange import User
+from tests.behaviour.workload_kit import world
 from tests.kit.cluster import Cluster, api_cluster
 
 POLICIES = "/apis/admissionregistration.k8s.io/v1/"
@@ -266,3 +268,27 @@ async def test_containers_are_merged_by_name(cluster: Cluster) -> None:
     answer = await cluster.http("POST", "/api/v1/namespaces/default/pods", pod)
     assert answer.status == 201, answer.json
     assert [item["name"] for item in answer.json["spec"]["initContainers"]] == ["mesh"]
+
+
+async def test_the_status_says_what_cannot_be_right() -> None:
+    async with world() as there:
+        rule = {**RULE, "resources": ["configmaps"]}
+        body = policy(
+            matchConstraints={"resourceRules": [rule]},
+            validations=[{"expression": "object.date.size() < 3"}],
+        )
+        group = "admissionregistration.k8s.io"
+        policies = resource("validatingadmissionpolicies", group)
+        cache = there.cache(policies.plural, group)
+        await there.client.create(policies, body)
+
+        def checked() -> Any:
+            found = cache.get("", "p") or {}
+            return (found.get("status") or {}).get("typeChecking")
+
+        warnings = (await there.until(checked))["expressionWarnings"]
+        assert warnings[0]["fieldRef"] == "spec.validations[0].expression"
+        assert (
+            "/v1, Kind=ConfigMap: ERROR: <input>:1:7: undefined field 'date'"
+            in (warnings[0]["warning"])
+        )
