@@ -27,11 +27,9 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Other people's libraries warn as they like; our own tests are elsewhere."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.root)
-            item.add_marker(pytest.mark.filterwarnings("default"))
 
 
 if HERE:

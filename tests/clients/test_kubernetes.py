@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
-import threading
-import time
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ import pytest
 from kubernetes import client, config, dynamic, utils, watch
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic.exceptions import ConflictError, NotFoundError
-from kubernetes.leaderelection import electionconfig, leaderelection
-from kubernetes.leaderelection.resourcelock.configmaplock import ConfigMapLock
 from kubernetes.stream import portforward, stream
 
 from tests.clients.cluster import deployment, pod, until
 from tests.clients.kinds import GROUP, boat, definition
+
+CANDIDATE = Path(__file__).parent / "programs/candidate.py"
+LEADER = "control-plane.alpha.kubernetes.io/leader"
 
 
 @pytest.fixture
@@ -278,28 +280,30 @@ def test_rights(api: client.ApiClient, namespace: str) -> None:
 
 
 def test_leader_election(api: client.ApiClient, namespace: str, kubeconfig: Path) -> None:
-    """examples/leaderelection: one of two leads; when it lets go, the other does."""
-    config.load_kube_config(str(kubeconfig))
-    led: list[str] = []
-    first = threading.Event()
+    """examples/leaderelection: one of two leads; when it is gone, the other does."""
+    core = client.CoreV1Api(api)
 
-    def candidate(name: str) -> leaderelection.LeaderElection:
-        lock = ConfigMapLock("lock", namespace, name)
-        return leaderelection.LeaderElection(
-            electionconfig.Config(
-                lock,
-                lease_duration=3,
-                renew_deadline=2,
-                retry_period=1,
-                onstarted_leading=lambda: (led.append(name), first.set()),
-                onstopped_leading=None,
-            )
-        )
+    def candidate(name: str) -> subprocess.Popen[bytes]:
+        program = [sys.executable, "-W", "ignore", str(CANDIDATE)]
+        return subprocess.Popen([*program, str(kubeconfig), namespace, name])
 
-    threading.Thread(target=candidate("one").run, daemon=True).start()
-    assert first.wait(20)
-    time.sleep(0)
-    record = client.CoreV1Api(api).read_namespaced_config_map("lock", namespace)
-    annotation = record.metadata.annotations["control-plane.alpha.kubernetes.io/leader"]
-    assert '"holderIdentity": "one"' in annotation
-    assert led == ["one"]
+    def leader() -> str:
+        try:
+            lock = core.read_namespaced_config_map("lock", namespace)
+        except ApiException:
+            return ""
+        return str(json.loads(lock.metadata.annotations[LEADER])["holderIdentity"])
+
+    first = candidate("one")
+    try:
+        until(lambda: leader() == "one")
+        second = candidate("two")
+        try:
+            first.kill()
+            until(lambda: leader() == "two")
+        finally:
+            second.kill()
+            second.wait()
+    finally:
+        first.kill()
+        first.wait()

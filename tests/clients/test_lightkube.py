@@ -37,7 +37,7 @@ def test_objects(api: Client) -> None:
     found.data = {"only": "this"}
     assert api.replace(found).data == {"only": "this"}
     assert [c.metadata.name for c in api.list(ConfigMap, labels={"k": ["v", "w"]})] == ["a"]
-    api.deletecollection(ConfigMap, labels={"k": "v"})
+    api.delete(ConfigMap, "a", cascade=CascadeType.BACKGROUND)
     with pytest.raises(ApiError) as missing:
         api.get(ConfigMap, "a")
     assert missing.value.status.reason == "NotFound"
@@ -63,8 +63,8 @@ def test_watch_wait_and_logs(api: Client) -> None:
             break
     assert list(api.log(seen.metadata.name)) == ["started\n"]
     scale = api.get(Deployment.Scale, "web")
-    scale.spec.replicas = 0
-    assert api.replace(scale).spec.replicas == 0
+    scale.spec.replicas = 2
+    assert api.replace(scale).spec.replicas == 2
     api.delete(Deployment, "web", cascade=CascadeType.FOREGROUND)
 
 
@@ -85,7 +85,6 @@ def test_generic_kinds(api: Client) -> None:
         api.create(kind(boat("sam", "lightboats")))
         found = api.get(kind, "sam")
         assert found.spec == {"crew": 2, "seats": 4}
-        found.status = {"crew": 2}
         assert api.patch(kind.Status, "sam", {"status": {"crew": 2}}).status == {"crew": 2}
     finally:
         api.delete(CustomResourceDefinition, crd.metadata.name)

@@ -45,8 +45,10 @@ def test_deployment_rollout(api: pykube.HTTPClient, namespace: str) -> None:
     body["metadata"]["namespace"] = namespace
     web = pykube.Deployment(api, body)
     web.create()
-    web.scale(2)
+    # Its update sends the version it has seen: one that is not changed meanwhile.
     until(lambda: web.reload() or web.ready)
+    web.scale(2)
+    until(lambda: web.reload() or web.obj["status"].get("readyReplicas") == 2)
     web.obj["spec"]["template"]["spec"]["containers"][0]["image"] = "web:2"
     web.update()
     until(lambda: web.reload() or (web.ready and web.obj["status"].get("updatedReplicas") == 2))
