@@ -47,6 +47,8 @@ class StatusError(Exception):
         super().__init__(message)
         self.message = message
         self.details = details
+        self.warnings: Sequence[str] = ()
+        """What was to be said besides; it goes into the headers of the answer."""
 
     def status_object(self) -> Object:
         """The Status body clients parse."""

@@ -526,6 +526,7 @@ def failure(request: Request, error: Exception) -> Response:
     headers: list[tuple[str, str]] = []
     if status.details is not None and status.details.retry_after_s:
         headers.append(("Retry-After", str(status.details.retry_after_s)))
+    headers += warning_headers(list(status.warnings))
     body = status.status_object()
     token = getattr(status, "continue_token", "")
     if token:

@@ -18,7 +18,7 @@ from orjson import dumps, loads
 
 from sampan.api import errors, meta
 from sampan.api.descriptor import Descriptor
-from sampan.api.errors import BadRequest, Object
+from sampan.api.errors import BadRequest, Object, StatusError
 from sampan.store.interface import Record, RevisionMismatch
 from sampan.wire.json import encode_object, splice_version
 
@@ -99,6 +99,14 @@ Compute = Callable[[Object, Object], Object]
 
 async def create(context: Context, obj: Object) -> Written:
     """Store a new object. `obj` is private, decoded and of the resource's type."""
+    try:
+        return await _create(context, obj)
+    except StatusError as error:
+        error.warnings = context.warnings
+        raise
+
+
+async def _create(context: Context, obj: Object) -> Written:
     metadata = _metadata_for_create(context, obj)
     if not metadata.get("name") and metadata.get("generateName"):
         metadata["name"] = _generate_name(context, metadata)
@@ -225,6 +233,9 @@ async def update(context: Context, name: str, compute: Compute) -> Written:
             return await _update_once(context, record, compute)
         except RevisionMismatch:
             continue
+        except StatusError as error:
+            error.warnings = context.warnings
+            raise
     resource = context.resource
     raise errors.conflict(resource.group, resource.plural, name, MODIFIED)
 

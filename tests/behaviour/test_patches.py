@@ -86,7 +86,7 @@ async def test_a_patch_may_name_its_version() -> None:
     [
         (MERGE, b"{", 400),
         (MERGE, b"[]", 400),
-        (MERGE, b'{"data": {"k": 1}}', 400),
+        (MERGE, b'{"data": {"k": 1}}', 422),
         (MERGE, b'{"metadata": {"name": "b"}}', 400),
         (JSON, b'{"op": "add"}', 400),
         (JSON, b'[{"op": "nonsense", "path": "/data"}]', 422),

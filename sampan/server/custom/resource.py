@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from sampan.api.decoding import Decoded, cannot_handle
+from sampan.api.decoding import Decoded, cannot_handle, reported
 from sampan.api.descriptor import Custom, Descriptor, ScalePaths, Structure, Subresource
 from sampan.api.errors import BadRequest, Object
 
@@ -101,14 +101,9 @@ def _decode(
 ) -> Decoded:
     from sampan.api.structural.objects import Malformed, coerced
 
-    problems = [f'duplicate field "{path}"' for path in duplicates]
     unknown: list[str] = []
     try:
         obj = coerced(rules.schema, rules.pruner(value, None, unknown), unknown)
     except Malformed as error:
         raise BadRequest(f"{cannot_handle(name, value)}: {error}") from None
-    problems += unknown
-    if strict and problems:
-        text = ", ".join(problems)
-        raise BadRequest(f"{cannot_handle(name, value)}: strict decoding error: {text}")
-    return Decoded(obj, problems)
+    return reported(name, value, Decoded(obj, unknown), strict=strict, duplicates=duplicates)

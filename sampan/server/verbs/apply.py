@@ -28,7 +28,7 @@ from ..ownership.entries import APPLY
 from ..ownership.plans import UNTRACKED_META, plan_of
 from ..ownership.recording import dialects_of, reset_of, who_of
 from ..writing import Context, Written, create, match_namespace, private_copy, update
-from .create import decode_asked
+from .create import decode_as, typed
 from .update import check_name
 
 if TYPE_CHECKING:
@@ -82,11 +82,12 @@ def read_configuration(context: Context, request: Request, api_version: str, kin
             f"error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot "
             f"unmarshal {found} into Go value of type map[string]interface {{}}"
         )
-    problems = [f'duplicate field "{path}"' for path in duplicates]
-    if problems and context.options.field_validation == "Strict":
-        raise BadRequest(f"error strict decoding YAML: {', '.join(problems)}")
+    if duplicates and context.options.field_validation == "Strict":
+        # Upstream reads JSON as the YAML it is here too.
+        lines = "".join(f"\n  {text}" for text in duplicates)
+        raise BadRequest(f"error strict decoding YAML: yaml: unmarshal errors:{lines}")
     if context.options.field_validation == "Warn":
-        context.warnings.extend(problems)
+        context.warnings.extend(duplicates)
     given_version, given_kind = value.get("apiVersion", ""), value.get("kind", "")
     if (given_version, given_kind) != (api_version, kind):
         group, _, version = str(given_version).rpartition("/")
@@ -105,7 +106,8 @@ def _parse(body: bytes, duplicates: list[str]) -> Any:
         except ValueError:
             pass
         else:
-            duplicates += json_wire.duplicates(body, value)
+            twice = json_wire.duplicates(body, value)
+            duplicates += [f'key "{path}" already set in map' for path in twice]
             return value
     try:
         return load_yaml(body, duplicates)
@@ -116,7 +118,7 @@ def _parse(body: bytes, duplicates: list[str]) -> Any:
 def _application(context: Context, raw: Object, resource: Descriptor) -> Application:
     reset = reset_of(resource, context.subresource)
     owned = owned_fields(plan_of(resource), raw, reset)
-    config = decode_asked(context, raw, resource, shared=True)
+    config = typed(decode_as(resource, raw).obj, raw, resource, shared=True)
     metadata = config["metadata"]
     metadata.setdefault("name", context.attributes.name)
     check_name(context.attributes.name, config)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sampan.api import schema
+from sampan.api.decoding import Decoded
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
 
@@ -44,29 +45,27 @@ def decode_value(
     *,
     shared: bool = False,
 ) -> Object:
-    """Prune and check a value, and give it the form in which it is stored."""
-    obj = decode_asked(context, value, resource, duplicates, shared=shared)
+    """Prune and check a value, and give it the form in which it is stored; unknown fields are
+    errors or warnings as fieldValidation says."""
+    validation = context.options.field_validation
+    decoded = decode_as(resource, value, strict=validation == "Strict", duplicates=duplicates)
+    if validation == "Warn":
+        context.warnings.extend(decoded.problems)
+    obj = typed(decoded.obj, value, resource, shared=shared)
     return obj if context.view is None else context.view.to_hub(obj)
 
 
-def decode_asked(
-    context: Context,
-    value: Object,
-    resource: Descriptor,
-    duplicates: tuple[str, ...] = (),
-    *,
-    shared: bool = False,
-) -> Object:
-    """Prune and check a value; unknown fields are errors or warnings as fieldValidation says."""
-    validation = context.options.field_validation
-    strict = validation == "Strict"
+def decode_as(
+    resource: Descriptor, value: Any, *, strict: bool = False, duplicates: tuple[str, ...] = ()
+) -> Decoded:
+    """A value by the schema of a resource. Raises BadRequest."""
     if resource.structure is not None:
-        decoded = resource.structure.decode(value, strict, duplicates)
-    else:
-        decoded = schema.decode(resource.definition, value, strict=strict, duplicates=duplicates)
-    if validation == "Warn":
-        context.warnings.extend(decoded.problems)
-    obj = decoded.obj
+        return resource.structure.decode(value, strict, duplicates)
+    return schema.decode(resource.definition, value, strict=strict, duplicates=duplicates)
+
+
+def typed(obj: Object, value: Object, resource: Descriptor, *, shared: bool = False) -> Object:
+    """A decoded object with its type, and metadata; a copy when it is `shared`."""
     if shared:
         obj = private_copy(obj)
     obj["apiVersion"] = resource.api_version

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sampan.api import schema
+from sampan.api.decoding import STRICT
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import (
     BadRequest,
@@ -29,8 +30,8 @@ from ..body import check_type, media_type, parse_json
 from ..exchange import Attributes, Request, Response
 from ..options import write_options
 from ..writing import Context, match_namespace, update
-from . import apply
-from .create import decode_value
+from . import apply, patchfields
+from .create import decode_as, typed
 from .update import check_name
 
 if TYPE_CHECKING:
@@ -44,22 +45,26 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
     assert resource is not None
     if media_type(request) == APPLY_PATCH:
         return await apply.handle(server, request, attributes)
-    context = Context(server, attributes, resource, write_options(request, "PatchOptions"))
-    if context.options.force:
+    options = write_options(request, "PatchOptions")
+    context = Context(server, attributes, resource, options)
+    if options.force:
         raise BadRequest(
             'PatchOptions.meta.k8s.io "" is invalid: force: Forbidden: may not be '
             "specified for non-apply patch"
         )
     patch = patch_of(request, resource)
+    problems = patchfields.problems_of(request) if options.field_validation != "Ignore" else []
 
     def compute(old: Object, private: Object) -> Object:
-        return _patched(context, patch, private)
+        return _patched(context, patch, private, (request, problems))
 
     written = await update(context, attributes.name, compute)
     return answer_written(context, request, written)
 
 
-def _patched(context: Context, patch: Patch, current: Object) -> Object:
+def _patched(
+    context: Context, patch: Patch, current: Object, sent: tuple[Request, list[str]]
+) -> Object:
     """The decoded result of the patch on `current`, which is private and may be taken apart."""
     resource = context.asked
     current = context.shown(current)
@@ -69,28 +74,41 @@ def _patched(context: Context, patch: Patch, current: Object) -> Object:
     if not isinstance(result, dict):
         raise BadRequest("the patch does not make an object")
     check_type(result, resource.api_version, resource.kind)
-    obj = _decode_changed(context, current, result)
+    obj = _decode_changed(context, current, result, sent)
     metadata = obj["metadata"]
     if metadata.get("resourceVersion") == version:
         # The client's patch does not speak of the version: it is computed anew if it must be.
         del metadata["resourceVersion"]
     check_name(context.attributes.name, obj)
     match_namespace(context, metadata)
-    return obj
+    return obj if context.view is None else context.view.to_hub(obj)
 
 
-def _decode_changed(context: Context, current: Object, result: Object) -> Object:
+def _decode_changed(
+    context: Context, current: Object, result: Object, sent: tuple[Request, list[str]]
+) -> Object:
     """Decode the parts of `result` that the patch touched. The others are `current`'s own, which
     were checked when they were stored; patches share what they leave alone."""
-    if context.view is not None:
-        return decode_value(context, result, context.asked)
+    request, problems = sent
+    resource = context.asked
     touched = {
         name: value
         for name, value in result.items()
         if name in ("apiVersion", "kind") or name not in current or value is not current[name]
     }
     kept = {name: value for name, value in result.items() if name not in touched}
-    return {**decode_value(context, touched, context.asked), **kept}
+    try:
+        decoded = decode_as(resource, touched)
+    except BadRequest as error:
+        raise patchfields.refused(request, result, patchfields.reason(request, error)) from None
+    if decoded.problems or problems:
+        found = [*problems, *sorted(decoded.problems)]
+        if context.options.field_validation == "Strict":
+            why = f"{STRICT}: {', '.join(found)}"
+            raise patchfields.refused(request, result, why)
+        if context.options.field_validation == "Warn":
+            context.warnings.extend(found)
+    return {**typed(decoded.obj, touched, resource), **kept}
 
 
 def patch_of(request: Request, resource: Descriptor | None) -> Patch:

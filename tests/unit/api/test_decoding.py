@@ -65,8 +65,9 @@ def test_zero_values_that_go_leaves_out_go() -> None:
     assert got.obj["status"] == obj["status"]
 
 
-def test_strict_decoding_names_every_problem() -> None:
+def test_strict_decoding_names_every_problem_in_order() -> None:
     obj = {**pod(foo=1), "extra": {}}
+    obj["spec"] = {"hostNetwork": True, **obj["spec"]}
     with pytest.raises(BadRequest) as caught:
         decode(POD, obj, strict=True, duplicates=["spec.hostNetwork"])
     assert caught.value.message == (

@@ -1,0 +1,88 @@
+"""Field validation of patches, and what upstream says of a patch that makes no good object."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sampan.api import fields
+from sampan.api.errors import BadRequest, Invalid, Object, invalid
+from sampan.client.interface import JSON_PATCH, STRATEGIC_PATCH
+from sampan.wire import json as json_wire
+
+from ..body import media_type
+from ..exchange import Request
+
+OPERATION_FIELDS = frozenset({"op", "path", "from", "value"})
+
+
+def problems_of(request: Request) -> list[str]:
+    """What a patch says twice, and what of its operations nobody knows (KEP-2885)."""
+    body = request.body
+    if not isinstance(body, bytes):
+        return []
+    try:
+        value = json_wire.loads(body)
+    except ValueError:
+        return []  # Told where the patch is read.
+    twice = json_wire.duplicates(body, value)
+    if media_type(request) != JSON_PATCH:
+        return [f'duplicate field "{path}"' for path in twice]
+    unknown = [
+        f'json patch unknown field "[{position}].{name}"'
+        for position, operation in enumerate(value if isinstance(value, list) else ())
+        if isinstance(operation, dict) and not operation.keys() <= OPERATION_FIELDS
+        for name in operation
+        if name not in OPERATION_FIELDS
+    ]
+    return [*unknown, *(f'json patch duplicate field "{path}"' for path in twice)]
+
+
+def refused(request: Request, result: Object, why: str) -> Invalid:
+    """Upstream's answer to a patch whose result cannot be decoded: it is about the patch, or for
+    JSON and merge patches about what they make of the object."""
+    if media_type(request) == STRATEGIC_PATCH:
+        sent = request.body
+        shown = go_text(json_wire.loads(sent) if isinstance(sent, bytes) else sent)
+    else:
+        shown = json_wire.dumps(result).decode()
+    return invalid("", "", "", [fields.invalid("patch", shown, why)])
+
+
+_CANNOT = re.compile(r"json: cannot unmarshal (.+) into Go (?:struct field \S+|value) of type (.+)")
+
+
+def reason(request: Request, error: BadRequest) -> str:
+    """Why a result cannot be decoded. Strategic patches go through another decoder upstream
+    (runtime.FromUnstructured), which has its own words."""
+    why = error.message.partition(": ")[2] or error.message
+    found = _CANNOT.fullmatch(why) if media_type(request) == STRATEGIC_PATCH else None
+    if found is None:
+        return why
+    given, wanted = found.groups()
+    for prefix, what in (("[]", "slice"), ("map[", "map")):
+        if wanted.startswith(prefix):
+            return f"cannot restore {what} from: {_go_kind(given)}"
+    if "." in wanted:
+        return f"cannot restore struct from: {_go_kind(given)}"
+    return f"unrecognized type: {wanted}"
+
+
+def _go_kind(given: str) -> str:
+    kind = given.partition(" ")[0]
+    return {"number": "int64", "object": "map[string]interface {}", "array": "[]interface {}"}.get(
+        kind, kind
+    )
+
+
+def go_text(value: Any) -> str:
+    """A JSON value as Go's %v prints it."""
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{name}:{go_text(value[name])}' for name in sorted(value))}]"
+    if isinstance(value, list):
+        return f"[{' '.join(map(go_text, value))}]"
+    if value is None:
+        return "<nil>"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
