@@ -6,6 +6,10 @@ deleted along with a later batch. A batch is one INSERT statement, so it is atom
 and takes the interpreter lock twice, not twice per row. It is written by a thread, but for single
 writes on a disk that has proven fast (`Pace`): there the hand-over would cost more than the write.
 
+The write-ahead log is carried into the database by the thread, when writes pause (`QUIET_S`) or the
+log has grown to `FULL_LOG_BYTES`; SQLite's own way would make some commit wait for it. Until it is
+done, writes are the thread's: the event loop never waits for it.
+
 What is damaged is refused, never repaired silently: a row whose checksum differs, a hole in the
 window, a file that is no database of ours. A torn tail of the WAL is SQLite's to cut off: those
 writes were never acknowledged.
@@ -41,6 +45,14 @@ FAST_RUN = 64
 """So many fast writes in a row make the disk a fast one."""
 DEAD_PER_DELETE = 10_000
 """Deleting rows waits until this many are due: single deletions would double every commit."""
+
+CARRY_BYTES = 4 << 20
+"""The log is carried over when it has grown by this, as SQLite would (1,000 pages)."""
+FULL_LOG_BYTES = 32 << 20
+"""At this the log is carried over even though writes do not pause: it bounds the file, and the time
+to read it at a start."""
+QUIET_S = 0.05
+"""Writes pause when none comes for this long."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS log (
@@ -138,6 +150,10 @@ class Writer:
             self._connection.execute(text, [field for row in chunk for field in row])
             start += width
 
+    def carry_over(self) -> None:
+        """Carry the write-ahead log into the database."""
+        tuple(self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)"))
+
     def close(self) -> None:
         self._connection.close()
 
@@ -159,6 +175,9 @@ class Pace:
         self._run = self._run + 1 if seconds < FAST_S else 0
 
 
+Job = tuple[list[Row], Sequence[int], int, asyncio.Future[None]]
+
+
 class SqliteJournal:
     """A writer in a thread of its own. `append` is called by one loop, one batch at a time."""
 
@@ -166,9 +185,13 @@ class SqliteJournal:
         self._writer = writer
         self._dead: list[int] = []
         self._pace = Pace()
-        self._jobs: queue.SimpleQueue[
-            tuple[list[Row], Sequence[int], int, asyncio.Future[None]] | None
-        ] = queue.SimpleQueue()
+        self._grown = 0
+        """Bytes written since the log was carried over last."""
+        self._broken: BaseException | None = None
+        self._using = threading.Lock()
+        """Held by whoever uses the connection."""
+        self._jobs: queue.SimpleQueue[Job | bool] = queue.SimpleQueue()
+        """Batches; True says that the log has grown, False that this is the end."""
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
@@ -176,13 +199,24 @@ class SqliteJournal:
         self, events: Sequence[Event], dead: Sequence[int], oldest: int
     ) -> asyncio.Future[None]:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._broken is not None:
+            done.set_exception(self._broken)
+            return done
         self._dead.extend(dead)
         drop: Sequence[int] = ()
         if len(self._dead) >= DEAD_PER_DELETE:
             drop, self._dead = self._dead, []
         rows = [row_of(event) for event in events]
-        if len(rows) <= INLINE_ROWS and not drop and self._pace.is_fast():
-            self._write_here(rows, done)
+        before = self._grown
+        self._grown += sum(len(row[3]) for row in rows if row[3] is not None)
+        if before < CARRY_BYTES <= self._grown:
+            self._jobs.put(True)
+        here = len(rows) <= INLINE_ROWS and not drop and self._pace.is_fast()
+        if here and self._using.acquire(blocking=False):
+            try:
+                self._write_here(rows, done)
+            finally:
+                self._using.release()
         else:
             self._jobs.put((rows, drop, oldest, done))
         return done
@@ -199,22 +233,49 @@ class SqliteJournal:
         self._pace.note(time.perf_counter() - began)
 
     async def close(self) -> None:
-        self._jobs.put(None)
+        self._jobs.put(False)
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            rows, drop, oldest, done = job
-            error: BaseException | None = None
-            began = time.perf_counter()
+        due = False
+        while True:
             try:
-                self._writer.write(rows, drop, oldest)
-            except BaseException as failure:
-                error = failure
-            if len(rows) <= INLINE_ROWS and not drop:
-                self._pace.note(time.perf_counter() - began)
-            done.get_loop().call_soon_threadsafe(_settle, done, error)
+                job = self._jobs.get(timeout=QUIET_S if due else None)
+            except queue.Empty:
+                due = self._carry_over()
+                continue
+            if job is False:
+                break
+            if not isinstance(job, bool):
+                self._write(job)
+            due = due or self._grown >= CARRY_BYTES
+            if self._grown >= FULL_LOG_BYTES:
+                due = self._carry_over()
         self._writer.close()
+
+    def _write(self, job: Job) -> None:
+        rows, drop, oldest, done = job
+        error: BaseException | None = None
+        began = time.perf_counter()
+        try:
+            with self._using:
+                self._writer.write(rows, drop, oldest)
+        except BaseException as failure:
+            error = failure
+        if len(rows) <= INLINE_ROWS and not drop:
+            self._pace.note(time.perf_counter() - began)
+        done.get_loop().call_soon_threadsafe(_settle, done, error)
+
+    def _carry_over(self) -> bool:
+        """Carry the log over; False, since then it is not due. A failure is that of the next
+        write: what the disk holds is not certain any more."""
+        with self._using:
+            self._grown = 0
+            try:
+                self._writer.carry_over()
+            except BaseException as failure:
+                self._broken = failure
+        return False
 
 
 def _settle(done: asyncio.Future[None], error: BaseException | None) -> None:
@@ -337,6 +398,8 @@ class SqliteStore(Engine):
         connection = connect(path)
         try:
             state, dead = load(connection, path)
+            # The journal's thread does it, when nobody waits.
+            connection.execute("PRAGMA wal_autocheckpoint=0")
         except BaseException:
             connection.close()
             raise

@@ -21,6 +21,9 @@ BATCHES = 24
 
 pytestmark = pytest.mark.trust
 
+CARRY_EVERY = 5
+"""Batches between two carryings of the log into the database, which the cut may hit as well."""
+
 
 class ApswConnection:
     """apsw under the name the store's writer calls it by."""
@@ -98,6 +101,8 @@ def write_until_cut(disk: Disk, batches: list[list[Event]], synchronous: str) ->
             rows: list[Row] = [row_of(event) for event in batch]
             writer.write(rows)
             acknowledged += 1
+            if acknowledged % CARRY_EVERY == 0:
+                writer.carry_over()
     except (PowerCut, apsw.Error):
         disk.off = True
     connection.close()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
 
 from sampan.store import engine, sqlite
-from sampan.store.interface import Damaged
+from sampan.store.interface import Damaged, StoreError
 from sampan.store.sqlite import SqliteStore
 
 
@@ -109,3 +110,48 @@ async def test_garbage_and_an_emptied_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "state.db-wal").write_bytes(b"x")
     with pytest.raises(Damaged, match="missing"):
         SqliteStore.open(path)
+
+
+async def test_the_log_is_carried_over_when_writes_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "CARRY_BYTES", 1_000)
+    monkeypatch.setattr(sqlite, "QUIET_S", 0.0)
+    done = threading.Event()
+    carry = sqlite.Writer.carry_over
+
+    def carried(writer: sqlite.Writer) -> None:
+        carry(writer)
+        done.set()
+
+    monkeypatch.setattr(sqlite.Writer, "carry_over", carried)
+    store = SqliteStore.open(tmp_path / "db")
+    await store.put("/a", b"x" * 500)
+    assert not done.is_set()
+    await store.put("/b", b"x" * 5_000)
+    await asyncio.to_thread(done.wait, 10)
+    assert (tmp_path / "db").stat().st_size > 5_000
+    await store.put("/c", b"after")
+    await store.close()
+
+
+async def test_a_log_that_cannot_be_carried_over_ends_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "CARRY_BYTES", 1)
+    monkeypatch.setattr(sqlite, "QUIET_S", 0.0)
+    done = threading.Event()
+
+    def fail(writer: sqlite.Writer) -> None:
+        done.set()
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(sqlite.Writer, "carry_over", fail)
+    store = SqliteStore.open(tmp_path / "db")
+    await store.put("/a", b"1")
+    await asyncio.to_thread(done.wait, 10)
+    with store._journal._using:  # type: ignore[attr-defined]
+        pass  # The thread has noted the failure when it lets go.
+    with pytest.raises(StoreError):
+        await store.put("/b", b"2")
+    await store.close()
