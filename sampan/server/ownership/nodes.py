@@ -257,6 +257,51 @@ class Fields(Node):
                 node.check(item, f"{path}.{name}", problems)
 
 
+class Leaves(Node):
+    """A map of scalars: labels, annotations, data. Its keys are the user's."""
+
+    __slots__ = ()
+    zero: Any = _EMPTY
+
+    def added(self, value: Any) -> FieldSet:
+        if type(value) is not dict or not value:
+            return LEAF
+        out: FieldSet = {MEMBER: LEAF}
+        for name in value:
+            out[f"f:{name}"] = LEAF
+        return out
+
+    def owned(self, value: Any) -> FieldSet | None:
+        if type(value) is not dict:
+            return LEAF
+        return {f"f:{name}": LEAF for name in value} or None
+
+    def diff(self, old: Any, new: Any) -> Difference:
+        if type(old) is not dict or type(new) is not dict:
+            return replaced(self, old, new)
+        changed = {
+            f"f:{name}": LEAF for name, value in new.items() if old.get(name, _MISSING) != value
+        }
+        removed = {f"f:{name}": LEAF for name in old if name not in new}
+        return changed or None, removed or None
+
+    def merge(self, old: Any, new: Any) -> Any:
+        return {**old, **new} if type(old) is dict and type(new) is dict else new
+
+    def prune(self, value: Any, last: FieldSet, held: FieldSet) -> Any:
+        if type(value) is not dict:
+            return value
+        out = {
+            name: item
+            for name, item in value.items()
+            if (key := f"f:{name}") not in last or key in held
+        }
+        return value if len(out) == len(value) else out or GONE
+
+    def check(self, value: Any, path: str, problems: list[str]) -> None:
+        """Any key may be there."""
+
+
 class Deduced(Node):
     """A value without a schema: maps by field, everything else as a whole."""
 
@@ -339,3 +384,4 @@ def replaced(node: Node, old: Any, new: Any) -> Difference:
 
 SCALAR: Final = None
 DEDUCED: Final = Deduced()
+LEAVES: Final = Leaves()

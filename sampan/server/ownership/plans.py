@@ -20,11 +20,12 @@ from sampan.api import schema
 from sampan.api.descriptor import Descriptor, Structure
 
 from .lists import Items, Members
-from .nodes import DEDUCED, SCALAR, Fields, Node
+from .nodes import DEDUCED, LEAVES, SCALAR, Fields, Node
 
 Shape = Mapping[str, Any]
 Compile = Callable[[Shape], Node | None]
 
+SCALARS: Final = ("string", "integer", "number", "boolean")
 META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 
 UNTRACKED: Final = ("apiVersion", "kind")
@@ -108,7 +109,12 @@ def _build(shape: Shape, compile_shape: Compile) -> Node | None:
     if "properties" in shape:
         return Fields(dict(shape["properties"]), _rest(shape, compile_shape), compile_shape)
     each = _rest(shape, compile_shape)
-    return SCALAR if each is None else Fields({}, each, compile_shape)
+    if each is None:
+        return SCALAR
+    items = shape.get("additionalProperties")
+    if isinstance(items, dict) and items.get("type") in SCALARS:
+        return LEAVES
+    return Fields({}, each, compile_shape)
 
 
 def _rest(shape: Shape, compile_shape: Compile) -> Callable[[], Node | None] | None:
