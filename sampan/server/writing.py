@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from orjson import dumps, loads
 
-from sampan.api import errors, meta
+from sampan.api import errors, fields, meta
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import BadRequest, Object, StatusError
 from sampan.store.interface import Record, RevisionMismatch
@@ -289,14 +289,24 @@ def check_version(context: Context, old: Object, new: Object) -> str:
         raise errors.conflict(resource.group, resource.plural, name, MODIFIED)
     uid = metadata.get("uid")
     if uid and uid != stored.get("uid"):
-        raise errors.conflict(
-            resource.group,
-            resource.plural,
-            name,
-            f"Precondition failed: UID in precondition: {uid}, UID in object meta: "
-            f"{stored.get('uid', '')}",
-        )
+        if context.attributes.verb == "patch":
+            # What a patch makes of an object is no precondition: it is a change like another.
+            causes = [fields.immutable("metadata.uid", uid)]
+            raise errors.invalid(resource.group, resource.kind, name, causes)
+        raise uid_conflict(context, name, uid, stored.get("uid", ""))
     return version
+
+
+def uid_conflict(context: Context, name: str, uid: str, stored: str) -> errors.Conflict:
+    """The object with that uid is not the one that is there (upstream's words, from its store)."""
+    resource = context.resource
+    why = (
+        f"StorageError: invalid object, Code: 4, Key: "
+        f"{resource.key(context.attributes.namespace, name)}, ResourceVersion: 0, "
+        f"AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, "
+        f"UID in object meta: {stored}"
+    )
+    return errors.conflict(resource.group, resource.plural, name, why)
 
 
 SERVER_OWNED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds",

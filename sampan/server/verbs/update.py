@@ -10,7 +10,7 @@ from sampan.api.errors import BadRequest, Object
 from ..answer import answer_written
 from ..exchange import Attributes, Request, Response
 from ..options import write_options
-from ..writing import Context, Written, create, match_namespace, private_copy, update
+from ..writing import Context, Written, create, match_namespace, private_copy, uid_conflict, update
 from .create import decode_object
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ CREATE_ON_UPDATE = frozenset(
         ("", "events"),
         ("", "limitranges"),
         ("", "services"),
+        ("events.k8s.io", "events"),
         ("coordination.k8s.io", "leases"),
         ("rbac.authorization.k8s.io", "clusterroles"),
         ("rbac.authorization.k8s.io", "clusterrolebindings"),
@@ -48,6 +49,9 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
     try:
         written = await update(context, attributes.name, compute)
     except errors.NotFound:
+        uid = obj["metadata"].get("uid")
+        if uid:
+            raise uid_conflict(context, attributes.name, uid, "") from None
         if (resource.group, resource.plural) not in CREATE_ON_UPDATE or attributes.subresource:
             raise
         written = await _create(context, obj)
