@@ -196,3 +196,28 @@ async def test_events_are_one_store_for_both_groups() -> None:
 async def make(cluster: Cluster, *names: str) -> None:
     for name in names:
         await cluster.http("POST", CM, config_map(name))
+
+
+async def test_some_kinds_are_not_replaced_without_their_version() -> None:
+    async with api_cluster() as cluster:
+        leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+        body = {"metadata": {"name": "a"}, "spec": {"holderIdentity": "x"}}
+        # Leases may be created by a PUT, but not replaced blindly.
+        assert (await cluster.http("PUT", f"{leases}/a", body)).status == 201
+        refused = await cluster.http("PUT", f"{leases}/a", body)
+        assert (refused.status, refused.message) == (
+            422,
+            'leases.coordination.k8s.io "a" is invalid: metadata.resourceVersion: '
+            "Invalid value: 0: must be specified for an update",
+        )
+        version = (await cluster.http("GET", f"{leases}/a")).json["metadata"]["resourceVersion"]
+        body["metadata"]["resourceVersion"] = version
+        assert (await cluster.http("PUT", f"{leases}/a", body)).status == 200
+        gone = {"metadata": {"name": "b", "uid": "u"}}
+        refused = await cluster.http("PUT", f"{CM}/b", gone)
+        assert refused.status == 409
+        assert refused.message.endswith(
+            "StorageError: invalid object, Code: 4, Key: /registry/configmaps/default/b, "
+            "ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: u, "
+            "UID in object meta: "
+        )

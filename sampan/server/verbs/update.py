@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sampan.api import errors
+from sampan.api import errors, meta
+from sampan.api.descriptor import Descriptor
 from sampan.api.errors import BadRequest, Object
 
 from ..answer import answer_written
@@ -32,6 +33,33 @@ CREATE_ON_UPDATE = frozenset(
 )
 """Resources that PUT creates when there is none (upstream's AllowCreateOnUpdate)."""
 
+VERSION_REQUIRED = frozenset(
+    {
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies"),
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings"),
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+        ("apiextensions.k8s.io", "customresourcedefinitions"),
+        ("apiregistration.k8s.io", "apiservices"),
+        ("certificates.k8s.io", "clustertrustbundles"),
+        ("coordination.k8s.io", "leases"),
+        ("node.k8s.io", "runtimeclasses"),
+        ("policy", "poddisruptionbudgets"),
+        ("storage.k8s.io", "csidrivers"),
+        ("storage.k8s.io", "csinodes"),
+        ("storage.k8s.io", "csistoragecapacities"),
+        ("storage.k8s.io", "volumeattachments"),
+    }
+)
+"""Resources whose PUT must name the version it replaces (upstream's AllowUnconditionalUpdate), as
+that of every custom resource."""
+
+
+def allows_any_version(resource: Descriptor) -> bool:
+    return resource.custom is None and (resource.group, resource.plural) not in VERSION_REQUIRED
+
 
 async def handle(server: Server, request: Request, attributes: Attributes) -> Response:
     resource = attributes.resource
@@ -40,9 +68,13 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
     obj = decode_object(context, request, resource)
     check_name(attributes.name, obj)
     match_namespace(context, obj["metadata"])
-    guarded = bool(obj["metadata"].get("resourceVersion"))
+    guarded = obj["metadata"].get("resourceVersion") not in (None, "", "0")
 
     def compute(old: Object, private: Object) -> Object:
+        if not guarded and not allows_any_version(resource):
+            # Upstream names the resource here where other refusals name the kind.
+            causes = [meta.version_required()]
+            raise errors.invalid(resource.group, resource.plural, attributes.name, causes)
         # Without a version there may be a second attempt, which needs the object as it came.
         return obj if guarded else private_copy(obj)
 
