@@ -177,6 +177,15 @@ class Items(Node):
             return value
         return out or GONE
 
+    def settle(self, fields: FieldSet) -> FieldSet:
+        node = self._node()
+        out: FieldSet | None = None
+        for key, below in fields.items():
+            if below and node is not None and (new := node.settle(below)) is not below:
+                out = dict(fields) if out is None else out
+                out[key] = new
+        return fields if out is None else out
+
     def check(self, value: Any, path: str, problems: list[str]) -> None:
         if type(value) is not list:
             return

@@ -57,6 +57,11 @@ class Node:
         """Say what of an applied value has no place in the schema."""
         raise NotImplementedError
 
+    def settle(self, fields: FieldSet) -> FieldSet:
+        """A set made by an older schema as this one has it: what has become a whole is owned as a
+        whole. (What has become granular is as if it always was, as upstream.)"""
+        return fields
+
 
 class Place(NamedTuple):
     """What a plan knows of one field."""
@@ -243,6 +248,19 @@ class Fields(Node):
         if out is None:
             return value
         return out or GONE
+
+    def settle(self, fields: FieldSet) -> FieldSet:
+        out: FieldSet | None = None
+        for key, below in fields.items():
+            name = key[2:]
+            if not below or (not self._open and name not in self._places.properties):
+                continue
+            node = self._places[name].node
+            new = LEAF if node is None else node.settle(below)
+            if new is not below:
+                out = dict(fields) if out is None else out
+                out[key] = new
+        return fields if out is None else out
 
     def check(self, value: Any, path: str, problems: list[str]) -> None:
         if type(value) is not dict:

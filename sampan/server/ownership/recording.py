@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import is_
 from typing import TYPE_CHECKING
 
 from sampan.api import schema
@@ -10,7 +11,7 @@ from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
 
 from ..conversion import view_of
-from .entries import UPDATE, Who, is_reset, read_entries
+from .entries import UPDATE, Who, is_reset, owned_by, read_entries, with_owned
 from .fieldsets import LEAF, FieldSet
 from .plans import plan_of
 from .tracking import Dialect, Dialects, created, updated
@@ -56,6 +57,23 @@ def dialects_of(context: Context) -> Dialects:
     return find
 
 
+def entries_of(context: Context, old: Object) -> list[Object]:
+    """The entries of a stored object, as the schema of now has them: that of a custom resource may
+    have changed since they were made."""
+    entries: list[Object] = old["metadata"].get("managedFields") or []
+    if context.asked.structure is None or not entries:
+        return entries
+    find = dialects_of(context)
+    out = []
+    for entry in entries:
+        dialect = find(entry["apiVersion"])
+        owned = owned_by(entry)
+        settled = owned if dialect is None else dialect.plan.settle(owned)
+        out.append(entry if settled is owned else with_owned(entry, settled))
+    # The list itself stays what it is when none of its entries changes.
+    return entries if all(map(is_, out, entries)) else out
+
+
 def record_created(context: Context, obj: Object) -> None:
     """Write down who makes `obj`, which has its defaults and nothing yet that admission adds."""
     metadata = obj["metadata"]
@@ -73,10 +91,10 @@ def record_created(context: Context, obj: Object) -> None:
 def record_updated(context: Context, old: Object, new: Object) -> None:
     """Write down who changes `old` to `new`. What the endpoint resets is as it was already."""
     subresource = context.attributes.subresource
-    metadata, stored = new["metadata"], old["metadata"]
-    entries = stored.get("managedFields")
+    metadata = new["metadata"]
+    entries = entries_of(context, old)
     given = metadata.pop("managedFields", entries)
-    if not subresource and given is not entries and given != entries:
+    if not subresource and given is not entries and given is not None and given != entries:
         # Who knows managedFields may change them; who does not must not lose them by accident.
         read = [] if is_reset(given) else read_entries(given)
         entries = read if read is not None and (read or is_reset(given)) else entries

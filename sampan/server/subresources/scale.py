@@ -26,7 +26,7 @@ from ..options import DEFAULTS, WriteOptions, write_options
 from ..ownership.applying import Application, applied
 from ..ownership.entries import APPLY
 from ..ownership.plans import plan_of
-from ..ownership.recording import dialects_of, who_of
+from ..ownership.recording import dialects_of, entries_of, who_of
 from ..routes import method_not_allowed
 from ..verbs.apply import apply_options, read_configuration
 from ..verbs.patch import patch_of
@@ -53,7 +53,7 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
         raise method_not_allowed()
     if request.method in ("GET", "HEAD"):
         found = await stored_object(server, resource, attributes.namespace, attributes.name)
-        scale = scale_of(found, paths_of(resource))
+        scale = scale_of(found, resource)
         if request.local:
             return Response(obj=scale)
         context = _context(server, attributes, resource)
@@ -102,7 +102,7 @@ async def _handle_apply(server: Server, request: Request, attributes: Attributes
     )
 
     def compute(old: Object, private: Object) -> Object:
-        context.applied = applied(apply, old, old["metadata"].get("managedFields") or []).entries
+        context.applied = applied(apply, old, entries_of(context, old)).entries
         if replicas is None:
             private["metadata"].pop("resourceVersion", None)
             return private

@@ -26,7 +26,7 @@ from ..ownership.applying import (
 )
 from ..ownership.entries import APPLY
 from ..ownership.plans import UNTRACKED_META, plan_of
-from ..ownership.recording import dialects_of, reset_of, who_of
+from ..ownership.recording import dialects_of, entries_of, reset_of, who_of
 from ..writing import Context, Written, create, match_namespace, private_copy, update
 from .create import decode_as, typed
 from .update import check_name
@@ -43,7 +43,7 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
     apply = _application(context, raw, resource)
 
     def compute(old: Object, private: Object) -> Object:
-        made = applied(apply, old, old["metadata"].get("managedFields") or [])
+        made = applied(apply, old, entries_of(context, old))
         sync_last_applied(apply, raw, made.obj)
         context.applied = made.entries
         new = private_copy(made.obj)
