@@ -12,7 +12,7 @@ import random
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orjson import dumps, loads
 
@@ -62,6 +62,8 @@ class Context:
     view: View | None = field(init=False)
     applied: list[Object] | None = None
     """managedFields as an apply has made them; None for other writes, which record themselves."""
+    says_managers: bool = True
+    """May the request change managedFields itself? A patch that does not name them cannot."""
 
     def __post_init__(self) -> None:
         self.asked = self.resource
@@ -325,10 +327,12 @@ def merged(context: Context, old: Object, new: Object) -> Object:
     if subresource in PARTS:
         return _part(old, new, PARTS[subresource])
     if not subresource and resource.has_status:
-        if "status" in old:
-            new["status"] = private_copy(old["status"])
-        else:
+        status: Any = old.get("status")
+        if "status" not in old:
             new.pop("status", None)
+        elif new.get("status") != status:
+            # A patch leaves its private copy of it as it was: only others need one.
+            new["status"] = private_copy(status)
     return new
 
 

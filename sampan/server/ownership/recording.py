@@ -94,7 +94,8 @@ def record_updated(context: Context, old: Object, new: Object) -> None:
     metadata = new["metadata"]
     entries = entries_of(context, old)
     given = metadata.pop("managedFields", entries)
-    if not subresource and given is not entries and given is not None and given != entries:
+    mine = context.says_managers and not subresource
+    if mine and given is not entries and given is not None and given != entries:
         # Who knows managedFields may change them; who does not must not lose them by accident.
         read = [] if is_reset(given) else read_entries(given)
         entries = read if read is not None and (read or is_reset(given)) else entries

@@ -52,8 +52,10 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
             'PatchOptions.meta.k8s.io "" is invalid: force: Forbidden: may not be '
             "specified for non-apply patch"
         )
-    patch = patch_of(request, resource)
-    problems = patchfields.problems_of(request) if options.field_validation != "Ignore" else []
+    body = request.body
+    context.says_managers = not isinstance(body, bytes) or b"managedFields" in body
+    problems: list[str] = []
+    patch = patch_of(request, resource, problems if options.field_validation != "Ignore" else None)
 
     def compute(old: Object, private: Object) -> Object:
         return _patched(context, patch, private, (request, problems))
@@ -111,20 +113,23 @@ def _decode_changed(
     return {**typed(decoded.obj, touched, resource), **kept}
 
 
-def patch_of(request: Request, resource: Descriptor | None) -> Patch:
-    """The patch in a request, as a function on a private copy of the object.
+def patch_of(
+    request: Request, resource: Descriptor | None, problems: list[str] | None = None
+) -> Patch:
+    """The patch in a request, as a function on a private copy of the object. What the patch itself
+    says twice, or what nobody knows of it, is added to `problems`.
 
     Raises UnsupportedMediaType, BadRequest. Without `resource` no strategic patch is possible.
     """
     media = media_type(request)
     if media == JSON_PATCH:
-        operations = _body(request)
+        operations = _body(request, problems)
         return lambda obj: _apply(json_patch, obj, operations)
     if media == MERGE_PATCH:
-        patch = _map(_body(request))
+        patch = _map(_body(request, problems))
         return lambda obj: _apply(merge_patch, obj, patch)
     if media == STRATEGIC_PATCH and _is_strategic(resource):
-        patch = _map(_body(request))
+        patch = _map(_body(request, problems))
         assert resource is not None
         lookup = schema.merge_of(resource.definition)
         return lambda obj: _apply(strategic_merge, obj, patch, lookup)
@@ -143,9 +148,12 @@ def _is_strategic(resource: Descriptor | None) -> bool:
     return resource is not None and bool(resource.definition) and resource.structure is None
 
 
-def _body(request: Request) -> Any:
+def _body(request: Request, problems: list[str] | None) -> Any:
     if isinstance(request.body, bytes):
-        return parse_json(request.body)
+        value = parse_json(request.body)
+        if problems is not None:
+            problems += patchfields.problems_of(request, value)
+        return value
     # In process the body stays the caller's, and parts of a patch end up in the object.
     return loads(dumps(request.body))
 
