@@ -5,6 +5,7 @@ The cases follow upstream's test/integration/apiserver/apply.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -379,3 +380,18 @@ async def test_strategic_patches_and_applies_share_one_object() -> None:
         del body["metadata"]["finalizers"]  # type: ignore[attr-defined]
         less = await apply(cluster, f"{PODS}/p", body)
         assert less.json["metadata"]["finalizers"] == ["example.com/two"]
+
+
+async def test_many_appliers_at_once_all_get_their_fields() -> None:
+    async with api_cluster() as cluster:
+        path = f"{MAPS}/c"
+
+        async def one(number: int) -> int:
+            body = config(**{f"k{number}": "1"})
+            return (await apply(cluster, path, body, f"applier-{number}")).status
+
+        statuses = await asyncio.gather(*map(one, range(20)))
+        assert sorted(statuses) == [200] * 19 + [201]
+        found = await cluster.http("GET", path)
+        assert set(found.json["data"]) == {f"k{number}" for number in range(20)}
+        assert len(managed(found)) == 20

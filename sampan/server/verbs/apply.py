@@ -27,7 +27,16 @@ from ..ownership.applying import (
 from ..ownership.entries import APPLY
 from ..ownership.plans import UNTRACKED_META, plan_of
 from ..ownership.recording import dialects_of, entries_of, reset_of, who_of
-from ..writing import Context, Written, create, match_namespace, private_copy, update
+from ..writing import (
+    ATTEMPTS,
+    Compute,
+    Context,
+    Written,
+    create,
+    match_namespace,
+    private_copy,
+    update,
+)
 from .create import decode_as, typed
 from .update import check_name
 
@@ -54,13 +63,25 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
         match_namespace(context, metadata)
         return new
 
-    try:
-        written = await update(context, attributes.name, compute)
-    except errors.NotFound:
-        if attributes.subresource:
-            raise
-        written = await _create(context, apply)
+    written = await _update_or_create(context, apply, compute)
     return answer_written(context, request, written)
+
+
+async def _update_or_create(context: Context, apply: Application, compute: Compute) -> Written:
+    """Apply on what is there, or make it; somebody else may be faster at either."""
+    given = context.attributes
+    for _ in range(ATTEMPTS):
+        try:
+            return await update(context, given.name, compute)
+        except errors.NotFound:
+            if given.subresource:
+                raise
+        try:
+            return await _create(context, apply)
+        except errors.AlreadyExists as error:
+            context.attributes = given
+            last = error
+    raise last
 
 
 def apply_options(request: Request) -> WriteOptions:
