@@ -24,6 +24,8 @@ MEMBER: Final = "."
 INTERNED = 4_096
 """Different sets kept to be shared. Objects of one origin have the same few sets, and one copy of
 each is what they cost; beyond this many the table is begun anew."""
+INTERNED_BYTES = 16 << 10
+"""Sets longer than this are not shared: they are of objects that are one of a kind."""
 
 _interned: dict[bytes, FieldSet] = {}
 
@@ -34,6 +36,8 @@ def intern_set(fields: FieldSet) -> FieldSet:
     known = _interned.get(spelled)
     if known is not None:
         return known
+    if len(spelled) > INTERNED_BYTES:
+        return fields
     if len(_interned) >= INTERNED:
         _interned.clear()
     _interned[spelled] = fields

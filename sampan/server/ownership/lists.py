@@ -12,6 +12,8 @@ from .nodes import GONE, Difference, Node, Untrackable, replaced
 
 NAMES_KEPT = 4_096
 """Spelled keys a list type remembers; begun anew when there are more."""
+NAME_LENGTH = 200
+"""Longer ones are not remembered."""
 _NOTHING_HELD: Final[FieldSet] = {}
 _NO_ITEMS: Final[list[Any]] = []
 
@@ -59,9 +61,11 @@ class Items(Node):
         return known if known is not None else self._spell(tuple(named.items()), named)
 
     def _spell(self, key: Any, named: dict[str, Any]) -> str:
-        if len(self._spelled) >= NAMES_KEPT:
-            self._spelled.clear()
-        text = self._spelled[key] = f"k:{orjson.dumps(named).decode()}"
+        text = f"k:{orjson.dumps(named).decode()}"
+        if len(text) <= NAME_LENGTH:
+            if len(self._spelled) >= NAMES_KEPT:
+                self._spelled.clear()
+            self._spelled[key] = text
         return text
 
     def _below(self, node: Node | None, item: Any) -> FieldSet:
