@@ -215,3 +215,28 @@ async def test_warnings_come_with_refusals_too() -> None:
         await send(cluster, "POST", "Ignore", BODY)
         again, warnings = await send(cluster, "POST", "Warn", BODY)
         assert (again.status, warnings) == (409, PROBLEMS)
+
+
+async def test_a_scale_is_checked_too() -> None:
+    async with api_cluster() as cluster:
+        await cluster.http("POST", DEPLOYMENTS, deployment())
+        scale = {
+            "apiVersion": "autoscaling/v1",
+            "kind": "Scale",
+            "metadata": {"name": "d"},
+            "spec": {"replicas": 2, "foo": 1},
+        }
+        path = f"{DEPLOYMENTS}/d/scale?fieldValidation="
+        refused = await cluster.http("PUT", f"{path}Strict", scale)
+        assert (refused.status, refused.message) == (
+            400,
+            'Scale in version "v1" cannot be handled as a Scale: strict decoding error: '
+            'unknown field "spec.foo"',
+        )
+        assert (await cluster.http("PUT", f"{path}Ignore", scale)).json["spec"] == {"replicas": 2}
+        patch = {"spec": {"replicas": 3, "foo": 1}}
+        refused = await cluster.http("PATCH", f"{path}Strict", patch, content_type=MERGE)
+        assert refused.status == 422
+        warned = await cluster.http("PATCH", f"{path}Warn", patch, content_type=MERGE)
+        assert warned.json["spec"] == {"replicas": 3}
+        assert "unknown field" in warned.headers["Warning"]

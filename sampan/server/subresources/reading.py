@@ -10,7 +10,7 @@ from sampan.api.errors import BadRequest, Object
 from ..body import check_type, read_object
 from ..exchange import Attributes, Request
 from ..routes import method_not_allowed
-from ..writing import private_copy
+from ..writing import Context, private_copy
 
 
 class Shape(NamedTuple):
@@ -30,19 +30,31 @@ TOKEN_REQUEST: Final = Shape(
 )
 
 
-def read_body(request: Request, shape: Shape) -> Object:
-    """The body of a request as a private object of `shape`. Raises BadRequest,
+def read_body(request: Request, shape: Shape, context: Context | None = None) -> Object:
+    """The body of a request as a private object of `shape`. With `context`, unknown and duplicate
+    fields are refused or warned of as its fieldValidation says. Raises BadRequest,
     UnsupportedMediaType."""
-    value = read_object(request).value
-    return decode(private_copy(value) if request.local else value, shape)
+    body = read_object(request)
+    value = private_copy(body.value) if request.local else body.value
+    return decode(value, shape, context, body.duplicates)
 
 
-def decode(value: object, shape: Shape) -> Object:
+def decode(
+    value: object,
+    shape: Shape,
+    context: Context | None = None,
+    duplicates: tuple[str, ...] = (),
+) -> Object:
     """A value as an object of `shape`, unknown fields dropped. Raises BadRequest."""
     if not isinstance(value, dict):
         raise BadRequest(f"expected a {shape.kind}")
     check_type(value, shape.api_version, shape.kind)
-    return schema.decode(shape.definition, value, strict=False).obj
+    how = "Ignore" if context is None else context.options.field_validation
+    strict = how == "Strict"
+    decoded = schema.decode(shape.definition, value, strict=strict, duplicates=duplicates)
+    if context is not None and how == "Warn":
+        context.warnings.extend(decoded.problems)
+    return decoded.obj
 
 
 def read_posted(request: Request, attributes: Attributes, shape: Shape) -> Object:

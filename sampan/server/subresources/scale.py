@@ -28,6 +28,7 @@ from ..ownership.entries import APPLY
 from ..ownership.plans import plan_of
 from ..ownership.recording import dialects_of, entries_of, who_of
 from ..routes import method_not_allowed
+from ..verbs import patchfields
 from ..verbs.apply import apply_options, read_configuration
 from ..verbs.patch import patch_of
 from ..writing import Context, Written, private_copy, update
@@ -58,18 +59,13 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
             return Response(obj=scale)
         context = _context(server, attributes, resource)
         return answer_object(context, request, scale, form_of(request.headers.get("accept", "")))
-    if request.method == "PUT":
-        body = read_body(request, SCALE)
-        change: Callable[[Object], Any] = lambda _: body  # noqa: E731
-        options = write_options(request, "UpdateOptions")
-    elif request.method == "PATCH" and media_type(request) == APPLY_PATCH:
+    if request.method == "PATCH" and media_type(request) == APPLY_PATCH:
         return await _handle_apply(server, request, attributes)
-    elif request.method == "PATCH":
-        change = patch_of(request, replace(resource, definition=SCALE.definition, structure=None))
-        options = write_options(request, "PatchOptions")
-    else:
+    if request.method not in ("PUT", "PATCH"):
         raise method_not_allowed()
-    context = _context(server, attributes, resource, options)
+    kind = "UpdateOptions" if request.method == "PUT" else "PatchOptions"
+    context = _context(server, attributes, resource, write_options(request, kind))
+    change = _change(context, request, resource)
 
     def compute(old: Object, private: Object) -> Object:
         wanted = change(scale_of(old, resource))
@@ -77,6 +73,24 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
 
     written = await update(context, attributes.name, compute)
     return answer_written(context, request, Written(scale_of(written.obj, resource)))
+
+
+def _change(context: Context, request: Request, resource: Descriptor) -> Callable[[Object], Any]:
+    """What a PUT or PATCH makes of the Scale it gets, checked as fieldValidation says."""
+    if request.method == "PUT":
+        body = read_body(request, SCALE, context)
+        return lambda _: body
+    problems: list[str] = []
+    patch = patch_of(
+        request, replace(resource, definition=SCALE.definition, structure=None), problems
+    )
+
+    def changed(scale: Object) -> Any:
+        result = patch(scale)
+        patchfields.report(context, request, result, (problems, SCALE.definition))
+        return result
+
+    return changed
 
 
 async def _handle_apply(server: Server, request: Request, attributes: Attributes) -> Response:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sampan.api import schema
-from sampan.api.decoding import STRICT
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import (
     BadRequest,
@@ -104,12 +103,7 @@ def _decode_changed(
     except BadRequest as error:
         raise patchfields.refused(request, result, patchfields.reason(request, error)) from None
     if decoded.problems or problems:
-        found = [*problems, *sorted(decoded.problems)]
-        if context.options.field_validation == "Strict":
-            why = f"{STRICT}: {', '.join(found)}"
-            raise patchfields.refused(request, result, why)
-        if context.options.field_validation == "Warn":
-            context.warnings.extend(found)
+        patchfields.tell(context, request, result, [*problems, *sorted(decoded.problems)])
     return {**typed(decoded.obj, touched, resource), **kept}
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sampan.api import fields
+from sampan.api import fields, schema
+from sampan.api.decoding import STRICT
 from sampan.api.errors import BadRequest, Invalid, Object, invalid
 from sampan.client.interface import JSON_PATCH, STRATEGIC_PATCH
 from sampan.wire import json as json_wire
 
 from ..body import media_type
 from ..exchange import Request
+
+if TYPE_CHECKING:
+    from ..writing import Context
 
 OPERATION_FIELDS = frozenset({"op", "path", "from", "value"})
 
@@ -30,6 +34,28 @@ def problems_of(request: Request, value: Any) -> list[str]:
         if name not in OPERATION_FIELDS
     ]
     return [*unknown, *(f'json patch duplicate field "{path}"' for path in twice)]
+
+
+def report(context: Context, request: Request, result: Any, found: tuple[list[str], str]) -> None:
+    """Refuse or warn of what is wrong with the result of a patch by the schema of `found`'s
+    definition, and of the patch itself. Raises Invalid."""
+    problems, definition = found
+    if not isinstance(result, dict):
+        return
+    try:
+        decoded = schema.decode(definition, result)
+    except BadRequest as error:
+        raise refused(request, result, reason(request, error)) from None
+    tell(context, request, result, [*problems, *sorted(decoded.problems)])
+
+
+def tell(context: Context, request: Request, result: Object, found: list[str]) -> None:
+    """Refuse a patch for these problems, or warn of them, as fieldValidation says."""
+    how = context.options.field_validation
+    if found and how == "Strict":
+        raise refused(request, result, f"{STRICT}: {', '.join(found)}")
+    if how == "Warn":
+        context.warnings.extend(found)
 
 
 def refused(request: Request, result: Object, why: str) -> Invalid:
