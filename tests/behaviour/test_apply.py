@@ -395,3 +395,27 @@ async def test_many_appliers_at_once_all_get_their_fields() -> None:
         found = await cluster.http("GET", path)
         assert set(found.json["data"]) == {f"k{number}" for number in range(20)}
         assert len(managed(found)) == 20
+
+
+async def test_a_part_takes_and_owns_its_part_only() -> None:
+    async with api_cluster() as cluster:
+        account = {"metadata": {"name": "default"}}
+        await cluster.http("POST", f"{NAMESPACE}/serviceaccounts", account)
+        body = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "p"},
+            "spec": {"containers": [{"name": "c", "image": "i"}]},
+        }
+        await apply(cluster, f"{PODS}/p", body)
+        debugger = {"name": "d", "image": "busybox"}
+        spec = {"containers": [{"name": "c", "image": "other"}], "ephemeralContainers": [debugger]}
+        config = typed(body, metadata={"name": "p", "labels": {"a": "b"}}, spec=spec)
+        shown = await apply(cluster, f"{PODS}/p/ephemeralcontainers", config, "two")
+        assert shown.status == 200, shown.message
+        assert shown.json["spec"]["containers"][0]["image"] == "i"
+        assert managed(shown)["two", "Apply", "ephemeralcontainers"] == {
+            "f:spec": {
+                "f:ephemeralContainers": {'k:{"name":"d"}': {".": {}, "f:image": {}, "f:name": {}}}
+            }
+        }

@@ -25,10 +25,12 @@ from ..ownership.applying import (
     sync_last_applied,
 )
 from ..ownership.entries import APPLY
+from ..ownership.fieldsets import FieldSet
 from ..ownership.plans import UNTRACKED_META, plan_of
 from ..ownership.recording import dialects_of, entries_of, reset_of, who_of
 from ..writing import (
     ATTEMPTS,
+    PARTS,
     Compute,
     Context,
     Written,
@@ -144,10 +146,12 @@ def _application(context: Context, raw: Object, resource: Descriptor) -> Applica
     metadata.setdefault("name", context.attributes.name)
     check_name(context.attributes.name, config)
     match_namespace(context, metadata)
-    if reset:
+    part = PARTS.get(context.subresource)
+    if part is not None and context.subresource != "status":
+        owned, config = _part_of(owned, config, part)
+    elif reset:
         if "f:metadata" in reset:
-            kept = {name: value for name, value in metadata.items() if name in UNTRACKED_META}
-            config["metadata"] = kept
+            config["metadata"] = _identity(metadata)
         config = {
             name: value
             for name, value in config.items()
@@ -163,6 +167,25 @@ def _application(context: Context, raw: Object, resource: Descriptor) -> Applica
         now=context.server.timestamp(),
         to_stored=None if context.view is None else context.view.to_hub,
     )
+
+
+def _identity(metadata: Object) -> Object:
+    return {name: value for name, value in metadata.items() if name in UNTRACKED_META}
+
+
+def _part_of(owned: FieldSet, config: Object, path: tuple[str, ...]) -> tuple[FieldSet, Object]:
+    """Only what such a subresource takes of a configuration, and owns (the part at `path`)."""
+    value: Any = config
+    fields_below: Any = owned
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+        fields_below = fields_below.get(f"f:{name}") if fields_below else None
+    kept = {"metadata": _identity(config["metadata"])}
+    if value is None or fields_below is None:
+        return {}, kept
+    for name in reversed(path):
+        value, fields_below = {name: value}, {f"f:{name}": fields_below}
+    return fields_below, kept | value
 
 
 async def _create(context: Context, apply: Application) -> Written:
