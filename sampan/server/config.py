@@ -34,7 +34,7 @@ class ServerConfig:
     quota_limited: Sequence[Mapping[str, object]] = ()
     """limitedResources of upstream's ResourceQuotaConfiguration: used only under a quota."""
     folder: Path | None = None
-    """The administrator's files (docs/identity.md): audit policy, encryption, authentication."""
+    """The administrator's files (docs/identity.md): audit policy, authentication."""
     audit_log: Path | None = None
     """Where the audit log is written, if there is a policy for it."""
     front_proxy_ca: Path | None = None
