@@ -27,15 +27,14 @@ class Overload:
 
     def takes(self, args: Sequence[Any]) -> bool:
         """Do these values fit at run time?"""
-        return all(_fits(param, value) for param, value in zip(self.params, args, strict=True))
+        for param, value in zip(self.params, args, strict=True):
+            name = param.name
+            if name != "dyn" and not isinstance(param, Param) and type_name(value) != name:
+                return False
+        return True
 
 
 Functions = Mapping[str, tuple[Overload, ...]]
-
-
-def _fits(param: Type, value: Any) -> bool:
-    name = param.name
-    return name == "dyn" or isinstance(param, Param) or type_name(value) == name
 
 
 def table(*rows: tuple[str, Overload]) -> Functions:

@@ -173,7 +173,7 @@ def contains(value: Any, where: Any) -> bool:
     """`value in where`."""
     if isinstance(where, list):
         return any(same(value, item) for item in where)
-    if type(where) is dict:
+    if isinstance(where, dict):
         key = _key(value)
         return key is not None and key in where
     raise no_such_overload()
@@ -193,7 +193,7 @@ def index(where: Any, at: Any) -> Any:
         if 0 <= position < len(where):
             return where[position]
         raise EvaluationError(f"index out of bounds: {position}")
-    if type(where) is dict:
+    if isinstance(where, dict):
         key = _key(at)
         if key in where:
             return where[key]

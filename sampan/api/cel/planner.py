@@ -91,7 +91,7 @@ def _key(node: Select) -> str:
 
 def _field(value: Any, key: str) -> Any:
     """A field of what is not a plain map."""
-    if type(value) is dict:
+    if isinstance(value, dict):
         if key in value:
             return value[key]
         raise no_such_key(key)

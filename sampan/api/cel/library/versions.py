@@ -65,7 +65,8 @@ class Version(Opaque):
         return hash(self.key)
 
 
-def _quantity(text: str) -> Amount:
+def to_quantity(text: str) -> Amount:
+    """The quantity of a text. Raises EvaluationError."""
     try:
         return Amount(parse(text).nanos)
     except QuantityError as error:
@@ -111,7 +112,7 @@ def _compare_amounts(one: Amount, other: Amount) -> int:
     return _order(one.nanos, other.nanos)
 
 
-def _semver(text: str, normalize: bool = False) -> Version:
+def to_semver(text: str, normalize: bool = False) -> Version:
     if normalize:
         text = _normal(text)
     found = _SEMVER.fullmatch(text) if len(text) <= MAX_SEMVER else None
@@ -135,7 +136,7 @@ def _normal(text: str) -> str:
 
 def _is_semver(text: str, normalize: bool = False) -> bool:
     try:
-        _semver(text, normalize)
+        to_semver(text, normalize)
     except EvaluationError:
         return False
     return True
@@ -144,7 +145,7 @@ def _is_semver(text: str, normalize: bool = False) -> bool:
 def _amounts() -> list[Any]:
     amount = (QUANTITY, QUANTITY)
     rows = [
-        ("quantity", function((STRING,), QUANTITY, _quantity, walk_first)),
+        ("quantity", function((STRING,), QUANTITY, to_quantity, walk_first)),
         ("isQuantity", function((STRING,), BOOL, _is_quantity, walk_first)),
         ("sign", method((QUANTITY,), INT, lambda item: _order(item.nanos, 0))),
         ("isInteger", method((QUANTITY,), BOOL, _is_integer)),
@@ -172,6 +173,6 @@ def functions() -> Functions:
         ("patch", method((SEMVER,), INT, lambda item: item.numbers[2])),
     ]
     for params in ((STRING,), (STRING, BOOL)):
-        rows.append(("semver", function(params, SEMVER, _semver, walk_first)))
+        rows.append(("semver", function(params, SEMVER, to_semver, walk_first)))
         rows.append(("isSemver", function(params, BOOL, _is_semver, walk_first)))
     return table(*_amounts(), *rows)

@@ -76,3 +76,22 @@ def check_selectors(selectors: list[Object], path: str, out: list[Cause]) -> Non
     for position, selector in enumerate(selectors):
         if selector.get("cel") is None:
             out.append(fields.required(f"{path}[{position}].cel"))
+        else:
+            text = selector["cel"].get("expression") or ""
+            _check_expression(text, f"{path}[{position}].cel.expression", out)
+
+
+def _check_expression(text: str, path: str, out: list[Cause]) -> None:
+    # CEL is imported with the first selector.
+    from ...cel.admission import Unfit
+    from ...cel.devices import MAX_LENGTH, TooCostly, compile_selector
+
+    if len(text) > MAX_LENGTH:
+        out.append(fields.too_long(path, "", MAX_LENGTH))
+        return
+    try:
+        compile_selector(text)
+    except Unfit as error:
+        out.append(fields.invalid(path, text, str(error)))
+    except TooCostly:
+        out.append(fields.forbidden(path, "too complex, exceeds cost limit"))
