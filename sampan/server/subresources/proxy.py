@@ -159,12 +159,14 @@ def is_reachable(host: str) -> bool:
         address = ip_address(host)
     except ValueError:
         return False
+    # ::ffff:127.0.0.1 is loopback by another name.
+    address = getattr(address, "ipv4_mapped", None) or address
     return not (
         address.is_loopback
         or address.is_link_local
         or address.is_multicast
         or address.is_unspecified
-        or host == "255.255.255.255"
+        or address.packed == b"\xff\xff\xff\xff"
     )
 
 
