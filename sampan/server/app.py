@@ -12,22 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sampan.aio.clock import Clock
 from sampan.api import errors
 from sampan.api.descriptor import Descriptor
-from sampan.api.errors import Details, Object, StatusError
+from sampan.api.errors import Details, Object
 from sampan.api.resources import builtin
 from sampan.api.times import format_time
-from sampan.store.interface import Store, StoreError
+from sampan.store.interface import Store
 
 from . import bootstrap, discovery, health, settings, usage
 from .admission import Admission
 from .aggregation.aggregator import Aggregator
-from .answer import encode, indented, wants_pretty, warning_headers
+from .answer import encode
 from .authn import Authenticator, openid
 from .authz import Authorizer
 from .body import read_object
@@ -38,13 +37,14 @@ from .conversion import view_of
 from .custom.catalog import Catalog
 from .deadlines import Deadlines
 from .deleteoptions import parse_delete_options
-from .exchange import Attributes, Request, Response, Stream, Upgrade, User
+from .exchange import Answer, Attributes, Request, Response, Stream, User
 from .fairness.debug import dump
 from .fairness.fairness import Fairness, Flow
 from .local import LocalTransport
 from .metrics import Metrics
 from .negotiate import form_of
 from .options import WriteOptions
+from .outcome import dress, failure, forbidden
 from .pages import Pages
 from .registry import Registry
 from .routes import attributes_of, method_not_allowed, names_resource, unknown_resource
@@ -61,8 +61,6 @@ if TYPE_CHECKING:
     from .audit import Audit
     from .webhooks.caller import Caller
 
-log = logging.getLogger("sampan.server")
-
 MAX_READING = 400
 MAX_MUTATING = 200
 """Requests under way at a time, as upstream's flags: beyond that waiting only grows memory."""
@@ -70,7 +68,6 @@ MAX_MUTATING = 200
 SYSTEM = User("system:apiserver", ("system:masters",))
 """Who the server is to its own admission when it writes by itself."""
 
-Answer = Response | Stream | Upgrade
 Change = Callable[[Object], Object]
 """Gets a private deep copy of the stored object, gives what is to be stored (often the same)."""
 Handler = Callable[["Server", Request, Attributes], Coroutine[Any, Any, Answer]]
@@ -473,69 +470,3 @@ class Server:
         parsed = parse_delete_options(options or {})
         context = Context(self, attributes, resource, WriteOptions(dry_run=parsed.dry_run))
         return (await delete.delete(context, name, parsed)).obj
-
-
-def forbidden(attributes: Attributes, reason: str) -> errors.Forbidden:
-    """Upstream's Forbidden (apiserver endpoints/handlers/responsewriters)."""
-    user, resource = attributes.user.name, attributes.resource
-    because = f": {reason}" if reason else ""
-    if resource is None:
-        return errors.Forbidden(
-            f'forbidden: User "{user}" cannot {attributes.verb} path "{attributes.path}"{because}',
-            Details(),
-        )
-    plural = resource.plural
-    if attributes.subresource:
-        plural += f"/{attributes.subresource}"
-    place = (
-        f'in the namespace "{attributes.namespace}"'
-        if attributes.namespace
-        else "at the cluster scope"
-    )
-    why = (
-        f'User "{user}" cannot {attributes.verb} resource "{plural}" in API group '
-        f'"{resource.group}" {place}{because}'
-    )
-    return errors.forbidden(resource.group, resource.plural, attributes.name, why)
-
-
-def dress(request: Request, attributes: Attributes | None, answer: Answer) -> None:
-    """Last touches: indentation for people; with every answer about a deprecated kind the warning
-    that it is, as upstream does on each route."""
-    if request.local:
-        return
-    if wants_pretty(request) and isinstance(answer, Response):
-        indented(answer)
-    if attributes is None or attributes.resource is None:
-        return
-    text = attributes.resource.rules.deprecated
-    if text and isinstance(answer, Response | Stream):
-        answer.headers = [*warning_headers([text]), *answer.headers]
-
-
-def failure(request: Request, error: Exception) -> Response:
-    """Every error as a Status answer: the one place where exceptions become HTTP."""
-    if isinstance(error, StatusError):
-        status = error
-    elif isinstance(error, StoreError):
-        log.error("store: %s", error)
-        status = errors.InternalError(f"Internal error occurred: {error}")
-    else:
-        log.exception("%s %s failed", request.method, request.path, exc_info=error)
-        status = errors.InternalError(f"Internal error occurred: {type(error).__name__}")
-    headers: list[tuple[str, str]] = []
-    if status.details is not None and status.details.retry_after_s:
-        headers.append(("Retry-After", str(status.details.retry_after_s)))
-    headers += warning_headers(list(status.warnings))
-    body = status.status_object()
-    token = getattr(status, "continue_token", "")
-    if token:
-        body["metadata"]["continue"] = token
-    if request.local:
-        return Response(status.code, obj=status, headers=headers)
-    try:
-        made = encode(body, form_of(request.headers.get("accept", ""))._replace(convert=""))
-    except StatusError:
-        made = encode(body)
-    made.status, made.headers = status.code, headers
-    return made

@@ -28,10 +28,10 @@ import httptools
 from sampan.api import errors
 from sampan.api.errors import StatusError
 
-from .app import Answer, failure
 from .entrance import receive
-from .exchange import Request, Response, Stream, Upgrade
+from .exchange import Answer, Request, Response, Stream, Upgrade
 from .incoming import Incoming
+from .outcome import failure
 
 if TYPE_CHECKING:
     from .app import Server

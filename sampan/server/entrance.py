@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from sampan.api.errors import Unauthorized
 
 from .authn import impersonate
-from .exchange import ANONYMOUS, Request, User
+from .exchange import ANONYMOUS, Answer, Request, User
 from .routes import attributes_of
 
 if TYPE_CHECKING:
-    from .app import Answer, Server
+    from .app import Server
 
 
 def receive(

@@ -196,3 +196,6 @@ class Upgrade:
     """
 
     splice: Callable[[asyncio.Transport, bytes], Awaitable[None]]
+
+
+Answer = Response | Stream | Upgrade

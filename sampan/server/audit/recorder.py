@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sampan.api.errors import Object, StatusError
 from sampan.api.times import format_micro_time
 
-from ..exchange import Attributes, Request, Response, Stream
+from ..exchange import Answer, Attributes, Request, Response, Stream
 from ..routes import attributes_of
 from .events import (
     complete_ref,
@@ -26,7 +26,7 @@ from .log import Log
 from .policy import Level, Policy, Rule
 
 if TYPE_CHECKING:
-    from ..app import Answer, Server
+    from ..app import Server
 
 DECISION = "authorization.k8s.io/decision"
 REASON = "authorization.k8s.io/reason"
