@@ -4,8 +4,7 @@
 validate (schema, kind, admission) and store, in that order. Errors become a Status here and
 nowhere else. Gets and lists need nothing that waits: `begin` answers them without a task.
 
-Bounds: `MAX_MUTATING` writes and `MAX_READING` other requests that wait at a time; above that a
-request is answered 429 with Retry-After. Watches and streams do not count once they run.
+Bounds: how many requests are under way at a time is `fairness`'s to say.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sampan.aio.clock import Clock
 from sampan.api import errors
 from sampan.api.descriptor import Descriptor
-from sampan.api.errors import Details, Object
+from sampan.api.errors import Object
 from sampan.api.resources import builtin
 from sampan.api.times import format_time
 from sampan.store.interface import Store
@@ -60,10 +59,6 @@ from .writing import update as write_update
 if TYPE_CHECKING:
     from .audit import Audit
     from .webhooks.caller import Caller
-
-MAX_READING = 400
-MAX_MUTATING = 200
-"""Requests under way at a time, as upstream's flags: beyond that waiting only grows memory."""
 
 SYSTEM = User("system:apiserver", ("system:masters",))
 """Who the server is to its own admission when it writes by itself."""
@@ -251,12 +246,6 @@ class Server:
             self._mutating += 1
         answer: Answer
         try:
-            busy = self._reading > MAX_READING or self._mutating > MAX_MUTATING
-            if request.flow is None and busy:
-                work.close()
-                raise errors.TooManyRequests(
-                    "too many requests, please try again later", Details(retry_after_s=1)
-                )
             answer = await work
             if isinstance(answer, Response) and answer.body is None and not request.local:
                 answer = self._encoded(request, answer)

@@ -141,15 +141,6 @@ async def test_names_of_url_and_object_must_agree() -> None:
         )
 
 
-async def test_too_many_at_once_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with api_cluster() as cluster:
-        monkeypatch.setattr("sampan.server.app.MAX_MUTATING", 0)
-        answer = await cluster.http("POST", CM, {"metadata": {"name": "a"}})
-        assert answer.status == 429
-        assert answer.headers["Retry-After"] == "1"
-        assert (await cluster.http("GET", CM)).status == 200
-
-
 async def test_a_failure_inside_is_no_more_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*args: Any) -> None:
         raise KeyError("secret")
