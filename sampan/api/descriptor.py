@@ -38,6 +38,11 @@ def no_causes(obj: Object, old: Object | None) -> list[Cause]:
     return []
 
 
+def no_warnings(obj: Object, old: Object | None) -> list[str]:
+    """Default warnings: none."""
+    return []
+
+
 def no_fields(obj: Object) -> Mapping[str, str]:
     """Default selectable fields: only metadata.name and metadata.namespace."""
     return {}
@@ -70,6 +75,10 @@ class Kind:
     """Called instead of `validate` for writes to other subresources that are part of the object
     (ephemeralcontainers, resize, approval, finalize), by their name; without one, `validate`."""
     prepare: Callable[[Object, Object | None], None] | None = None
+    warnings: Callable[[Object, Object | None], list[str]] = no_warnings
+    """(obj, old or None) -> what is doubtful about a valid object, in upstream's words
+    (WarningsOnCreate, WarningsOnUpdate). Writes of the whole object send them as Warning headers;
+    writes to subresources have none."""
     fields: Callable[[Object], Mapping[str, str]] = no_fields
     """Selectable fields beyond metadata.name/namespace: name -> value ("" when unset)."""
     columns: Sequence[Column] = ()

@@ -189,6 +189,7 @@ async def _create_once(context: Context, obj: Object) -> Written:
         raise errors.already_exists(resource.group, resource.plural, metadata["name"])
     with context.strategy.reserve(obj, None, dry_run):
         _validate_new(resource, obj)
+        context.warnings += rules.warnings(obj, None)
         await server.admission.validate(write)
         if dry_run:
             return Written(obj, created=True)
@@ -268,6 +269,8 @@ async def _update_once(context: Context, record: Record, compute: Compute) -> Wr
     _prepare(context, new, old)
     with context.strategy.reserve(new, old, context.options.dry_run):
         _validate(context, new, old)
+        if not context.subresource:
+            context.warnings += resource.rules.warnings(new, old)
         await server.admission.validate(write)
         try:
             return await _store(context, record, new, old)

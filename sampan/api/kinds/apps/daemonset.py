@@ -8,6 +8,7 @@ from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
 from ..core.podspec.template import check_selected_template, default_template
+from ..core.podspec.warnings import warn_template
 from ..formats import check_count_or_percent, check_nonnegative, check_not_over_100
 from ..printing import (
     AGE,
@@ -95,6 +96,11 @@ def validate_status(obj: Object, old: Object | None) -> list[Cause]:
     return out
 
 
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    changed = old is None or obj["spec"] != old.get("spec")
+    return warn_template(obj["spec"]) if changed else []
+
+
 def cells(obj: Object, now_s: float) -> list[Any]:
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     template = spec.get("template") or {}
@@ -123,6 +129,7 @@ KIND = Kind(
     storage="daemonsets",
     default=default,
     validate=validate,
+    warnings=warnings,
     validate_status=validate_status,
     columns=(
         NAME,

@@ -9,6 +9,7 @@ from ...descriptor import Column, Kind
 from ...errors import BadRequest, Cause, Object
 from ...selectors import from_label_selector
 from ..core.podspec.template import check_selected_template, default_template
+from ..core.podspec.warnings import warn_workload
 from ..formats import check_count_or_percent, check_nonnegative, check_not_over_100, is_percent
 from ..printing import AGE, CONTAINERS, IMAGES, NAME, SELECTOR, age, container_cells, name
 
@@ -130,6 +131,7 @@ KIND = Kind(
     storage="deployments",
     default=default,
     validate=validate,
+    warnings=warn_workload,
     validate_status=validate_status,
     columns=(
         NAME,

@@ -9,6 +9,7 @@ from ... import fields
 from ...descriptor import Kind
 from ...errors import Cause, Object
 from ..core.podspec.template import check_selected_template, default_template
+from ..core.podspec.warnings import warn_workload
 from ..core.replicas import REPLICA_COLUMNS, check_replica_status, replica_cells
 from ..formats import check_nonnegative
 from ..printing import selector_text
@@ -58,6 +59,7 @@ KIND = Kind(
     storage="replicasets",
     default=default,
     validate=validate,
+    warnings=warn_workload,
     validate_status=validate_status,
     fields=selectable,
     columns=REPLICA_COLUMNS,

@@ -9,6 +9,8 @@ from ...descriptor import Column, Kind
 from ...errors import Cause, Object
 from ..core.podspec.equality import same
 from ..core.podspec.template import check_selected_template, default_template
+from ..core.podspec.warnings import warn_template
+from ..doubts import doubt_claim_spec
 from ..formats import check_count_or_percent, check_nonnegative, check_not_over_100
 from ..printing import AGE, CONTAINERS, IMAGES, NAME, age, container_cells, name
 
@@ -68,7 +70,7 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
         if retention.get(field) not in RETENTION:
             where = f"spec.persistentVolumeClaimRetentionPolicy.{field}"
             out.append(fields.not_supported(where, retention.get(field), RETENTION))
-    for field in ("replicas", "minReadySeconds", "revisionHistoryLimit"):
+    for field in ("replicas", "minReadySeconds"):
         check_nonnegative(spec.get(field), f"spec.{field}", out)
     if spec.get("ordinals"):
         check_nonnegative(spec["ordinals"].get("start"), "spec.ordinals.start", out)
@@ -121,6 +123,23 @@ def validate_status(obj: Object, old: Object | None) -> list[Cause]:
     return out
 
 
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    spec = obj["spec"]
+    changed = old is None or spec != old.get("spec")
+    out = warn_template(spec) if changed else []
+    # On update upstream's path has a capital: clients may know the words.
+    below = "" if old is None else ".Spec"
+    for position, claim in enumerate(spec.get("volumeClaimTemplates") or ()):
+        path = f"spec.volumeClaimTemplates[{position}]{below}"
+        out += doubt_claim_spec(claim.get("spec") or {}, path)
+    if (spec.get("revisionHistoryLimit") or 0) < 0:
+        out.append(
+            "spec.revisionHistoryLimit: a negative value retains all historical revisions; "
+            "a value >= 0 is recommended"
+        )
+    return out
+
+
 def cells(obj: Object, now_s: float) -> list[Any]:
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     return [
@@ -141,6 +160,7 @@ KIND = Kind(
     name_rule="label",
     default=default,
     validate=validate,
+    warnings=warnings,
     validate_status=validate_status,
     columns=(
         NAME,

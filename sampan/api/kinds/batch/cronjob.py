@@ -9,6 +9,7 @@ from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
 from ..core.podspec.template import default_template
+from ..doubts import doubt_pod_name
 from ..formats import check_nonnegative
 from ..printing import (
     AGE,
@@ -24,7 +25,7 @@ from ..printing import (
     selector_text,
     since,
 )
-from .jobspec import check_job_spec
+from .jobspec import check_job_spec, warn_job_spec
 from .schedule import schedule_problem
 
 POLICIES = ("Allow", "Forbid", "Replace")
@@ -108,6 +109,20 @@ def _check_zone(zone: str | None, out: list[Cause]) -> None:
         out.append(fields.invalid(path, zone, f"unknown time zone {zone}"))
 
 
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    spec = obj["spec"]
+    out = doubt_pod_name(obj) if old is None else []
+    if old is None or spec != old.get("spec"):
+        job = (spec.get("jobTemplate") or {}).get("spec") or {}
+        out += warn_job_spec(job, "spec.jobTemplate.spec")
+    if old is not None and "TZ" in (spec.get("schedule") or ""):
+        out.append(
+            "cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see "
+            "https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
+        )
+    return out
+
+
 def cells(obj: Object, now_s: float) -> list[Any]:
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     job = (spec.get("jobTemplate") or {}).get("spec") or {}
@@ -134,6 +149,7 @@ KIND = Kind(
     storage="cronjobs",
     default=default,
     validate=validate,
+    warnings=warnings,
     columns=(
         NAME,
         Column("Schedule", "string", "When jobs are made, as cron writes it."),

@@ -11,6 +11,7 @@ from ...errors import BadRequest, Cause, Object
 from ...selectors import from_label_selector
 from ...times import TimeError, parse_time
 from ..core.podspec.equality import same
+from ..doubts import doubt_pod_name
 from ..printing import (
     AGE,
     CONTAINERS,
@@ -24,7 +25,7 @@ from ..printing import (
     name,
     selector_text,
 )
-from .jobspec import check_job_spec, check_selector, default_job_spec
+from .jobspec import check_job_spec, check_selector, default_job_spec, warn_job_spec
 
 UID_LABEL = "batch.kubernetes.io/controller-uid"
 LEGACY_UID_LABEL = "controller-uid"
@@ -133,6 +134,12 @@ def _fixed(template: Object, idle: bool) -> Object:
     return {"spec": {key: value for key, value in pod.items() if key not in SCHEDULING}}
 
 
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    if old is None:
+        return doubt_pod_name(obj) + warn_job_spec(obj["spec"], "spec")
+    return [] if obj["spec"] == old.get("spec") else warn_job_spec(obj["spec"], "spec")
+
+
 def selectable(obj: Object) -> Mapping[str, str]:
     return {"status.successful": str((obj.get("status") or {}).get("succeeded") or 0)}
 
@@ -188,6 +195,7 @@ KIND = Kind(
     default=default,
     prepare=prepare,
     validate=validate,
+    warnings=warnings,
     fields=selectable,
     columns=(
         NAME,

@@ -9,6 +9,7 @@ from ...errors import Cause, Object
 from ...selectors import validate_label_selector
 from ..core.podspec.template import default_template
 from ..core.podspec.validate import check_template
+from ..core.podspec.warnings import warn_template
 from ..formats import check_nonnegative, check_qualified
 
 MODES = ("Indexed", "NonIndexed")
@@ -16,6 +17,9 @@ REPLACEMENTS = ("Failed", "TerminatingOrFailed")
 MAX_PARALLELISM = 100_000
 """Of an Indexed job: the indexes must fit in its status."""
 MAX_RULES = 20
+MANY_COMPLETIONS = 100_000
+HIGH_PARALLELISM = 10_000
+"""Beyond both, the failed indexes may not fit in the status."""
 DEFAULT_BACKOFF = 6
 UNLIMITED_BACKOFF = 2**31 - 1
 
@@ -111,6 +115,22 @@ def _check_failure_policy(spec: Object, path: str, out: list[Cause]) -> None:
 
 def _quoted(words: tuple[str, ...]) -> str:
     return ", ".join(f'"{word}"' for word in words)
+
+
+def warn_job_spec(spec: Object, path: str) -> list[str]:
+    """Warnings about the spec of a Job or of a CronJob's template."""
+    out = []
+    if (
+        spec.get("completionMode") == "Indexed"
+        and (spec.get("completions") or 0) > MANY_COMPLETIONS
+        and (spec.get("parallelism") or 0) > HIGH_PARALLELISM
+    ):
+        out.append(
+            f"{path}: In Indexed Jobs with a number of completions higher than 10^5 and a "
+            "parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes "
+            "when a big number of indexes fail"
+        )
+    return out + warn_template(spec, f"{path}.template")
 
 
 def check_selector(selector: Object | None, path: str, out: list[Cause]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
+from ..doubts import doubt_ip
 from ..formats import (
     check_ip,
     check_label,
@@ -62,6 +63,19 @@ def _check_address(address: Object, path: str, out: list[Cause]) -> None:
     check_ordinary_ip(address.get("ip") or "", f"{path}.ip", out)
 
 
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    labels = obj["metadata"].get("labels") or {}
+    if labels.get("endpoints.kubernetes.io/managed-by") == "endpoint-controller":
+        return []
+    return [
+        text
+        for position, subset in enumerate(obj.get("subsets") or ())
+        for field in ("addresses", "notReadyAddresses")
+        for place, address in enumerate(subset.get(field) or ())
+        for text in doubt_ip(address.get("ip"), f"subsets[{position}].{field}[{place}].ip")
+    ]
+
+
 def cells(obj: Object, now_s: float) -> list[Any]:
     shown = []
     for subset in obj.get("subsets") or ():
@@ -87,6 +101,7 @@ KIND = Kind(
     storage="services/endpoints",
     default=default,
     validate=validate,
+    warnings=warnings,
     columns=(NAME, Column("Endpoints", "string", "Addresses and ports."), AGE),
     cells=cells,
     deprecated="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",

@@ -8,6 +8,7 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind, Subresource
 from ...errors import Cause, Object
+from ..doubts import doubt_range
 from ..formats import check_cidr, dual_stack
 from ..printing import AGE, NAME, NONE, UNKNOWN, age, condition_status, name
 from .podspec.resources import check_quantity
@@ -81,6 +82,17 @@ def validate_status(obj: Object, old: Object | None) -> list[Cause]:
     return out
 
 
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    spec, out = obj["spec"], []
+    if spec.get("configSource") is not None:
+        out.append("spec.configSource: the feature is removed")
+    if spec.get("externalID"):
+        out.append("spec.externalID: this field is deprecated, and is unused by Kubernetes")
+    for position, text in enumerate(spec.get("podCIDRs") or ()):
+        out += doubt_range(text, f"spec.podCIDRs[{position}]")
+    return out
+
+
 def selectable(obj: Object) -> Mapping[str, str]:
     unschedulable = (obj.get("spec") or {}).get("unschedulable")
     return {"spec.unschedulable": "true" if unschedulable else "false"}
@@ -131,6 +143,7 @@ KIND = Kind(
     generation=False,
     default=default,
     validate=validate,
+    warnings=warnings,
     validate_status=validate_status,
     fields=selectable,
     columns=(

@@ -9,6 +9,7 @@ from sampan.wire.quantity import QuantityError, canonical
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
+from ..doubts import doubt_class_annotation, doubt_term
 from ..formats import check_subdomain
 from ..printing import AGE, NAME, UNSET, age, name
 from .claimspec import (
@@ -22,12 +23,15 @@ from .podspec.default import default_network_volume
 from .podspec.equality import difference, same
 from .podspec.scheduling import check_node_selector
 from .podspec.volumes import check_driver_name, check_source
+from .podspec.warnings import SHOWN, VOLUMES
 
 SOURCES = (
     "hostPath", "gcePersistentDisk", "awsElasticBlockStore", "glusterfs", "flocker", "nfs", "rbd",
     "quobyte", "cephfs", "iscsi", "cinder", "fc", "flexVolume", "azureFile", "vsphereVolume",
     "photonPersistentDisk", "portworxVolume", "azureDisk", "scaleIO", "local", "storageos", "csi",
 )  # fmt: skip
+GONE_SOURCES = ("cephfs", "photonPersistentDisk", "scaleIO", "storageos", "glusterfs", "rbd")
+MOUNT_ANNOTATION = "volume.beta.kubernetes.io/mount-options"
 RECLAIM = ("Delete", "Recycle", "Retain")
 
 
@@ -129,6 +133,26 @@ def _check_update(spec: Object, before: Object, out: list[Cause]) -> None:
             out.append(fields.immutable("nodeAffinity", now))
 
 
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    spec, out = obj["spec"], doubt_class_annotation(obj)
+    if MOUNT_ANNOTATION in (obj["metadata"].get("annotations") or {}):
+        why = 'deprecated since v1.31; use "mountOptions" attribute instead'
+        out.append(f"metadata.annotations[{MOUNT_ANNOTATION}]: {why}")
+    if spec.get("persistentVolumeReclaimPolicy") == "Recycle":
+        out.append(
+            "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. "
+            "Instead, the recommended approach is to use dynamic provisioning."
+        )
+    required = (spec.get("nodeAffinity") or {}).get("required") or {}
+    for position, term in enumerate(required.get("nodeSelectorTerms") or ()):
+        path = f"spec.nodeAffinity.required.nodeSelectorTerms[{position}]"
+        out += doubt_term(term, path, values=True)
+    for kind in GONE_SOURCES:
+        if spec.get(kind) is not None:
+            out.append(f"spec.{SHOWN.get(kind, kind)}: {VOLUMES[kind]}")
+    return out
+
+
 def cells(obj: Object, now_s: float) -> list[Any]:
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     claim = spec.get("claimRef")
@@ -162,6 +186,7 @@ KIND = Kind(
     generation=False,
     default=default,
     validate=validate,
+    warnings=warnings,
     columns=(
         NAME,
         Column("Capacity", "string", "The volume's size."),

@@ -9,6 +9,7 @@ from sampan.wire.quantity import QuantityError, canonical, parse
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
+from ..doubts import doubt_claim_spec, doubt_class_annotation
 from ..printing import AGE, NAME, UNSET, age, name
 from .claimspec import CLASS_ANNOTATION, access_modes_text, check_claim_spec, class_name
 from .podspec.equality import difference, same
@@ -18,6 +19,9 @@ IMMUTABLE = (
     "spec is immutable after creation except resources.requests and volumeAttributesClassName "
     "for bound claims"
 )
+
+OLD_SOURCES = (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot"))
+"""(group, kind) of what dataSource may name."""
 
 
 def default(obj: Object) -> None:
@@ -34,10 +38,18 @@ def prepare(obj: Object, old: Object | None) -> None:
     if old is not None:
         return
     source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
+    if reference is None and source and _kind_of(source) not in OLD_SOURCES:
+        # KEP-1495: the old field means these two alone, and has always ignored others.
+        del spec["dataSource"]
+        return
     if source and not reference:
         spec["dataSourceRef"] = dict(source)
     elif reference and not source and not reference.get("namespace"):
         spec["dataSource"] = dict(reference)
+
+
+def _kind_of(source: Object) -> tuple[str, str]:
+    return source.get("apiGroup") or "", source.get("kind") or ""
 
 
 def validate(obj: Object, old: Object | None) -> list[Cause]:
@@ -93,6 +105,10 @@ def validate_status(obj: Object, old: Object | None) -> list[Cause]:
     return out
 
 
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    return doubt_class_annotation(obj) + doubt_claim_spec(obj["spec"], "spec")
+
+
 def cells(obj: Object, now_s: float) -> list[Any]:
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     phase = "Terminating" if "deletionTimestamp" in obj["metadata"] else status.get("phase", "")
@@ -126,6 +142,7 @@ KIND = Kind(
     default=default,
     prepare=prepare,
     validate=validate,
+    warnings=warnings,
     validate_status=validate_status,
     columns=(
         NAME,

@@ -14,6 +14,7 @@ from .podspec.quality import qos_class
 from .podspec.status import check_status
 from .podspec.update import check_ephemeral_update, check_resize, check_update
 from .podspec.validate import MIRROR, check_pod_annotations, check_spec
+from .podspec.warnings import warn_pod
 
 PROXY_VERBS = ("create", "delete", "get", "patch", "update")
 SUBRESOURCES = {
@@ -150,6 +151,7 @@ KIND = Kind(
     default=default,
     prepare=prepare,
     validate=validate,
+    warnings=warn_pod,
     validate_status=validate_status,
     validate_parts={"ephemeralcontainers": validate_ephemeral, "resize": validate_resize},
     fields=selectable,

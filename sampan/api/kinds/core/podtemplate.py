@@ -9,12 +9,17 @@ from ...errors import Cause, Object
 from ..printing import NAME, container_cells, labels_text, name
 from .podspec.template import default_template
 from .podspec.validate import check_template
+from .podspec.warnings import warn_template
 
 
 def validate(obj: Object, old: Object | None) -> list[Cause]:
     out: list[Cause] = []
     check_template(obj.get("template"), "template", out)
     return out
+
+
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    return warn_template(obj, "template")
 
 
 def cells(obj: Object, now_s: float) -> list[Any]:
@@ -31,6 +36,7 @@ KIND = Kind(
     generation=True,
     default=default_template,
     validate=validate,
+    warnings=warnings,
     columns=(
         NAME,
         Column("Containers", "string", "Names of each container in the template."),

@@ -12,6 +12,7 @@ from ..formats import check_nonnegative
 from ..printing import labels_text
 from .podspec.template import check_runs_for_ever, default_template
 from .podspec.validate import check_template
+from .podspec.warnings import warn_workload
 from .replicas import REPLICA_COLUMNS, check_replica_status, replica_cells
 
 
@@ -72,6 +73,7 @@ KIND = Kind(
     storage="controllers",
     default=default,
     validate=validate,
+    warnings=warn_workload,
     validate_status=validate_status,
     fields=selectable,
     columns=REPLICA_COLUMNS,

@@ -10,6 +10,7 @@ from ...descriptor import Column, Kind, Subresource
 from ...errors import Cause, Object
 from ..formats import check_ip, check_optional, check_subdomain, parse_ip
 from ..printing import AGE, NAME, NONE, age, balancer_text, labels_text, name
+from .servicedoubts import warn_service
 from .servicespec import check_service, check_service_update
 
 PROXY_VERBS = ("create", "delete", "get", "patch", "update")
@@ -157,6 +158,7 @@ KIND = Kind(
     default=default,
     prepare=prepare,
     validate=validate,
+    warnings=warn_service,
     validate_status=validate_status,
     fields=selectable,
     columns=(

@@ -7,6 +7,7 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
+from ..doubts import doubt_ip
 from ..formats import (
     PROTOCOLS,
     check_label,
@@ -25,6 +26,9 @@ _FAMILIES = {
     "IPv4": (4, "must be a valid IPv4 address"),
     "IPv6": (6, "must be a valid IPv6 address"),
 }
+
+OWN_CONTROLLERS = ("endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io")
+"""They write addresses as they should be: looking at them again would be time lost."""
 
 
 def default(obj: Object) -> None:
@@ -111,6 +115,19 @@ def _check_ports(ports: list[Object], out: list[Cause]) -> None:
             check_qualified(port["appProtocol"], f"{path}.appProtocol", out)
 
 
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    out = []
+    if old is None and obj.get("addressType") == "FQDN":
+        out.append("spec.addressType: FQDN endpoints are deprecated")
+    labels = obj["metadata"].get("labels") or {}
+    if labels.get("endpointslice.kubernetes.io/managed-by") in OWN_CONTROLLERS:
+        return out
+    for position, endpoint in enumerate(obj.get("endpoints") or ()):
+        for place, address in enumerate(endpoint.get("addresses") or ()):
+            out += doubt_ip(address, f"endpoints[{position}].addresses[{place}]")
+    return out
+
+
 def cells(obj: Object, now_s: float) -> list[Any]:
     ports = [
         str(port["port"]) if port.get("port") is not None else port.get("name") or "*"
@@ -138,6 +155,7 @@ KIND = Kind(
     generation=True,
     default=default,
     validate=validate,
+    warnings=warnings,
     columns=(
         NAME,
         Column("AddressType", "string", "IPv4, IPv6 or FQDN."),

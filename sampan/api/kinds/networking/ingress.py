@@ -7,6 +7,7 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
+from ...fields import quote
 from ...names import path_problems, regex_problem
 from ..formats import (
     check_ip,
@@ -164,6 +165,16 @@ def validate_status(obj: Object, old: Object | None) -> list[Cause]:
     return out
 
 
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    given = CLASS_ANNOTATION in (obj["metadata"].get("annotations") or {})
+    if old is not None or not given or obj["spec"].get("ingressClassName") is not None:
+        return []
+    return [
+        f"annotation {quote(CLASS_ANNOTATION)} is deprecated, please use "
+        "'spec.ingressClassName' instead"
+    ]
+
+
 def cells(obj: Object, now_s: float) -> list[Any]:
     spec = obj.get("spec") or {}
     hosts = [rule["host"] for rule in spec.get("rules") or () if rule.get("host")]
@@ -185,6 +196,7 @@ KIND = Kind(
     storage="ingress",
     default=default,
     validate=validate,
+    warnings=warnings,
     validate_status=validate_status,
     columns=(
         NAME,

@@ -9,6 +9,7 @@ from ...descriptor import Column, Kind
 from ...errors import Cause, Object
 from ..core.podspec.resources import check_requirements
 from ..core.podspec.scheduling import check_tolerations
+from ..doubts import NODE_LABELS
 from ..formats import check_label, check_labels
 from ..printing import AGE, NAME, age, name
 
@@ -29,6 +30,11 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     return out
 
 
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    labels = (obj.get("scheduling") or {}).get("nodeSelector") or ()
+    return [f"scheduling.nodeSelector: {NODE_LABELS[key]}" for key in labels if key in NODE_LABELS]
+
+
 def cells(obj: Object, now_s: float) -> list[Any]:
     return [name(obj), obj.get("handler") or "", age(obj, now_s)]
 
@@ -39,6 +45,7 @@ KIND = Kind(
     kind="RuntimeClass",
     storage="runtimeclasses",
     validate=validate,
+    warnings=warnings,
     columns=(NAME, Column("Handler", "string", "The runtime configuration it names."), AGE),
     cells=cells,
 )

@@ -11,6 +11,7 @@ from ...descriptor import Column, Kind
 from ...errors import Cause, Object
 from ...selectors import validate_label_selector
 from ..core.podspec.resources import check_quantity
+from ..doubts import doubt_selector
 from ..formats import check_subdomain
 from ..printing import NAME, UNSET, name
 
@@ -29,6 +30,10 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     return out
 
 
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    return doubt_selector(obj.get("nodeTopology"), "nodeTopology")
+
+
 def cells(obj: Object, now_s: float) -> list[Any]:
     capacity = obj.get("capacity")
     try:
@@ -44,6 +49,7 @@ KIND = Kind(
     kind="CSIStorageCapacity",
     storage="csistoragecapacities",
     validate=validate,
+    warnings=warnings,
     columns=(
         NAME,
         Column("StorageClassName", "string", "The class it is about."),

@@ -7,6 +7,7 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
+from ..doubts import NODE_LABELS
 from ..formats import check_qualified
 from ..printing import AGE, NAME, age, name
 
@@ -62,6 +63,16 @@ def check_parameters(parameters: dict[str, str], path: str, out: list[Cause]) ->
         out.append(fields.too_long(path, "", MAX_PARAMETER_BYTES))
 
 
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    return [
+        f"allowedTopologies[{position}].matchLabelExpressions[{place}].key: "
+        f"{NODE_LABELS[item['key']]}"
+        for position, topology in enumerate(obj.get("allowedTopologies") or ())
+        for place, item in enumerate(topology.get("matchLabelExpressions") or ())
+        if item.get("key") in NODE_LABELS
+    ]
+
+
 def cells(obj: Object, now_s: float) -> list[Any]:
     annotations = obj["metadata"].get("annotations") or {}
     chosen = any(annotations.get(key) == "true" for key in DEFAULT_ANNOTATIONS)
@@ -83,6 +94,7 @@ KIND = Kind(
     storage="storageclasses",
     default=default,
     validate=validate,
+    warnings=warnings,
     columns=(
         NAME,
         Column("Provisioner", "string", "What makes its volumes."),
