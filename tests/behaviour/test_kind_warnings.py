@@ -8,7 +8,7 @@ from tests.kit.cluster import api_cluster
 
 SERVICES = "/api/v1/namespaces/default/services"
 DEPRECATED = (
-    '299 - "spec.externalIPs is deprecated and may no longer be implemented in some clusters"'
+    '299 - "spec.trafficDistribution: \\"PreferClose\\" is deprecated; use \\"PreferSameZone\\""'
 )
 
 
@@ -16,7 +16,7 @@ async def test_warnings_go_with_the_answer() -> None:
     async with api_cluster() as cluster:
         body: dict[str, Any] = {
             "metadata": {"name": "a"},
-            "spec": {"ports": [{"port": 80}], "externalIPs": ["1.2.3.4"]},
+            "spec": {"ports": [{"port": 80}], "trafficDistribution": "PreferClose"},
         }
         made = await cluster.http("POST", SERVICES, body)
         assert (made.status, made.headers.get("Warning")) == (201, DEPRECATED)
