@@ -76,6 +76,18 @@ def check_qualified(value: str, path: str, out: list[Cause]) -> None:
         out += [fields.invalid(path, value, why) for why in problems]
 
 
+def check_domain_path(value: str, path: str, out: list[Cause]) -> None:
+    """A path below a domain, as controllers are named (IsDomainPrefixedPath)."""
+    domain, slash, rest = value.partition("/")
+    if not value:
+        out.append(fields.required(path))
+    elif not slash or not domain or not rest:
+        why = 'must be a domain-prefixed path (such as "acme.io/foo")'
+        out.append(fields.invalid(path, value, why))
+    else:
+        out += [fields.invalid(path, domain, why) for why in subdomain_problems(domain)]
+
+
 def check_labels(labels: Mapping[str, str] | None, path: str, out: list[Cause]) -> None:
     for key, value in (labels or {}).items():
         for why in label_key_problems(key):

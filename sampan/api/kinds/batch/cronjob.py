@@ -59,8 +59,9 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     if not schedule:
         out.append(fields.required("spec.schedule"))
     else:
-        _check_schedule(schedule, spec, out)
-    _check_zone(spec.get("timeZone"), out)
+        _check_schedule(schedule, spec, out, kept="TZ" in _before(old, "schedule"))
+    if old is None or spec.get("timeZone") != (old.get("spec") or {}).get("timeZone"):
+        _check_zone(spec.get("timeZone"), out)
     for field in (
         "startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit",
     ):  # fmt: skip
@@ -72,23 +73,32 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     # A template is not defaulted; what is absent will be when the job is made.
     job.setdefault("completionMode", "NonIndexed")
     path = "spec.jobTemplate.spec"
-    if job.get("manualSelector"):
-        why = "`selector` will be auto-generated"
-        out.append(fields.not_supported(f"{path}.manualSelector", True, (why,)))
     check_job_spec(job, path, out)
+    if job.get("selector") is not None:
+        why = "`selector` will be auto-generated"
+        out.append(fields.invalid(f"{path}.selector", job["selector"], why))
+    if job.get("manualSelector"):
+        out.append(fields.not_supported(f"{path}.manualSelector", True, ("nil", "false")))
     return out
 
 
-def _check_schedule(schedule: str, spec: Object, out: list[Cause]) -> None:
+def _before(old: Object | None, field: str) -> str:
+    return ((old or {}).get("spec") or {}).get(field) or ""
+
+
+def _check_schedule(schedule: str, spec: Object, out: list[Cause], *, kept: bool) -> None:
+    """`kept`: it had a time zone before there was a field for it, and may go on having one."""
     problem = schedule_problem(schedule)
     if problem:
         out.append(fields.invalid("spec.schedule", schedule, problem))
     if "TZ" in schedule:
-        if spec.get("timeZone") is not None:
-            why = "cannot use both timeZone field and TZ or CRON_TZ in schedule"
-        else:
+        why = ""
+        if not kept:
             why = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
-        out.append(fields.invalid("spec.schedule", schedule, why))
+        elif spec.get("timeZone") is not None:
+            why = "cannot use both timeZone field and TZ or CRON_TZ in schedule"
+        if why:
+            out.append(fields.invalid("spec.schedule", schedule, why))
 
 
 def _check_zone(zone: str | None, out: list[Cause]) -> None:

@@ -26,13 +26,15 @@ from ..printing import (
     selector_text,
 )
 from .jobspec import check_job_spec, check_selector, default_job_spec, warn_job_spec
+from .jobstatus import check_job_status
 
 UID_LABEL = "batch.kubernetes.io/controller-uid"
 LEGACY_UID_LABEL = "controller-uid"
 NAME_LABEL = "batch.kubernetes.io/job-name"
 LEGACY_NAME_LABEL = "job-name"
-SCHEDULING = ("affinity", "nodeSelector", "tolerations", "schedulingGates")
-"""Fields of the pod spec a suspended job may still change (KEP-2926)."""
+NODES = "nodeAffinity"
+SCHEDULING = ("nodeSelector", "tolerations", "schedulingGates")
+"""Fields of the pod spec a suspended job may still change, with nodeAffinity (KEP-2926)."""
 
 
 def prepare(obj: Object, old: Object | None) -> None:
@@ -113,9 +115,10 @@ def _check_update(spec: Object, old: Object, out: list[Cause]) -> None:
     indexed = spec.get("completionMode") == "Indexed"
     completions, was = spec.get("completions"), before.get("completions")
     if indexed and completions != was:
-        if completions is None or completions != spec.get("parallelism"):
-            why = "can only be modified in tandem with parallelism"
-            out.append(fields.invalid("spec.completions", completions, f"{why} {was}"))
+        # Without one, the check of the mode has said so.
+        if completions is not None and completions != spec.get("parallelism"):
+            why = "can only be modified in tandem with spec.parallelism"
+            out.append(fields.invalid("spec.completions", completions, why))
     else:
         out += fields.unchanged("spec.completions", completions, was)
     out += fields.unchanged("spec.selector", spec.get("selector"), before.get("selector"))
@@ -123,7 +126,13 @@ def _check_update(spec: Object, old: Object, out: list[Cause]) -> None:
     idle = before.get("suspend") and not (old.get("status") or {}).get("startTime")
     if not same(_fixed(template, idle), _fixed(stored, idle)):
         out.append(fields.immutable("spec.template", template))
-    for field in ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy"):
+    for field in (
+        "completionMode",
+        "podFailurePolicy",
+        "backoffLimitPerIndex",
+        "managedBy",
+        "successPolicy",
+    ):
         out += fields.unchanged(f"spec.{field}", spec.get(field), before.get(field))
 
 
@@ -131,7 +140,9 @@ def _fixed(template: Object, idle: bool) -> Object:
     if not idle:
         return template
     pod = template.get("spec") or {}
-    return {"spec": {key: value for key, value in pod.items() if key not in SCHEDULING}}
+    fixed = {key: value for key, value in pod.items() if key not in SCHEDULING}
+    affinity = {key: value for key, value in (pod.get("affinity") or {}).items() if key != NODES}
+    return {"spec": {**fixed, "affinity": affinity}}
 
 
 def warnings(obj: Object, old: Object | None) -> list[str]:
@@ -195,6 +206,7 @@ KIND = Kind(
     default=default,
     prepare=prepare,
     validate=validate,
+    validate_status=check_job_status,
     warnings=warnings,
     fields=selectable,
     columns=(

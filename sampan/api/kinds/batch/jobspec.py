@@ -10,13 +10,16 @@ from ...selectors import validate_label_selector
 from ..core.podspec.template import default_template
 from ..core.podspec.validate import check_template
 from ..core.podspec.warnings import warn_template
-from ..formats import check_nonnegative, check_qualified
+from ..formats import check_domain_path, check_nonnegative
+from .policies import check_failure_policy, check_success_policy
 
 MODES = ("Indexed", "NonIndexed")
 REPLACEMENTS = ("Failed", "TerminatingOrFailed")
 MAX_PARALLELISM = 100_000
 """Of an Indexed job: the indexes must fit in its status."""
-MAX_RULES = 20
+MAX_MANAGER = 63
+MAX_FAILED_INDEXES = 100_000
+MAX_FAILED_OF_MANY = 10_000
 MANY_COMPLETIONS = 100_000
 HIGH_PARALLELISM = 10_000
 """Beyond both, the failed indexes may not fit in the status."""
@@ -50,15 +53,24 @@ def check_job_spec(spec: Object, path: str, out: list[Cause]) -> None:
     ):  # fmt: skip
         check_nonnegative(spec.get(field), f"{path}.{field}", out)
     _check_mode(spec, path, out)
-    replacement = spec.get("podReplacementPolicy")
-    if replacement is not None and replacement not in REPLACEMENTS:
-        where = f"{path}.podReplacementPolicy"
-        out.append(fields.not_supported(where, replacement, REPLACEMENTS))
+    if spec.get("maxFailedIndexes") is not None and spec.get("backoffLimitPerIndex") is None:
+        why = "when maxFailedIndexes is specified"
+        out.append(fields.required(f"{path}.backoffLimitPerIndex", why))
     manager = spec.get("managedBy")
     if manager is not None:
-        check_qualified(manager, f"{path}.managedBy", out)
+        check_domain_path(manager, f"{path}.managedBy", out)
+        if len(manager) > MAX_MANAGER:
+            out.append(fields.too_long(f"{path}.managedBy", "", MAX_MANAGER))
     if spec.get("podFailurePolicy") is not None:
-        _check_failure_policy(spec, f"{path}.podFailurePolicy", out)
+        check_failure_policy(spec, f"{path}.podFailurePolicy", out)
+    if spec.get("successPolicy") is not None and spec.get("completionMode") == "Indexed":
+        check_success_policy(spec, f"{path}.successPolicy", out)
+    replacement = spec.get("podReplacementPolicy")
+    # What failed is told by the policy: a pod that is still going has not failed yet (KEP-3939).
+    allowed = REPLACEMENTS if spec.get("podFailurePolicy") is None else ("Failed",)
+    if replacement is not None and replacement not in allowed:
+        where = f"{path}.podReplacementPolicy"
+        out.append(fields.not_supported(where, replacement, allowed))
     check_template(spec.get("template"), f"{path}.template", out)
     pod = (spec.get("template") or {}).get("spec") or {}
     where = f"{path}.template.spec.restartPolicy"
@@ -84,6 +96,7 @@ def _check_mode(spec: Object, path: str, out: list[Cause]) -> None:
         if parallelism > MAX_PARALLELISM:
             why = f"must be less than or equal to {MAX_PARALLELISM} when completion mode is Indexed"
             out.append(fields.invalid(f"{path}.parallelism", parallelism, why))
+        _check_failed_indexes(spec, path, out)
         return
     for field in ("backoffLimitPerIndex", "maxFailedIndexes", "successPolicy"):
         value: Any = spec.get(field)
@@ -92,29 +105,29 @@ def _check_mode(spec: Object, path: str, out: list[Cause]) -> None:
             out.append(fields.invalid(f"{path}.{field}", value, why))
 
 
-def _check_failure_policy(spec: Object, path: str, out: list[Cause]) -> None:
-    rules = spec["podFailurePolicy"].get("rules") or ()
-    if len(rules) > MAX_RULES:
-        out.append(fields.too_many(f"{path}.rules", len(rules), MAX_RULES))
-    for position, rule in enumerate(rules):
-        where = f"{path}.rules[{position}]"
-        action = rule.get("action")
-        allowed = ("Count", "FailIndex", "FailJob", "Ignore")
-        if not action:
-            out.append(fields.required(f"{where}.action", f"valid values: {_quoted(allowed)}"))
-        elif action not in allowed:
-            out.append(fields.not_supported(f"{where}.action", action, allowed))
-        codes, conditions = rule.get("onExitCodes"), rule.get("onPodConditions")
-        if codes is not None and conditions:
-            why = "specifying both OnExitCodes and OnPodConditions is not supported"
-            out.append(fields.invalid(where, "field.Omitted", why))
-        elif codes is None and not conditions:
-            why = "specifying one of OnExitCodes and OnPodConditions is required"
-            out.append(fields.invalid(where, "field.Omitted", why))
-
-
-def _quoted(words: tuple[str, ...]) -> str:
-    return ", ".join(f'"{word}"' for word in words)
+def _check_failed_indexes(spec: Object, path: str, out: list[Cause]) -> None:
+    completions, most = spec.get("completions"), spec.get("maxFailedIndexes")
+    where = f"{path}.maxFailedIndexes"
+    if most is not None and completions is not None and most > completions:
+        out.append(fields.invalid(where, most, "must be less than or equal to completions"))
+    if most is not None and most > MAX_FAILED_INDEXES:
+        why = f"must be less than or equal to {MAX_FAILED_INDEXES}"
+        out.append(fields.invalid(where, most, why))
+    if (completions or 0) <= MANY_COMPLETIONS or spec.get("backoffLimitPerIndex") is None:
+        return
+    if most is None:
+        why = f"must be specified when completions is above {MANY_COMPLETIONS}"
+        out.append(fields.required(where, why))
+    for field, limit in (
+        ("parallelism", HIGH_PARALLELISM), ("maxFailedIndexes", MAX_FAILED_OF_MANY),
+    ):  # fmt: skip
+        value = spec.get(field)
+        if value is not None and value > limit:
+            why = (
+                f"must be less than or equal to {limit} when completions are above "
+                f"{MANY_COMPLETIONS} and used with backoff limit per index"
+            )
+            out.append(fields.invalid(f"{path}.{field}", value, why))
 
 
 def warn_job_spec(spec: Object, path: str) -> list[str]:

@@ -7,8 +7,11 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
+from ..formats import check_qualified
 from ..printing import AGE, NAME, age, name
 
+STRATEGY_PATH = "spec.strategy.strategy"
+"""As upstream's errors have it."""
 STRATEGIES = ("OldestEmulationVersion",)
 
 
@@ -23,8 +26,13 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
         why = "must be greater than or equal to 0"
         out.append(fields.invalid("spec.leaseTransitions", transitions, why))
     strategy = spec.get("strategy")
-    if strategy is not None and "/" not in strategy and strategy not in STRATEGIES:
-        out.append(fields.not_supported("spec.strategy", strategy, STRATEGIES))
+    if strategy is not None and "/" in strategy:
+        check_qualified(strategy, STRATEGY_PATH, out)
+    elif strategy is not None and strategy not in STRATEGIES:
+        out.append(fields.not_supported(STRATEGY_PATH, strategy, STRATEGIES))
+    if spec.get("preferredHolder") and not strategy:
+        why = "may only be specified if `strategy` is defined"
+        out.append(fields.forbidden("spec.preferredHolder", why))
     return out
 
 

@@ -7,8 +7,7 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
-from ...names import subdomain_problems
-from ..formats import check_label
+from ..formats import check_domain_path, check_label
 from ..printing import AGE, NAME, NONE, age, name
 from .ingress import check_reference
 
@@ -34,13 +33,7 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     elif len(controller) > MAX_CONTROLLER:
         out.append(fields.too_long("spec.controller", "", MAX_CONTROLLER))
     else:
-        domain, slash, rest = controller.partition("/")
-        if not slash or not domain or not rest:
-            why = 'must be a domain-prefixed path (such as "acme.io/foo")'
-            out.append(fields.invalid("spec.controller", controller, why))
-        else:
-            for why in subdomain_problems(domain):
-                out.append(fields.invalid("spec.controller", domain, why))
+        check_domain_path(controller, "spec.controller", out)
     if spec.get("parameters") is not None:
         _check_parameters(spec["parameters"], "spec.parameters", out)
     return out

@@ -7,7 +7,8 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
-from ..formats import parse_ip
+from ...names import path_problems
+from ..formats import check_subdomain, parse_ip
 from ..printing import AGE, NAME, NONE, age, name
 
 
@@ -25,6 +26,12 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
         for field in ("resource", "name"):
             if not parent.get(field):
                 out.append(fields.required(f"spec.parentRef.{field}"))
+        if parent.get("group"):
+            check_subdomain(parent["group"], "spec.parentRef.group", out)
+        for field in ("resource", "name", "namespace"):
+            text = parent.get(field) or ""
+            for why in path_problems(text) if text else ():
+                out.append(fields.invalid(f"spec.parentRef.{field}", text, why))
     if old is not None:
         before = (old.get("spec") or {}).get("parentRef")
         out += fields.unchanged("spec.parentRef", parent, before)

@@ -24,11 +24,13 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
         return out
     if len(ranges) > 2:
         why = "may only hold up to 2 values"
-        out.append(fields.invalid("spec", obj["spec"], why))
-    elif len(ranges) == 2 and not dual_stack([item.partition("/")[0] for item in ranges]):
+        out.append(fields.invalid("spec.cidrs", obj["spec"], why))
+        return out
+    if len(ranges) == 2 and not dual_stack([item.partition("/")[0] for item in ranges]):
         why = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and " \
-              "2001:db8::/96"  # fmt: skip
-        out.append(fields.invalid("spec", obj["spec"], why))
+              "2001:db8::/64"  # fmt: skip
+        out.append(fields.invalid("spec.cidrs", obj["spec"], why))
+        return out
     for position, text in enumerate(ranges):
         check_cidr(text, f"spec.cidrs[{position}]", out)
     if old is not None:

@@ -14,6 +14,9 @@ FLAGS = {
     "attachRequired": True, "podInfoOnMount": False, "storageCapacity": False,
     "requiresRepublish": False, "seLinuxMount": False,
 }  # fmt: skip
+SHOWN = {"attachRequired": "attachedRequired"}
+"""Fields that upstream's errors call by another name."""
+MIN_UPDATE_S = 10
 MODES = ("Ephemeral", "Persistent")
 GROUP_POLICIES = ("File", "None", "ReadWriteOnceWithFSType")
 
@@ -38,10 +41,15 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
         before = old.get("spec") or {}
         for field in ("attachRequired", "volumeLifecycleModes"):
             if spec.get(field) != before.get(field):
-                out.append(fields.immutable(f"spec.{field}", spec.get(field)))
+                path = f"spec.{SHOWN.get(field, field)}"
+                out.append(fields.immutable(path, spec.get(field)))
     for field in ("attachRequired", "podInfoOnMount", "storageCapacity"):
         if spec.get(field) is None:
-            out.append(fields.required(f"spec.{field}"))
+            out.append(fields.required(f"spec.{SHOWN.get(field, field)}"))
+    period = spec.get("nodeAllocatableUpdatePeriodSeconds")
+    if period is not None and period < MIN_UPDATE_S:
+        why = f"must be greater than or equal to {MIN_UPDATE_S} seconds"
+        out.append(fields.invalid("spec.nodeAllocatableUpdatePeriodSeconds", period, why))
     if spec.get("fsGroupPolicy") not in GROUP_POLICIES:
         value = spec.get("fsGroupPolicy")
         out.append(fields.not_supported("spec.fsGroupPolicy", value, GROUP_POLICIES))

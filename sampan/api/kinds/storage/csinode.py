@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
+from ..core.podspec.equality import same
 from ..core.podspec.volumes import check_driver_name
-from ..formats import check_qualified
+from ..formats import check_nonnegative, check_qualified
 from ..printing import AGE, NAME, age, name
 
 MAX_NODE_ID = 192
@@ -30,9 +32,31 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
         if own_name in seen:
             out.append(fields.duplicate(f"{path}.name", own_name))
         seen.add(own_name)
-        for key in driver.get("topologyKeys") or ():
-            check_qualified(key, f"{path}.topologyKeys", out)
+        count = (driver.get("allocatable") or {}).get("count")
+        check_nonnegative(count, f"{path}.allocatable.count", out)
+        keys = driver.get("topologyKeys") or ()
+        for place, key in enumerate(keys):
+            if not key:
+                out.append(fields.required(path))
+            if key in keys[:place]:
+                out.append(fields.duplicate(path, key))
+            check_qualified(key, path, out)
+    if old is not None:
+        _check_update(drivers, old, out)
     return out
+
+
+def _check_update(drivers: Iterable[Object], old: Object, out: list[Cause]) -> None:
+    """A driver stays as it registered, but for how many volumes it takes (KEP-4876)."""
+    before = {item.get("name"): item for item in (old.get("spec") or {}).get("drivers") or ()}
+    for driver in drivers:
+        stored = before.get(driver.get("name"))
+        if stored is not None and not same(_fixed(driver), _fixed(stored)):
+            out.append(fields.immutable("spec.drivers", _fixed(driver)))
+
+
+def _fixed(driver: Object) -> Object:
+    return {key: value for key, value in driver.items() if key != "allocatable"}
 
 
 def cells(obj: Object, now_s: float) -> list[Any]:

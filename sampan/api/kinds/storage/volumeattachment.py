@@ -11,6 +11,10 @@ from ..core.podspec.volumes import check_driver_name
 from ..formats import check_subdomain
 from ..printing import AGE, NAME, age, name
 
+MAX_METADATA = 256 * 1024
+MAX_MESSAGE = 1024
+"""Bytes of what an attacher tells; upstream's error about the message names the other limit."""
+
 
 def default(obj: Object) -> None:
     obj.setdefault("status", {}).setdefault("attached", False)
@@ -33,8 +37,28 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
         why = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
         out.append(fields.forbidden("spec.source", why))
     elif volume is not None and not volume:
-        out.append(fields.required("spec.source.persistentVolumeName", "must specify a name"))
+        out.append(
+            fields.required(
+                "spec.source.persistentVolumeName", "must specify non empty persistentVolumeName"
+            )
+        )
     check_subdomain(spec.get("nodeName") or "", "spec.nodeName", out)
+    return out
+
+
+def validate_status(obj: Object, old: Object | None) -> list[Cause]:
+    out: list[Cause] = []
+    status = obj.get("status") or {}
+    metadata = status.get("attachmentMetadata") or {}
+    if sum(len(key) + len(value) for key, value in metadata.items()) > MAX_METADATA:
+        out.append(fields.too_long("status.attachmentMetadata", "", MAX_METADATA))
+    for field in ("attachError", "detachError"):
+        error = status.get(field) or {}
+        if len(error.get("message") or "") > MAX_MESSAGE:
+            out.append(fields.too_long(f"status.{field}.message", "", MAX_METADATA))
+        if (error.get("errorCode") or 0) < 0:
+            why = "must be between 0 and 2147483647, inclusive"
+            out.append(fields.invalid(f"status.{field}.errorCode", error["errorCode"], why))
     return out
 
 
@@ -58,6 +82,7 @@ KIND = Kind(
     generation=False,
     default=default,
     validate=validate,
+    validate_status=validate_status,
     columns=(
         NAME,
         Column("Attacher", "string", "The driver that attaches.", "name"),

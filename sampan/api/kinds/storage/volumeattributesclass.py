@@ -18,7 +18,8 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     out: list[Cause] = []
     if old is not None:
         for field in ("driverName", "parameters"):
-            out += fields.unchanged(field, obj.get(field), old.get(field))
+            if (obj.get(field) or None) != (old.get(field) or None):
+                out.append(fields.forbidden(field, f"updates to {field} are forbidden."))
         return out
     check_driver_name(obj.get("driverName") or "", "driverName", out)
     if not obj.get("parameters"):
