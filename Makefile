@@ -30,7 +30,8 @@ lint: setup ## format, lint, types and layers
 
 test: lint clients ## lint and every test, with real containers and real clients
 	$(PY) -m pytest tests
-	.venv-clients/bin/python -m pytest tests/clients examples/operator
+	.venv-clients/bin/python -m pytest tests/clients
+	.venv-clients/bin/python -m pytest examples/operator
 
 bench: setup ## measure, and write docs/benchmarks.md
 	$(PY) -m bench

@@ -167,3 +167,17 @@ async def test_a_null_that_a_patch_adds_is_not_kept() -> None:
         )
         assert answer.status == 200
         assert "" not in answer.json
+
+
+async def test_a_strategic_patch_is_read_into_the_type_there_is() -> None:
+    async with api_cluster() as cluster:
+        await cluster.http("POST", "/api/v1/nodes", {"metadata": {"name": "n"}})
+        patch = {"kind": "Deployment", "apiVersion": "apps/v1", "metadata": {"labels": {"a": "b"}}}
+        kinds = {}
+        for media in ("strategic-merge-patch", "merge-patch"):
+            answer = await cluster.http(
+                "PATCH", "/api/v1/nodes/n", patch, content_type=f"application/{media}+json"
+            )
+            kinds[media] = (answer.status, answer.json["kind"])
+        assert kinds["strategic-merge-patch"] == (200, "Node")
+        assert kinds["merge-patch"][0] >= 400

@@ -70,7 +70,9 @@ spec:
 
 def documents(cluster: ThreadedCluster) -> list[str]:
     listed = _get(cluster, "/openapi/v3").json()["paths"]
-    return sorted(name for name in listed if name.startswith(("api/", "apis/")))
+    served = [name for name in listed if name.startswith(("api/", "apis/"))]
+    # The custom resource first: a deletion of all definitions is among the operations.
+    return sorted(served, key=lambda name: ("example.com" not in name, name))
 
 
 def _get(cluster: ThreadedCluster, path: str) -> requests.Response:
@@ -86,7 +88,10 @@ def _headers(cluster: ThreadedCluster) -> dict[str, str]:
 def test_no_operation_breaks_the_server(server: ThreadedCluster) -> None:
     statuses: Counter[int] = Counter()
     for name in documents(server):
-        raw = _get(server, f"/openapi/v3/{name}").json()
+        answer = _get(server, f"/openapi/v3/{name}")
+        if answer.status_code == 404:
+            continue  # what was asked before has deleted it
+        raw = answer.json()
         schema = schemathesis.openapi.from_dict(raw)
         for result in schema.get_all_operations():
             _try(server, result.ok(), statuses)

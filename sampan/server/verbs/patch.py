@@ -23,6 +23,7 @@ from sampan.api.errors import (
 from sampan.client.interface import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
 from sampan.wire.json import dumps, loads
 from sampan.wire.patch import PatchError, json_patch, merge_patch, strategic_merge
+from sampan.wire.strategic import Lookup
 
 from ..answer import answer_written
 from ..body import check_type, media_type, parse_json
@@ -125,8 +126,7 @@ def patch_of(
     if media == STRATEGIC_PATCH and _is_strategic(resource):
         patch = _map(_body(request, problems))
         assert resource is not None
-        lookup = schema.merge_of(resource.definition)
-        return lambda obj: _apply(strategic_merge, obj, patch, lookup)
+        return _strategic(patch, schema.merge_of(resource.definition))
     raise UnsupportedMediaType(
         "the body of the request was in an unknown format - accepted media types include: "
         + ", ".join(
@@ -135,6 +135,17 @@ def patch_of(
             if media != STRATEGIC_PATCH or _is_strategic(resource)
         )
     )
+
+
+def _strategic(patch: Object, lookup: Lookup) -> Patch:
+    def merged(obj: Object) -> Any:
+        # What the patch says it is of does not count, as upstream: it is read into the type there
+        # is. Some clients scale by a Deployment sent to /scale.
+        is_a = {name: obj[name] for name in ("apiVersion", "kind") if name in obj}
+        result = _apply(strategic_merge, obj, patch, lookup)
+        return {**result, **is_a} if isinstance(result, dict) else result
+
+    return merged
 
 
 def _is_strategic(resource: Descriptor | None) -> bool:
