@@ -75,9 +75,13 @@ def doubt_ip(value: Any, path: str) -> list[str]:
     ]
 
 
-def doubt_range(text: str, path: str) -> list[str]:
+def doubt_range(text: str | None, path: str) -> list[str]:
     """Of a range that is valid, but has bits beyond its mask, or may be written otherwise."""
-    interface = ip_interface(text)
+    try:
+        interface = ip_interface(text or "")
+    except ValueError:
+        return []
+    assert text is not None
     network = str(interface.network)
     if interface.ip != interface.network.network_address:
         address = f"{interface.ip}/{interface.network.max_prefixlen}"

@@ -135,6 +135,17 @@ SMALL: list[tuple[str, str, dict[str, Any], dict[str, Any] | None, list[str]]] =
         ],
     ),
     (
+        "storageclasses", "storage.k8s.io",
+        {"provisioner": "a.b/c", "allowedTopologies": [
+            {"matchLabelExpressions": [{"key": "k"}, {"key": "k", "values": ["a", "a"]}]},
+        ]}, None,
+        [
+            "allowedTopologies[0].matchLabelExpressions[0].values: Required value",
+            'allowedTopologies[0].matchLabelExpressions[1].values[1]: Duplicate value: "a"',
+            'allowedTopologies[0].matchLabelExpressions[1].key: Duplicate value: "k"',
+        ],
+    ),
+    (
         "volumeattributesclasses", "storage.k8s.io",
         {"driverName": "b.c", "parameters": {"a": "b"}},
         {"driverName": "a.b", "parameters": {"a": "b"}},

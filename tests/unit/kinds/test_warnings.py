@@ -298,6 +298,15 @@ OTHERS: list[tuple[str, str, dict[str, Any], list[str]]] = [
         ],
     ),
     (
+        "networkpolicies", "networking.k8s.io",
+        {"spec": {"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8",
+                                                  "except": ["10.0.0.8/24"]}}]}]}},
+        [
+            'spec.egress[0].to[0].ipBlock.except[0]: CIDR value "10.0.0.8/24" is ambiguous in this '
+            'context (should be "10.0.0.0/24" or "10.0.0.8/32"?)'
+        ],
+    ),
+    (
         "endpointslices", "discovery.k8s.io", {"addressType": "FQDN"},
         ["spec.addressType: FQDN endpoints are deprecated"],
     ),

@@ -9,6 +9,7 @@ from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
 from ...selectors import validate_label_selector
+from ..doubts import doubt_range
 from ..formats import BAD_PORT, check_cidr, check_port, port_name_problems
 from ..printing import AGE, NAME, age, name, selector_text
 
@@ -69,7 +70,8 @@ def _check_port(port: Object, path: str, out: list[Cause]) -> None:
     if end is not None:
         if end < number:
             why = "must be greater than or equal to `port`"
-            out.append(fields.invalid(f"{path}.endPort", end, why))
+            # The value upstream shows is the port's.
+            out.append(fields.invalid(f"{path}.endPort", number, why))
         if not 1 <= end <= 65535:
             out.append(fields.invalid(f"{path}.endPort", end, BAD_PORT))
 
@@ -109,6 +111,19 @@ def _check_block(block: Object, path: str, out: list[Cause]) -> None:
             out.append(fields.invalid(where, part, "must be a strict subset of `cidr`"))
 
 
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    out: list[str] = []
+    for direction, peers in (("ingress", "from"), ("egress", "to")):
+        for position, rule in enumerate(obj["spec"].get(direction) or ()):
+            for index, peer in enumerate(rule.get(peers) or ()):
+                block = peer.get("ipBlock") or {}
+                path = f"spec.{direction}[{position}].{peers}[{index}].ipBlock"
+                out += doubt_range(block.get("cidr"), f"{path}.cidr")
+                for place, part in enumerate(block.get("except") or ()):
+                    out += doubt_range(part, f"{path}.except[{place}]")
+    return out
+
+
 def cells(obj: Object, now_s: float) -> list[Any]:
     selector = (obj.get("spec") or {}).get("podSelector")
     return [name(obj), selector_text(selector), age(obj, now_s)]
@@ -123,6 +138,7 @@ KIND = Kind(
     generation=True,
     default=default,
     validate=validate,
+    warnings=warnings,
     columns=(NAME, Column("Pod-Selector", "string", "The pods it is about."), AGE),
     cells=cells,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ... import fields
@@ -50,7 +51,30 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
         out.append(fields.not_supported("reclaimPolicy", policy or "", RECLAIM))
     if mode not in BINDING:
         out.append(fields.not_supported("volumeBindingMode", mode or "", BINDING))
+    _check_topologies(obj.get("allowedTopologies") or (), out)
     return out
+
+
+def _check_topologies(terms: Sequence[Object], out: list[Cause]) -> None:
+    seen: list[dict[str, set[str]]] = []
+    for position, term in enumerate(terms):
+        path = f"allowedTopologies[{position}].matchLabelExpressions"
+        found: dict[str, set[str]] = {}
+        for place, item in enumerate(term.get("matchLabelExpressions") or ()):
+            where, key = f"{path}[{place}]", item.get("key") or ""
+            values = item.get("values") or ()
+            if not values:
+                out.append(fields.required(f"{where}.values"))
+            for index, value in enumerate(values):
+                if value in values[:index]:
+                    out.append(fields.duplicate(f"{where}.values[{index}]", value))
+            check_qualified(key, f"{where}.key", out)
+            if key in found:
+                out.append(fields.duplicate(f"{where}.key", key))
+            found[key] = set(values)
+        if found in seen:
+            out.append(fields.duplicate(path, ""))
+        seen.append(found)
 
 
 def check_parameters(parameters: dict[str, str], path: str, out: list[Cause]) -> None:
