@@ -27,7 +27,7 @@ from sampan.controllers.runtime.controller import Options
 from sampan.controllers.runtime.run import run_controllers
 from sampan.paths import DEFAULT_NAME, ClusterPaths
 from sampan.scheduler.run import Scheduler
-from sampan.server import settings
+from sampan.server import encryption, settings
 from sampan.server.app import Server
 from sampan.server.authn.serviceaccount import KEYS_FOLDER
 from sampan.server.config import ServerConfig
@@ -207,7 +207,8 @@ def open_store(paths: ClusterPaths) -> SqliteStore:
             raise Damaged(f"{paths.database} is missing. {RESTORE}")
         if paths.database.stat().st_size == 0:
             raise Damaged(f"{paths.database} is empty. {RESTORE}")
-    store = SqliteStore.open(paths.database)
+    codec = encryption.read(paths.settings / encryption.NAME)
+    store = SqliteStore.open(paths.database, codec)
     if not mark.exists():
         config.write_private(mark, b"")
     return store

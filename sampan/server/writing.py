@@ -433,7 +433,9 @@ async def _store(context: Context, record: Record, new: Object, old: Object) -> 
 
 def _is_current(context: Context, record: Record, old: Object) -> bool:
     """Is what is stored just what was read? Else even an update of nothing writes it anew, which
-    is how custom resources are brought to another storage version."""
+    is how custom resources are brought to another storage version, and values to another key."""
+    if context.server.store.is_stale(record):
+        return False
     custom = context.resource.custom
     return custom is None or custom.codec.view is None or context.server.cache.decode(record) == old
 

@@ -70,6 +70,8 @@ class Engine:
         self._busy = False
         self._dead: list[int] = []
         self._ages: deque[tuple[float, int]] = deque()
+        self.stale: set[int] = set()
+        """Revisions of values that are stored as they would not be now."""
         self._failure: BaseException | None = None
         self._failed = asyncio.Event()
         self._idle = asyncio.Event()
@@ -87,6 +89,9 @@ class Engine:
         if pending and key in self._pending:
             return self._pending[key][1]
         return self._state.get(key)
+
+    def is_stale(self, record: Record) -> bool:
+        return record.modified in self.stale
 
     def range(self, prefix: str, *, after: str = "", limit: int = 0, revision: int = 0) -> Range:
         return self._state.range(prefix, after, limit, revision)

@@ -96,6 +96,11 @@ class Store(Protocol):
         to compute a guarded write from, never to answer a reader."""
         ...
 
+    def is_stale(self, record: Record) -> bool:
+        """Is the record stored as it would not be now (in plain, or by a former key)? Then even a
+        put of the same value is worth it."""
+        ...
+
     def range(self, prefix: str, *, after: str = "", limit: int = 0, revision: int = 0) -> Range:
         """Records whose key starts with `prefix`, beginning behind key `after`.
 

@@ -13,6 +13,11 @@ done, writes are the thread's: the event loop never waits for it.
 What is damaged is refused, never repaired silently: a row whose checksum differs, a hole in the
 window, a file that is no database of ours. A torn tail of the WAL is SQLite's to cut off: those
 writes were never acknowledged.
+
+With a codec (`encryption`), the disk holds what it has sealed, and memory the values; the checksum
+is of what is on disk. A value that no key opens is refused if it is the newest of its key. Older
+ones are history: what was superseded and would be stored otherwise now (another key, or none)
+leaves the history, and the disk, at the next start, so that no plain value stays behind.
 """
 
 from __future__ import annotations
@@ -26,8 +31,9 @@ import time
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from .encryption import MARK, PLAIN, Codec, Unreadable
 from .engine import Engine
 from .interface import Damaged, Event, Record
 from .mvcc import State
@@ -82,7 +88,7 @@ def checksum(revision: int, key: str, value: bytes | None) -> int:
     return zlib.crc32(f"{revision} {key}".encode(), start)
 
 
-def row_of(event: Event) -> Row:
+def row_of(event: Event, codec: Codec | None = None) -> Row:
     record = event.record
     if record is None:
         previous = event.previous
@@ -94,8 +100,9 @@ def row_of(event: Event) -> Row:
             None,
             checksum(event.revision, previous.key, None),
         )
-    crc = checksum(event.revision, record.key, record.value)
-    return event.revision, record.key, record.created, record.value, crc
+    value = record.value if codec is None else codec.seal(record.key, record.value)
+    crc = checksum(event.revision, record.key, value)
+    return event.revision, record.key, record.created, value, crc
 
 
 class Connection(Protocol):
@@ -184,8 +191,9 @@ Job = tuple[list[Row], Sequence[int], int, asyncio.Future[None]]
 class SqliteJournal:
     """A writer in a thread of its own. `append` is called by one loop, one batch at a time."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, codec: Codec | None = None) -> None:
         self._writer = writer
+        self._codec = codec
         self._dead: list[int] = []
         self._pace = Pace()
         self._grown = 0
@@ -209,7 +217,7 @@ class SqliteJournal:
         drop: Sequence[int] = ()
         if len(self._dead) >= DEAD_PER_DELETE:
             drop, self._dead = self._dead, []
-        rows = [row_of(event) for event in events]
+        rows = [row_of(event, self._codec) for event in events]
         before = self._grown
         size = sum(len(row[3]) for row in rows if row[3] is not None)
         self._grown += size
@@ -349,9 +357,66 @@ def _identify(connection: Connection, path: Path, new: bool) -> None:
         raise Damaged(f"{path} was written by a newer Sampan (format {version}). {RESTORE}")
 
 
-def load(connection: Connection, path: Path) -> tuple[State, list[int]]:
-    """The state on disk, and revisions of rows nothing needs any more. Raises Damaged."""
+class Loaded(NamedTuple):
+    """What was found on disk."""
+
+    state: State
+    dead: list[int]
+    """Revisions of rows nothing needs any more."""
+    stale: set[int]
+    """Revisions of live values that would be stored otherwise now (`encryption`)."""
+    purged: bool
+    """Is among the dead what must not stay on disk?"""
+
+
+class _Opener:
+    """Opens stored values, and keeps account of those that are not as they would be stored now."""
+
+    def __init__(self, codec: Codec | None) -> None:
+        self._codec = codec
+        self.unread: dict[str, tuple[int, str]] = {}
+        """Live values no key opens: key -> revision, why."""
+        self.stale: set[int] = set()
+        self.barrier = 0
+        """History up to this revision shows values that are not as they would be stored now."""
+
+    def open(self, revision: int, key: str, data: bytes) -> bytes:
+        codec = self._codec
+        if codec is None and not data.startswith(MARK):
+            return data
+        try:
+            value, stale = (codec or PLAIN).open(key, data)
+        except Unreadable as error:
+            self.unread[key] = (revision, str(error))
+            return b""
+        if stale:
+            self.stale.add(revision)
+        return value
+
+    def supersede(self, revision: int, previous: Record | None) -> None:
+        """Revision `revision` is written over `previous`."""
+        if previous is None:
+            return
+        if previous.modified in self.stale or previous.key in self.unread:
+            self.stale.discard(previous.modified)
+            self.unread.pop(previous.key, None)
+            self.barrier = revision
+
+    def check(self, path: Path) -> None:
+        """Raises Damaged for live values no key opens."""
+        for key, (revision, why) in self.unread.items():
+            what = key if self._codec is None else self._codec.describe(key)
+            raise Damaged(
+                f"{path}: {what} (key {key}, revision {revision}) cannot be decrypted: {why}. "
+                f"Nothing was changed. Put its key back into the encryption configuration; "
+                f"{len(self.unread)} value(s) cannot be read."
+            )
+
+
+def load(connection: Connection, path: Path, codec: Codec | None = None) -> Loaded:
+    """What is on disk. Raises Damaged."""
     state = State()
+    opener = _Opener(codec)
     try:
         row = connection.execute("SELECT value FROM meta WHERE name = 'compacted'").fetchone()
         compacted = row[0] if row else 0
@@ -373,16 +438,22 @@ def load(connection: Connection, path: Path) -> tuple[State, list[int]]:
                 dead.append(revision)
                 state.revision = revision
                 continue
-            record = None if value is None else Record(key, value, created, revision)
+            opener.supersede(revision, previous)
+            record = None
+            if value is not None:
+                record = Record(key, opener.open(revision, key, value), created, revision)
             state.apply(Event(revision, record, previous))
             if revision <= compacted:
                 # Already outside the window, but not deleted before the process ended.
                 _discard(state, revision, dead)
     except sqlite3.DatabaseError as error:
         raise Damaged(f"{path} is damaged: {error}. {RESTORE}") from error
+    opener.check(path)
     state.revision = max(state.revision, compacted)
     state.forget(compacted + 1)
-    return state, dead
+    if opener.barrier:
+        _discard(state, opener.barrier, dead)
+    return Loaded(state, dead, opener.stale, opener.barrier > 0)
 
 
 def _discard(state: State, revision: int, dead: list[int]) -> None:
@@ -397,16 +468,25 @@ class SqliteStore(Engine):
     """The embedded store."""
 
     @classmethod
-    def open(cls, path: Path) -> SqliteStore:
+    def open(cls, path: Path, codec: Codec | None = None) -> SqliteStore:
         """Open or create the store at `path` (0600). Raises Damaged, OSError."""
         connection = connect(path)
         try:
-            state, dead = load(connection, path)
+            state, dead, stale, purged = load(connection, path, codec)
+            if codec is not None or purged:
+                # What is deleted or written over is zeroed: it may have been a plain value.
+                connection.execute("PRAGMA secure_delete=ON")
+            writer = Writer(connection)
+            if purged:
+                writer.write((), dead, state.oldest)
+                tuple(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)"))
+                dead = []
             # The journal's thread does it, when nobody waits.
             connection.execute("PRAGMA wal_autocheckpoint=0")
         except BaseException:
             connection.close()
             raise
-        store = cls(state, SqliteJournal(Writer(connection)))
+        store = cls(state, SqliteJournal(writer, codec))
         store._dead.extend(dead)
+        store.stale = stale
         return store

@@ -1,0 +1,207 @@
+"""The administrator's EncryptionConfiguration (apiserver.config.k8s.io/v1): which resources are
+stored encrypted, and by which keys.
+
+As upstream's --encryption-provider-config, read at start: the first provider of a list writes, all
+read. Of several lists an exact resource counts before `*.group`, and that before `*.*`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sampan.api.resources import builtin
+from sampan.store.encryption import PLAIN, AesCbc, AesGcm, Chain, Encryption, Identity, Provider
+
+NAME = "encryption.yaml"
+VERSION, KIND = "apiserver.config.k8s.io/v1", "EncryptionConfiguration"
+KEY_BYTES = (16, 24, 32)
+MODES: dict[str, Callable[[str, bytes], Provider]] = {"aesgcm": AesGcm, "aescbc": AesCbc}
+ELSEWHERE = ("secretbox", "kms")
+"""Providers of upstream's that are not there: no library here has their ciphers or protocol."""
+ANY = ("*", "*")
+
+Rules = dict[tuple[str, str], list[Provider]]
+"""(plural, group) -> keys, in order."""
+
+
+class BadEncryption(ValueError):
+    """The file is no good; the text says where, and never shows a key."""
+
+
+def read(path: Path) -> Encryption | None:
+    """The codec `path` describes; None if there is no file. Raises BadEncryption."""
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadEncryption(f"{path}: {error}") from error
+    if mode & 0o077:
+        raise BadEncryption(f"{path}: others may read the keys in it; run: chmod 600 {path}")
+    import yaml
+
+    try:
+        raw = yaml.load(text, Loader=yaml.CSafeLoader)
+    except yaml.YAMLError:
+        # Its text would show a part of the file.
+        raise BadEncryption(f"{path}: not YAML") from None
+    try:
+        return build(raw)
+    except BadEncryption as error:
+        raise BadEncryption(f"{path}: {error}") from None
+
+
+def build(raw: Any) -> Encryption:
+    """The codec of a decoded file. Raises BadEncryption."""
+    top = _mapping(raw, "", ("apiVersion", "kind", "resources"))
+    if top.get("apiVersion") != VERSION or top.get("kind") != KIND:
+        raise BadEncryption(f"apiVersion and kind must be {VERSION} and {KIND}")
+    rules: Rules = {}
+    for at, item in enumerate(_list(top.get("resources"), "resources")):
+        path = f"resources[{at}]"
+        found = _mapping(item, path, ("resources", "providers"))
+        names = _list(found.get("resources"), f"{path}.resources")
+        providers = _providers(found.get("providers"), f"{path}.providers")
+        for place, name in enumerate(names):
+            which = _parse_resource(name, f"{path}.resources[{place}]")
+            _check_masks(rules, which, name)
+            rules.setdefault(which, []).extend(providers)
+    chains = {which: Chain(providers) for which, providers in rules.items()}
+    known: dict[str, tuple[str, str]] = {}
+    for kind in builtin():
+        # Events are stored once, as those of the core group.
+        known.setdefault(kind.storage, (kind.plural, kind.group))
+        if not kind.group:
+            known[kind.storage] = (kind.plural, "")
+    return _Encryption(chains, known)
+
+
+class _Encryption(Encryption):
+    """Finds the chain by the first parts of a storage key, and keeps what it has found."""
+
+    def __init__(
+        self, chains: Mapping[tuple[str, str], Chain], known: Mapping[str, tuple[str, str]]
+    ) -> None:
+        super().__init__(self._find, self._name)
+        self._chains = chains
+        self._known = known
+        self._found: dict[tuple[str, str], Chain] = {}
+
+    def _find(self, key: str) -> Chain:
+        which = self._resource(key)
+        chain = self._found.get(which)
+        if chain is None:
+            chains = self._chains
+            chain = chains.get(which) or chains.get(("*", which[1])) or chains.get(ANY) or PLAIN
+            self._found[which] = chain
+        return chain
+
+    def _resource(self, key: str) -> tuple[str, str]:
+        """(plural, group) of /registry/PLURAL/... or /registry/GROUP/PLURAL/..."""
+        parts = key.split("/", 4)
+        found = self._known.get(f"/registry/{parts[2]}/") if len(parts) > 3 else None
+        if found is None and len(parts) > 4:
+            prefix = f"/registry/{parts[2]}/{parts[3]}/"
+            found = self._known.get(prefix, (parts[3], parts[2]))
+        return found or ("", "")
+
+    def _name(self, key: str) -> str:
+        plural, group = self._resource(key)
+        return f"{plural}.{group}".rstrip(".")
+
+
+def _parse_resource(name: Any, path: str) -> tuple[str, str]:
+    """(plural, group) of `secrets`, `deployments.apps`, `*.`, `*.apps` or `*.*`."""
+    if not isinstance(name, str) or not name:
+        raise BadEncryption(f"{path}: Required value")
+    if name != name.lower():
+        raise BadEncryption(f"{path}: resource name should not contain capital letters: {name}")
+    if name == "*":
+        raise BadEncryption(
+            f"{path}: use '*.' to encrypt all the resources from core API group or *.* to encrypt"
+            " all resources"
+        )
+    plural, _, group = name.partition(".")
+    if group == "events.k8s.io":
+        raise BadEncryption(
+            f"{path}: '*.events.k8s.io' objects are stored using the 'events' API group in etcd."
+            " Use 'events' instead in the config file"
+        )
+    if group == "extensions":
+        raise BadEncryption(
+            f"{path}: 'extensions' group has been removed and cannot be used for encryption"
+        )
+    if group == "*" and plural != "*":
+        raise BadEncryption(
+            f"{path}: encrypting the same resource across groups is not supported: {name}"
+        )
+    return plural, group
+
+
+def _check_masks(rules: Rules, which: tuple[str, str], name: str) -> None:
+    for mask in (("*", which[1]), ANY):
+        if mask in rules and mask != which:
+            earlier = ".".join(mask)
+            raise BadEncryption(f'resource "{name}" is masked by earlier rule "{earlier}"')
+
+
+def _providers(raw: Any, path: str) -> list[Provider]:
+    out: list[Provider] = []
+    for at, item in enumerate(_list(raw, path)):
+        where = f"{path}[{at}]"
+        found = _mapping(item, where, (*MODES, "identity", *ELSEWHERE))
+        if len(found) != 1:
+            raise BadEncryption(
+                f"{where}: one provider of {', '.join((*MODES, 'identity'))} is required, and"
+                " more than one should be split into different list elements"
+            )
+        (mode, settings), *_ = found.items()
+        if mode in ELSEWHERE:
+            raise BadEncryption(f"{where}: {mode} is not supported here; use aesgcm or aescbc")
+        if mode == "identity":
+            out.append(Identity())
+            continue
+        keys = _mapping(settings, f"{where}.{mode}", ("keys",))
+        for place, key in enumerate(_list(keys.get("keys"), f"{where}.{mode}.keys")):
+            out.append(MODES[mode](*_key(key, f"{where}.{mode}.keys[{place}]")))
+    return out
+
+
+def _key(raw: Any, path: str) -> tuple[str, bytes]:
+    found = _mapping(raw, path, ("name", "secret"))
+    name, text = found.get("name"), found.get("secret")
+    if not isinstance(name, str) or not name:
+        raise BadEncryption(f"{path}.name: Required value: name is a mandatory field for a key")
+    if not isinstance(text, str) or not text:
+        raise BadEncryption(f"{path}.secret: Required value: secret is a mandatory field for a key")
+    try:
+        secret = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise BadEncryption(f"{path}.secret: secrets must be base64 encoded") from None
+    if len(secret) not in KEY_BYTES:
+        sizes = " ".join(map(str, KEY_BYTES))
+        raise BadEncryption(
+            f"{path}.secret: secret is not of the expected length, got {len(secret)}, expected one"
+            f" of [{sizes}]"
+        )
+    return name, secret
+
+
+def _mapping(raw: Any, path: str, known: Sequence[str]) -> Mapping[str, Any]:
+    if not isinstance(raw, dict):
+        raise BadEncryption(f"{path or 'the file'}: must be an object")
+    for field in raw:
+        if field not in known:
+            raise BadEncryption(f"unknown field {f'{path}.{field}'.lstrip('.')}")
+    return raw
+
+
+def _list(raw: Any, path: str) -> Sequence[Any]:
+    if not isinstance(raw, list) or not raw:
+        raise BadEncryption(f"{path}: Required value: at least one {path} is required")
+    return raw
