@@ -2,8 +2,8 @@
 
 Tasks: one per informer, under the supervisor. Queues: none; each watch event is applied to the
 cache and handed to every handler in the same turn of the loop, in the order of the server's
-revisions. Handlers are synchronous and short: they put a name on a work queue. Memory: one
-reference per object; in process the dicts are those the server holds.
+revisions. Handlers are synchronous and short: they put a name on a work queue. Memory: the
+objects without managedFields, equal parts of pods once (`sharing`).
 
 What a cache cannot promise (kubernetes/kubernetes#59848): it is a past state, and after a
 reconnection possibly an older one than some other component has acted on. A controller that must
@@ -27,6 +27,7 @@ from sampan.api.errors import Expired, Gone, NotFound, Object, StatusError
 
 from .api import Client
 from .interface import WatchEvent
+from .sharing import Sharing
 
 log = logging.getLogger("sampan.informer")
 
@@ -69,6 +70,7 @@ class Informer:
         self._by_namespace: dict[str, dict[str, Object]] = {}
         self._indexes: dict[str, tuple[IndexFunction, Entries]] = {}
         self._handlers: list[Handler] = []
+        self._slim = Sharing().slim
         self._revision = 0
         self._regressions = 0
         self._synced = asyncio.Event()
@@ -251,6 +253,7 @@ class Informer:
         if old is not None and old["metadata"].get("uid") != obj["metadata"].get("uid"):
             self._remove(key)
             old = None
+        obj = self._slim(obj)
         self._objects[key] = obj
         self._by_namespace.setdefault(key[0], {})[key[1]] = obj
         for function, entries in self._indexes.values():

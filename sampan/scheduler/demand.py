@@ -57,6 +57,8 @@ def demand_of(pod: Object) -> Demand:
         [requests, cpu, memory, ports, tolerations, selector, affinity],
         option=orjson.OPT_SORT_KEYS,
     )
+    # The encoder's result keeps its whole buffer (4 KB); the shape lives as long as the pod.
+    shape = bytes(memoryview(shape))
     return Demand(requests, cpu, memory, ports, tolerations, selector, affinity, shape)
 
 

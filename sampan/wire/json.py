@@ -66,7 +66,9 @@ def encode_object(obj: dict[str, Any]) -> bytes:
         if name not in head:
             head[name] = value
     try:
-        return orjson.dumps(head)
+        # The encoder's result keeps its whole buffer, a power of two (orjson 3.13); what is kept
+        # for the life of the object is a copy of the length it has.
+        return bytes(memoryview(orjson.dumps(head)))
     except TypeError as error:
         raise JSONError(f"json: unsupported value: {error}") from None
 
