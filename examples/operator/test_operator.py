@@ -29,7 +29,7 @@ def operator(
     """A cluster in which the operator runs."""
     cluster.apply(HERE / "crd.yaml")
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
-    with KopfRunner(["run", "-A", "--standalone", str(HERE / "operator.py")], timeout=10):
+    with KopfRunner(["run", "-A", "--standalone", str(HERE / "website.py")], timeout=10):
         yield cluster
 
 

@@ -148,9 +148,7 @@ def versions_of(resources: Iterable[Descriptor]) -> dict[str, list[str]]:
         found.setdefault(item.group, set()).add(item.version)
     for group, version in stale_of(resources):
         found.setdefault(group, set()).add(version)
-    return {
-        group: sorted(found[group], key=rank) for group in sorted(found, key=group_rank)
-    }
+    return {group: sorted(found[group], key=rank) for group in sorted(found, key=group_rank)}
 
 
 def stale_of(resources: Iterable[Descriptor]) -> Collection[tuple[str, str]]:

@@ -15,7 +15,7 @@ from kubernetes.client.exceptions import ApiException
 from tests.clients.cluster import Cluster, until
 from tests.clients.kinds import GROUP, boat, definition
 
-PROGRAM = Path(__file__).parent / "programs/operator.py"
+PROGRAM = Path(__file__).parent / "programs/boats.py"
 PLURAL = "kopfboats"
 
 

@@ -46,7 +46,7 @@ def test_deployment_rollout(api: pykube.HTTPClient, namespace: str) -> None:
     web = pykube.Deployment(api, body)
     web.create()
     # Its update sends the version it has seen: one that is not changed meanwhile.
-    until(lambda: web.reload() or web.ready)
+    until(lambda: web.reload() or ("observedGeneration" in web.obj["status"] and web.ready))
     web.scale(2)
     until(lambda: web.reload() or web.obj["status"].get("readyReplicas") == 2)
     web.obj["spec"]["template"]["spec"]["containers"][0]["image"] = "web:2"

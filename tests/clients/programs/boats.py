@@ -6,16 +6,55 @@ Run by `kopf run`; its admission webhooks are served by itself on this machine.
 from __future__ import annotations
 
 import asyncio
+import datetime
+import ipaddress
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import kopf
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 GROUP = "clients.example.com"
 
 
+def own_certificate() -> tuple[str, str]:
+    """Files with a certificate for this machine, signed by itself, and its key. kopf's own way
+    needs a library that no longer loads beside current OpenSSL."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "boats")])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    encoding = serialization.Encoding.PEM
+    folder = Path(tempfile.mkdtemp(prefix="boats-"))
+    (folder / "tls.crt").write_bytes(certificate.public_bytes(encoding))
+    (folder / "tls.key").write_bytes(
+        key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return str(folder / "tls.crt"), str(folder / "tls.key")
+
+
 @kopf.on.startup()
 def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
-    settings.admission.server = kopf.WebhookServer(host="127.0.0.1")
+    certificate, key = own_certificate()
+    settings.admission.server = kopf.WebhookServer(
+        host="127.0.0.1", certfile=certificate, pkeyfile=key
+    )
     settings.admission.managed = "kopf.clients.example.com"
     settings.posting.enabled = True
     settings.peering.standalone = True

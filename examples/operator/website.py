@@ -1,5 +1,5 @@
 """A small operator written with kopf: a Website gets a ConfigMap with its text and a Deployment
-that serves it, and its status follows the Deployment. `kopf run operator.py` runs it.
+that serves it, and its status follows the Deployment. `kopf run website.py` runs it.
 """
 
 from __future__ import annotations
