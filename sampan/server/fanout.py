@@ -27,8 +27,10 @@ from .selection import NAME, NAMESPACE, Selection
 
 DIRECT = 4
 """Members that are told in the writer's turn: components in this process, and a client or two."""
-SLICE = 32
-"""Members told in one turn of the loop; each costs an encryption and a write, some 20 us."""
+SLICE = 8
+"""Members told in one turn of the loop: each costs an encryption and a write, and a write waits for
+some four turns. With 32 it waited twice as long, with 3 the loop's own work grew
+(bench/watches.py)."""
 
 
 class Entry(NamedTuple):
