@@ -146,8 +146,10 @@ def mark_omitted(definitions: dict[str, Any], structs: Any, names: dict[int, str
                 inlined.setdefault(definition, []).append(definition_name(*inner.rsplit(".", 1)))
             elif name and "omitempty" in options and field.may_be_empty:
                 found.setdefault(definition, set()).add(name)
-            elif name and "omitzero" not in options and (
-                field.struct or (field.nil and "omitempty" not in options)
+            elif (
+                name
+                and "omitzero" not in options
+                and (field.struct or (field.nil and "omitempty" not in options))
             ):
                 present.setdefault(definition, set()).add(name)
     for definition, shape in definitions.items():

@@ -36,9 +36,9 @@ class Cluster:
 
     @property
     def node(self) -> str:
-        """The name of the only node."""
-        name: str = self.user.get("nodes")["items"][0]["metadata"]["name"]
-        return name
+        """The name of the only node that an agent serves: transcripts make others."""
+        nodes = self.user.get("nodes")["items"]
+        return next(n["metadata"]["name"] for n in nodes if n["status"].get("addresses"))
 
     @property
     def environment(self) -> dict[str, str]:

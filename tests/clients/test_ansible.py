@@ -23,7 +23,7 @@ TIMEOUT_S = 120
 def play(cluster: Cluster, namespace: str, kubeconfig: Path, tmp_path: Path) -> Any:
     """Runs a playbook: the names of the tasks that changed something."""
     facts = {
-        "namespace": namespace,
+        "space": namespace,
         "chart": str(CHART),
         "helm": str(PROGRAMS / "bin/helm-3.17"),
         "machine": cluster.node,

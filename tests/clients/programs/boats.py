@@ -105,8 +105,8 @@ async def tick(status: kopf.Status, patch: kopf.Patch, **_: Any) -> None:
 
 
 @kopf.daemon(GROUP, "v1", "kopfboats", cancellation_timeout=5)
-async def sail(stopped: kopf.DaemonStopped, patch: kopf.Patch, **_: Any) -> None:
-    patch.status["sailing"] = True
+async def sail(stopped: kopf.DaemonStopped, name: str, namespace: str, **_: Any) -> None:
+    await asyncio.to_thread(note, namespace, f"{name}-sails")
     await stopped.wait(3600)
 
 

@@ -91,11 +91,7 @@ def test_a_difference_is_what_comes_changes_and_goes(old: Any, new: Any) -> None
     changed, removed = PLAN.diff(one, other) if one != other else (None, None)
     before = set(paths(PLAN.diff({"spec": {}}, one)[0] or {})) if old else set()
     after = set(paths(PLAN.diff({"spec": {}}, other)[0] or {})) if new else set()
-    both = {
-        path
-        for path in before & after
-        if is_changed(leaf(one, path), leaf(other, path), path)
-    }
+    both = {path for path in before & after if is_changed(leaf(one, path), leaf(other, path), path)}
     assert (changed or {}) == of_paths(after - before | both)
     assert (removed or {}) == of_paths(before - after)
 
