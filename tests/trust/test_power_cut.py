@@ -119,7 +119,7 @@ def survives(seed: int, synchronous: str) -> bool:
         disk.crash(seed)
         connection = ApswConnection(disk)
         prepare(connection, PATH, acknowledged == 0, synchronous)
-        state, _ = load(connection, PATH)
+        state = load(connection, PATH).state
         found = {record.key: record for record in state.range("/", "", 0, 0).records}
         connection.close()
     finally:
