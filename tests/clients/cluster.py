@@ -78,7 +78,8 @@ def running(name: str, folder: Path) -> Iterator[Cluster]:
         yield Cluster(user)
     finally:
         user.sampan("down", "--purge").ok
-    assert traces(user.name, user.data) == NOTHING
+    left = traces(user.name, user.data)
+    assert left == NOTHING, left
 
 
 def web(path: Path, version: str) -> Path:
@@ -100,6 +101,23 @@ def until(true: Callable[[], Any], what: str = "") -> Any:
             raise AssertionError(f"not in time: {what or true}")
         time.sleep(0.05)
     return value
+
+
+def unless_conflict(write: Callable[[], Any]) -> Callable[[], bool]:
+    """Read and write, and whether nobody wrote between: what every careful client repeats."""
+
+    def attempt() -> bool:
+        try:
+            write()
+        except Exception as error:
+            # Each library has an error class of its own; all say the code somewhere.
+            status = getattr(error, "status", error)
+            if 409 in (status, getattr(status, "code", 0)):
+                return False
+            raise
+        return True
+
+    return attempt
 
 
 def pod(name: str, command: list[str] | None = None, **spec: Any) -> dict[str, Any]:

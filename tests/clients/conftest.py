@@ -8,6 +8,7 @@ There, nothing is skipped: a client that is missing fails its tests.
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NAME = "clients"
+NAME = f"clients-{os.getpid() % 1000}"
+"""Short, as a bridge is named after it; of its own, so that two runs do not meet."""
 HERE = importlib.util.find_spec("kopf") is not None
 """Whether this is the clients' environment: no other has an operator framework."""
 

@@ -16,7 +16,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic.exceptions import ConflictError, NotFoundError
 from kubernetes.stream import portforward, stream
 
-from tests.clients.cluster import deployment, pod, until
+from tests.clients.cluster import deployment, pod, unless_conflict, until
 from tests.clients.kinds import GROUP, boat, definition
 
 CANDIDATE = Path(__file__).parent / "programs/candidate.py"
@@ -77,9 +77,14 @@ def test_deployment_crud(api: client.ApiClient, namespace: str) -> None:
             apps.read_namespaced_deployment_status("nginx", namespace).status.ready_replicas == 2
         )
     )
-    scale = apps.read_namespaced_deployment_scale("nginx", namespace)
-    scale.spec.replicas = 1
-    assert apps.replace_namespaced_deployment_scale("nginx", namespace, scale).spec.replicas == 1
+
+    def scale() -> None:
+        seen = apps.read_namespaced_deployment_scale("nginx", namespace)
+        seen.spec.replicas = 1
+        done = apps.replace_namespaced_deployment_scale("nginx", namespace, seen)
+        assert done.spec.replicas == 1
+
+    until(unless_conflict(scale), "scaled")
     options = client.V1DeleteOptions(propagation_policy="Foreground", grace_period_seconds=5)
     apps.delete_namespaced_deployment("nginx", namespace, body=options)
 

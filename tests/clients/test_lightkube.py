@@ -14,7 +14,7 @@ from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.core_v1 import ConfigMap, Pod
 from lightkube.types import CascadeType, PatchType
 
-from tests.clients.cluster import deployment, pod
+from tests.clients.cluster import deployment, pod, unless_conflict, until
 from tests.clients.kinds import GROUP, boat, definition
 
 
@@ -62,9 +62,13 @@ def test_watch_wait_and_logs(api: Client) -> None:
         if seen.status.phase == "Running":
             break
     assert list(api.log(seen.metadata.name)) == ["started\n"]
-    scale = api.get(Deployment.Scale, "web")
-    scale.spec.replicas = 2
-    assert api.replace(scale).spec.replicas == 2
+
+    def scale() -> None:
+        seen = api.get(Deployment.Scale, "web")
+        seen.spec.replicas = 2
+        assert api.replace(seen).spec.replicas == 2
+
+    until(unless_conflict(scale), "scaled")
     api.delete(Deployment, "web", cascade=CascadeType.FOREGROUND)
 
 

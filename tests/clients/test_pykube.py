@@ -7,7 +7,7 @@ from pathlib import Path
 import pykube
 import pytest
 
-from tests.clients.cluster import deployment, pod, until
+from tests.clients.cluster import deployment, pod, unless_conflict, until
 from tests.clients.kinds import GROUP, boat, definition
 
 
@@ -45,12 +45,17 @@ def test_deployment_rollout(api: pykube.HTTPClient, namespace: str) -> None:
     body["metadata"]["namespace"] = namespace
     web = pykube.Deployment(api, body)
     web.create()
-    # Its update sends the version it has seen: one that is not changed meanwhile.
     until(lambda: web.reload() or ("observedGeneration" in web.obj["status"] and web.ready))
-    web.scale(2)
+    # Its update sends the version it has seen, and controllers write too.
+    until(unless_conflict(lambda: web.reload() or web.scale(2)), "scaled")
     until(lambda: web.reload() or web.obj["status"].get("readyReplicas") == 2)
-    web.obj["spec"]["template"]["spec"]["containers"][0]["image"] = "web:2"
-    web.update()
+
+    def other_image() -> None:
+        web.reload()
+        web.obj["spec"]["template"]["spec"]["containers"][0]["image"] = "web:2"
+        web.update()
+
+    until(unless_conflict(other_image), "another image")
     until(lambda: web.reload() or (web.ready and web.obj["status"].get("updatedReplicas") == 2))
     web.delete(propagation_policy="Background")
 

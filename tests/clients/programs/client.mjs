@@ -176,9 +176,13 @@ const flows = {
     await apps.createNamespacedDeployment({ namespace, body: { metadata: { name }, spec } });
     await until(async () =>
       (await apps.readNamespacedDeploymentStatus({ name, namespace })).status.availableReplicas);
-    const scale = await apps.readNamespacedDeploymentScale({ name, namespace });
-    scale.spec.replicas = 2;
-    await apps.replaceNamespacedDeploymentScale({ name, namespace, body: scale });
+    // Controllers write too: what was read may be old by now.
+    await until(async () => {
+      const scale = await apps.readNamespacedDeploymentScale({ name, namespace });
+      scale.spec.replicas = 2;
+      return apps.replaceNamespacedDeploymentScale({ name, namespace, body: scale }).then(
+        () => true, (error) => { if (error.code !== 409) throw error; });
+    });
     await until(async () =>
       (await apps.readNamespacedDeployment({ name, namespace })).status.readyReplicas === 2);
     await apps.deleteNamespacedDeployment({ name, namespace, propagationPolicy: 'Foreground' });
