@@ -13,6 +13,7 @@ import base64
 import binascii
 import secrets
 import ssl
+from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -33,7 +34,8 @@ from .config import ClusterConfig, write_private
 from .pki import ensure_key, general_name
 
 BOOTSTRAP = "system:bootstrap:agent"
-BOOTSTRAPPERS = "system:bootstrappers"
+BOOTSTRAPPERS, NODES = "system:bootstrappers", "system:nodes"
+APPROVAL = "system:certificates.k8s.io:certificatesigningrequests:"
 NAMESPACE, NETWORKS = "kube-public", "sampan"
 RBAC = "rbac.authorization.k8s.io"
 CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
@@ -85,6 +87,7 @@ async def publish(client: Client, cluster: ClusterConfig) -> None:
             RBAC,
             _binding(name, "ClusterRole", "system:node-bootstrapper", group),
         ),
+        *(("clusterrolebindings", RBAC, item) for item in _approvals()),
     ]
     for plural, group_name, body in wanted:
         kind = resource(plural, group_name)
@@ -94,6 +97,17 @@ async def publish(client: Client, cluster: ClusterConfig) -> None:
         except NotFound:
             head = {"apiVersion": kind.api_version, "kind": kind.kind}
             await client.create(kind, head | body, namespace)
+
+
+def _approvals() -> Iterator[Object]:
+    """Whose requests are approved by themselves, as kubeadm has it: new nodes' first certificate,
+    and that of each node when it renews its own."""
+    for name, group, role in (
+        ("sampan:node-autoapprove-bootstrap", BOOTSTRAPPERS, "nodeclient"),
+        ("sampan:node-autoapprove-certificate-rotation", NODES, "selfnodeclient"),
+    ):
+        subject = {"kind": "Group", "name": group, "apiGroup": RBAC}
+        yield _binding(name, "ClusterRole", APPROVAL + role, subject)
 
 
 def _binding(name: str, kind: str, role: str, subject: Object) -> Object:

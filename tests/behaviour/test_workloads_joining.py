@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 from sampan.api.errors import Object
 from sampan.api.resources import resource
 from sampan.controllers.nodeipam import Shares
+from sampan.server.exchange import User
 from tests.kit.cluster import server_files
 
 from .workload_kit import NODES, World, world
@@ -80,13 +81,13 @@ async def test_an_approved_request_is_signed() -> None:
         (csr("system:node:n1", "system:masters"), "kube-apiserver-client-kubelet", CLIENT_USAGES,
          "subject organization is not system:nodes"),
         (csr("root"), "kube-apiserver-client-kubelet", CLIENT_USAGES,
-         "subject common name does not begin with system:node: "),
+         "subject common name does not begin with system:node:"),
         (csr("system:node:n1", dns="api"), "kube-apiserver-client-kubelet", CLIENT_USAGES,
          "DNS subjectAltNames are not allowed"),
         (csr("system:node:n1"), "kubelet-serving", ["digital signature", "server auth"],
          "DNS or IP subjectAltName is required"),
-        (csr("system:node:n1", dns="n1"), "kubelet-serving", ["digital signature", "server auth"],
-         "requested subject is not the requesting node"),
+        (csr("root", dns="n1"), "kubelet-serving", ["digital signature", "server auth"],
+         "subject common name does not begin with system:node:"),
     ],
 )  # fmt: skip
 async def test_what_a_signer_refuses(
@@ -96,7 +97,43 @@ async def test_what_a_signer_refuses(
         status = await ask(w, request_pem, signer, usages, approve=True)
         assert "certificate" not in status
         [failed] = [item for item in status["conditions"] if item["type"] == "Failed"]
-        assert (failed["reason"], failed["message"]) == ("SignerValidationFailed", message)
+        assert (failed["reason"], failed["message"]) == ("SignerValidationFailure", message)
+
+
+async def test_a_new_node_is_approved_if_its_author_may() -> None:
+    """By the right to create certificatesigningrequests/nodeclient, not by a group's name."""
+    body: Object = {"request": csr("system:node:n1"), "usages": CLIENT_USAGES}
+    body["signerName"] = "kubernetes.io/kube-apiserver-client-kubelet"
+    async with world(**ca()) as w:
+        for author in ("stranger", "joiner"):
+            await bind(w, author, "system:node-bootstrapper")
+        await bind(w, "joiner", "system:certificates.k8s.io:certificatesigningrequests:nodeclient")
+        cache = w.cache(REQUESTS.plural, REQUESTS.group)
+        for author in ("stranger", "joiner"):
+            answer = await w.cluster.http(
+                "POST",
+                "/apis/certificates.k8s.io/v1/certificatesigningrequests",
+                {"metadata": {"name": author}, "spec": body},
+                user=User(author, ("system:bootstrappers", "system:authenticated")),
+            )
+            assert answer.status == 201, answer.message
+        await w.until(lambda: (cache.get("", "joiner") or {})["status"].get("certificate"))
+        [condition] = (cache.get("", "joiner") or {})["status"]["conditions"]
+        message = "Auto approving kubelet client certificate after SubjectAccessReview."
+        assert (condition["reason"], condition["message"]) == ("AutoApproved", message)
+        assert not (cache.get("", "stranger") or {})["status"].get("conditions")
+
+
+async def bind(w: World, user: str, role: str) -> None:
+    group = "rbac.authorization.k8s.io"
+    await w.client.create(
+        resource("clusterrolebindings", group),
+        {
+            "metadata": {"generateName": "b-"},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
+            "subjects": [{"kind": "User", "apiGroup": group, "name": user}],
+        },
+    )
 
 
 async def test_nodes_get_shares_that_do_not_overlap() -> None:
