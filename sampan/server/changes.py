@@ -61,6 +61,13 @@ class Change:
         return record.key
 
     @property
+    def size(self) -> int:
+        """About the bytes of its event."""
+        record = self.after or self.before
+        assert record is not None
+        return len(record.value)
+
+    @property
     def obj(self) -> Object | None:
         """The object after the write; None when it was deleted."""
         if self._obj is None and self.after is not None:

@@ -4,12 +4,14 @@ Watchers of the same namespace and selection are one `Group`. A change is looked
 it may concern: groups whose selection fixes a name, field or label are found by that value, so that
 a node agent's watch of its own pods costs the writers of other pods nothing. What a group is to
 get waits in `pending`; a round hands it, as one shared `Batch`, to every member. Small groups get
-it at once; larger ones by the `Pump`, `SLICE` members in a turn of the loop, so that writers are
-served between slices however many watch. What happens meanwhile is the next round's, in one batch:
-the more there is to do, the cheaper an event gets.
+it at once; larger ones by the `Pump`, work worth `SLICE` members in a turn of the loop, so that
+writers are served between slices however many watch and however much there is to tell. What happens
+meanwhile is for the next rounds, `ROUND_BYTES` in each: the more there is to do, the cheaper an
+event gets.
 
-Bounds: `pending` holds what happens during one round; a member that does not read is cut off by
-its own queue's bound (`watching.QUEUE_CHANGES`).
+Bounds: what waits in `pending` doubles the slices again and again, so that writers who go on are
+slowed to what the watchers can be told: some thousands of events at most. A member that does not
+read is cut off by its own queue's bound (`watching.QUEUE_CHANGES`).
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from itertools import islice
 from typing import NamedTuple, Protocol
 
 from sampan.api.errors import Object
@@ -31,6 +32,13 @@ SLICE = 8
 """Members told in one turn of the loop: each costs an encryption and a write, and a write waits for
 some four turns. With 32 it waited twice as long, with 3 the loop's own work grew
 (bench/watches.py)."""
+BYTES_EACH = 8 << 10
+"""Bytes that cost about as much as telling a member at all: encrypting them, and their way through
+the kernel."""
+ROUND_BYTES = 64 << 10
+"""What a round tells each member, so that no turn is long: several times the price of a message."""
+LAG = 512
+"""Each so many events a group is behind double its slice."""
 
 
 class Entry(NamedTuple):
@@ -44,10 +52,12 @@ class Entry(NamedTuple):
 class Batch:
     """Events delivered together; shared by all members of a group."""
 
-    __slots__ = ("entries", "made")
+    __slots__ = ("entries", "made", "price")
 
-    def __init__(self, entries: list[Entry]) -> None:
+    def __init__(self, entries: list[Entry], size: int = 0) -> None:
         self.entries = entries
+        self.price = 1 + size // BYTES_EACH
+        """What telling one member costs, in messages."""
         self.made: dict[Hashable, bytes] = {}
         """Encoded forms, made when first asked for."""
 
@@ -107,20 +117,39 @@ class Group:
             return "MODIFIED" if was else "ADDED"
         return "DELETED" if was else ""
 
-    def deliver(self, limit: int) -> int:
-        """Tell up to `limit` members; how many were told. The round is over when fewer were."""
-        if self._round is None:
-            self._round, self.pending = Batch(self.pending), []
-            self._left = iter(tuple(self.members))
-        batch = self._round
-        count = 0
-        for member in islice(self._left, limit):
+    def tell(self) -> None:
+        """Tell the few members there are all there is."""
+        batch, self.pending = Batch(self.pending), []
+        for member in tuple(self.members):
             member.offer(batch)
-            count += 1
-        if count < limit:
-            self._round = None
-            self._left = iter(())
-        return count
+
+    def deliver(self, left: int) -> int:
+        """Tell members until that costs `left` messages; what of it is over. The round ended when
+        something is."""
+        batch = self._round
+        if batch is None:
+            batch = self._round = self._next_round()
+            self._left = iter(tuple(self.members))
+        for member in self._left:
+            member.offer(batch)
+            left -= batch.price
+            if left <= 0:
+                return 0
+        self._round = None
+        self._left = iter(())
+        return left
+
+    def _next_round(self) -> Batch:
+        """The first of what is pending, up to `ROUND_BYTES`, and one event at least."""
+        pending = self.pending
+        size = 0
+        for count, entry in enumerate(pending):
+            if size > ROUND_BYTES:
+                self.pending = pending[count:]
+                return Batch(pending[:count], size)
+            size += entry.change.size
+        self.pending = []
+        return Batch(pending, size)
 
 
 class Pump:
@@ -138,16 +167,16 @@ class Pump:
             asyncio.get_running_loop().call_soon(self._run)
 
     def _run(self) -> None:
-        groups, left = self._groups, SLICE
+        groups = self._groups
+        left = SLICE
         while groups and left > 0:
-            group = groups[0]
-            left -= group.deliver(left)
-            if left > 0:
-                groups.popleft()
+            group = groups.popleft()
+            left = min(left, group.deliver(left << len(group.pending) // LAG))
+            if group.idle:
                 group.queued = False
-                if group.pending:
-                    group.queued = True
-                    groups.append(group)
+            else:
+                # A turn each: a few watchers do not wait for the thousands of another group.
+                groups.append(group)
         if groups:
             asyncio.get_running_loop().call_soon(self._run)
 
@@ -243,7 +272,7 @@ class Fanout:
             return
         group.pending.append(Entry(kind, change))
         if len(group.members) <= DIRECT and not group.queued:
-            group.deliver(DIRECT + 1)
+            group.tell()
         else:
             self._pump.add(group)
 

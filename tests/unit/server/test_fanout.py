@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -11,7 +12,17 @@ from sampan.api import selectors
 from sampan.api.resources import resource
 from sampan.server.cache import Cache
 from sampan.server.changes import Note
-from sampan.server.fanout import DIRECT, SLICE, Batch
+from sampan.server.fanout import (
+    BYTES_EACH,
+    DIRECT,
+    LAG,
+    ROUND_BYTES,
+    SLICE,
+    Batch,
+    Entry,
+    Group,
+    Pump,
+)
 from sampan.server.selection import Selection
 from sampan.store.memory import MemoryStore
 from tests.kit.clock import settle
@@ -130,6 +141,48 @@ async def test_many_equal_watches_share_one_batch_and_leave_room_for_others() ->
     assert group.idle
     assert all(ear.heard == [("ADDED", "a"), ("ADDED", "b"), ("ADDED", "c")] for ear in ears)
     assert len({id(batch) for ear in ears for batch in ear.batches}) <= 3
+
+
+def waiting(count: int, size: int) -> tuple[Group, list[Ear]]:
+    """A group that is told in slices, and has `count` events of `size` bytes to tell."""
+    group = Group(select())
+    ears = [Ear() for _ in range(10 * SLICE)]
+    group.members = dict.fromkeys(ears)
+    change: Any = SimpleNamespace(size=size, revision=1)
+    group.pending = [Entry("ADDED", change)] * count
+    return group, ears
+
+
+def test_large_events_make_slices_of_fewer_members() -> None:
+    group, ears = waiting(1, BYTES_EACH * SLICE)
+    assert group.deliver(SLICE) == 0
+    assert sum(len(ear.batches) for ear in ears) == 1
+
+
+def test_a_round_tells_a_part_of_what_waits() -> None:
+    group, ears = waiting(9, ROUND_BYTES // 2)
+    while not group.idle:
+        group.deliver(SLICE)
+    assert all([len(batch.entries) for batch in ear.batches] == [3, 3, 3] for ear in ears)
+
+
+async def test_who_is_far_behind_is_told_in_larger_slices() -> None:
+    for count, told in ((1, SLICE), (2 * LAG, 4 * SLICE)):
+        group, ears = waiting(count, 1)
+        Pump().add(group)
+        await asyncio.sleep(0)
+        assert sum(len(ear.batches) for ear in ears) == told
+
+
+async def test_groups_take_turns() -> None:
+    pump = Pump()
+    large, _ = waiting(1, 1)
+    small, ears = waiting(1, 1)
+    pump.add(large)
+    pump.add(small)
+    for _ in range(2):
+        await asyncio.sleep(0)
+    assert any(ear.batches for ear in ears)
 
 
 async def test_a_few_are_told_at_once() -> None:
