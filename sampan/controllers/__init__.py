@@ -16,6 +16,7 @@ from .nodeipam import NodeIpamController
 from .podgc import PodGcController
 from .policystatus import PolicyStatusController
 from .replicaset import ReplicaSetController
+from .replicationcontroller import ReplicationControllerController
 from .resourcequota import ResourceQuotaController
 from .roleaggregation import RoleAggregationController
 from .rootca import RootCaController
@@ -29,6 +30,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     NamespaceController,
     DeploymentController,
     ReplicaSetController,
+    ReplicationControllerController,
     EndpointSliceController,
     EndpointsController,
     NodeIpamController,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from typing import ClassVar
 
 from sampan.api.errors import NotFound, Object, StatusError
 from sampan.api.resources import resource
@@ -38,16 +39,20 @@ PACE_S = 100e-6
 
 
 class ReplicaSetController(Controller):
-    """See the module."""
+    """See the module. ReplicationControllers are the same under an older name: their controller
+    says which kind it is, and how its objects look as ReplicaSets."""
 
     name = "replicaset"
+    kind: ClassVar[tuple[str, str]] = ("replicasets", "apps")
+    component: ClassVar[str] = "replicaset-controller"
+    """Of its events."""
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.resource = resource("replicasets", "apps")
+        self.resource = resource(*self.kind)
         self.pod_resource = resource("pods")
         self.expectations = Expectations(context.clock)
-        self.recorder = context.recorder("replicaset-controller")
+        self.recorder = context.recorder(self.component)
         self.pods = self.informer(self.pod_resource)
         self.sets = self.informer(self.resource)
         add_owner_indexes(self.pods)
@@ -90,14 +95,23 @@ class ReplicaSetController(Controller):
     def _wake_adopters(self, pod: Object) -> None:
         meta = pod["metadata"]
         for found in self.sets.list(meta["namespace"]):
-            if selects(found["spec"].get("selector"), meta.get("labels")):
+            if selects(self.as_set(found)["spec"].get("selector"), meta.get("labels")):
                 self.add(found)
 
+    def as_set(self, found: Object) -> Object:
+        """The object as a ReplicaSet has it."""
+        return found
+
+    def own_status(self, status: Object) -> Object:
+        """A ReplicaSet's status as the object's own."""
+        return status
+
     async def reconcile(self, request: Request) -> Requeue | None:
-        found = self.sets.get(*request)
-        if found is None:
+        known = self.sets.get(*request)
+        if known is None:
             self.expectations.forget(request)
             return None
+        found = self.as_set(known)
         mine = await claim(self.pods, self.sets, found, podlib.is_active)
         active = [pod for pod in mine if podlib.is_active(pod)]
         terminating = sum(
@@ -116,7 +130,7 @@ class ReplicaSetController(Controller):
                 return None
         self.queue.rest(request, PACE_S * len(mine))
         observed = Observed(found, active, terminating)
-        await self._report(found, status_of(observed, failure, self.clock.now()))
+        await self._report(known, self.own_status(status_of(observed, failure, self.clock.now())))
         if error is not None:
             raise error
         later = available_later_s(observed, self.clock.now())
@@ -129,7 +143,7 @@ class ReplicaSetController(Controller):
         counted = [*active]
         if uid:
             for sibling in self.sets.by_index(BY_CONTROLLER, uid):
-                if sibling is not found:
+                if sibling["metadata"]["uid"] != found["metadata"]["uid"]:
                     counted += [pod for pod in owned(self.pods, sibling) if podlib.is_active(pod)]
         return Counter((pod.get("spec") or {}).get("nodeName") or "" for pod in counted)
 

@@ -1,0 +1,135 @@
+"""Claims and volumes that are deleted stay while they are in use: their finalizers, which admission
+sets (StorageObjectInUseProtection), are taken away when nobody needs them.
+
+A claim is in use by every pod that is bound to a node and mounts it, finished or not, until the
+pod is gone; a volume while it is bound. Events do it; nothing is polled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sampan.api.errors import NotFound, Object
+from sampan.api.meta import CLAIM_FINALIZER, VOLUME_FINALIZER
+from sampan.api.resources import resource
+
+from .runtime.controller import Context, Controller
+from .runtime.queue import Request
+
+FINISHED = ("Succeeded", "Failed")
+
+
+class ClaimProtectionController(Controller):
+    """See the module."""
+
+    name = "pvcprotection"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.resource = resource("persistentvolumeclaims")
+        self.claims = self.informer(self.resource)
+        self.pods = self.informer(resource("pods"))
+        self.claims.on_change(self._claim_changed)
+        self.pods.on_change(self._pod_changed)
+
+    def _claim_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is not None and is_held(new, CLAIM_FINALIZER):
+            self.add(new)
+
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        if old is None or (new is not None and not _is_finished(new)):
+            return
+        namespace = old["metadata"]["namespace"]
+        for name in claims_of(old):
+            claim = self.claims.get(namespace, name)
+            if claim is not None and is_held(claim, CLAIM_FINALIZER):
+                self.queue.add(Request(namespace, name))
+
+    async def reconcile(self, request: Request) -> None:
+        claim = self.claims.get(request.namespace, request.name)
+        if claim is None or not is_held(claim, CLAIM_FINALIZER):
+            return
+        # The cache may be behind a pod that was just bound; the server knows (as upstream).
+        if any(uses(pod, claim) for pod in self.pods.list(request.namespace)):
+            return
+        pods = resource("pods")
+        live = await self.client.list(pods, request.namespace)
+        if not any(uses(pod, claim) for pod in live.items):
+            await self._release(claim)
+
+    async def _release(self, claim: Object) -> None:
+        try:
+            await self.client.update(self.resource, without(claim, CLAIM_FINALIZER))
+        except NotFound:
+            return
+
+
+class VolumeProtectionController(Controller):
+    """See the module."""
+
+    name = "pvprotection"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.resource = resource("persistentvolumes")
+        self.volumes = self.informer(self.resource)
+        self.volumes.on_change(self._changed)
+
+    def _changed(self, old: Object | None, new: Object | None) -> None:
+        if new is not None and is_held(new, VOLUME_FINALIZER):
+            self.add(new)
+
+    async def reconcile(self, request: Request) -> None:
+        volume = self.volumes.get("", request.name)
+        if volume is None or not is_held(volume, VOLUME_FINALIZER):
+            return
+        if (volume.get("status") or {}).get("phase") == "Bound":
+            return
+        try:
+            await self.client.update(self.resource, without(volume, VOLUME_FINALIZER))
+        except NotFound:
+            return
+
+
+def is_held(obj: Object, finalizer: str) -> bool:
+    """Is it to be deleted, and only waits for the finalizer?"""
+    meta = obj["metadata"]
+    return bool(meta.get("deletionTimestamp")) and finalizer in (meta.get("finalizers") or ())
+
+
+def without(obj: Object, finalizer: str) -> Object:
+    """The object without a finalizer."""
+    meta = obj["metadata"]
+    kept = [item for item in meta["finalizers"] if item != finalizer]
+    return {**obj, "metadata": {**meta, "finalizers": kept}}
+
+
+def claims_of(pod: Object) -> Iterator[str]:
+    """The names of the claims a pod mounts, those made for it included."""
+    for volume in (pod.get("spec") or {}).get("volumes") or ():
+        if volume.get("persistentVolumeClaim"):
+            yield volume["persistentVolumeClaim"].get("claimName", "")
+        elif volume.get("ephemeral"):
+            yield f"{pod['metadata']['name']}-{volume.get('name', '')}"
+
+
+def uses(pod: Object, claim: Object) -> bool:
+    """Does a pod keep a claim from going? One that no node has yet does not: nodes start no pod
+    whose claim is being deleted."""
+    spec, meta = pod.get("spec") or {}, claim["metadata"]
+    if not spec.get("nodeName"):
+        return False
+    for volume in spec.get("volumes") or ():
+        mounted = volume.get("persistentVolumeClaim")
+        if mounted and mounted.get("claimName") == meta["name"]:
+            return True
+        if volume.get("ephemeral") and not _is_finished(pod):
+            name = f"{pod['metadata']['name']}-{volume.get('name', '')}"
+            owners = (item.get("uid") for item in meta.get("ownerReferences") or ())
+            if name == meta["name"] and pod["metadata"].get("uid") in owners:
+                return True
+    return False
+
+
+def _is_finished(pod: Object) -> bool:
+    return (pod.get("status") or {}).get("phase") in FINISHED
