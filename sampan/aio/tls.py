@@ -25,8 +25,6 @@ class ServingFiles:
     cert: Path
     key: Path
     client_cas: Sequence[Path]
-    client_required: bool = False
-    """Refuse clients without a certificate, instead of leaving that to the application."""
 
 
 class ServingContext:
@@ -53,7 +51,8 @@ def _load(files: ServingFiles) -> ssl.SSLContext:
     for path in files.client_cas:
         if path.exists():
             context.load_verify_locations(path)
-    context.verify_mode = ssl.CERT_REQUIRED if files.client_required else ssl.CERT_OPTIONAL
+    # Whether a client may be without a certificate is for the application to say.
+    context.verify_mode = ssl.CERT_OPTIONAL
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0

@@ -1,7 +1,6 @@
-"""The agent's own HTTPS server, with kubelet's paths: the API server is its one client.
+"""The agent's own HTTPS server, with kubelet's paths: for the API server, and whoever may.
 
-A client certificate is required: signed by the cluster's CA, with the common name that the API
-server uses towards nodes. Bounds: `SESSIONS_MAX` logs, execs and attaches at once, then 503.
+Who that is, `visitors` says. Bounds: `SESSIONS_MAX` logs, execs and attaches at once, then 503.
 aiohttp.web is imported when the server starts.
 """
 
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from sampan.aio.tls import ServingContext, ServingFiles
-from sampan.api.errors import Object
 from sampan.runtime.interface import Container, RuntimeFailure, State
 
 from .logs import LogOptions, read_log
@@ -26,6 +24,7 @@ from .state import RUNNING
 from .stats import Stats
 from .summary import cadvisor_text, resource_text, summary
 from .usage import read
+from .visitors import Refused, Visitors
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from .agent import Agent
     from .worker import PodWorker
 
-API_SERVER_NAME = "kube-apiserver-kubelet-client"
 SESSIONS_MAX = 200
 USUAL_PORT = 10250
 BACKLOG = 128
@@ -48,14 +46,6 @@ PROXIED = "Sampan-Proxied"
 commands in pods."""
 
 
-class Refused(Exception):
-    """An answer other than success: (status, text)."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status, self.text = status, text
-
-
 class AgentServer:
     """`bind` first (the node's object says the port), then `start`."""
 
@@ -66,6 +56,7 @@ class AgentServer:
         self._sessions = 0
         self._stats = Stats(agent.parts.clock, lambda: read(agent))
         self._tls: ServingContext | None = None
+        self._visitors = Visitors(agent.parts.client, agent.parts.clock, agent.config.name)
 
     def bind(self) -> int:
         """Take the port: the usual one when none is asked for and it is free. Raises OSError."""
@@ -113,9 +104,7 @@ class AgentServer:
         )
         await self._runner.setup()
         config = self._agent.config
-        self._tls = ServingContext(
-            ServingFiles(config.cert, config.key, (config.ca_cert,), client_required=True)
-        )
+        self._tls = ServingContext(ServingFiles(config.cert, config.key, (config.ca_cert,)))
         site = web.SockSite(self._runner, self._socket, ssl_context=self._tls.context)
         await site.start()
 
@@ -136,11 +125,12 @@ class AgentServer:
 
         @web.middleware
         async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
-            """Only the API server, and errors as text."""
+            """Those who may, and errors as text."""
             certificate = request.transport and request.transport.get_extra_info("peercert")
-            if _common_name(certificate or {}) != API_SERVER_NAME:
-                return web.Response(status=403, text="Forbidden")
             try:
+                await self._visitors.admit(
+                    request.method, request.path, certificate or {}, request.headers
+                )
                 answer: web.StreamResponse = await handler(request)
             except Refused as refused:
                 return web.Response(status=refused.status, text=refused.text)
@@ -371,11 +361,3 @@ def _parse_time(text: str) -> float:
     from datetime import datetime
 
     return datetime.fromisoformat(text).timestamp()
-
-
-def _common_name(certificate: Object) -> str:
-    for part in certificate.get("subject") or ():
-        for key, value in part:
-            if key == "commonName":
-                return str(value)
-    return ""

@@ -183,6 +183,9 @@ def merge(old: Any, patch: Any) -> Any:
         elif key == "conditions":
             by_type = {item["type"]: item for item in out.get(key) or ()}
             for item in value:
+                if item.get("$patch") == "delete":
+                    by_type.pop(item["type"], None)
+                    continue
                 by_type[item["type"]] = merge(by_type.get(item["type"], {}), item)
             out[key] = list(by_type.values())
         elif isinstance(value, list):
@@ -190,3 +193,41 @@ def merge(old: Any, patch: Any) -> Any:
         else:
             out[key] = merge(out.get(key, {}), value) if isinstance(value, dict) else value
     return out
+
+
+class FakeReviews(FakeApi):
+    """Knows tokens by `users` and rights by `allowed`; `asked` counts its questions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.users: dict[str, Object] = {}
+        self.allowed: set[tuple[str, str, str]] = set()
+        """(user, verb, sub-resource of nodes)"""
+        self.asked: list[str] = []
+        self.down: OSError | None = None
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = JSON,
+    ) -> Object:
+        kind = path.rpartition("/")[2]
+        if kind not in ("tokenreviews", "subjectaccessreviews"):
+            return await super().request(
+                method, path, query=query, body=body, content_type=content_type
+            )
+        self.asked.append(kind)
+        if self.down is not None:
+            raise self.down
+        spec = body["spec"]
+        if kind == "tokenreviews":
+            user = self.users.get(spec["token"])
+            return {"status": {"authenticated": user is not None, "user": user or {}}}
+        asked = spec["resourceAttributes"]
+        assert (asked["resource"], asked["name"]) == ("nodes", "n1")
+        right = (spec["user"], asked["verb"], asked["subresource"])
+        return {"status": {"allowed": right in self.allowed}}

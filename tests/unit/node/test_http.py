@@ -21,12 +21,13 @@ from cryptography.x509.oid import NameOID
 from sampan.client.api import Client
 from sampan.node.agent import Agent
 from sampan.node.config import NodeConfig
-from sampan.node.http import API_SERVER_NAME, AgentServer
+from sampan.node.http import AgentServer
 from sampan.node.state import EXITED, RUNNING, Attempt
+from sampan.node.visitors import API_SERVER_NAME
 from sampan.node.worker import PodWorker
 from sampan.runtime.interface import Container, ContainerSpec, State
 from tests.kit.clock import FakeClock
-from tests.kit.node import FakeApi
+from tests.kit.node import FakeReviews
 from tests.kit.runtime import BUSYBOX, FakeImages, FakeKernel, FakeNetwork, FakeRuntime, FakeStreams
 
 POD = {
@@ -84,6 +85,7 @@ class Scene:
         self.folder = folder
         self.runtime = FakeRuntime(FakeClock())
         self.sessions: list[FakeStreams] = []
+        self.api = FakeReviews()
         config = NodeConfig(
             name="n1", data=folder / "data", run=folder / "run", address="127.0.0.1",
             pod_cidr="10.244.0.0/24", dns_ip="", ca_cert=folder / "ca.crt",
@@ -91,7 +93,7 @@ class Scene:
         )  # fmt: skip
         self.agent = Agent(
             config,
-            Client(FakeApi()),
+            Client(self.api),
             self.runtime,
             FakeImages(),
             FakeNetwork(),
@@ -111,6 +113,11 @@ class Scene:
             path = self.folder / f"data/logs/ns_p_u/c/{count}.log"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(text)
+
+    def anonymous(self) -> aiohttp.ClientSession:
+        plain = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
+        plain.check_hostname = False
+        return aiohttp.ClientSession(self.base, connector=aiohttp.TCPConnector(ssl=plain))
 
     def client(self, name: str = "api") -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(ssl=context(self.folder, name))
@@ -135,14 +142,18 @@ async def get(scene: Scene, path: str, name: str = "api") -> tuple[int, str]:
         return answer.status, await answer.text()
 
 
-async def test_only_the_api_server_may_ask(scene: Scene) -> None:
+async def test_who_shows_nothing_or_may_not_is_refused(scene: Scene) -> None:
+    """test_visitors has the rules; here is that they are asked about, for every path."""
     assert await get(scene, "/healthz") == (200, "ok")
-    assert await get(scene, "/healthz", "other") == (403, "Forbidden")
-    plain = ssl.create_default_context(cafile=str(scene.folder / "ca.crt"))
-    plain.check_hostname = False
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=plain)) as client:
-        with pytest.raises((aiohttp.ClientError, OSError)):
-            await client.get(f"{scene.base}/healthz")
+    for path in ("/healthz", "/pods", "/exec/ns/p/c", "/nothing"):
+        async with scene.anonymous() as client, client.get(path) as answer:
+            assert (answer.status, await answer.text()) == (401, "Unauthorized")
+    scene.api.allowed = {("somebody", "get", "metrics")}
+    assert (await get(scene, "/metrics", "other"))[0] == 200
+    assert await get(scene, "/pods", "other") == (
+        403,
+        "Forbidden (user=somebody, verb=get, resource=nodes, subresource(s)=[pods proxy])",
+    )
 
 
 async def test_pods_and_metrics(scene: Scene) -> None:
