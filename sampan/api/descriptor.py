@@ -75,6 +75,9 @@ class Kind:
     """Called instead of `validate` for writes to other subresources that are part of the object
     (ephemeralcontainers, resize, approval, finalize), by their name; without one, `validate`."""
     prepare: Callable[[Object, Object | None], None] | None = None
+    prepare_parts: Mapping[str, Callable[[Object, Object], None]] = field(default_factory=dict)
+    """Called instead of `prepare` for writes to a subresource that is part of the object, by its
+    name: puts back, in place, what that subresource does not take."""
     warnings: Callable[[Object, Object | None], list[str]] = no_warnings
     """(obj, old or None) -> what is doubtful about a valid object, in upstream's words
     (WarningsOnCreate, WarningsOnUpdate). Writes of the whole object send them as Warning headers;

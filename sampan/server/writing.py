@@ -394,7 +394,10 @@ def _spec_changed(resource: Descriptor, old: Object, new: Object) -> bool:
 
 def _prepare(context: Context, new: Object, old: Object) -> None:
     rules = context.resource.rules
-    if context.subresource not in PAST_PREPARE and rules.prepare is not None:
+    part = rules.prepare_parts.get(context.subresource)
+    if part is not None:
+        part(new, old)
+    elif context.subresource not in PAST_PREPARE and rules.prepare is not None:
         rules.prepare(new, old)
     rules.default(new)
     if context.resource.counts_generation and context.subresource not in UNCOUNTED:

@@ -240,6 +240,36 @@ async def test_scale_is_applied_and_conflicts_with_the_object() -> None:
         )
 
 
+async def test_resize_takes_and_owns_only_resources() -> None:
+    async with api_cluster() as cluster:
+        path = f"{PODS}/p"
+        resources = {"requests": {"cpu": "1", "memory": "1Gi"}}
+        account = {"metadata": {"name": "default"}}
+        await cluster.http("POST", f"{NAMESPACE}/serviceaccounts", account)
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}
+        spec = {"containers": [{"name": "c", "image": "i", "resources": resources}]}
+        made = await apply(cluster, path, pod | {"spec": spec})
+        assert made.status == 201, made.message
+        more = {"requests": {"cpu": "2"}}
+        wanted = {"containers": [{"name": "c", "image": "other", "resources": more}]}
+        refused = await apply(cluster, f"{path}/resize", pod | {"spec": wanted}, "two")
+        assert (refused.status, refused.message) == (
+            409,
+            'Apply failed with 1 conflict: conflict with "one": '
+            '.spec.containers[name="c"].resources.requests.cpu',
+        )
+        done = await apply(cluster, f"{path}/resize", pod | {"spec": wanted}, "two", "&force=true")
+        assert done.status == 200, done.message
+        found = done.json["spec"]["containers"][0]
+        assert (found["image"], found["resources"]["requests"]["cpu"]) == ("i", "2")
+        assert done.json["metadata"]["generation"] == 2
+        assert managed(done)["two", "Apply", "resize"] == {
+            "f:spec": {
+                "f:containers": {'k:{"name":"c"}': {"f:resources": {"f:requests": {"f:cpu": {}}}}}
+            }
+        }
+
+
 async def test_what_cannot_be_applied_is_told_as_upstream() -> None:
     async with api_cluster() as cluster:
         path = f"{DEPLOYMENTS}/d"

@@ -212,7 +212,11 @@ async def test_a_part_of_a_pod_changes_by_its_own_rules() -> None:
         limit = {"name": "c", "resources": {"limits": {"cpu": "1"}}}
         for part, spec, message in (
             ("resize", {"containers": [limit]}, "Pod QOS Class may not change"),
-            ("resize", {"nodeName": "n"}, "only cpu and memory resources are mutable"),
+            (
+                "resize",
+                {"containers": [{"name": "c", "resources": {"requests": {"example.com/a": "1"}}}]},
+                "Limit must be set for non overcommitable resources",
+            ),
             (
                 "ephemeralcontainers",
                 {"ephemeralContainers": [{"name": "c", "image": "i"}]},
@@ -234,3 +238,30 @@ async def test_a_part_of_a_pod_changes_by_its_own_rules() -> None:
         status = {"status": {"phase": "Failed"}}
         kept = await cluster.http("PATCH", f"{path}/resize", status, content_type=MERGE)
         assert (kept.status, kept.json["status"]["phase"]) == (200, "Pending")
+
+
+async def test_what_is_posted_is_checked_as_strictly_as_it_is_asked_for() -> None:
+    async with api_cluster() as cluster:
+        await make_pod(cluster, "p")
+        account = f"{NS}/serviceaccounts/default/token"
+        review = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        asked = {"resourceAttributes": {"verb": "get", "resource": "pods"}}
+        for path, kind, body in (
+            (f"{NS}/pods/p/binding", "v1 Binding", {"target": {"name": "n"}}),
+            (f"{NS}/pods/p/eviction", "policy/v1 Eviction", {}),
+            (account, "authentication.k8s.io/v1 TokenRequest", {"spec": {"audiences": ["a"]}}),
+            (review, "authorization.k8s.io/v1 SelfSubjectAccessReview", {"spec": asked}),
+        ):
+            version, name = kind.split()
+            body |= {"apiVersion": version, "kind": name, "extra": 1}
+            refused = await post(cluster, f"{path}?fieldValidation=Strict&dryRun=All", body)
+            assert (refused.status, refused.message) == (
+                400,
+                f'{name} in version "{version.rpartition("/")[2]}" cannot be handled as a '
+                f'{name}: strict decoding error: unknown field "extra"',
+            ), path
+            warned = await post(cluster, f"{path}?dryRun=All", body)
+            assert warned.status == 201, warned.message
+            assert warned.headers["Warning"] == '299 - "unknown field \\"extra\\""'
+            quiet = await post(cluster, f"{path}?fieldValidation=Ignore&dryRun=All", body)
+            assert (quiet.status, quiet.headers.get("Warning")) == (201, None)

@@ -10,9 +10,8 @@ from sampan.api.resources import resource
 from sampan.api.times import format_time
 
 from ..exchange import Attributes, Request, Response, Write
-from ..options import WriteOptions, write_options
 from ..writing import Context, update
-from .reading import BINDING, read_body, read_posted
+from .reading import BINDING, Posted, read_created, read_posted
 
 if TYPE_CHECKING:
     from ..app import Server
@@ -22,25 +21,23 @@ SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Succ
 
 async def handle_pod(server: Server, request: Request, attributes: Attributes) -> Response:
     """POST pods/NAME/binding."""
-    body = read_posted(request, attributes, BINDING)
-    return await _bind(server, attributes, body, write_options(request, "CreateOptions"))
+    return await _bind(server, attributes, read_posted(request, attributes, BINDING))
 
 
 async def handle_collection(server: Server, request: Request, attributes: Attributes) -> Response:
     """POST bindings: the same, the pod named in the body."""
-    body = read_body(request, BINDING)
-    name = (body.get("metadata") or {}).get("name") or ""
+    posted = read_created(request, BINDING)
+    name = (posted.obj.get("metadata") or {}).get("name") or ""
     if not name:
         raise BadRequest("name must be provided")
     target = Attributes(
         attributes.user, "create", resource("pods"), "binding", attributes.namespace, name
     )
-    return await _bind(server, target, body, write_options(request, "CreateOptions"))
+    return await _bind(server, target, posted)
 
 
-async def _bind(
-    server: Server, attributes: Attributes, body: Object, options: WriteOptions
-) -> Response:
+async def _bind(server: Server, attributes: Attributes, posted: Posted) -> Response:
+    body, options = posted.obj, posted.options
     causes = _causes(body)
     if causes:
         raise invalid("", "Binding", attributes.name, causes)
@@ -50,7 +47,7 @@ async def _bind(
     now = format_time(server.clock.now())
     context = Context(server, attributes, resource("pods"), options)
     await update(context, attributes.name, lambda old, pod: assign(old, pod, body, now))
-    return Response(201, obj=SUCCESS)
+    return Response(201, obj=SUCCESS, headers=posted.headers())
 
 
 def _causes(body: Object) -> list[Cause]:

@@ -22,7 +22,6 @@ from sampan.api.selectors import from_label_selector
 from sampan.api.times import format_time
 
 from ..exchange import Attributes, Request, Response, Write
-from ..options import write_options
 from .reading import EVICTION, read_posted
 
 if TYPE_CHECKING:
@@ -38,9 +37,10 @@ REFUSED = "Cannot evict pod as it would violate the pod's disruption budget."
 
 async def handle(server: Server, request: Request, attributes: Attributes) -> Response:
     """POST pods/NAME/eviction."""
-    body = read_posted(request, attributes, EVICTION)
+    posted = read_posted(request, attributes, EVICTION)
+    body, headers = posted.obj, posted.headers()
     options = dict(body.get("deleteOptions") or {})
-    dry_run = write_options(request, "CreateOptions").dry_run or bool(options.get("dryRun"))
+    dry_run = posted.options.dry_run or bool(options.get("dryRun"))
     write = Write(attributes, "CREATE", body, None, dry_run)
     await server.admission.admit(write)
     await server.admission.validate(write)
@@ -49,14 +49,14 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
     if _is_guarded(pod):
         await _take(server, pod, dry_run)
     if dry_run:
-        return Response(201, obj=SUCCESS)
+        return Response(201, obj=SUCCESS, headers=headers)
     now = format_time(server.clock.now())
     await server.update_object(
         pods, namespace, attributes.name, lambda stored: _mark(stored, now), subresource="status"
     )
     options.setdefault("preconditions", {"uid": pod["metadata"]["uid"]})
     await server.delete_object(pods, namespace, attributes.name, options, user=attributes.user)
-    return Response(201, obj=SUCCESS)
+    return Response(201, obj=SUCCESS, headers=headers)
 
 
 def _is_guarded(pod: Object) -> bool:

@@ -23,8 +23,8 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
     resource = attributes.resource
     if request.method != "PUT" or resource is None:
         raise method_not_allowed()
-    body = read_body(request, NAMESPACE)
     context = Context(server, attributes, resource, write_options(request, "UpdateOptions"))
+    body = read_body(request, NAMESPACE, context)
 
     def compute(old: Object, private: Object) -> Object:
         version = (body.get("metadata") or {}).get("resourceVersion")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
 
 from sampan.api import schema
 from sampan.api.errors import BadRequest, Object
 
+from ..answer import warning_headers
 from ..body import check_type, read_object
 from ..exchange import Attributes, Request
+from ..options import WriteOptions, write_options
 from ..routes import method_not_allowed
-from ..writing import Context, private_copy
+from ..writing import private_copy
 
 
 class Shape(NamedTuple):
@@ -19,6 +23,28 @@ class Shape(NamedTuple):
     api_version: str
     kind: str
     definition: str
+
+
+class Asker(Protocol):
+    """Who is told of fields that are not in the shape, as its options say."""
+
+    @property
+    def options(self) -> WriteOptions: ...
+    @property
+    def warnings(self) -> list[str]: ...
+
+
+@dataclass(slots=True)
+class Posted:
+    """What was posted to a subresource or as a review."""
+
+    options: WriteOptions
+    warnings: list[str] = field(default_factory=list)
+    obj: Object = field(default_factory=dict)
+
+    def headers(self) -> Sequence[tuple[str, str]]:
+        """Of the answer: the warnings."""
+        return warning_headers(self.warnings) if self.warnings else ()
 
 
 BINDING: Final = Shape("v1", "Binding", "io.k8s.api.core.v1.Binding")
@@ -30,7 +56,7 @@ TOKEN_REQUEST: Final = Shape(
 )
 
 
-def read_body(request: Request, shape: Shape, context: Context | None = None) -> Object:
+def read_body(request: Request, shape: Shape, context: Asker | None = None) -> Object:
     """The body of a request as a private object of `shape`. With `context`, unknown and duplicate
     fields are refused or warned of as its fieldValidation says. Raises BadRequest,
     UnsupportedMediaType."""
@@ -42,7 +68,7 @@ def read_body(request: Request, shape: Shape, context: Context | None = None) ->
 def decode(
     value: object,
     shape: Shape,
-    context: Context | None = None,
+    context: Asker | None = None,
     duplicates: tuple[str, ...] = (),
 ) -> Object:
     """A value as an object of `shape`, unknown fields dropped. Raises BadRequest."""
@@ -57,15 +83,22 @@ def decode(
     return decoded.obj
 
 
-def read_posted(request: Request, attributes: Attributes, shape: Shape) -> Object:
+def read_posted(request: Request, attributes: Attributes, shape: Shape) -> Posted:
     """The body of a POST to a subresource; a name in it must be the one in the URL."""
-    if request.method != "POST":
-        raise method_not_allowed()
-    body = read_body(request, shape)
-    name = (body.get("metadata") or {}).get("name")
+    posted = read_created(request, shape)
+    name = (posted.obj.get("metadata") or {}).get("name")
     if name and name != attributes.name:
         raise BadRequest(
             f"the name of the object ({name}) does not match the name on the URL"
             f" ({attributes.name})"
         )
-    return body
+    return posted
+
+
+def read_created(request: Request, shape: Shape) -> Posted:
+    """The body of a POST, checked as its fieldValidation says. Raises as `read_body`."""
+    if request.method != "POST":
+        raise method_not_allowed()
+    posted = Posted(write_options(request, "CreateOptions"))
+    posted.obj = read_body(request, shape, posted)
+    return posted

@@ -17,7 +17,7 @@ from ..authn.jwt import BadToken
 from ..authz.nodes import node_of
 from ..exchange import Attributes, Request, Response, User
 from ..routes import method_not_allowed
-from .reading import Shape, read_body
+from .reading import Posted, Shape, read_created
 
 if TYPE_CHECKING:
     from ..app import Server
@@ -28,7 +28,8 @@ INVALID = "invalid bearer token"
 
 async def token_review(server: Server, request: Request, attributes: Attributes) -> Response:
     """POST tokenreviews."""
-    body = _read(server, request, attributes)
+    posted = _read(request, attributes)
+    body = posted.obj
     spec = body["spec"]
     token = spec.get("token")
     if not token:
@@ -41,12 +42,13 @@ async def token_review(server: Server, request: Request, attributes: Attributes)
     except BadToken as error:
         text = str(error)
         status = {"user": {}, "error": text if text == INVALID else f"[{INVALID}, {text}]"}
-    return _answer(body, status)
+    return _answer(posted, status)
 
 
 async def access_review(server: Server, request: Request, attributes: Attributes) -> Response:
     """POST subjectaccessreviews and localsubjectaccessreviews: may somebody else do this?"""
-    body = _read(server, request, attributes)
+    posted = _read(request, attributes)
+    body = posted.obj
     spec, kind = body["spec"], body["kind"]
     causes = _causes(spec)
     if not spec.get("user") and not spec.get("groups"):
@@ -59,21 +61,23 @@ async def access_review(server: Server, request: Request, attributes: Attributes
         raise invalid(AUTHORIZATION, kind, "", causes)
     extra = {key.lower(): tuple(values) for key, values in (spec.get("extra") or {}).items()}
     user = User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""), extra)
-    return _answer(body, _decide(server, user, spec))
+    return _answer(posted, _decide(server, user, spec))
 
 
 async def self_access_review(server: Server, request: Request, attributes: Attributes) -> Response:
     """POST selfsubjectaccessreviews: may I do this?"""
-    body = _read(server, request, attributes)
+    posted = _read(request, attributes)
+    body = posted.obj
     causes = _causes(body["spec"])
     if causes:
         raise invalid(AUTHORIZATION, body["kind"], "", causes)
-    return _answer(body, _decide(server, attributes.user, body["spec"]))
+    return _answer(posted, _decide(server, attributes.user, body["spec"]))
 
 
 async def self_rules_review(server: Server, request: Request, attributes: Attributes) -> Response:
     """POST selfsubjectrulesreviews: what may I do in a namespace?"""
-    body = _read(server, request, attributes)
+    posted = _read(request, attributes)
+    body = posted.obj
     namespace = body["spec"].get("namespace")
     if not namespace:
         raise BadRequest("no namespace on request")
@@ -99,34 +103,37 @@ async def self_rules_review(server: Server, request: Request, attributes: Attrib
         # What a node may do depends on its pods, so that it cannot be listed.
         status["incomplete"] = True
         status["evaluationError"] = "node authorizer does not support user rule resolution"
-    return _answer(body, status)
+    return _answer(posted, status)
 
 
 async def self_review(server: Server, request: Request, attributes: Attributes) -> Response:
     """POST selfsubjectreviews: who am I? (`kubectl auth whoami`)"""
-    body = _read(server, request, attributes)
+    posted = _read(request, attributes)
+    body = posted.obj
     del body["spec"]
     body["metadata"] = {"creationTimestamp": format_time(server.clock.now())}
-    return _answer(body, {"userInfo": _user_info(attributes.user)})
+    return _answer(posted, {"userInfo": _user_info(attributes.user)})
 
 
-def _read(server: Server, request: Request, attributes: Attributes) -> Object:
+def _read(request: Request, attributes: Attributes) -> Posted:
     """The review asked for: a copy with kind, version, metadata and spec set."""
     target = attributes.resource
-    if request.method != "POST" or target is None:
+    if target is None:
         raise method_not_allowed()
     shape = Shape(target.api_version, target.kind, target.definition)
-    body = read_body(request, shape)
-    return {
+    posted = read_created(request, shape)
+    body = posted.obj
+    posted.obj = {
         "kind": target.kind,
         "apiVersion": target.api_version,
         "metadata": body.get("metadata") or {},
         "spec": body.get("spec") or {},
     }
+    return posted
 
 
-def _answer(body: Object, status: Object) -> Response:
-    return Response(201, obj={**body, "status": status})
+def _answer(posted: Posted, status: Object) -> Response:
+    return Response(201, obj={**posted.obj, "status": status}, headers=posted.headers())
 
 
 def _causes(spec: Mapping[str, Any]) -> list[Cause]:

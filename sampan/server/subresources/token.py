@@ -24,7 +24,8 @@ MIN_S, MAX_S = 600, 1 << 32
 
 async def handle(server: Server, request: Request, attributes: Attributes) -> Response:
     """POST serviceaccounts/NAME/token."""
-    body = read_posted(request, attributes, TOKEN_REQUEST)
+    posted = read_posted(request, attributes, TOKEN_REQUEST)
+    body = posted.obj
     accounts, namespace, name = resource("serviceaccounts"), attributes.namespace, attributes.name
     account = server.get_object(accounts, namespace, name)
     if (body.get("metadata") or {}).get("namespace", namespace) != namespace:
@@ -55,7 +56,7 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
         },
         "status": {"token": token, "expirationTimestamp": format_time(expires)},
     }
-    return Response(201, obj=answer)
+    return Response(201, obj=answer, headers=posted.headers())
 
 
 def _causes(spec: Object) -> list[Cause]:

@@ -26,6 +26,7 @@ from ..ownership.applying import (
 )
 from ..ownership.entries import APPLY
 from ..ownership.fieldsets import FieldSet
+from ..ownership.parts import resized_part
 from ..ownership.plans import UNTRACKED_META, plan_of
 from ..ownership.recording import dialects_of, entries_of, reset_of, who_of
 from ..writing import (
@@ -149,6 +150,8 @@ def _application(context: Context, raw: Object, resource: Descriptor) -> Applica
     part = PARTS.get(context.subresource)
     if part is not None and context.subresource != "status":
         owned, config = _part_of(owned, config, part)
+        if context.subresource == "resize":
+            owned, config["spec"] = resized_part(owned, config.get("spec") or {})
     elif reset:
         if "f:metadata" in reset:
             config["metadata"] = _identity(metadata)

@@ -368,18 +368,6 @@ def test_ephemeral_containers_only_grow() -> None:
     assert cause.text == 'Forbidden: existing ephemeral containers "debug" may not be removed\n'
 
 
-def test_resize_changes_only_cpu_and_memory() -> None:
-    old = pod({"resources": {"requests": {"cpu": "1"}}})
-    new = copy.deepcopy(old)
-    new["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "2"}}
-    check = POD.validate_parts["resize"]
-    assert check(new, old) == []
-    new["spec"]["containers"][0]["image"] = "other"
-    assert [str(cause) for cause in check(new, old)] == [
-        "spec: Forbidden: only cpu and memory resources are mutable"
-    ]
-
-
 def test_status_keeps_what_is_final() -> None:
     old = pod(restartPolicy="Never")
     old["status"]["containerStatuses"] = [{"name": "c", "state": {"terminated": {"exitCode": 0}}}]

@@ -11,8 +11,9 @@ from .podspec.cells import COLUMNS, pod_cells
 from .podspec.default import default_pod_only, default_spec
 from .podspec.matchkeys import merge_label_keys
 from .podspec.quality import qos_class
+from .podspec.resize import check_resize, keep_unresized
 from .podspec.status import check_status
-from .podspec.update import check_ephemeral_update, check_resize, check_update
+from .podspec.update import check_ephemeral_update, check_update
 from .podspec.validate import MIRROR, check_pod_annotations, check_spec
 from .podspec.warnings import warn_pod
 
@@ -106,23 +107,25 @@ def validate_status(obj: Object, old: Object | None) -> list[Cause]:
 
 def validate_ephemeral(obj: Object, old: Object | None) -> list[Cause]:
     """A write to /ephemeralcontainers."""
+    before = old or {}
+    if MIRROR in ((before.get("metadata") or {}).get("annotations") or ()):
+        return [fields.forbidden("", "static pods do not support ephemeral containers")]
     out: list[Cause] = []
     _check_whole(obj, out)
-    check_ephemeral_update(obj["spec"], (old or {}).get("spec") or {}, out)
+    check_ephemeral_update(obj["spec"], before.get("spec") or {}, out)
     return out
 
 
 def validate_resize(obj: Object, old: Object | None) -> list[Cause]:
     """A write to /resize."""
+    before = old or {}
+    if MIRROR in ((before.get("metadata") or {}).get("annotations") or ()):
+        return [fields.forbidden("", "static pods cannot be resized")]
+    if (obj["spec"].get("os") or {}).get("name") == "windows":
+        return [fields.forbidden("", "windows pods cannot be resized")]
     out: list[Cause] = []
     _check_whole(obj, out)
-    before = (old or {}).get("spec") or {}
-    if not out:
-        check_resize(obj["spec"], before, out)
-        if qos_class(obj["spec"]) != qos_class(before):
-            why = "Pod QOS Class may not change as a result of resizing"
-            quality = (obj.get("status") or {}).get("qosClass", "")
-            out.append(fields.invalid("spec", quality, why))
+    check_resize(obj, before, out)
     return out
 
 
@@ -153,6 +156,7 @@ KIND = Kind(
     validate=validate,
     warnings=warn_pod,
     validate_status=validate_status,
+    prepare_parts={"resize": keep_unresized},
     validate_parts={"ephemeralcontainers": validate_ephemeral, "resize": validate_resize},
     fields=selectable,
     columns=COLUMNS,

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-from sampan.wire.quantity import parse
 
 from .... import fields
 from ....errors import Cause, Object
 from ...formats import MAX_INT32
 from .equality import difference, same
-from .scheduling import check_tolerations
+from .scheduling import REQUIRED_TERMS, check_tolerations
 
 UPDATABLE = ",".join((
     "`spec.containers[*].image`",
@@ -111,22 +108,42 @@ def _munge_gated(spec: Object, old: Object, out: list[Cause]) -> None:
             spec["nodeSelector"] = old["nodeSelector"]
     affinity = dict(spec.get("affinity") or {})
     before = old.get("affinity") or {}
-    if affinity.get("nodeAffinity") != before.get("nodeAffinity"):
-        required = "requiredDuringSchedulingIgnoredDuringExecution"
-        terms = ((before.get("nodeAffinity") or {}).get(required) or {}).get("nodeSelectorTerms")
-        changed = ((affinity.get("nodeAffinity") or {}).get(required) or {}).get(
-            "nodeSelectorTerms"
-        )
-        path = f"spec.affinity.nodeAffinity.{required}.nodeSelectorTerms"
-        if terms and len(changed or ()) != len(terms):
-            why = "no additions/deletions to non-empty NodeSelectorTerms list are allowed"
-            out.append(fields.invalid(path, changed, why))
+    if not same(affinity.get("nodeAffinity"), before.get("nodeAffinity")):
+        _check_terms(affinity.get("nodeAffinity") or {}, before.get("nodeAffinity") or {}, out)
         affinity.pop("nodeAffinity", None)
         if "nodeAffinity" in before:
             affinity["nodeAffinity"] = before["nodeAffinity"]
         spec.pop("affinity", None)
         if affinity or "affinity" in old:
             spec["affinity"] = affinity
+
+
+def _check_terms(new: Object, old: Object, out: list[Cause]) -> None:
+    """Required terms of a gated pod only get narrower."""
+    path = f"spec.affinity.nodeAffinity.{REQUIRED_TERMS}.nodeSelectorTerms"
+    terms = (old.get(REQUIRED_TERMS) or {}).get("nodeSelectorTerms") or ()
+    changed = (new.get(REQUIRED_TERMS) or {}).get("nodeSelectorTerms") or ()
+    if not terms:
+        return
+    if len(changed) != len(terms):
+        why = "no additions/deletions to non-empty NodeSelectorTerms list are allowed"
+        out.append(fields.invalid(path, changed or None, why))
+        return
+    for position, (term, was) in enumerate(zip(changed, terms, strict=True)):
+        if not _only_adds(term, was):
+            why = "only additions are allowed (no mutations or deletions)"
+            out.append(fields.invalid(f"{path}[{position}]", term, why))
+
+
+def _only_adds(term: Object, was: Object) -> bool:
+    kinds = ("matchExpressions", "matchFields")
+    if not any(was.get(kind) for kind in kinds):
+        return not any(term.get(kind) for kind in kinds)
+    for kind in kinds:
+        known = was.get(kind) or []
+        if not same((term.get(kind) or [])[: len(known)], known):
+            return False
+    return True
 
 
 def check_ephemeral_update(new: Object, old: Object, out: list[Cause]) -> None:
@@ -142,39 +159,3 @@ def check_ephemeral_update(new: Object, old: Object, out: list[Cause]) -> None:
             tail = difference(was, by_name[name], "core.EphemeralContainer")
             why = f'existing ephemeral containers "{name}" may not be changed\n{tail}'
             out.append(fields.forbidden(path, why))
-
-
-def check_resize(new: Object, old: Object, out: list[Cause]) -> None:
-    """/resize changes CPU and memory of containers, and nothing else."""
-    only = "only cpu and memory resources are mutable"
-    if len(new.get("containers") or ()) != len(old.get("containers") or ()):
-        out.append(fields.forbidden("spec", only))
-        return
-    for position, item in enumerate(new.get("containers") or ()):
-        was = old["containers"][position]
-        path = f"spec.containers[{position}].resources"
-        _check_resources_kept(item.get("resources") or {}, was.get("resources") or {}, path, out)
-        if not same(_fixed(item), _fixed(was)):
-            out.append(fields.forbidden("spec", only))
-    names = ("containers", "resources")
-    if not out and not same(_without(new, *names), _without(old, *names)):
-        out.append(fields.forbidden("spec", only))
-
-
-def _check_resources_kept(new: Object, old: Object, path: str, out: list[Cause]) -> None:
-    for name in ("requests", "limits"):
-        before: dict[str, Any] = old.get(name) or {}
-        if before.keys() - (new.get(name) or {}).keys():
-            why = f"resource {name} cannot be removed"
-            out.append(fields.forbidden(f"{path}.{name}", why))
-    for name in ("requests", "limits"):
-        for key, value in (new.get(name) or {}).items():
-            was = (old.get(name) or {}).get(key)
-            if key in ("cpu", "memory") or (was is not None and parse(was) == parse(value)):
-                continue
-            why = "only cpu and memory resources are mutable"
-            out.append(fields.forbidden("spec", why))
-
-
-def _fixed(container: Object) -> Object:
-    return _without(container, "resources", "resizePolicy")
