@@ -25,6 +25,7 @@ from sampan.client.informer import Informers
 from sampan.linux import cgroups
 from sampan.runtime.interface import Container, Images, Runtime
 
+from .allocation import Ledger
 from .config import NodeConfig
 from .hosts import Resolver, parse_resolver
 from .interface import PodNetwork
@@ -96,6 +97,7 @@ class Agent:
 
     def _parts(self, images: Images) -> Parts:
         config, clock, client = self.config, self._clock, self._client
+        allocatable = self.registration.allocatable
         return Parts(
             config=config,
             clock=clock,
@@ -116,7 +118,8 @@ class Agent:
                 config.data / "seccomp",
             ),
             host_resolver=_host_resolver(),
-            allocatable=self.registration.allocatable,
+            allocatable=allocatable,
+            ledger=Ledger(allocatable),
             creating=asyncio.Semaphore(CREATES_PER_CPU * (os.cpu_count() or 1)),
         )
 
@@ -263,6 +266,7 @@ class Agent:
         self.workers.pop(uid, None)
         self._tasks.pop(uid, None)
         self.parts.reports.forget(uid)
+        self.parts.ledger.release(uid)
         pod = self._pods.get(worker.narrator.namespace, worker.narrator.name)
         if pod is not None and pod["metadata"]["uid"] == uid:
             # It is on its way out (finalizers may hold it): there is nothing left to do for it.

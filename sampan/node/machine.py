@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .state import EXITED, Crash, PodState, Waiting, any_regular_started, is_sidecar
+from .allocation import changed_resources, needs_restart
+from .state import EXITED, RUNNING, Crash, PodState, Waiting, any_regular_started, is_sidecar
 
 # kubelet's MaxContainerBackOff and its initial value; a container that ran twice the
 # longest delay starts over.
@@ -30,6 +31,8 @@ class Kill:
     name: str
     why: str
     """The event's message."""
+    again: bool = True
+    """It is started again even where its exit code and the policy would leave it."""
 
 
 @dataclass(slots=True)
@@ -38,6 +41,8 @@ class Plan:
 
     start: list[str] = field(default_factory=list)
     kill: list[Kill] = field(default_factory=list)
+    resize: list[str] = field(default_factory=list)
+    """Running containers to be given the limits they were promised."""
     crashes: dict[str, Crash] = field(default_factory=dict)
     """Back-offs that change because their container is started again."""
     waiting: dict[str, Waiting] = field(default_factory=dict)
@@ -83,7 +88,7 @@ def decide(state: PodState, now: float) -> Plan:
 
 def is_finished(state: PodState) -> bool:
     """No container will run again: all have exited and the restart policy leaves them so."""
-    if state.policy == "Always":
+    if state.policy == "Always" or state.again:
         return False
     for container in state.spec.get("initContainers") or ():
         last = state.last(container["name"])
@@ -138,12 +143,14 @@ def _consider(
             why = f"Container {name} definition changed, will be restarted"
             plan.kill.append(Kill(name, why))
         elif condemned:
-            plan.kill.append(
-                Kill(name, f"Container {name} failed {condemned} probe, will be restarted")
-            )
+            why = f"Container {name} failed {condemned} probe, will be restarted"
+            plan.kill.append(Kill(name, why, again=state.policy != "Never"))
+        elif last.state == RUNNING:
+            _resize(state, container, now, plan)
         return
     if last is not None:
-        if policy == "Never" or (policy == "OnFailure" and last.exit_code == 0):
+        leave = policy == "Never" or (policy == "OnFailure" and last.exit_code == 0)
+        if leave and name not in state.again:
             return
         crash = state.crashes.get(name)
         until = _back_off_end(crash, last.finished_at)
@@ -162,6 +169,23 @@ def _consider(
     if last is not None:
         plan.crashes[name] = _lengthened(state.crashes.get(name), last.finished_at, now)
     plan.start.append(name)
+
+
+def _resize(state: PodState, container: Mapping[str, Any], now: float, plan: Plan) -> None:
+    """Bring a running container to what it was promised, in place or by a restart."""
+    name = container["name"]
+    has, promised = state.actuated.get(name), state.allocated.get(name)
+    if has is None or promised is None:
+        return
+    changed = changed_resources(promised, has)
+    if not changed:
+        return
+    if needs_restart(container, changed):
+        plan.kill.append(Kill(name, f"Container {name} resize requires restart"))
+    elif now < state.resizing.retry_at:
+        plan.wake(state.resizing.retry_at)
+    else:
+        plan.resize.append(name)
 
 
 def _back_off_end(crash: Crash | None, exited_at: float) -> float:

@@ -11,6 +11,7 @@ from sampan.client.api import Client
 from sampan.client.informer import Informer
 from sampan.runtime.interface import Images, Runtime
 
+from .allocation import Ledger
 from .config import NodeConfig
 from .hosts import Resolver
 from .interface import PodNetwork
@@ -42,5 +43,7 @@ class Parts:
     host_resolver: Resolver
     """The node's own resolv.conf."""
     allocatable: Mapping[str, str]
+    ledger: Ledger
+    """What has been promised of it."""
     creating: asyncio.Semaphore
     """How many containers are being created at once: more would only fight for the processors."""

@@ -86,6 +86,8 @@ async def _create_and_start(
     worker.narrator.container(container, "Normal", "Started", "Container started")
     run = attempt_of(started, container, image)
     old = worker.record(name, run)
+    if name in worker.state.allocated:
+        worker.state.actuated[name] = container.get("resources") or {}
     if run.state != EXITED:
         worker.watch_health(name, run)
     # It may have ended before we had noted that it ran.

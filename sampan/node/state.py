@@ -67,6 +67,29 @@ class Health:
 HEALTHY = Health()
 
 
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A resize that cannot be granted (now)."""
+
+    reason: str
+    """Deferred or Infeasible."""
+    message: str
+    generation: int
+    """Of the pod when it was asked for."""
+    since: float = field(default=0, compare=False)
+
+
+@dataclass(slots=True)
+class Resizing:
+    """How far a pod's resize is."""
+
+    pending: Pending | None = None
+    under_way: int | None = None
+    """The pod's generation whose resize was granted and is being carried out."""
+    error: str = ""
+    retry_at: float = 0
+
+
 @dataclass(slots=True)
 class PodState:
     """All a worker knows. The worker mutates it; the machine only reads it."""
@@ -90,6 +113,13 @@ class PodState:
     """The status as last worked out, or as the API had it: conditions keep its times."""
     started_at: float = 0
     """When the agent accepted the pod (status.startTime)."""
+    allocated: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The resources the node has promised, by container; else those of the spec."""
+    actuated: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The resources running containers have."""
+    resizing: Resizing = field(default_factory=Resizing)
+    again: set[str] = field(default_factory=set)
+    """Containers that were killed to be started anew, whatever their policy and exit code."""
 
     @property
     def spec(self) -> Mapping[str, Any]:

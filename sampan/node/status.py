@@ -7,7 +7,7 @@ states follow convertToAPIContainerStatuses.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from .state import (
 )
 
 RUNTIME_NAME = "crun"
+RESIZE_PENDING, RESIZE_IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
 UNKNOWN_EXIT = 137
 UNKNOWN_REASON = "ContainerStatusUnknown"
 UNKNOWN_MESSAGE = "The container could not be located when the pod was terminated"
@@ -90,7 +91,7 @@ def _phase(state: PodState, init: Sequence[Object], main: Sequence[Object]) -> s
         _count_init(tally, is_sidecar(container), status)
     for status in main:
         now = status["state"]
-        if "running" in now:
+        if "running" in now or status["name"] in state.again:
             tally.running += 1
         elif "terminated" in now:
             tally.stopped += 1
@@ -165,11 +166,13 @@ def _container_status(state: PodState, container: Mapping[str, Any]) -> Object:
             before = last
     if before is not None:
         status["lastState"] = {"terminated": terminated(before)}
-    resources = container.get("resources")
-    if resources:
-        status["resources"] = resources
-        if resources.get("requests"):
-            status["allocatedResources"] = resources["requests"]
+    promised = state.allocated.get(name, container.get("resources") or {})
+    running = last is not None and last.state == RUNNING
+    has = state.actuated.get(name, promised) if running else promised
+    if has or running:
+        status["resources"] = has
+    if promised.get("requests"):
+        status["allocatedResources"] = promised["requests"]
     return status
 
 
@@ -234,7 +237,23 @@ def _conditions(
         ("ContainersReady", containers_ready),
         ("PodScheduled", (True, "", "")),
     )
-    return [_condition(state, kind, verdict, found.get(kind), now) for kind, verdict in verdicts]
+    out = [_condition(state, kind, verdict, found.get(kind), now) for kind, verdict in verdicts]
+    if phase in ("Succeeded", "Failed"):
+        return out
+    for kind, verdict, generation in _resize_verdicts(state):
+        made = _condition(state, kind, verdict, found.get(kind), now)
+        out.append(made | {"observedGeneration": generation} if generation else made)
+    return out
+
+
+def _resize_verdicts(state: PodState) -> Iterator[tuple[str, Verdict, int]]:
+    """KEP-1287: these two conditions are there only while they are true."""
+    pending, under_way = state.resizing.pending, state.resizing.under_way
+    if pending is not None:
+        yield RESIZE_PENDING, (True, pending.reason, pending.message), pending.generation
+    if under_way is not None:
+        error = state.resizing.error
+        yield RESIZE_IN_PROGRESS, (True, "Error" if error else "", error), under_way
 
 
 Verdict = tuple[bool, str, str]
@@ -345,6 +364,12 @@ def status_patch(old: Mapping[str, Any], new: Object, uid: str) -> Object:
             if key not in item and before.get(item["type"], {}).get(key)
         }
         for item in new["conditions"]
+    ]
+    said = {item["type"] for item in new["conditions"]}
+    status["conditions"] += [
+        {"type": kind, "$patch": "delete"}
+        for kind in (RESIZE_PENDING, RESIZE_IN_PROGRESS)
+        if kind in before and kind not in said
     ]
     if old.get("podIPs") and new.get("podIPs") and old["podIPs"] != new["podIPs"]:
         status["podIPs"] = [*new["podIPs"], {"$patch": "replace"}]

@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any
 
 from sampan.aio.backoff import Backoff
-from sampan.aio.clock import Clock
 from sampan.api.errors import Conflict, NotFound, Object, StatusError
 from sampan.api.resources import resource
 from sampan.runtime.interface import Container
@@ -31,6 +30,8 @@ from .machine import CRASH_LOOP, Plan, decide
 from .narration import Narrator
 from .parts import Parts
 from .probing import Prober
+from .pulse import Pulse
+from .resizing import Resizer
 from .sandbox import Sandbox
 from .starting import start_container
 from .state import CREATED, EXITED, RUNNING, Attempt, Health, PodState, Waiting, is_sidecar
@@ -56,33 +57,8 @@ class Operation:
     began: float
     stoppable: bool = True
     """May be cancelled: nothing has been made yet."""
-
-
-class Pulse:
-    """A broadcast: wakes whoever waits, and remembers for who was about to."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._event = asyncio.Event()
-        self.count = 0
-
-    def beat(self) -> None:
-        self.count += 1
-        self._event.set()
-        self._event = asyncio.Event()
-
-    async def wait(self, seconds: float | None = None) -> None:
-        """Until the next beat, or that long."""
-        waiter = self._event.wait()
-        if seconds is None:
-            await waiter
-            return
-        tasks = [asyncio.ensure_future(waiter), asyncio.ensure_future(self._clock.sleep(seconds))]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
+    quiet: bool = False
+    """What the pod looks like until it ends is not worth telling."""
 
 
 class PodWorker:
@@ -92,13 +68,14 @@ class PodWorker:
         self.parts = parts
         self.narrator = Narrator(parts.recorder, pod)
         self.pulse = Pulse(parts.clock)
-        self.containers = _containers(pod)
         self.state = PodState(
             pod,
-            attempts=group_attempts(found, self.containers, parts.images),
+            attempts=group_attempts(found, _containers(pod), parts.images),
             known=pod.get("status") or {},
         )
-        self.sandbox = Sandbox(parts, pod, self.narrator, self._objects_changed)
+        self.resizer = Resizer(self)
+        self.containers = _containers(self.resizer.pod)
+        self.sandbox = Sandbox(parts, self.resizer.pod, self.narrator, self._objects_changed)
         self.probers: dict[str, Prober] = {}
         self._operations: dict[str, Operation] = {}
         self._preparing: asyncio.Task[None] | None = None
@@ -113,13 +90,30 @@ class PodWorker:
     def update(self, pod: Object) -> None:
         """The pod changed: its labels, an image, or it is to be deleted, or sooner than it was."""
         old = self.state.pod["metadata"]
-        self.state.pod = self.sandbox.pod = pod
-        self.containers = _containers(pod)
+        self.state.pod = pod
+        self._take_resources()
         for field in ("labels", "annotations"):
             if old.get(field) != pod["metadata"].get(field):
                 # They may stand in a downwardAPI volume.
                 self.sandbox.refresh()
         self.pulse.beat()
+
+    def reconsider(self) -> None:
+        """The node has something to give again: a deferred resize may be possible now."""
+        self._take_resources()
+        self.pulse.beat()
+
+    def _take_resources(self) -> None:
+        """Containers are made and shown with what the node has promised, not with every wish."""
+        changed = not self._is_over() and self.resizer.consider()
+        self.sandbox.pod = self.resizer.pod
+        self.containers = _containers(self.resizer.pod)
+        if changed:
+            # Limits may stand in a downwardAPI volume.
+            self.sandbox.refresh()
+
+    def _is_over(self) -> bool:
+        return self._release is not None or self._is_deleted() or bool(self.state.failure)
 
     def removed(self) -> None:
         """The pod's object is gone: stop at once, and tell nobody."""
@@ -190,6 +184,8 @@ class PodWorker:
         elif any(run.state == RUNNING for runs in state.attempts.values() for run in runs):
             with suppress(Exception):
                 await self.prepared()
+            # A wish that came while no agent ran.
+            self._take_resources()
             for name, runs in state.attempts.items():
                 if runs[-1].state == RUNNING:
                     self.watch_health(name, runs[-1], self._known_health(name, runs[-1]))
@@ -215,7 +211,12 @@ class PodWorker:
                 self._tell_back_off(name)
         for name in plan.start:
             self._launch_start(name, plan, now)
+        for name in plan.resize:
+            self._launch(name, partial(self.resizer.apply, name), quiet=True)
+        self.resizer.settle()
         for kill in plan.kill:
+            if kill.again:
+                state.again.add(kill.name)
             self._launch(kill.name, partial(self._restart, kill.name, kill.why))
         if plan.done and self._release is None:
             self._release = asyncio.create_task(self._finish(), name=f"finish {state.uid}")
@@ -252,7 +253,7 @@ class PodWorker:
         young = [
             op.began + QUIET_S
             for name, op in self._operations.items()
-            if now < op.began + QUIET_S and name not in self.probers
+            if now < op.began + QUIET_S and (op.quiet or name not in self.probers)
         ]
         if young:
             plan.wake(min(young))
@@ -273,11 +274,11 @@ class PodWorker:
             self.state.crashes[name] = plan.crashes[name]
         self._launch(name, partial(start_container, self, name))
 
-    def _launch(self, name: str, run: Callable[[], Any]) -> None:
+    def _launch(self, name: str, run: Callable[[], Any], *, quiet: bool = False) -> None:
         if name in self._operations:
             return
         task = asyncio.create_task(self._operate(name, run), name=f"container {name}")
-        self._operations[name] = Operation(task, self.parts.clock.now())
+        self._operations[name] = Operation(task, self.parts.clock.now(), quiet=quiet)
 
     async def _operate(self, name: str, run: Callable[[], Any]) -> None:
         try:
@@ -341,6 +342,7 @@ class PodWorker:
             await self._end_starts()
             await self._stop_containers("Stopping container {}", self.grace_of_spec)
             self.state.stopped = True
+            self.parts.ledger.release(self.state.uid)
             await self.sandbox.remove(volumes=False)
         finally:
             self.pulse.beat()
@@ -450,6 +452,7 @@ class PodWorker:
             runs[-1] = run
         else:
             runs.append(run)
+            self.state.again.discard(name)
         old, self.state.attempts[name] = runs[:-2], runs[-2:]
         return old
 

@@ -1,0 +1,172 @@
+"""In-place resize of one pod: from the wish in its spec to the limits of its cgroups (KEP-1287).
+
+`consider` takes the pod's wish to the node's ledger; what the ledger grants is the allocation, and
+the machine asks for `apply` (or a restart, by resizePolicy) until every running container has it.
+What was granted is remembered by the pod's status, so that the next agent goes on from there. No
+task and no queue of its own: `apply` is one of the worker's operations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sampan.api.errors import Object
+from sampan.runtime.interface import RuntimeFailure
+
+from .allocation import (
+    DEFERRED,
+    Waiter,
+    allocated_pod,
+    changed_resources,
+    demand_of,
+    resizable,
+    resize_message,
+)
+from .quality import GUARANTEED, cgroup_resources, qos_class
+from .state import RUNNING, Pending, Resizing
+
+if TYPE_CHECKING:
+    from .worker import PodWorker
+
+# How long after a failure (memory in use, say) it is tried again.
+RETRY_S = 10.0
+
+
+class Resizer:
+    """One pod's. `pod` is the pod with what it has been promised."""
+
+    def __init__(self, worker: PodWorker) -> None:
+        self._worker = worker
+        state = worker.state
+        said = _remembered(state.known)
+        wanted = resizable(state.spec)
+        state.allocated = {name: said.get(name, asked) for name, asked in wanted.items()}
+        for name, given in state.allocated.items():
+            last = state.last(name)
+            if last is not None and last.state == RUNNING:
+                state.actuated[name] = given
+        self.pod = allocated_pod(state.pod, state.allocated)
+        worker.parts.ledger.hold(state.uid, demand_of(self.pod["spec"]))
+
+    def consider(self) -> bool:
+        """Compare what the pod wants with what it was promised; true when the promise changed."""
+        state, ledger = self._worker.state, self._worker.parts.ledger
+        wanted = resizable(state.spec)
+        if wanted == state.allocated or not any(
+            changed_resources(it, state.allocated.get(name, {})) for name, it in wanted.items()
+        ):
+            state.resizing.pending = None
+            ledger.stop_waiting(state.uid)
+            self.pod = state.pod
+            return False
+        refusal = ledger.refusal(state.uid, demand_of(state.spec))
+        if refusal is not None:
+            self._put_off(*refusal)
+            self.pod = allocated_pod(state.pod, state.allocated)
+            return False
+        generation = _generation(state.pod)
+        state.allocated = wanted
+        state.resizing = Resizing(under_way=generation)
+        self.pod = state.pod
+        ledger.stop_waiting(state.uid)
+        text = resize_message("Pod resize started", state.pod, generation)
+        self._worker.narrator.pod("Normal", "ResizeStarted", text)
+        ledger.hold(state.uid, demand_of(state.spec))
+        return True
+
+    def _put_off(self, reason: str, message: str) -> None:
+        worker = self._worker
+        state = worker.state
+        had, ledger = state.resizing.pending, worker.parts.ledger
+        since = had.since if had is not None else worker.parts.clock.now()
+        pending = Pending(reason, message, _generation(state.pod), since)
+        if reason == DEFERRED:
+            ledger.wait(state.uid, Waiter(self._order(since), worker.reconsider))
+        else:
+            ledger.stop_waiting(state.uid)
+        if pending != state.resizing.pending:
+            state.resizing.pending = pending
+            text = resize_message(f"Pod resize {reason}", state.pod, pending.generation, message)
+            worker.narrator.pod("Warning", f"Resize{reason}", text)
+
+    def _order(self, since: float) -> tuple[Any, ...]:
+        """Upstream's: higher priority, then Guaranteed, then who has waited longest."""
+        state = self._worker.state
+        guaranteed = qos_class(state.spec) == GUARANTEED
+        return (-int(state.spec.get("priority") or 0), not guaranteed, since, state.uid)
+
+    async def apply(self, name: str) -> None:
+        """Give the running container its new limits. The machine asks again after a failure."""
+        worker, state = self._worker, self._worker.state
+        worker.commit(name)
+        run = state.last(name)
+        container = worker.containers.get(name)
+        if run is None or run.state != RUNNING or container is None:
+            return
+        granted = state.allocated.get(name, {})
+        try:
+            await asyncio.to_thread(self._limit, run.id, container)
+        except RuntimeFailure as error:
+            self._fail(str(error))
+        else:
+            state.actuated[name] = granted
+            state.resizing.error = ""
+            state.resizing.retry_at = 0
+
+    def _limit(self, run_id: str, container: Mapping[str, Any]) -> None:
+        """Raises RuntimeFailure; also for what the kernel could only answer with an OOM kill."""
+        parts = self._worker.parts
+        wanted = cgroup_resources(self.pod["spec"], container, parts.machine.memory_bytes)
+        limit = wanted.memory_limit_bytes
+        if limit:
+            used = parts.runtime.usage(run_id).working_set_bytes
+            if limit < used:
+                raise RuntimeFailure(
+                    f'attempting to set container "{container["name"]}" memory limit ({limit}) '
+                    f"below current usage ({used})"
+                )
+        parts.runtime.limit(run_id, wanted)
+
+    def _fail(self, text: str) -> None:
+        state = self._worker.state
+        if state.resizing.under_way is None:
+            state.resizing.under_way = _generation(state.pod)
+        if text != state.resizing.error:
+            state.resizing.error = text
+            message = resize_message("Pod resize error", self.pod, state.resizing.under_way, text)
+            self._worker.narrator.pod("Warning", "ResizeError", message)
+        state.resizing.retry_at = self._worker.parts.clock.now() + RETRY_S
+
+    def settle(self) -> None:
+        """Say that the resize is complete once every running container has what was promised."""
+        state = self._worker.state
+        generation = state.resizing.under_way
+        if generation is None:
+            return
+        for name, given in state.allocated.items():
+            last = state.last(name)
+            if last is not None and last.state == RUNNING:
+                if changed_resources(given, state.actuated.get(name, {})):
+                    return
+            elif name in state.again:
+                return
+        state.resizing.under_way = None
+        state.resizing.error = ""
+        text = resize_message("Pod resize completed", self.pod, generation)
+        self._worker.narrator.pod("Normal", "ResizeCompleted", text)
+
+
+def _generation(pod: Object) -> int:
+    return int(pod["metadata"].get("generation") or 0)
+
+
+def _remembered(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What the pod's status says its containers have."""
+    return {
+        item["name"]: item["resources"]
+        for part in ("initContainerStatuses", "containerStatuses")
+        for item in status.get(part) or ()
+        if item.get("resources") is not None
+    }
