@@ -107,7 +107,7 @@ async def test_a_listening_socket_takes_new_files(tmp_path: Path, name: str) -> 
     begin = datetime.datetime.now().timestamp()
     first = pki.ensure(folder, CLUSTER, begin)
     tls = ServingContext(
-        ServingFiles(folder / "server.crt", folder / "server.key", (folder / "ca.crt",), True)
+        ServingFiles(folder / "server.crt", folder / "server.key", (folder / "ca.crt",))
     )
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -168,7 +168,7 @@ async def test_a_client_shows_its_new_certificate_from_the_next_connection_on(
         except asyncio.IncompleteReadError:
             writer.close()
 
-    files = ServingFiles(folder / "server.crt", folder / "server.key", (folder / "ca.crt",), True)
+    files = ServingFiles(folder / "server.crt", folder / "server.key", (folder / "ca.crt",))
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=ServingContext(files).context)
     async with server:
         port = server.sockets[0].getsockname()[1]
