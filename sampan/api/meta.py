@@ -20,6 +20,8 @@ MAX_ANNOTATIONS_BYTES = 256 * 1024
 
 ORPHAN = "orphan"
 FOREGROUND = "foregroundDeletion"
+CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
+VOLUME_FINALIZER = "kubernetes.io/pv-protection"
 
 _PATH = "metadata"
 _NO_LABELS: Mapping[str, str] = {}

@@ -15,6 +15,7 @@ from .node import NodeController
 from .nodeipam import NodeIpamController
 from .podgc import PodGcController
 from .policystatus import PolicyStatusController
+from .protection import ClaimProtectionController, VolumeProtectionController
 from .replicaset import ReplicaSetController
 from .replicationcontroller import ReplicationControllerController
 from .resourcequota import ResourceQuotaController
@@ -43,5 +44,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     LegacyTokenController,
     BootstrapTokenController,
     PolicyStatusController,
+    ClaimProtectionController,
+    VolumeProtectionController,
     GarbageCollector,
 )

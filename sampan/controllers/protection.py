@@ -54,7 +54,7 @@ class ClaimProtectionController(Controller):
             return
         pods = resource("pods")
         live = await self.client.list(pods, request.namespace)
-        if not any(uses(pod, claim) for pod in live.items):
+        if not any(uses(pod, claim) for pod in live["items"]):
             await self._release(claim)
 
     async def _release(self, claim: Object) -> None:

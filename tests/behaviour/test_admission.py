@@ -405,3 +405,34 @@ async def test_certificates_are_asked_for_in_ones_own_name_and_approved_by_right
         assert answer.status == 403
         assert "not permitted to sign" in answer.message
         assert (await patch(cluster, path, change)).status == 200
+
+
+async def test_a_pod_cannot_grow_beyond_its_node() -> None:
+    async with api_cluster() as cluster:
+        await make_account(cluster)
+        node = {"metadata": {"name": "n1", "labels": {"kubernetes.io/os": "linux"}}}
+        made = (await post(cluster, "/api/v1/nodes", node)).json
+        made["status"] = {"allocatable": {"cpu": "2", "memory": "1Gi"}}
+        await cluster.http("PUT", "/api/v1/nodes/n1/status", made)
+        body = pod(nodeName="n1")
+        body["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1"}}
+        assert (await post(cluster, f"{NS}/pods", body)).status == 201
+
+        async def resize(**requests: str) -> Answer:
+            container = {"name": "c", "resources": {"requests": requests}}
+            patch = {"spec": {"containers": [container]}}
+            return await cluster.http(
+                "PATCH", f"{NS}/pods/p/resize", patch,
+                content_type="application/strategic-merge-patch+json",
+            )  # fmt: skip
+
+        refused = await resize(cpu="3")
+        assert refused.status == 403
+        assert refused.message == (
+            'pods "p" is forbidden: Node didn\'t have enough allocatable resources: '
+            "cpu, requested: 3000, allocatable: 2000"
+        )
+        assert (await resize(cpu="2")).status == 200
+        label = {"metadata": {"labels": {"kubernetes.io/os": "plan9"}}}
+        assert (await patch(cluster, "/api/v1/nodes/n1", label)).status == 200
+        assert "only supported on linux nodes" in (await resize(cpu="1")).message

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .checker import check
@@ -36,6 +37,8 @@ class Budget:
     """What a group of evaluations may still cost."""
 
     left: int = RUNTIME_BUDGET
+    observe: Callable[[float], None] | None = None
+    """Told the seconds of each evaluation."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +59,7 @@ class Program:
         """
         limit = PER_CALL_LIMIT if budget is None else min(PER_CALL_LIMIT, budget.left)
         frame = Frame(dict(variables), limit)
+        began = perf_counter()
         try:
             value = self.step(frame)
             if frame.left < 0:
@@ -65,6 +69,8 @@ class Program:
         finally:
             if budget is not None:
                 budget.left -= min(limit, limit - frame.left)
+                if budget.observe is not None:
+                    budget.observe(perf_counter() - began)
         return value
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -106,13 +107,20 @@ class Objects:
                 out += found
         return out
 
-    def validate_rules(self, obj: Object, old: Object | None, causes: list[Cause]) -> list[Cause]:
-        """The x-kubernetes-validations rules, unless what is wrong already forbids it."""
+    def validate_rules(
+        self,
+        obj: Object,
+        old: Object | None,
+        causes: list[Cause],
+        observe: Callable[[float], None] | None = None,
+    ) -> list[Cause]:
+        """The x-kubernetes-validations rules, unless what is wrong already forbids it; `observe`
+        is told the seconds of each evaluation."""
         if self._rules is None:
             return []
         if any(cause.reason in BLOCKING for cause in causes):
             return [Cause(NOWHERE, f'Invalid value: "null": {BLOCKED}')]
-        found: list[Cause] = self._rules.validate(obj, old)
+        found: list[Cause] = self._rules.validate(obj, old, observe)
         return found
 
 

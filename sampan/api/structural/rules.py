@@ -163,11 +163,13 @@ class SchemaRules:
     def _transitions(self) -> bool:
         return self._tree is not None and self._tree.has_transitions()
 
-    def validate(self, obj: Object, old: Object | None) -> list[Cause]:
+    def validate(
+        self, obj: Object, old: Object | None, observe: Callable[[float], None] | None = None
+    ) -> list[Cause]:
         """Field errors of an object; `old` is None on create."""
         if self._tree is None:
             return []
-        run = _Run(Budget(), self._transitions)
+        run = _Run(Budget(observe=observe), self._transitions)
         try:
             run.value(self._tree, obj, ABSENT if old is None else old, None, unchanged=False)
         except Stop:

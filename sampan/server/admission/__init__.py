@@ -6,7 +6,10 @@ handle it are picked once and remembered, so a request that none is about costs 
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
+
+from sampan.api.errors import StatusError
 
 from ..exchange import Write
 from . import (
@@ -22,6 +25,7 @@ from . import (
     namespacelifecycle,
     noderestriction,
     persistentvolumeclaimresize,
+    podresizevalidator,
     podsecurity,
     podtopologylabels,
     policies,
@@ -30,10 +34,12 @@ from . import (
     resourcequota,
     runtimeclass,
     serviceaccount,
+    storageobjectinuseprotection,
     taintnodesbycondition,
     webhooks,
 )
 from .lookups import Lookups
+from .metrics import ADMIT, VALIDATE, AdmissionMetrics, Timing
 from .plugin import Plugin, Step
 
 if TYPE_CHECKING:
@@ -41,27 +47,32 @@ if TYPE_CHECKING:
 
 __all__ = ["CHAIN", "Admission", "Plugin"]
 
-# The order is upstream's (AllOrderedPlugins): each plugin sees what those above it have set.
+# The order is upstream's (AllOrderedPlugins): each plugin sees what those above it have set. Left
+# out are those of kinds that are off by default upstream and not served here: ClusterTrustBundle
+# (ClusterTrustBundleAttest), PodGroup and Workload (PodGroupProtection, PodGroupWorkloadExists,
+# JobValidation); and NodeDeclaredFeatureValidator, as nodes declare no features.
 CHAIN: tuple[Plugin, ...] = (
     namespacelifecycle.PLUGIN,  # first, so that a missing namespace is what one hears about
     limitranger.PLUGIN,  # requests and limits, before anything counts them
     serviceaccount.PLUGIN,
     noderestriction.PLUGIN,
     taintnodesbycondition.PLUGIN,
+    podsecurity.PLUGIN,
     priority.PLUGIN,
     defaulttolerationseconds.PLUGIN,
     defaultstorageclass.PLUGIN,
+    storageobjectinuseprotection.PLUGIN,
     persistentvolumeclaimresize.PLUGIN,
     runtimeclass.PLUGIN,
     certificaterequestor.PLUGIN,
-    podtopologylabels.PLUGIN,
     certificateapproval.PLUGIN,
     certificatesigning.PLUGIN,
     certificatesubjectrestriction.PLUGIN,
     defaultingressclass.PLUGIN,
     denyserviceexternalips.PLUGIN,
+    podtopologylabels.PLUGIN,
+    podresizevalidator.PLUGIN,
     rbacescalation.PLUGIN,
-    podsecurity.PLUGIN,
     policies.MUTATING,  # behind all that change objects by themselves
     webhooks.MUTATING,
     policies.VALIDATING,
@@ -70,9 +81,12 @@ CHAIN: tuple[Plugin, ...] = (
 )
 
 
+Timed = tuple[tuple[Step, Timing], ...]
+
+
 class _Steps(NamedTuple):
-    mutate: tuple[Step, ...]
-    validate: tuple[Step, ...]
+    mutate: Timed
+    validate: Timed
 
 
 class Admission:
@@ -82,7 +96,9 @@ class Admission:
         self._server = server
         self._chain = chain
         self._steps: dict[tuple[str, str, str, str], _Steps] = {}
+        self._steps_taken: dict[tuple[str, str], Timing] = {}
         self.lookups = Lookups()
+        self.metrics = AdmissionMetrics()
         self.hooks = webhooks.Hooks(server)
         self.policies = policies.Policies(server)
         self.pod_security = podsecurity.Configuration()
@@ -90,6 +106,7 @@ class Admission:
 
     def start(self) -> None:
         """Follow what plugins look up. The server's cache must be open."""
+        self._server.expositions.append(self.metrics.exposition)
         self.lookups.start(self._server)
         self.hooks.start()
         self.policies.start()
@@ -104,24 +121,40 @@ class Admission:
         """The mutating pass, before defaults and validation; run a second time when a plugin
         changed what an earlier one has seen and wants to see again. Raises StatusErrors."""
         steps = self._find(write).mutate
-        for step in steps:
-            pending = step(self._server, write)
-            if pending is not None:
-                await pending
+        await self._run(steps, write, ADMIT)
         if write.again:
             write.passes.second = True
-            for step in steps:
-                pending = step(self._server, write)
-                if pending is not None:
-                    await pending
+            await self._run(steps, write, ADMIT)
 
     async def validate(self, write: Write) -> None:
         """The validating pass, on the object as it will be stored; the only one for deletions.
         Raises StatusErrors."""
-        for step in self._find(write).validate:
-            pending = step(self._server, write)
-            if pending is not None:
-                await pending
+        await self._run(self._find(write).validate, write, VALIDATE)
+
+    async def _run(self, steps: Timed, write: Write, kind: str) -> None:
+        began = last = perf_counter()
+        timing: Timing | None = None
+        try:
+            for step, timing in steps:
+                pending = step(self._server, write)
+                if pending is not None:
+                    await pending
+                now = perf_counter()
+                timing.passed.add(now - last)
+                last = now
+        except StatusError:
+            now = perf_counter()
+            if timing is not None:
+                timing.refused.add(now - last)
+            self._whole(kind, write.operation).refused.add(now - began)
+            raise
+        self._whole(kind, write.operation).passed.add(last - began)
+
+    def _whole(self, kind: str, operation: str) -> Timing:
+        found = self._steps_taken.get((kind, operation))
+        if found is None:
+            found = self._steps_taken[kind, operation] = self.metrics.step(kind, operation)
+        return found
 
     def _find(self, write: Write) -> _Steps:
         attributes = write.attributes
@@ -142,8 +175,16 @@ class Admission:
             if plugin.handles(group, name, operation)
             and (plugin.active is None or plugin.active(self._server))
         ]
-        mutating = tuple(plugin.mutate for plugin in picked if plugin.mutate is not None)
-        validating = tuple(plugin.validate for plugin in picked if plugin.validate is not None)
+        mutating = tuple(
+            (plugin.mutate, self.metrics.plugin(plugin.name, ADMIT, operation))
+            for plugin in picked
+            if plugin.mutate is not None
+        )
+        validating = tuple(
+            (plugin.validate, self.metrics.plugin(plugin.name, VALIDATE, operation))
+            for plugin in picked
+            if plugin.validate is not None
+        )
         # A deletion has nothing to change, so it has one pass.
         return (
             _Steps((), mutating + validating)

@@ -40,7 +40,8 @@ def _descriptor(
     group, plural, kind = spec["group"], names["plural"], names["kind"]
     parts = version.get("subresources") or {}
     scale = _scale(parts.get("scale"))
-    rules = Rules(version, scale=scale)
+    observe = storage.server.admission.metrics.evaluations.add
+    rules = Rules(version, scale=scale, observe=observe)
     terminating = condition_is(definition, "Terminating")
     name = definition_name(group, version["name"], kind)
     api_version = f"{group}/{version['name']}"

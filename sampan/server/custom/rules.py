@@ -6,7 +6,7 @@ definition nobody uses costs its own size and no more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import Any
 
@@ -25,9 +25,17 @@ Selected = tuple[tuple[str, tuple[str, ...]], ...]
 class Rules:
     """Compiled when first used: what the schema of a version says of its objects."""
 
-    def __init__(self, version: Object, *, scale: ScalePaths | None) -> None:
+    def __init__(
+        self,
+        version: Object,
+        *,
+        scale: ScalePaths | None,
+        observe: Callable[[float], None] | None = None,
+    ) -> None:
         self.schema: Object = (version.get("schema") or {}).get("openAPIV3Schema") or {}
         self.scale = scale
+        self.observe = observe
+        """Told the seconds of each evaluation of a rule."""
 
     @cached_property
     def _defaulter(self) -> Any:
@@ -62,7 +70,7 @@ class Rules:
         if self.scale is not None:
             causes += _check_replicas(obj, self.scale.spec_replicas)
             causes += _check_replicas(obj, self.scale.status_replicas)
-        rules: list[Cause] = self._objects.validate_rules(obj, old, causes)
+        rules: list[Cause] = self._objects.validate_rules(obj, old, causes, self.observe)
         return causes + rules
 
     def validate_status(self, obj: Object, old: Object | None) -> list[Cause]:
@@ -70,7 +78,7 @@ class Rules:
         causes: list[Cause] = self._objects.validate_status(obj, old)
         if self.scale is not None:
             causes += _check_replicas(obj, self.scale.status_replicas)
-        rules: list[Cause] = self._objects.validate_rules(obj, old, causes)
+        rules: list[Cause] = self._objects.validate_rules(obj, old, causes, self.observe)
         return causes + rules
 
 

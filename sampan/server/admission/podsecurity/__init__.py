@@ -18,6 +18,7 @@ from ..plugin import Plugin, refuse
 from .checks import violations
 from .configuration import Configuration, configuration_of
 from .levels import LEVELS, PRIVILEGED, Choice, Standard, choice_of
+from .metrics import count, count_error, count_exemption
 
 if TYPE_CHECKING:
     from ...app import Server
@@ -46,17 +47,25 @@ def _validate(server: Server, write: Write) -> None:
     namespace = server.find_object(resource("namespaces"), "", attributes.namespace)
     labels = namespace["metadata"].get("labels") if namespace else None
     choice, causes = choice_of(labels, configuration.default)
-    if choice.free or configuration.exempts(attributes.namespace, attributes.user.name):
+    series = server.admission.metrics.series
+    if configuration.exempts(attributes.namespace, attributes.user.name):
+        count_exemption(series, write)
         return
-    if target.plural == "pods":
+    pods = target.plural == "pods"
+    if choice.free:
+        if pods:
+            count(series, write, choice.enforce, "enforce", allowed=True)
+        return
+    if pods:
         if write.operation == "UPDATE" and not _is_significant(write.obj, write.old or {}):
             return
-        _check(write, choice, write.obj, configuration, enforce=True)
+        _check(server, write, choice, write.obj, enforce=True)
     else:
         template = _template(target.plural, write.obj)
         if template:
-            _check(write, choice, template, configuration, enforce=False)
+            _check(server, write, choice, template, enforce=False)
     if causes:
+        count_error(series, write)
         text = "; ".join(map(str, causes))
         write.annotate(f"{PREFIX}error", f"Failed to parse policy: {text}")
 
@@ -68,11 +77,11 @@ def _template(plural: str, obj: Object) -> Object:
     return found or {}
 
 
-def _check(
-    write: Write, choice: Choice, pod: Object, configuration: Configuration, *, enforce: bool
-) -> None:
+def _check(server: Server, write: Write, choice: Choice, pod: Object, *, enforce: bool) -> None:
     meta, spec = pod.get("metadata") or {}, pod.get("spec") or {}
-    if configuration.exempts_class(spec.get("runtimeClassName") or ""):
+    series = server.admission.metrics.series
+    if server.admission.pod_security.exempts_class(spec.get("runtimeClassName") or ""):
+        count_exemption(series, write)
         return
     known: dict[Standard, str] = {}
 
@@ -83,12 +92,15 @@ def _check(
 
     if enforce:
         write.annotate(f"{PREFIX}enforce-policy", str(choice.enforce))
+        count(series, write, choice.enforce, "enforce", allowed=not text(choice.enforce))
     if text(choice.audit):
+        count(series, write, choice.audit, "audit", allowed=False)
         why = f'would violate PodSecurity "{choice.audit}": {text(choice.audit)}'
         write.annotate(f"{PREFIX}audit-violations", why)
     if enforce and text(choice.enforce):
         raise refuse(write, f'violates PodSecurity "{choice.enforce}": {text(choice.enforce)}')
     if text(choice.warn):
+        count(series, write, choice.warn, "warn", allowed=False)
         write.warnings.append(f'would violate PodSecurity "{choice.warn}": {text(choice.warn)}')
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from sampan.api.cel import Budget, CostExceeded, EvaluationError
+from sampan.api.cel import MATCH_CONDITIONS_BUDGET, Budget, CostExceeded, EvaluationError
 from sampan.api.cel.admission import NAMESPACE, REQUEST_RESOURCE, VARIABLES, Unfit
 from sampan.api.cel.library.authorization import Authorizer, Question, ResourceCheck
 from sampan.api.cel.times import parse_timestamp
@@ -16,6 +17,7 @@ from sampan.api.errors import Object
 from sampan.api.resources import resource
 
 from ...exchange import User, Write
+from ...series import Labels
 from .programs import Expression, Programs
 
 if TYPE_CHECKING:
@@ -147,6 +149,27 @@ def evaluate(expression: Expression, values: Mapping[str, Any], budget: Budget) 
         if budget.left <= 0:
             raise OutOfBudget from None
         raise Failed(f"expression '{expression.text}' resulted in error: {error}") from None
+
+
+def meets_timed(
+    server: Server, what: Labels, conditions: tuple[Expression, ...], values: Mapping[str, Any]
+) -> bool:
+    """`meets` of a webhook's or policy's match conditions, in a budget of their own, counted by
+    `what`. Raises Failed."""
+    if not conditions:
+        return True
+    metrics, began = server.admission.hooks.metrics, perf_counter()
+    budget = Budget(MATCH_CONDITIONS_BUDGET, server.admission.metrics.evaluations.add)
+    try:
+        found = meets(conditions, values, budget)
+    except Failed:
+        metrics.condition_error(what)
+        raise
+    finally:
+        metrics.conditions_took(what, perf_counter() - began)
+    if not found:
+        metrics.exclude(what)
+    return found
 
 
 def meets(conditions: tuple[Expression, ...], values: Mapping[str, Any], budget: Budget) -> bool:

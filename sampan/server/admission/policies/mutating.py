@@ -7,6 +7,7 @@ reinvocationPolicy IfNeeded had seen it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -18,11 +19,14 @@ from sampan.wire.patcherror import PatchError
 from ...exchange import Write
 from ..plugin import EVERYTHING, Plugin, refuse
 from ..webhooks.forms import default_early, objects_for, take_patch
+from ..webhooks.metrics import condition
 from ..webhooks.review import request_of
 from .matching import Invocation, invocations
 from .source import Candidate
 
 if TYPE_CHECKING:
+    from sampan.api.cel import Budget
+
     from ...app import Server
 
 OPERATIONS = ("CREATE", "UPDATE", "CONNECT")
@@ -85,43 +89,66 @@ async def _run(server: Server, write: Write, candidates: tuple[Candidate, ...]) 
 
 async def _apply(server: Server, write: Write, invocation: Invocation) -> bool:
     """All mutations of a policy, in order; whether they changed the object."""
-    from sampan.api.cel import MATCH_CONDITIONS_BUDGET, Budget
+    from sampan.api.cel import Budget
 
-    from .inputs import Failed, meets, values_of
+    from .inputs import Failed, values_of
 
     programs, changed = invocation.policy.programs, False
+    metrics = server.admission.metrics
+    observe, names = metrics.evaluations.add, (invocation.policy.name, invocation.binding.name)
     for position, mutation in enumerate(invocation.policy.spec.get("mutations") or ()):
         objects = await objects_for(server, write, invocation.target, early=True)
         if objects[0] is None:
             return changed
         request = request_of(write, invocation.target, "", objects)
         values = {**values_of(server, write, request), "params": invocation.param}
-        try:
-            if position == 0 and not meets(
-                programs.conditions, values, Budget(MATCH_CONDITIONS_BUDGET)
-            ):
+        if position == 0 and programs.conditions:
+            met = _meets(server, write, invocation, values)
+            if met is not True:
+                if met:
+                    _fail(write, invocation, met)
                 return False
-            patch = _patch(invocation, position, mutation, values)
+        began, problem = perf_counter(), ""
+        try:
+            patch = _patch(invocation, position, mutation, values, Budget(observe=observe))
             if patch:
                 target = invocation.target
                 changed |= await take_patch(server, write, target, objects[0], patch)
         except (Failed, PatchError) as error:
-            _fail(write, invocation, str(error))
+            problem = str(error)
         except StatusError as error:
-            _fail(write, invocation, error.message.removeprefix("Internal error occurred: "))
+            problem = error.message.removeprefix("Internal error occurred: ")
+        metrics.mutation(names, problem, perf_counter() - began)
+        if problem:
+            _fail(write, invocation, problem)
     return changed
 
 
+def _meets(
+    server: Server, write: Write, invocation: Invocation, values: Mapping[str, Any]
+) -> bool | str:
+    """Are the match conditions true? Or why that cannot be said."""
+    from .inputs import Failed, meets_timed
+
+    what = condition(invocation.policy.name, "policy", "admit", write.operation)
+    try:
+        return meets_timed(server, what, invocation.policy.programs.conditions, values)
+    except Failed as error:
+        return str(error)
+
+
 def _patch(
-    invocation: Invocation, position: int, mutation: Object, values: Mapping[str, Any]
+    invocation: Invocation,
+    position: int,
+    mutation: Object,
+    values: Mapping[str, Any],
+    budget: Budget,
 ) -> bytes:
     """The JSON patch a mutation makes of the object. Raises Failed and PatchError."""
-    from sampan.api.cel import Budget
-
     from .applying import applied, operations_of
     from .inputs import evaluate, with_variables
 
-    programs, budget = invocation.policy.programs, Budget()
+    programs = invocation.policy.programs
     whole = with_variables(values, programs, budget)
     value = evaluate(programs.mutations[position], whole, budget)
     if mutation.get("patchType") == "JSONPatch":

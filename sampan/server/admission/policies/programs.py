@@ -3,8 +3,10 @@ counts as one that fails whenever it would be evaluated."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
 from typing import NamedTuple
 
 from sampan.api.cel import Environment, Program
@@ -21,6 +23,9 @@ from sampan.api.cel.admission import (
 from sampan.api.cel.patches import APPLIED, OPERATIONS
 from sampan.api.cel.types import Type
 from sampan.api.errors import Object
+
+Observe = Callable[[float], None]
+"""Told the seconds that each compilation took."""
 
 
 class Expression(NamedTuple):
@@ -42,8 +47,9 @@ class Programs:
     mutations: tuple[Expression, ...]
 
 
-def programs_of(spec: Object) -> Programs:
+def programs_of(spec: Object, observe: Observe) -> Programs:
     """Compile a policy's expressions. Raises nothing."""
+    make = partial(compiled, observe=observe)
     params, mutations = spec.get("paramKind") is not None, spec.get("mutations") or ()
     base = environment(params=params, authorizer=True, patches=bool(mutations))
     raw = spec.get("variables") or ()
@@ -53,37 +59,45 @@ def programs_of(spec: Object) -> Programs:
     texts = {str(item.get("name") or ""): str(item.get("expression") or "") for item in raw}
     return Programs(
         conditions=tuple(
-            compiled(item.get("expression"), base) for item in spec.get("matchConditions") or ()
+            make(item.get("expression"), base) for item in spec.get("matchConditions") or ()
         ),
         variables={name: Expression(texts[name], item) for name, item in variables.items()},
         validations=tuple(
             (
-                compiled(item.get("expression"), full),
-                compiled(item.get("messageExpression"), quiet, TEXT)
+                make(item.get("expression"), full),
+                make(item.get("messageExpression"), quiet, TEXT)
                 if item.get("messageExpression")
                 else None,
             )
             for item in spec.get("validations") or ()
         ),
         annotations=tuple(
-            compiled(item.get("valueExpression"), full, TEXT_OR_NULL)
+            make(item.get("valueExpression"), full, TEXT_OR_NULL)
             for item in spec.get("auditAnnotations") or ()
         ),
-        mutations=tuple(_mutation(item, full) for item in mutations),
+        mutations=tuple(_mutation(item, full, observe) for item in mutations),
     )
 
 
-def _mutation(item: Object, base: Environment) -> Expression:
+def _mutation(item: Object, base: Environment, observe: Observe) -> Expression:
     if item.get("patchType") == "JSONPatch":
         raw = item.get("jsonPatch") or {}
-        return compiled(raw.get("expression"), base, (OPERATIONS,))
+        return compiled(raw.get("expression"), base, (OPERATIONS,), observe=observe)
     raw = item.get("applyConfiguration") or {}
-    return compiled(raw.get("expression"), base, (APPLIED,))
+    return compiled(raw.get("expression"), base, (APPLIED,), observe=observe)
 
 
-def compiled(text: str | None, base: Environment, results: Sequence[Type] = BOOLEAN) -> Expression:
-    source = text or ""
+def compiled(
+    text: str | None,
+    base: Environment,
+    results: Sequence[Type] = BOOLEAN,
+    *,
+    observe: Observe,
+) -> Expression:
+    source, began = text or "", perf_counter()
     try:
         return Expression(source, fit(source, base, results))
     except Unfit as error:
         return Expression(source, error)
+    finally:
+        observe(perf_counter() - began)

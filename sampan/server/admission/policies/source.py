@@ -7,7 +7,7 @@ change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -91,6 +91,8 @@ class Policy:
     obj: Object
     match: Match
     bindings: tuple[Binding, ...]
+    observe: Callable[[float], None]
+    """Told the seconds of each compilation."""
     _programs: Any = field(default=None, repr=False)
 
     @property
@@ -113,7 +115,7 @@ class Policy:
         if self._programs is None:
             from .programs import programs_of
 
-            self._programs = programs_of(self.spec)
+            self._programs = programs_of(self.spec, self.observe)
         found: Programs = self._programs
         return found
 
@@ -204,20 +206,20 @@ class Policies:
         before = {policy.name: policy for policy in self._policies[kind]}
         policies = self._objects[f"{prefix}admissionpolicies"]
         self._policies[kind] = tuple(
-            _policy(policies[name], tuple(bindings[name]), before.get(name))
+            self._policy(policies[name], tuple(bindings[name]), before.get(name))
             for name in sorted(policies)
             if name in bindings
         )
         self._candidates.clear()
         self._server.admission.forget()
 
-
-def _policy(obj: Object, bindings: tuple[Binding, ...], before: Policy | None) -> Policy:
-    """The policy; what was compiled stays while its spec does."""
-    policy = Policy(obj, match_of(obj["spec"].get("matchConstraints") or {}), bindings)
-    if before is not None and before.spec == policy.spec:
-        policy._programs = before._programs
-    return policy
+    def _policy(self, obj: Object, bindings: tuple[Binding, ...], before: Policy | None) -> Policy:
+        """The policy; what was compiled stays while its spec does."""
+        match = match_of(obj["spec"].get("matchConstraints") or {})
+        policy = Policy(obj, match, bindings, self._server.admission.metrics.compilations.add)
+        if before is not None and before.spec == policy.spec:
+            policy._programs = before._programs
+        return policy
 
 
 def match_of(raw: Object) -> Match:

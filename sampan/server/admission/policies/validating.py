@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -14,6 +15,7 @@ from sampan.api.errors import REASONS, Cause, Details, Object
 from ...exchange import Write
 from ..plugin import EVERYTHING, Plugin, refuse
 from ..webhooks.forms import objects_for
+from ..webhooks.metrics import condition
 from ..webhooks.review import request_of
 from .matching import Invocation, invocations
 from .source import Candidate
@@ -36,6 +38,7 @@ class Verdict:
     message: str
     reason: str = "Invalid"
     index: int = 0
+    seconds: float = 0.0
 
 
 def _validate(server: Server, write: Write) -> Awaitable[None] | None:
@@ -69,8 +72,8 @@ async def _run(server: Server, write: Write, candidates: tuple[Candidate, ...]) 
             objects = await objects_for(server, write, target, early=False)
             request = request_of(write, target, "", objects)
             values = seen[target] = values_of(server, write, request)
-        verdicts = evaluate_policy(invocation, values, notes)
-        denied += _carry_out(write, invocation, verdicts)
+        verdicts = evaluate_policy(server, write, invocation, values, notes)
+        denied += _carry_out(server, write, invocation, verdicts)
     for key, texts in notes.items():
         write.annotate(key, ", ".join(texts))
     if denied:
@@ -78,12 +81,15 @@ async def _run(server: Server, write: Write, candidates: tuple[Candidate, ...]) 
 
 
 def _carry_out(
-    write: Write, invocation: Invocation, verdicts: list[Verdict]
+    server: Server, write: Write, invocation: Invocation, verdicts: list[Verdict]
 ) -> list[tuple[Invocation, Verdict]]:
     """What the binding's validationActions make of verdicts; gives those that deny."""
+    metrics = server.admission.metrics
     actions = invocation.binding.spec.get("validationActions") or ()
     policy, binding = invocation.policy.name, invocation.binding.name
     for verdict in verdicts:
+        for action in actions:
+            metrics.check((policy, binding), verdict.message, action.lower(), verdict.seconds)
         if "Warn" in actions:
             write.warnings.append(
                 f"Validation failed for ValidatingAdmissionPolicy '{policy}' with binding"
@@ -111,49 +117,66 @@ def _denial(write: Write, invocation: Invocation, verdict: Verdict) -> Exception
 
 
 def evaluate_policy(
-    invocation: Invocation, values: Mapping[str, Any], notes: dict[str, list[str]]
+    server: Server,
+    write: Write,
+    invocation: Invocation,
+    values: Mapping[str, Any],
+    notes: dict[str, list[str]],
 ) -> list[Verdict]:
     """The verdicts against a write; audit annotations go to `notes`. A policy that fails to
     evaluate is a verdict too, if its failurePolicy is Fail."""
-    from sampan.api.cel import MATCH_CONDITIONS_BUDGET, Budget
+    from sampan.api.cel import Budget
 
-    from .inputs import Failed, meets, with_variables
+    from .inputs import Failed, meets_timed, with_variables
 
     policy = invocation.policy
     programs = policy.programs
     known = {**values, "params": invocation.param}
     try:
-        if not meets(programs.conditions, known, Budget(MATCH_CONDITIONS_BUDGET)):
+        what = condition(policy.name, "policy", "validate", write.operation)
+        if not meets_timed(server, what, programs.conditions, known):
             return []
     except Failed as error:
         return [Verdict(str(error))] if policy.fails else []
-    budget = Budget()
+    observe = server.admission.metrics.evaluations.add
+    budget = Budget(observe=observe)
     whole = with_variables(known, programs, budget)
-    verdicts = _validations(policy.spec, programs, whole, budget, policy.fails)
-    return verdicts + _annotations(invocation, whole, notes)
+
+    def ignored(verdict: Verdict) -> None:
+        names = (policy.name, invocation.binding.name)
+        server.admission.metrics.check(names, verdict.message, "allow", verdict.seconds)
+
+    verdicts = []
+    for verdict, failed in _validations(policy.spec, programs, whole, budget):
+        if failed and not policy.fails:
+            ignored(verdict)
+        else:
+            verdicts.append(verdict)
+    return verdicts + _annotations(invocation, whole, notes, Budget(observe=observe))
 
 
 def _validations(
-    spec: Object, programs: Any, values: Mapping[str, Any], budget: Budget, fails: bool
-) -> list[Verdict]:
+    spec: Object, programs: Any, values: Mapping[str, Any], budget: Budget
+) -> Iterator[tuple[Verdict, bool]]:
+    """What did not hold, each with whether it could not be evaluated."""
     from .inputs import Failed, OutOfBudget, evaluate
 
-    out: list[Verdict] = []
     for index, (raw, (expression, _)) in enumerate(
         zip(spec.get("validations") or (), programs.validations, strict=True)
     ):
+        began = perf_counter()
         try:
             if evaluate(expression, values, budget) is True:
                 continue
         except OutOfBudget as error:
-            return [Verdict(str(error))] if fails else []
+            yield Verdict(str(error), seconds=perf_counter() - began), True
+            return
         except Failed as error:
-            if fails:
-                out.append(Verdict(str(error), index=index))
+            yield Verdict(str(error), index=index, seconds=perf_counter() - began), True
             continue
+        seconds = perf_counter() - began
         message = _message(raw, programs.validations[index][1], values, budget)
-        out.append(Verdict(message, raw.get("reason") or "Invalid", index))
-    return out
+        yield Verdict(message, raw.get("reason") or "Invalid", index, seconds), False
 
 
 def _message(raw: Object, expression: Any, values: Mapping[str, Any], budget: Budget) -> str:
@@ -176,13 +199,14 @@ def _message(raw: Object, expression: Any, values: Mapping[str, Any], budget: Bu
 
 
 def _annotations(
-    invocation: Invocation, values: Mapping[str, Any], notes: dict[str, list[str]]
+    invocation: Invocation,
+    values: Mapping[str, Any],
+    notes: dict[str, list[str]],
+    budget: Budget,
 ) -> list[Verdict]:
-    from sampan.api.cel import Budget
-
     from .inputs import Failed, evaluate
 
-    policy, out, budget = invocation.policy, [], Budget()
+    policy, out = invocation.policy, []
     for raw, expression in zip(
         policy.spec.get("auditAnnotations") or (), policy.programs.annotations, strict=True
     ):

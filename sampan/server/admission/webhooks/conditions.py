@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sampan.api.errors import Object, forbidden
 
 from ...exchange import Write
+from .metrics import condition
 from .source import Hook
 
 if TYPE_CHECKING:
@@ -21,27 +22,20 @@ def meets_conditions(server: Server, hook: Hook, request: Object, write: Write) 
     """Are all conditions true? Raises Forbidden when one cannot be evaluated and the policy is
     to fail."""
     # Imported here: CEL is loaded with the first condition.
-    from sampan.api.cel import MATCH_CONDITIONS_BUDGET, Budget
+    from ..policies.inputs import Failed, meets_timed, values_of
 
-    from ..policies.inputs import Failed, meets, values_of
-
-    metrics = server.admission.hooks.metrics
-    values = values_of(server, write, request)
+    what = condition(hook.name, "webhook", hook.kind, write.operation)
     try:
-        if meets(_programs(hook), values, Budget(MATCH_CONDITIONS_BUDGET)):
-            return True
+        return meets_timed(server, what, _programs(server, hook), values_of(server, write, request))
     except Failed as error:
-        metrics.condition_error(hook.name, hook.kind, write.operation)
         if hook.ignore:
             return False
         target = write.attributes.resource
         assert target is not None
         raise forbidden(target.group, target.plural, write.attributes.name, str(error)) from None
-    metrics.exclude(hook.name, hook.kind, write.operation)
-    return False
 
 
-def _programs(hook: Hook) -> Any:
+def _programs(server: Server, hook: Hook) -> Any:
     """The compiled conditions (or why there is none), kept on the webhook."""
     if hook.matcher is None:
         from sampan.api.cel.admission import environment
@@ -49,5 +43,8 @@ def _programs(hook: Hook) -> Any:
         from ..policies.programs import compiled
 
         base = environment(params=False, authorizer=True)
-        hook.matcher = tuple(compiled(item["expression"], base) for item in hook.conditions)
+        observe = server.admission.metrics.compilations.add
+        hook.matcher = tuple(
+            compiled(item["expression"], base, observe=observe) for item in hook.conditions
+        )
     return hook.matcher
