@@ -6,7 +6,9 @@ something get a task.
 
 Per connection: one request at a time; while it is answered, at most one batch of further
 (pipelined) requests is held and reading is paused. A reader that does not take its answer pauses
-the writer; `WRITE_TIMEOUT_S` later it is cut off. Limits are the constants below.
+the writer, and gets no further answer before it has; `WRITE_TIMEOUT_S` later it is cut off. What
+could be read in two ways (lengths, transfer codings, versions) is refused, and what comes behind a
+body (trailers) is never taken for a header. Limits are the constants below.
 """
 
 from __future__ import annotations
@@ -15,12 +17,9 @@ import asyncio
 import logging
 import random
 import re
-import time
-import zlib
 from collections import deque
 from collections.abc import Coroutine
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import httptools
@@ -31,10 +30,9 @@ from sampan.api.errors import StatusError
 from .entrance import receive
 from .exchange import Answer, Request, Response, Stream, Upgrade
 from .incoming import Incoming
+from .listeners import Listeners
 from .outcome import failure
-
-if TYPE_CHECKING:
-    from .app import Server
+from .packing import compress, wants_gzip
 
 log = logging.getLogger("sampan.http")
 
@@ -44,18 +42,15 @@ MAX_HEAD = 64 << 10
 """Request line and headers: room for any token, none for a flood."""
 MAX_PIPELINED = 64
 """Requests held while one is answered; more close the connection."""
+MAX_FRAMING = 8
+"""Bytes received per byte of a body: chunks of one byte each take six, a flood of chunk extensions
+or trailers takes more (as CVE-2023-39326). The first `MAX_HEAD` are free."""
 IDLE_TIMEOUT_S = 90.0
 """A kept-alive connection without a request, as Go's server."""
 READ_TIMEOUT_S = 60.0
 """From the first byte of a request to its last."""
 WRITE_TIMEOUT_S = 60.0
 """How long a full send buffer may stay full."""
-GZIP_LEAST = 128 << 10
-"""Smaller answers are sent as they are, as upstream."""
-GZIP_LEVEL = 1
-THREAD_LEAST = 1 << 20
-"""Answers from this size are compressed beside the event loop."""
-
 PART = 128 << 10
 """Large answers are encrypted and sent in parts of this size: TLS buffers stay small, and the
 client reads the first part while the next is made."""
@@ -65,42 +60,9 @@ PASSED_ON = re.compile(
 ).match
 """What takes a body as it comes, of any size: it is not for this server."""
 
+VERSIONS = frozenset({"1.0", "1.1"})
 NO_BODY = b""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-HTTP_STATUS = {item.value: item.phrase for item in HTTPStatus}
-
-
-class Listeners:
-    """What all connections of a server share."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.connections: set[Connection] = set()
-        self.closing = False
-        self.empty = asyncio.Event()
-        """Set by the last connection that goes while `closing`."""
-        self._heads: dict[tuple[int, str], bytes] = {}
-        self._date = (0, b"")
-
-    def remove(self, connection: Connection) -> None:
-        self.connections.discard(connection)
-        if self.closing and not self.connections:
-            self.empty.set()
-
-    def head(self, status: int, content_type: str) -> bytes:
-        """The first lines of an answer, up to and with Date."""
-        second = int(time.time())
-        if second != self._date[0]:
-            text = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(second))
-            self._date = (second, f"Date: {text}\r\n".encode())
-        made = self._heads.get((status, content_type))
-        if made is None:
-            made = self._heads[status, content_type] = (
-                f"HTTP/1.1 {status} {HTTP_STATUS.get(status, '')}\r\n"
-                "Cache-Control: no-cache, private\r\n"
-                + (f"Content-Type: {content_type}\r\n" if content_type else "")
-            ).encode()
-        return made + self._date[1]
 
 
 class Connection(asyncio.Protocol):
@@ -132,7 +94,9 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._head_size = 0
         self._body_size = 0
+        self._framed_size = 0
         self._in_head = False
+        self._in_body = False
 
     # The transport's side.
 
@@ -174,12 +138,16 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._drained = self._loop.create_future()
         self._write_deadline = self._loop.time() + WRITE_TIMEOUT_S
+        self._shared.slow[self] = None
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(WRITE_TIMEOUT_S, self._check_time)
 
     def resume_writing(self) -> None:
+        self._shared.slow.pop(self, None)
         self._drain()
+        if self._task is None and not self._upgraded:
+            self._next()
 
     def _drain(self) -> None:
         if self._drained is not None and not self._drained.done():
@@ -190,12 +158,14 @@ class Connection(asyncio.Protocol):
         if self._upgraded:
             self._received += data
             return
-        was_in_head = self._in_head
+        was_in_head, was_in_body = self._in_head, self._in_body
         try:
             self._parser.feed_data(data)
             if was_in_head and self._in_head:
                 # A header that has no end is collected in the parser, which asks nobody.
                 self._grow(len(data))
+            elif was_in_body and self._in_body:
+                self._frame(len(data))
         except httptools.HttpParserUpgrade as upgrade:
             self._upgraded = True
             self._received = data[upgrade.args[0] :] if upgrade.args else b""
@@ -216,6 +186,9 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._grow(len(name) + len(value))
+        if not self._in_head:
+            # A trailer: nobody becomes somebody else by what stands behind the body.
+            return
         key = name.decode("latin-1").lower()
         text = value.decode("latin-1")
         known = self._headers.get(key)
@@ -226,9 +199,29 @@ class Connection(asyncio.Protocol):
         if self._head_size > MAX_HEAD and not self._transport.is_closing():
             self._refuse(errors.BadRequest("request header fields too large"), 431)
 
+    def _frame(self, size: int) -> None:
+        """More of a body's frame has come: chunk sizes, extensions, trailers, the body itself."""
+        self._framed_size += size
+        most = MAX_HEAD + MAX_FRAMING * self._body_size
+        if self._framed_size > most and not self._transport.is_closing():
+            self._refuse(errors.BadRequest("chunked encoding contains too much non-data"))
+
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._in_head, self._in_body = False, True
+        if self._transport.is_closing():
+            return
         length = self._headers.get("content-length", "")
+        version = self._parser.get_http_version()
+        if version not in VERSIONS:
+            self._refuse(errors.BadRequest("unsupported protocol version"), 505)
+            return
+        coding = self._headers.get("transfer-encoding", "chunked").lower()
+        if coding != "chunked":
+            self._refuse(errors.BadRequest("unsupported transfer encoding"), 501)
+            return
+        if "," in self._headers.get("host", ""):
+            self._refuse(errors.BadRequest("too many Host headers"))
+            return
         if PASSED_ON(self._url) and self._may_pass_on(length):
             self._pass_on(length)
         elif length.isdecimal() and int(length) > MAX_BODY:
@@ -239,7 +232,7 @@ class Connection(asyncio.Protocol):
     def _may_pass_on(self, length: str) -> bool:
         """A body for a proxy that need not be waited for: nothing else is under way."""
         has_body = length not in ("", "0") or "transfer-encoding" in self._headers
-        busy = self._task is not None or self._queue
+        busy = self._busy
         return has_body and not busy and not self._parser.should_upgrade()
 
     def _pass_on(self, length: str) -> None:
@@ -257,11 +250,16 @@ class Connection(asyncio.Protocol):
         request.incoming = self._incoming
         self._answer(request)
 
+    @property
+    def _busy(self) -> bool:
+        """Must a request wait, since another is answered or its answer is not taken?"""
+        return self._task is not None or bool(self._queue) or self._drained is not None
+
     def on_body(self, part: bytes) -> None:
+        self._body_size += len(part)
         if self._incoming is not None:
             self._incoming.arrive(part)
             return
-        self._body_size += len(part)
         if self._body_size > MAX_BODY:
             if not self._transport.is_closing():
                 self._refuse(_too_large())
@@ -269,6 +267,7 @@ class Connection(asyncio.Protocol):
         self._body.append(part)
 
     def on_message_complete(self) -> None:
+        self._in_body = False
         if self._transport.is_closing():
             return
         if self._incoming is not None:
@@ -288,7 +287,7 @@ class Connection(asyncio.Protocol):
         except StatusError as error:
             self._refuse(error)
             return
-        if self._task is not None or self._queue:
+        if self._busy:
             self._queue.append(request)
             self._transport.pause_reading()
             if len(self._queue) > MAX_PIPELINED:
@@ -299,7 +298,10 @@ class Connection(asyncio.Protocol):
     def _request(self) -> Request:
         path, mark, query = self._url.partition(b"?")
         if path[:1] != b"/":
-            path = httptools.parse_url(self._url).path or b"/"
+            try:
+                path = httptools.parse_url(self._url).path or b"/"
+            except httptools.HttpParserInvalidURLError:
+                raise errors.BadRequest("invalid URI for request") from None
         try:
             text = path.decode()
             if "%" in text:
@@ -334,7 +336,7 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, request: Request) -> None:
         answer = receive(self._server, request, self._certificate)
-        if isinstance(answer, Response) and not self._wants_gzip(request, answer):
+        if isinstance(answer, Response) and not wants_gzip(request, answer):
             self._send(request, answer)
             self._next()
         else:
@@ -346,8 +348,8 @@ class Connection(asyncio.Protocol):
             if isinstance(answer, Coroutine):
                 answer = await answer
             if isinstance(answer, Response):
-                if self._wants_gzip(request, answer):
-                    await self._compress(answer)
+                if wants_gzip(request, answer):
+                    await compress(answer)
                 self._send(request, answer)
             elif isinstance(answer, Stream):
                 await self._stream(request, answer)
@@ -365,8 +367,11 @@ class Connection(asyncio.Protocol):
         self._next()
 
     def _next(self) -> None:
-        """Go on with a request that arrived meanwhile."""
+        """Go on with a request that arrived meanwhile, once the last answer is taken."""
         self._deadline = self._loop.time() + IDLE_TIMEOUT_S
+        if self._drained is not None and not self._close_after:
+            self._transport.pause_reading()
+            return
         if self._queue and not self._transport.is_closing():
             self._answer(self._queue.popleft())
             return
@@ -405,29 +410,10 @@ class Connection(asyncio.Protocol):
             view = memoryview(body)
             for start in range(0, len(body), PART):
                 transport.write(view[start : start + PART])
+            if self._drained is not None:
+                self._shared.bound_unsent()
         if self._close_after:
             transport.close()
-
-    def _wants_gzip(self, request: Request, response: Response) -> bool:
-        return (
-            response.body is not None
-            and len(response.body) > GZIP_LEAST
-            and "gzip" in request.headers.get("accept-encoding", "")
-            and not any(name == "Content-Encoding" for name, _ in response.headers)
-        )
-
-    async def _compress(self, response: Response) -> None:
-        body = response.body
-        assert body is not None
-        if len(body) < THREAD_LEAST:
-            response.body = gzipped(body)
-        else:
-            response.body = await self._loop.run_in_executor(None, gzipped, body)
-        response.headers = [
-            *response.headers,
-            ("Content-Encoding", "gzip"),
-            ("Vary", "Accept-Encoding"),
-        ]
 
     async def _stream(self, request: Request, stream: Stream) -> None:
         """A chunked answer; ends when the stream does or the client goes."""
@@ -472,6 +458,11 @@ class Connection(asyncio.Protocol):
             log.exception("%s %s: upgrade failed", request.method, request.path)
             self._transport.abort()
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the reader."""
+        return int(self._transport.get_write_buffer_size())
+
     def shut(self) -> None:
         """Close when what is under way is answered; watches end by themselves."""
         self._close_after = True
@@ -480,11 +471,6 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._transport.abort()
-
-
-def gzipped(body: bytes) -> bytes:
-    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31)
-    return packer.compress(body) + packer.flush()
 
 
 def _too_large() -> StatusError:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from sampan.aio.tls import ServingContext, ServingFiles
 
-from .connection import Connection, Listeners
+from .connection import Connection
+from .listeners import Listeners
 
 if TYPE_CHECKING:
     from .app import Server

@@ -37,9 +37,10 @@ def attributes_of(request: Request, registry: Registry) -> Attributes:
     """The attributes of a request. `resource` stays None for a path that names no resource."""
     path = request.path
     parts = path.split("/")
-    if parts[1] == "api" and len(parts) > 3:
+    # The number of parts is asked first: OPTIONS has a path, *, with a single one.
+    if len(parts) > 3 and parts[1] == "api":
         found = _resource(request, registry, "", parts[2], parts[3:])
-    elif parts[1] == "apis" and len(parts) > 4:
+    elif len(parts) > 4 and parts[1] == "apis":
         found = _resource(request, registry, parts[2], parts[3], parts[4:])
     else:
         found = None
@@ -51,7 +52,7 @@ def attributes_of(request: Request, registry: Registry) -> Attributes:
 def names_resource(path: str) -> bool:
     """Would this path name a resource, if there were such a one?"""
     parts = path.rstrip("/").split("/")
-    return (parts[1] == "api" and len(parts) > 3) or (parts[1] == "apis" and len(parts) > 4)
+    return (len(parts) > 3 and parts[1] == "api") or (len(parts) > 4 and parts[1] == "apis")
 
 
 def _resource(

@@ -28,6 +28,10 @@ except ImportError:  # PyYAML built without libyaml: slower, the same result
 MAX_ALIASED = 100_000
 """Values that aliases may add to a document; more is an explosion (CVE-2019-11253)."""
 
+MAX_VALUES = 300_000
+"""Keys, scalars, lists and maps of a document: a second of reading. The largest body (3 MiB) would
+need values of less than ten bytes each to have more."""
+
 MAX_LINE = 1 << 30
 """Lines are never folded: folded text is hard to read back by eye and by grep."""
 
@@ -129,6 +133,7 @@ class _Builder:
         self.duplicates = duplicates
         self.anchors: dict[str, Value] = {}
         self.aliased = 0
+        self.count = 0
         self.open: list[_Open] = []
         self.result: Value = None
 
@@ -170,8 +175,10 @@ class _Builder:
         value: Value = done.items
         if done.is_map:
             value = done.pairs
+            # Into the one map: a new one for each would make a long list of merges cost its square.
             for merged in done.merges:
-                value = {**merged, **value}
+                for name, item in merged.items():
+                    value.setdefault(name, item)
         if done.anchor:
             self.anchors[done.anchor] = value
         self.put(value, event)
@@ -195,6 +202,9 @@ class _Builder:
         return value
 
     def put(self, value: Value, event: yaml.Event) -> None:
+        self.count += 1
+        if self.count > MAX_VALUES:
+            raise YAMLError("yaml: document contains too many values")
         if not self.open:
             self.result = value
             return
@@ -261,7 +271,7 @@ def resolve(text: str) -> Value:
         raise YAMLError(f"json: unsupported value: {text}")
     digits = text.replace("_", "") if first != "." else text
     if _INT.fullmatch(digits):
-        return _integer(digits)
+        return _integer(digits, text)
     if _FLOAT.fullmatch(digits):
         number = float(digits)
         if math.isinf(number):
@@ -270,14 +280,20 @@ def resolve(text: str) -> Value:
     return text
 
 
-def _integer(digits: str) -> int | float:
+def _integer(digits: str, text: str) -> int | float | str:
+    """The number; larger ones are floats, and what no float holds stays text."""
     sign = -1 if digits[0] == "-" else 1
     body = digits.lstrip("+-")
     if len(body) > 1 and body[0] == "0" and body[1] in "01234567":
         number = sign * int(body, 8)
     else:
         number = sign * int(body, 0)
-    return number if -(2**63) <= number < 2**64 else float(number)
+    if -(2**63) <= number < 2**64:
+        return number
+    try:
+        return float(number)
+    except OverflowError:
+        return text
 
 
 def _tagged(tag: str | None, text: str) -> Value:
