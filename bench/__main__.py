@@ -13,21 +13,20 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from examples.busybox import busybox_files
 from sampan.runtime.build import File, ImageConfig, build_archive
 
-from . import figures
+from . import ceiling, figures, growth, memory, testing, tracking, watches
 from .cluster import Cluster, boot, sampan
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOTS = 5
 SETTLE_S = 60
 IDLE_S = 30
-REST_S = 15
-"""Between the tools, so that what one deleted is gone before the other measures."""
 SEQUENCE, BURST = 10, 30
 IMAGE = "bench-web:1.0"
 
@@ -59,14 +58,14 @@ def idle(cluster: Cluster) -> dict[str, float]:
     return {"memory": round(memory, 1), "cpu": round(cpu, 2)}
 
 
-def boots() -> float:
+def boots() -> dict[str, float]:
     seconds = []
     for _ in range(BOOTS):
         cluster = boot()
         seconds.append(cluster.boot_s)
         cluster.down()
     print(f"boots: {[round(item, 2) for item in seconds]}", flush=True)
-    return round(statistics.median(seconds), 2)
+    return {"boot": round(statistics.median(seconds), 2)}
 
 
 def web_image(cluster: Cluster) -> None:
@@ -78,35 +77,59 @@ def web_image(cluster: Cluster) -> None:
     sampan("image", "load", "--data", str(cluster.data), str(archive))
 
 
+def pods(folder: Path, cluster: Cluster) -> dict[str, float]:
+    web_image(cluster)
+    extra = ["--image", IMAGE, "--seq", str(SEQUENCE), "--burst", str(BURST)]
+    return figures.collect(load(folder / "podstart.py", cluster, *extra))
+
+
+def api(folder: Path, cluster: Cluster) -> dict[str, float]:
+    return figures.collect(load(folder / "apiload.py", cluster))
+
+
+ON_A_CLUSTER: dict[str, Callable[[Path, Cluster], dict[str, float]]] = {
+    "idle": lambda _, cluster: idle(cluster),
+    "pods": pods,
+    "api": api,
+}
+"""Each on a cluster of its own: what one leaves behind, the other would measure."""
+ALONE: dict[str, Callable[[], dict[str, float]]] = {
+    "boot": boots,
+    "watches": watches.run,
+    "memory": memory.run,
+    "tracking": tracking.run,
+    "growth": growth.run,
+    "testing": testing.run,
+}
+PARTS = [*ON_A_CLUSTER, *ALONE, "ceiling"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench")
-    parser.add_argument("--only", default="boot,idle,api,pods", help="which parts to run")
+    parser.add_argument("--only", default=",".join(PARTS), help="which parts to run")
     parser.add_argument("--write", action="store_true", help="write the page even if partial")
     options = parser.parse_args()
-    parts = set(options.only.split(","))
+    parts = options.only.split(",")
     values: dict[str, float] = {}
-    if "boot" in parts:
-        values["boot"] = boots()
-    cluster = boot()
-    try:
-        if "idle" in parts:
-            values |= idle(cluster)
-        folder = tools()
-        if folder is None:
-            print("the load tools are not beside this checkout: only boot and idle are measured")
-        else:
-            if "pods" in parts:
-                web_image(cluster)
-                extra = ["--image", IMAGE, "--seq", str(SEQUENCE), "--burst", str(BURST)]
-                values |= figures.collect(load(folder / "podstart.py", cluster, *extra))
-                time.sleep(REST_S)
-            if "api" in parts:
-                values |= figures.collect(load(folder / "apiload.py", cluster))
-    finally:
-        cluster.down()
-    page = figures.page(values, [])
+    ceilings: dict[str, float] = {}
+    folder = tools()
+    if folder is None:
+        print("the load tools are not beside this checkout: what needs them is left out")
+        parts = [part for part in parts if part not in ("pods", "api", "ceiling")]
+    for part in parts:
+        if part in ALONE:
+            values |= ALONE[part]()
+        elif part in ON_A_CLUSTER:
+            cluster = boot()
+            try:
+                values |= ON_A_CLUSTER[part](folder or ROOT, cluster)
+            finally:
+                cluster.down()
+        elif folder is not None:
+            ceilings = ceiling.run(folder / "apiload.py")
+    page = figures.page(values, ceilings)
     print(page)
-    if parts >= {"boot", "idle", "api", "pods"} or options.write:
+    if parts == PARTS or options.write:
         (ROOT / "docs/benchmarks.md").write_text(page)
 
 

@@ -11,36 +11,59 @@ from sampan.version import VERSION
 
 class Figure(NamedTuple):
     """One line of the table. `upstream` is what Kubernetes 1.36.2 did on a machine of the same
-    kind; `up` says that more is better."""
+    kind; `up` says that more is better; `goal` is a ratio to upstream, or a value without one."""
 
     name: str
     unit: str
     upstream: float | None
     up: bool
+    goal: float | None = None
 
 
 FIGURES = {
-    "boot": Figure("from nothing to API, Ready node and DNS", "s", 8.4, False),
-    "memory": Figure("resident memory, all processes, one minute after boot", "MB", 694, False),
-    "cpu": Figure("CPU when idle, all processes", "% of a core", 8, False),
-    "create configmap/1": Figure("create ConfigMap, 1 connection", "per s", 395, True),
-    "create configmap/16": Figure("create ConfigMap, 16 connections", "per s", 1150, True),
-    "create pod/1": Figure("create Pod, 1 connection", "per s", 337, True),
-    "create pod/16": Figure("create Pod, 16 connections", "per s", 603, True),
-    "patch pod (merge)": Figure("merge-patch Pod", "per s", 483, True),
-    "patch pod status (strategic)": Figure("strategic-patch Pod status", "per s", 464, True),
-    "apply configmap (server-side)": Figure("server-side apply ConfigMap", "per s", 950, True),
-    "get pod": Figure("get Pod", "per s", 2009, True),
-    "list 500 pods": Figure("list 500 Pods, 4 connections", "per s", 26, True),
-    "list by label": Figure("list Pods by label, few of 3300 match", "per s", 11, True),
-    "list all": Figure("list all Pods of a namespace", "s", 0.29, False),
-    "fan-out p50": Figure("watch fan-out to 50 watchers, p50", "ms", 4.1, False),
-    "fan-out p99": Figure("watch fan-out to 50 watchers, p99", "ms", 33, False),
-    "schedule": Figure("create and schedule 3000 Pods on 500 nodes", "s", 14.7, False),
-    "pod start": Figure("start a Pod, image present: create to Running, p50", "ms", 531, False),
-    "pod ready": Figure("the same, to Ready with a one-second probe, p50", "ms", None, False),
-    "burst": Figure("Deployment of 30, all Ready", "s", 5.3, False),
-    "delete": Figure("delete a namespace with 40 Pods (grace 1 s)", "s", 12.7, False),
+    "boot": Figure("from nothing to API, Ready node and DNS", "s", 8.4, False, 8.4),
+    "memory": Figure(
+        "resident memory, all processes, one minute after boot", "MB", 694, False, 4.63
+    ),
+    "cpu": Figure("CPU when idle, all processes", "% of a core", 8, False, 8),
+    "create configmap/1": Figure("create ConfigMap, 1 connection", "per s", 395, True, 2),
+    "create configmap/16": Figure("create ConfigMap, 16 connections", "per s", 1150, True, 3),
+    "create pod/1": Figure("create Pod, 1 connection", "per s", 337, True, 2),
+    "create pod/16": Figure("create Pod, 16 connections", "per s", 603, True, 3),
+    "patch pod (merge)": Figure("merge-patch Pod", "per s", 483, True, 3),
+    "patch pod status (strategic)": Figure("strategic-patch Pod status", "per s", 464, True, 3),
+    "apply configmap (server-side)": Figure("server-side apply ConfigMap", "per s", 950, True, 2),
+    "get pod": Figure("get Pod", "per s", 2009, True, 5),
+    "list 500 pods": Figure("list 500 Pods, 4 connections", "per s", 26, True, 20),
+    "list by label": Figure("list Pods by label, few of 3300 match", "per s", 11, True, 50),
+    "list all": Figure("list all Pods of a namespace", "s", 0.29, False, 5),
+    "fan-out p50": Figure("watch fan-out to 50 watchers, p50", "ms", 4.1, False, 2),
+    "fan-out p99": Figure("watch fan-out to 50 watchers, p99", "ms", 33, False, 2),
+    "schedule": Figure("create and schedule 3000 Pods on 500 nodes", "s", 14.7, False, 4),
+    "pod start": Figure(
+        "start a Pod, image present: create to Running, p50", "ms", 531, False, 8.85
+    ),
+    "pod ready": Figure("the same, to Ready with a one-second probe, p50", "ms", None, False, 80),
+    "burst": Figure("Deployment of 30, all Ready", "s", 5.3, False, 6.62),
+    "delete": Figure("delete a namespace with 40 Pods (grace 1 s)", "s", 12.7, False, 5.08),
+    "stored pod": Figure("memory per stored Pod, 50,000 of 1.7 KB", "KB", None, False, 8),
+    "idle watch": Figure("memory per idle watch, with TLS, 5,000 of them", "KB", None, False),
+    "write p50, few spread": Figure(
+        "a write, 50 watches of an object each, p50", "ms", None, False
+    ),
+    "write p50, many spread": Figure(
+        "a write, 5,000 watches of an object each, p50", "ms", None, False
+    ),
+    "write p50, few same": Figure(
+        "a write, 50 watches of the whole collection, p50", "ms", None, False
+    ),
+    "write p50, many same": Figure(
+        "a write, 5,000 watches of the whole collection, p50", "ms", None, False
+    ),
+    "tracking": Figure("managedFields, largest share of a write's CPU", "%", None, False, 33.3),
+    "growth": Figure("CPU of a write at 50,000 Pods against 1,000", "times", None, False, 1),
+    "test first": Figure("sampan.testing, first cluster of a process", "ms", None, False, 300),
+    "test fresh": Figure("sampan.testing, a fresh state for a test", "ms", None, False, 20),
 }
 
 
@@ -75,24 +98,55 @@ def times(figure: Figure, value: float) -> str:
     return f"x{ratio:.1f}"
 
 
-def page(values: dict[str, float], notes: list[str]) -> str:
-    """docs/benchmarks.md."""
-    rows = [
-        "# Benchmarks",
-        "",
-        f"Sampan {VERSION}, {time.strftime('%Y-%m-%d', time.gmtime())}, Python"
-        f" {platform.python_version()}, Linux {platform.release()}, 2 cores. Made by `make bench`:",
-        "a cluster booted from empty data, loaded from the same machine (TLS, bearer token, RBAC;",
-        "16 connections unless said otherwise). The upstream column is Kubernetes 1.36.2 with etcd",
-        "3.5.1 and containerd 1.6.20, measured with the same tools on a machine of the same kind.",
-        "Absolute figures move with the machine; compare the ratios.",
-        "",
-        "| figure | Sampan | upstream | better by |",
-        "|---|---|---|---|",
-    ]
+def goal_of(figure: Figure) -> str:
+    """A ratio where there is an upstream figure, else a value."""
+    if figure.goal is None:
+        return ""
+    if figure.upstream is not None:
+        return f"x{figure.goal:.1f}"
+    return f"{figure.goal:g} {figure.unit}"
+
+
+HEAD = """\
+# Benchmarks
+
+Sampan {version}, {date}, Python {python}, Linux {linux}, 2 cores. Made by `make bench`: clusters
+booted from empty data, one for each load tool, loaded from the same machine (TLS, bearer token,
+RBAC; 16 connections unless said otherwise). The upstream column is Kubernetes 1.36.2 with etcd
+3.5.1 and containerd 1.6.20, measured with the same tools on a machine of the same kind. Absolute
+figures move with the machine; compare the ratios.
+
+The last lines come from tools of our own, each to run by itself too: `python -m bench.memory`,
+`bench.watches`, `bench.tracking`, `bench.growth`, `bench.testing`.
+
+| figure | Sampan | upstream | better by | goal |
+|---|---|---|---|---|
+"""
+
+
+def page(values: dict[str, float], ceilings: dict[str, float]) -> str:
+    """docs/benchmarks.md. `ceilings` are the most the load tool can take of a read."""
+    head = HEAD.format(
+        version=VERSION,
+        date=time.strftime("%Y-%m-%d", time.gmtime()),
+        python=platform.python_version(),
+        linux=platform.release(),
+    )
+    rows = []
     for key, figure in FIGURES.items():
         if key in values:
             upstream = "" if figure.upstream is None else f"{figure.upstream:g} {figure.unit}"
             ours = f"{values[key]:g} {figure.unit}"
-            rows.append(f"| {figure.name} | {ours} | {upstream} | {times(figure, values[key])} |")
-    return "\n".join([*rows, "", *notes, ""])
+            ratio = times(figure, values[key])
+            rows.append(f"| {figure.name} | {ours} | {upstream} | {ratio} | {goal_of(figure)} |")
+    if "growth" in values:
+        rows += ["", "![CPU per write against the number of Pods](growth.svg)"]
+    if ceilings:
+        rows += [
+            "",
+            "What the load tool itself can take on this machine, from a server that sends bytes",
+            "made beforehand and does nothing else (`python -m bench.ceiling`):",
+            "",
+            *(f"- {name}: {value:g} per s" for name, value in ceilings.items()),
+        ]
+    return head + "\n".join([*rows, ""])

@@ -11,6 +11,7 @@ import asyncio
 import ctypes
 import gc
 import json
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -134,6 +135,14 @@ async def measure(count: int) -> Object:
                 "bytes_without_history": round((settled - before) / count),
                 "resident_mb": round(peak / 1e6, 1),
             }
+
+
+def run(count: int = 50_000) -> dict[str, float]:
+    """Kilobytes per stored pod, in a process of its own."""
+    command = [sys.executable, "-m", "bench.memory", "--pods", str(count)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    print(done.stdout.decode(), end="", flush=True)
+    return {"stored pod": round(json.loads(done.stdout)["bytes"] / 1e3, 2)}
 
 
 def main(arguments: list[str]) -> None:

@@ -200,7 +200,14 @@ async def latency(served: Served, readers: list[Reader]) -> dict[str, Any]:
     }
 
 
-async def measure(process: subprocess.Popen[str], many: int) -> None:
+async def measure(process: subprocess.Popen[str], many: int) -> list[dict[str, Any]]:
+    """The figures, shown as they come."""
+    found: list[dict[str, Any]] = []
+
+    def note(**figure: Any) -> None:
+        found.append(figure)
+        show(**figure)
+
     served = Served(process)
     writer = await served.writer()
     await writer.send("POST", PATH, {"metadata": {"name": "c0"}, "data": {"k": "v" * 1024}})
@@ -208,21 +215,42 @@ async def measure(process: subprocess.Popen[str], many: int) -> None:
         few = await served.watch(shape(FEW))
         one = await write(served)
         if shape is same:
-            show(figure="fan-out to watchers", watches=FEW, **await latency(served, few))
+            note(figure="fan-out to watchers", watches=FEW, **await latency(served, few))
         before = served.resident_bytes()
         more = await served.watch(shape(many)[FEW:])
         size = (served.resident_bytes() - before) / len(more)
-        show(figure="memory per idle watch", shape=shape.__name__, watches=many, bytes=round(size))
+        note(figure="memory per idle watch", shape=shape.__name__, watches=many, bytes=round(size))
         other = await write(served)
-        show(figure="writes under watches", shape=shape.__name__, watches=FEW, **one)
-        show(figure="writes under watches", shape=shape.__name__, watches=many, **other)
+        note(figure="writes under watches", shape=shape.__name__, watches=FEW, **one)
+        note(figure="writes under watches", shape=shape.__name__, watches=many, **other)
         for reader in (*few, *more):
             reader.transport.close()
         await asyncio.sleep(1)
+    return found
 
 
 def show(**figure: Any) -> None:
     print(json.dumps(figure), flush=True)
+
+
+def run(many: int = 5_000) -> dict[str, float]:
+    """The figures of the page."""
+    more_files()
+    command = [sys.executable, "-m", "bench.watches", "--serve"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        lines = uvloop.run(measure(process, many))
+        assert process.stdin is not None
+        process.stdin.close()
+    out: dict[str, float] = {}
+    for line in lines:
+        crowd = "many" if line["watches"] == many else "few"
+        if line["figure"] == "writes under watches":
+            out[f"write p50, {crowd} {line['shape']}"] = line["p50_ms"]
+        elif line["figure"] == "memory per idle watch" and line["shape"] == "same":
+            out["idle watch"] = round(line["bytes"] / 1e3, 1)
+    return out
 
 
 def main(arguments: list[str]) -> None:
@@ -238,13 +266,7 @@ def main(arguments: list[str]) -> None:
     if options.serve:
         uvloop.run(serve_until_closed())
         return
-    command = [sys.executable, "-m", "bench.watches", "--serve"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        uvloop.run(measure(process, options.many))
-        assert process.stdin is not None
-        process.stdin.close()
+    run(options.many)
 
 
 if __name__ == "__main__":
