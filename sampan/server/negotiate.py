@@ -48,6 +48,13 @@ def form_of(accept: str) -> Form:
     return form
 
 
+def require_own_form(accept: str) -> None:
+    """For answers that are no object of a collection (reviews, tokens, bindings): they have no
+    table, as upstream's. Raises NotAcceptable for a client that takes nothing else."""
+    if "as=" in accept:
+        form_of(",".join(clause for clause in accept.split(",") if "as=" not in clause) or "-")
+
+
 def watch_form_of(accept: str) -> Form:
     """The same for a watch, which only has a form in JSON, as upstream (there protobuf too)."""
     form = form_of(accept)

@@ -12,6 +12,7 @@ from sampan.api.errors import BadRequest, Object
 from ..answer import warning_headers
 from ..body import check_type, read_object
 from ..exchange import Attributes, Request
+from ..negotiate import require_own_form
 from ..options import WriteOptions, write_options
 from ..routes import method_not_allowed
 from ..writing import private_copy
@@ -99,6 +100,7 @@ def read_created(request: Request, shape: Shape) -> Posted:
     """The body of a POST, checked as its fieldValidation says. Raises as `read_body`."""
     if request.method != "POST":
         raise method_not_allowed()
+    require_own_form(request.headers.get("accept", ""))
     posted = Posted(write_options(request, "CreateOptions"))
     posted.obj = read_body(request, shape, posted)
     return posted
