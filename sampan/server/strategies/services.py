@@ -13,6 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from sampan.api import errors, fields
 from sampan.api.errors import Cause, Object
+from sampan.api.kinds.core.servicechanges import (
+    WITH_ADDRESS,
+    WITH_NODE_PORTS,
+    needs_health_port,
+    node_ports,
+)
+from sampan.api.kinds.core.servicefamilies import choose_families, keeps_both
 from sampan.api.resources import resource
 
 from .interface import Strategy
@@ -22,7 +29,6 @@ if TYPE_CHECKING:
     from sampan.server.app import Server
 
 HEADLESS = "None"
-PORT_TYPES = frozenset({"NodePort", "LoadBalancer"})
 
 
 class ServiceStrategy(Strategy):
@@ -73,8 +79,6 @@ class ServiceStrategy(Strategy):
         before: Object = (old or {}).get("spec") or {}
         done = False
         try:
-            if old is not None:
-                _carry_over(spec, before)
             causes = self._allocate(spec, before, held)
             if causes:
                 name = obj["metadata"].get("name", "")
@@ -89,42 +93,31 @@ class ServiceStrategy(Strategy):
     def _allocate(self, spec: Object, before: Object, held: list[tuple[Pool, int]]) -> list[Cause]:
         if spec.get("type") == "ExternalName":
             return []
-        causes = self._allocate_address(spec, before, held)
-        if not causes and spec.get("type") in PORT_TYPES:
+        causes = []
+        if not keeps_both(spec, before):
+            causes = choose_families(spec, before, self._family)
+            causes = causes or self._allocate_address(spec, before, held)
+        if not causes and spec.get("type") in WITH_NODE_PORTS:
             causes = self._allocate_ports(spec, before, held)
         return causes
 
     def _allocate_address(
         self, spec: Object, before: Object, held: list[tuple[Pool, int]]
     ) -> list[Cause]:
-        spec.setdefault("ipFamilies", [self._family])
-        spec.setdefault("ipFamilyPolicy", "SingleStack")
-        asked = spec.get("clusterIP") or (spec.get("clusterIPs") or [""])[0]
-        if asked == HEADLESS:
-            spec["clusterIP"] = HEADLESS
-            spec.setdefault("clusterIPs", [HEADLESS])
+        if spec.get("clusterIP") == HEADLESS or before.get("type") in WITH_ADDRESS:
+            # What had an address keeps it: validation says so where it was changed.
             return []
-        if asked and asked == before.get("clusterIP"):
-            spec["clusterIP"] = asked
-            spec.setdefault("clusterIPs", [asked])
-            return []
+        asked = spec.get("clusterIP")
         if not asked:
             number = self._addresses.take_any()
             if number is None:
                 return [fields.internal("spec.clusterIPs", "range is full")]
         else:
-            if before.get("clusterIP"):
-                # An address may not change; validation says so.
-                return []
-            if not _is(self._parse, asked):
-                return [fields.invalid("spec.clusterIPs[0]", asked, _not_an_address())]
             number = int(self._parse(asked))
             why = self._why_not(asked, number)
             if why:
                 detail = f"failed to allocate IP {asked}: {why}"
-                return [
-                    fields.invalid("spec.clusterIPs", spec.get("clusterIPs") or [asked], detail)
-                ]
+                return [fields.invalid("spec.clusterIPs", spec["clusterIPs"], detail)]
         held.append((self._addresses, number))
         spec["clusterIP"] = str(self._parse(number))
         spec["clusterIPs"] = [spec["clusterIP"]]
@@ -141,12 +134,18 @@ class ServiceStrategy(Strategy):
     def _allocate_ports(
         self, spec: Object, before: Object, held: list[tuple[Pool, int]]
     ) -> list[Cause]:
-        own = {port["nodePort"] for port in before.get("ports") or () if port.get("nodePort")}
+        own = node_ports(before)
         wanted = spec.get("type") == "NodePort" or spec.get("allocateLoadBalancerNodePorts", True)
-        by_number: dict[Any, int] = {}
-        for position, port in enumerate(spec.get("ports") or ()):
+        ports = spec.get("ports") or ()
+        # One number serves both protocols of a port, also the one asked for with the other.
+        shared = {} if before else {
+            port.get("port"): port["nodePort"] for port in ports[::-1] if port.get("nodePort")
+        }  # fmt: skip
+        for position, port in enumerate(ports):
             path = f"spec.ports[{position}].nodePort"
-            asked = port.get("nodePort")
+            asked = port.get("nodePort") or 0
+            if not asked and wanted:
+                asked = port["nodePort"] = shared.get(port.get("port"), 0)
             if asked:
                 if asked not in own:
                     why = self._why_not_port(asked)
@@ -155,15 +154,14 @@ class ServiceStrategy(Strategy):
                     held.append((self._ports, asked))
                     own.add(asked)
             elif wanted:
-                # One number serves both protocols of a port.
-                number = by_number.get(port.get("port")) or self._ports.take_any()
+                number = self._ports.take_any()
                 if number is None:
                     return [fields.internal(path, "failed to allocate a nodePort: range is full")]
-                if port.get("port") not in by_number:
-                    held.append((self._ports, number))
-                port["nodePort"] = asked = number
-            if asked:
-                by_number[port.get("port")] = asked
+                held.append((self._ports, number))
+                own.add(number)
+                port["nodePort"] = number
+                if not before:
+                    shared[port.get("port")] = number
         return self._allocate_health_port(spec, before, held)
 
     def _why_not_port(self, number: int) -> str:
@@ -178,13 +176,9 @@ class ServiceStrategy(Strategy):
     def _allocate_health_port(
         self, spec: Object, before: Object, held: list[tuple[Pool, int]]
     ) -> list[Cause]:
-        local = spec.get("externalTrafficPolicy") == "Local"
-        if spec.get("type") != "LoadBalancer" or not local:
-            spec.pop("healthCheckNodePort", None)
+        if not needs_health_port(spec) or needs_health_port(before):
             return []
         asked = spec.get("healthCheckNodePort")
-        if asked and asked == before.get("healthCheckNodePort"):
-            return []
         if asked:
             why = self._why_not_port(asked)
             if why:
@@ -199,42 +193,9 @@ class ServiceStrategy(Strategy):
         return []
 
 
-def _carry_over(spec: Object, before: Object) -> None:
-    """What the server chose before stays, when the client leaves it out (so that `replace` with
-    the original manifest works), and goes with a type that has no use for it."""
-    now, was = spec.get("type"), before.get("type")
-    if now == "ExternalName":
-        if was != "ExternalName":
-            for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
-                if spec.get(name) == before.get(name) or name in ("ipFamilies", "ipFamilyPolicy"):
-                    spec.pop(name, None)
-    elif was != "ExternalName" and not spec.get("clusterIP"):
-        for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
-            if name in before and not spec.get(name):
-                spec[name] = before[name]
-    old_ports = {
-        (port.get("protocol"), port.get("port")): port["nodePort"]
-        for port in before.get("ports") or ()
-        if port.get("nodePort")
-    }
-    for port in spec.get("ports") or ():
-        chosen = old_ports.get((port.get("protocol"), port.get("port")))
-        if now in PORT_TYPES:
-            if not port.get("nodePort") and chosen:
-                port["nodePort"] = chosen
-        elif was in PORT_TYPES and port.get("nodePort") in (chosen, 0):
-            port.pop("nodePort", None)
-    if now == was == "LoadBalancer" and before.get("healthCheckNodePort"):
-        spec.setdefault("healthCheckNodePort", before["healthCheckNodePort"])
-
-
 def _is(parse: Any, text: str) -> bool:
     try:
         parse(text)
     except ValueError:
         return False
     return True
-
-
-def _not_an_address() -> str:
-    return "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"

@@ -10,6 +10,7 @@ from ...descriptor import Column, Kind, Subresource
 from ...errors import Cause, Object
 from ..formats import check_ip, check_optional, check_subdomain, parse_ip
 from ..printing import AGE, NAME, NONE, age, balancer_text, labels_text, name
+from .servicechanges import is_reached_from_outside, settle
 from .servicedoubts import warn_service
 from .servicespec import check_service, check_service_update
 
@@ -38,10 +39,7 @@ def default(obj: Object) -> None:
             port["protocol"] = "TCP"
         if not port.get("targetPort") and "port" in port:
             port["targetPort"] = port["port"]
-    outside = kind in ("NodePort", "LoadBalancer") or (
-        kind == "ClusterIP" and spec.get("externalIPs")
-    )
-    if outside and not spec.get("externalTrafficPolicy"):
+    if is_reached_from_outside(spec) and not spec.get("externalTrafficPolicy"):
         spec["externalTrafficPolicy"] = "Cluster"
     if kind in ("ClusterIP", "NodePort", "LoadBalancer"):
         spec.setdefault("internalTrafficPolicy", "Cluster")
@@ -54,25 +52,9 @@ def default(obj: Object) -> None:
 
 
 def prepare(obj: Object, old: Object | None) -> None:
-    """clusterIPs follows clusterIP, and fields of another type are dropped as the type changes."""
-    spec = obj.setdefault("spec", {})
-    before = (old or {}).get("spec") or {}
-    address, addresses = spec.get("clusterIP"), spec.get("clusterIPs")
-    if (address and not addresses) or (
-        address and address != before.get("clusterIP") and addresses == before.get("clusterIPs")
-    ):
-        spec["clusterIPs"] = [address]
-    if old is None or spec.get("type") == before.get("type"):
-        return
-    now = spec.get("type") or "ClusterIP"
-    for field, types in (
-        ("externalTrafficPolicy", ("NodePort", "LoadBalancer")),
-        ("allocateLoadBalancerNodePorts", ("LoadBalancer",)),
-        ("loadBalancerClass", ("LoadBalancer",)),
-    ):
-        # Only what the client left as it was: what it sets anew is refused, not dropped.
-        if now not in types and field in spec and spec[field] == before.get(field):
-            del spec[field]
+    """clusterIPs follows clusterIP, what the server chose stays, and fields of another type are
+    dropped as the type changes."""
+    settle(obj.setdefault("spec", {}), None if old is None else old.get("spec") or {})
 
 
 def validate(obj: Object, old: Object | None) -> list[Cause]:

@@ -25,6 +25,7 @@ TRAFFIC = ("Cluster", "Local")
 DISTRIBUTIONS = ("PreferClose", "PreferSameNode", "PreferSameZone")
 MAX_TIMEOUT_S = 86400
 ONLY_BALANCER = "may only be used when `type` is 'LoadBalancer'"
+SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
 HINTS, MODE = "service.kubernetes.io/topology-aware-hints", "service.kubernetes.io/topology-mode"
 
 
@@ -51,7 +52,7 @@ def check_service(obj: Object, out: list[Cause]) -> None:
     check_labels(spec.get("selector"), "spec.selector", out)
     _check_affinity(spec, out)
     if kind != "ExternalName":
-        _check_addresses(spec, out)
+        check_addresses(spec, out)
     for position, address in enumerate(spec.get("externalIPs") or ()):
         path = f"spec.externalIPs[{position}]"
         before = len(out)
@@ -60,7 +61,7 @@ def check_service(obj: Object, out: list[Cause]) -> None:
             check_ordinary_ip(address, path, out)
     if kind not in TYPES:
         out.append(fields.not_supported("spec.type", kind or "", TYPES))
-    _check_balancer(spec, kind or "", out)
+    _check_balancer(spec, kind or "", annotations, out)
     _check_traffic(spec, kind or "", out)
 
 
@@ -135,7 +136,7 @@ def _check_affinity(spec: Object, out: list[Cause]) -> None:
             out.append(fields.invalid(path, timeout, why))
 
 
-def _check_addresses(spec: Object, out: list[Cause]) -> None:
+def check_addresses(spec: Object, out: list[Cause]) -> None:
     """clusterIP, clusterIPs, ipFamilies and ipFamilyPolicy together."""
     address, addresses = spec.get("clusterIP"), spec.get("clusterIPs") or []
     path = "spec.clusterIPs"
@@ -189,7 +190,7 @@ def _check_families(spec: Object, out: list[Cause]) -> None:
         out.append(fields.not_supported("spec.ipFamilyPolicy", policy, POLICIES))
 
 
-def _check_balancer(spec: Object, kind: str, out: list[Cause]) -> None:
+def _check_balancer(spec: Object, kind: str, annotations: Object, out: list[Cause]) -> None:
     ranges = spec.get("loadBalancerSourceRanges")
     if ranges:
         path = "spec.LoadBalancerSourceRanges"
@@ -197,6 +198,12 @@ def _check_balancer(spec: Object, kind: str, out: list[Cause]) -> None:
             out.append(fields.forbidden(path, ONLY_BALANCER))
         for position, text in enumerate(ranges):
             check_cidr(text.strip(), f"{path}[{position}]", out)
+    elif SOURCE_RANGES in annotations:
+        path, text = f"metadata.annotations[{SOURCE_RANGES}]", annotations[SOURCE_RANGES].strip()
+        if kind != "LoadBalancer":
+            out.append(fields.forbidden(path, ONLY_BALANCER))
+        for item in text.split(",") if text else ():
+            check_cidr(item.strip(), path, out)
     if kind != "LoadBalancer":
         for field in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
             if spec.get(field) is not None:
@@ -267,8 +274,24 @@ def _check_kept_addresses(spec: Object, before: Object, out: list[Cause]) -> Non
             why = "must be set to 'SingleStack' when releasing the secondary clusterIP"
             policy = spec.get("ipFamilyPolicy")
             out.append(fields.invalid("spec.ipFamilyPolicy", policy, why))
-    families, was = spec.get("ipFamilies") or [], before.get("ipFamilies") or []
-    if is_headless(spec) or is_headless(before) or not was or not families:
+    if not is_headless(spec) and not is_headless(before):
+        _check_kept_families(spec, before, out)
+
+
+def _check_kept_families(spec: Object, before: Object, out: list[Cause]) -> None:
+    now, was = spec.get("ipFamilies") or [], before.get("ipFamilies") or []
+    path, once = "spec.ipFamilies[0]", "may not change once set"
+    if len(now) == len(was):
+        for family, other in zip(now, was, strict=True):
+            if family != other:
+                out.append(fields.invalid(path, now, once))
         return
-    if families[0] != was[0] or (len(families) == len(was) and families != was):
-        out.append(fields.invalid("spec.ipFamilies[0]", families, once))
+    if len(was) > len(now) and not spec.get("clusterIPs"):
+        out.append(fields.invalid(path, now, "primary ipFamily can not be unset"))
+    if now and was and now[0] != was[0]:
+        # The value upstream shows is that of the addresses.
+        out.append(fields.invalid(path, spec.get("clusterIPs") or [], once))
+    policy = spec.get("ipFamilyPolicy")
+    if len(was) == 2 and len(now) == 1 and policy != "SingleStack":
+        why = "must be set to 'SingleStack' when releasing the secondary ipFamily"
+        out.append(fields.invalid("spec.ipFamilyPolicy", policy, why))

@@ -1,0 +1,90 @@
+"""Address families of a service in a cluster that has one (upstream's initIPFamilyFields)."""
+
+from __future__ import annotations
+
+from ... import fields
+from ...errors import Cause, Object
+from ..formats import parse_ip
+from .servicespec import check_addresses
+
+HEADLESS = "None"
+POLICY = "spec.ipFamilyPolicy"
+PAIRS = (("clusterIPs", "cluster IP", "cluster IPs"), ("ipFamilies", "IP family", "IP families"))
+"""Lists that have two items in a service of both families, and what errors call them."""
+
+
+def keeps_both(spec: Object, before: Object) -> bool:
+    """Does a service that prefers both families stay as it is? It follows no change of the cluster
+    before it is changed itself (isMatchingPreferDualStackClusterIPFields)."""
+    return (
+        spec.get("ipFamilyPolicy") == before.get("ipFamilyPolicy") == "PreferDualStack"
+        and (spec.get("clusterIPs") or []) == (before.get("clusterIPs") or [])
+        and (spec.get("ipFamilies") or []) == (before.get("ipFamilies") or [])
+    )
+
+
+def choose_families(spec: Object, before: Object, family: str) -> list[Cause]:
+    """Fill in ipFamilyPolicy and ipFamilies. `before` is empty on create."""
+    selectorless = spec.get("clusterIP") == HEADLESS and not spec.get("selector")
+    if spec.get("ipFamilyPolicy") is None:
+        default = "RequireDualStack" if selectorless else "SingleStack"
+        spec["ipFamilyPolicy"] = before.get("ipFamilyPolicy") or default
+    out: list[Cause] = []
+    check_addresses(spec, out)
+    if out:
+        return out
+    _check_policy(spec, before, out)
+    families = _infer(spec, family, out)
+    if out:
+        return out
+    policy = spec["ipFamilyPolicy"]
+    if selectorless:
+        families = families or [family]
+        if len(families) < 2 and policy != "SingleStack":
+            # Its endpoints are not the cluster's: they may have both.
+            families = [*families, "IPv6" if families[0] == "IPv4" else "IPv4"]
+        spec["ipFamilies"] = families
+        return out
+    if policy == "RequireDualStack":
+        why = "this cluster is not configured for dual-stack services"
+        out.append(fields.invalid(POLICY, policy, why))
+    for position, item in enumerate(families):
+        if item != family:
+            where = f"spec.ipFamilies[{position}]"
+            out.append(fields.invalid(where, item, "not configured on this cluster"))
+    spec["ipFamilies"] = families or [family]
+    return out
+
+
+def _check_policy(spec: Object, before: Object, out: list[Cause]) -> None:
+    policy = spec["ipFamilyPolicy"]
+    for name, one, many in PAIRS:
+        now, was = spec.get(name) or [], before.get(name) or []
+        if policy != "SingleStack":
+            if len(now) == 1 and len(was) == 2 and now[0] == was[0]:
+                why = f"must be 'SingleStack' to release the secondary {one}"
+                out.append(fields.invalid(POLICY, policy, why))
+        elif len(now) > 1 and now == was:
+            # Nothing else was changed: this is a clear wish to give up the second one.
+            spec[name] = now[:1]
+        elif len(now) == 2:
+            why = (
+                f"must be 'RequireDualStack' or 'PreferDualStack' when multiple {many} are "
+                "specified"
+            )
+            out.append(fields.invalid(POLICY, policy, why))
+
+
+def _infer(spec: Object, family: str, out: list[Cause]) -> list[str]:
+    """The families asked for, or those of the addresses asked for."""
+    families: list[str] = list(spec.get("ipFamilies") or ())
+    for position, address in enumerate(spec.get("clusterIPs") or ()):
+        if address == HEADLESS or position < len(families):
+            continue
+        found = f"IPv{getattr(parse_ip(address), 'version', 4)}"
+        if found == family:
+            families.append(found)
+        else:
+            why = f"{found} is not configured on this cluster"
+            out.append(fields.invalid(f"spec.clusterIPs[{position}]", spec["clusterIPs"], why))
+    return families
