@@ -11,6 +11,7 @@ from sampan.api.resources import resource
 from sampan.server.exchange import User
 from tests.behaviour.workload_kit import world
 from tests.kit.cluster import Cluster, api_cluster
+from tests.kit.definitions import DEFINITIONS, WIDGETS, definition, version, widget
 
 POLICIES = "/apis/admissionregistration.k8s.io/v1/"
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -292,3 +293,106 @@ async def test_the_status_says_what_cannot_be_right() -> None:
             "/v1, Kind=ConfigMap: ERROR: <input>:1:7: undefined field 'date'"
             in (warnings[0]["warning"])
         )
+
+
+async def test_the_status_is_made_anew_when_a_definition_comes() -> None:
+    async with world() as there:
+        rule = {"apiGroups": ["example.com"], "apiVersions": ["v1"], "resources": ["widgets"],
+                "operations": ["CREATE"]}  # fmt: skip
+        body = policy(
+            matchConstraints={"resourceRules": [rule]},
+            validations=[{"expression": "object.spec.size == 'big'"}],
+        )
+        group = "admissionregistration.k8s.io"
+        policies = resource("validatingadmissionpolicies", group)
+        cache = there.cache(policies.plural, group)
+        await there.client.create(policies, body)
+
+        def status() -> Any:
+            return (cache.get("", "p") or {}).get("status") or {}
+
+        await there.until(lambda: status().get("observedGeneration") == 1)
+        assert not status()["typeChecking"]
+        number = {"type": "object", "properties": {"size": {"type": "integer"}}}
+        made = await there.cluster.http("POST", DEFINITIONS, definition(version(spec=number)))
+        assert made.status == 201, made.message
+        warnings = await there.until(lambda: status()["typeChecking"].get("expressionWarnings"))
+        assert (
+            "no matching overload for '_==_' applied to '(int, string)'" in warnings[0]["warning"]
+        )
+        body = made.json
+        body["spec"]["versions"] = [
+            version(spec={"type": "object", "properties": {"size": {"type": "string"}}})
+        ]
+        await there.cluster.http("PUT", f"{DEFINITIONS}/widgets.example.com", body)
+        await there.until(lambda: not status()["typeChecking"])
+
+
+LISTS = {
+    "type": "object",
+    "properties": {
+        "ports": {
+            "type": "array",
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["number", "protocol"],
+            "items": {
+                "type": "object",
+                "required": ["number"],
+                "properties": {
+                    "number": {"type": "integer"},
+                    "protocol": {"type": "string", "default": "TCP"},
+                    "note": {"type": "string"},
+                },
+            },
+        },
+        "tags": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+        "steps": {"type": "array", "items": {"type": "string"}},
+        "whole": {
+            "type": "object",
+            "x-kubernetes-map-type": "atomic",
+            "additionalProperties": {"type": "string"},
+        },
+    },
+}  # fmt: skip
+
+
+async def test_custom_resources_are_merged_by_their_schema(cluster: Cluster) -> None:
+    made = await cluster.http("POST", DEFINITIONS, definition(version(spec=LISTS)))
+    assert made.status == 201, made.message
+    rule = {**RULE, "apiGroups": ["example.com"], "resources": ["widgets"]}
+    where = {"matchConstraints": {"resourceRules": [rule]}}
+    apply = (
+        "Object{metadata: Object.metadata{labels: {'by': 'policy'}}, spec: Object.spec{"
+        "ports: [Object.spec.ports{number: 80, note: 'web'},"
+        " Object.spec.ports{number: 80, protocol: 'UDP'}], tags: ['b', 'c']}}"
+    )
+    mutation = {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": apply}}
+    await put(cluster, *mutating(mutations=[mutation], **where), prefix="mutating")
+    given = widget(ports=[{"number": 443}, {"number": 80}], tags=["a", "b"])
+    given["metadata"]["labels"] = {"own": "x"}
+    answer = await cluster.http("POST", WIDGETS, given)
+    assert answer.status == 201, answer.json
+    assert answer.json["spec"] == {
+        "ports": [
+            {"number": 443, "protocol": "TCP"},
+            {"number": 80, "protocol": "TCP", "note": "web"},
+            {"number": 80, "protocol": "UDP"},
+        ],
+        "tags": ["a", "b", "c"],
+    }
+    assert answer.json["metadata"]["labels"] == {"own": "x", "by": "policy"}
+
+
+@pytest.mark.parametrize("spec", ["steps: ['x']", "whole: {'a': 'b'}"])
+async def test_atomic_parts_of_custom_resources_are_not_mutated(
+    cluster: Cluster, spec: str
+) -> None:
+    await cluster.http("POST", DEFINITIONS, definition(version(spec=LISTS)))
+    rule = {**RULE, "apiGroups": ["example.com"], "resources": ["widgets"]}
+    apply = f"Object{{spec: Object.spec{{{spec}}}}}"
+    mutation = {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": apply}}
+    match = {"matchConstraints": {"resourceRules": [rule]}}
+    await put(cluster, *mutating(mutations=[mutation], **match), prefix="mutating")
+    answer = await cluster.http("POST", WIDGETS, widget())
+    assert answer.status == 422
+    assert "may not mutate atomic arrays, maps or structs" in answer.message
