@@ -10,6 +10,7 @@ from ...errors import Cause, Object
 from .podspec.cells import COLUMNS, pod_cells
 from .podspec.default import default_pod_only, default_spec
 from .podspec.matchkeys import merge_label_keys
+from .podspec.profiles import check_profiles_agree
 from .podspec.quality import qos_class
 from .podspec.resize import check_resize, keep_unresized
 from .podspec.status import check_status
@@ -66,6 +67,8 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
         if spec.get("nodeName") and spec.get("schedulingGates"):
             why = "cannot be set until all schedulingGates have been cleared"
             out.append(fields.forbidden("spec.nodeName", why))
+        if annotations:
+            check_profiles_agree(annotations, spec, out)
         return out
     before = old["metadata"].get("annotations")
     if annotations != before:
@@ -162,4 +165,5 @@ KIND = Kind(
     columns=COLUMNS,
     cells=pod_cells,
     extra_subresources=SUBRESOURCES,
+    status_keeps=("ownerReferences",),
 )

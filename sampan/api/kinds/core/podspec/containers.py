@@ -13,11 +13,11 @@ from .environment import check_env, check_env_from
 from .mounts import Volumes, check_devices, check_mounts
 from .probes import check_lifecycle, check_probes
 from .resources import check_requirements
+from .restarts import check_restarts
 from .security import check_container_security
 
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 MESSAGE_POLICIES = ("File", "FallbackToLogsOnError")
-RESTART_POLICIES = ("Always", "Never", "OnFailure")
 SIDECAR_ONLY = "may not be set for init containers without restartPolicy=Always"
 NOT_EPHEMERAL = "cannot be set for an Ephemeral Container"
 FORBIDDEN_EPHEMERAL = (
@@ -55,10 +55,8 @@ def check_containers(
             out.append(fields.duplicate(f"{where}.name", name))
         seen.add(name)
         _check_running(container, where, pod, out)
-        policy = container.get("restartPolicy")
-        if policy is not None and policy not in RESTART_POLICIES:
-            where = f"{where}.restartPolicy"
-            out.append(fields.not_supported(where, policy, RESTART_POLICIES))
+        if "restartPolicy" in container or "restartPolicyRules" in container:
+            check_restarts(container, where, out)
     for position, container in enumerate(containers):
         if container.get("ports"):
             _check_host_ports(container, f"{path}[{position}].ports", pod.host_ports, out)
@@ -72,9 +70,7 @@ def check_init_containers(
     for position, container in enumerate(containers):
         where = f"{path}[{position}]"
         _check_any(container, where, pod, out)
-        policy = container.get("restartPolicy")
-        if policy is not None and policy not in RESTART_POLICIES:
-            out.append(fields.not_supported(f"{where}.restartPolicy", policy, RESTART_POLICIES))
+        check_restarts(container, where, out)
         name = container.get("name") or ""
         if name in seen:
             out.append(fields.duplicate(f"{where}.name", name))
@@ -83,7 +79,7 @@ def check_init_containers(
         if container.get("ports"):
             # Init containers run one by one and may use the same ports.
             _check_host_ports(container, f"{where}.ports", set(), out)
-        if policy == "Always":
+        if container.get("restartPolicy") == "Always":
             _check_running(container, where, pod, out)
             continue
         for field_name in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe"):
@@ -136,7 +132,7 @@ def _check_any(container: Object, path: str, pod: Surroundings, out: list[Cause]
     if get("ports"):
         _check_ports(container["ports"], f"{path}.ports", out)
     if get("env"):
-        check_env(container["env"], f"{path}.env", out)
+        check_env(container["env"], f"{path}.env", out, pod.volumes)
     if get("envFrom"):
         check_env_from(container["envFrom"], f"{path}.envFrom", out)
     if get("volumeMounts") or get("volumeDevices"):

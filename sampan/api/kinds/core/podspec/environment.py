@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sampan.wire.quantity import QuantityError, canonical
 
 from .... import fields
 from ....errors import Cause, Object
-from ...formats import check_config_key, check_env_name, check_qualified, check_subdomain
+from ...formats import (
+    check_config_key,
+    check_env_name,
+    check_local_path,
+    check_qualified,
+    check_subdomain,
+)
 
 ENV_FIELDS = (
     "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName",
@@ -51,7 +57,9 @@ _SUBSCRIPT = re.compile(r"(.+?)\['(.*)'\]")
 _SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
 
 
-def check_env(variables: Iterable[Object], path: str, out: list[Cause]) -> None:
+def check_env(
+    variables: Iterable[Object], path: str, out: list[Cause], volumes: Mapping[str, Object]
+) -> None:
     for position, variable in enumerate(variables):
         name = variable.get("name")
         if not name:
@@ -62,6 +70,8 @@ def check_env(variables: Iterable[Object], path: str, out: list[Cause]) -> None:
         if source is not None:
             where = f"{path}[{position}].valueFrom"
             _check_source(source, variable.get("value"), where, out)
+            if source.get("fileKeyRef") is not None:
+                _check_file_ref(source["fileKeyRef"], f"{where}.fileKeyRef", volumes, out)
 
 
 def _check_source(source: Object, value: str | None, path: str, out: list[Cause]) -> None:
@@ -94,6 +104,28 @@ def _check_key_ref(reference: Object, path: str, out: list[Cause]) -> None:
         out.append(fields.required(f"{path}.key"))
     else:
         check_config_key(key, f"{path}.key", out)
+
+
+def _check_file_ref(
+    reference: Object, path: str, volumes: Mapping[str, Object], out: list[Cause]
+) -> None:
+    """A variable in a file of an emptyDir that another container writes (KEP-3721)."""
+    volume, key = reference.get("volumeName"), reference.get("key")
+    if not volume:
+        out.append(fields.required(f"{path}.volumeName"))
+    elif volume not in volumes:
+        out.append(fields.not_found(f"{path}.volumeName", volume))
+    elif "emptyDir" not in volumes[volume]:
+        why = "referenced volume must be of type emptyDir"
+        out.append(fields.invalid(f"{path}.volumeName", volume, why))
+    if not reference.get("path"):
+        out.append(fields.required(f"{path}.path"))
+    else:
+        check_local_path(reference["path"], f"{path}.path", out)
+    if not key:
+        out.append(fields.required(f"{path}.key"))
+    else:
+        check_env_name(key, f"{path}.key", out)
 
 
 def check_env_from(sources: Iterable[Object], path: str, out: list[Cause]) -> None:

@@ -14,6 +14,8 @@ MAX_NAMESERVERS = 3
 MAX_SEARCHES = 32
 MAX_SEARCH_CHARS = 2048
 """The limits of libc's resolver."""
+MAX_HOSTNAME = 64
+"""HOST_NAME_MAX of Linux."""
 
 _PART = r"[a-z0-9_]([-_a-z0-9]*[a-z0-9_])?"
 _UNDERSCORED = re.compile(rf"{_PART}(\.{_PART})*")
@@ -78,6 +80,18 @@ def check_aliases(aliases: Sequence[Object], path: str, out: list[Cause]) -> Non
         check_ip(alias.get("ip"), f"{where}.ip", out)
         for index, name in enumerate(alias.get("hostnames") or ()):
             check_subdomain(name, f"{where}.hostnames[{index}]", out)
+
+
+def check_override(spec: Object, path: str, out: list[Cause]) -> None:
+    """spec.hostnameOverride (KEP-4762); `path` is its own."""
+    name = spec["hostnameOverride"]
+    if spec.get("hostNetwork"):
+        out.append(fields.forbidden(path, "may not be set when `hostNetwork` is true"))
+    if spec.get("setHostnameAsFQDN"):
+        out.append(fields.forbidden(path, "may not be set when `setHostnameAsFQDN` is true"))
+    if len(name) > MAX_HOSTNAME:
+        out.append(fields.too_long(path, name, MAX_HOSTNAME))
+    check_subdomain(name, path, out)
 
 
 def check_host_ports(spec: Object, path: str, in_pod: bool, out: list[Cause]) -> None:

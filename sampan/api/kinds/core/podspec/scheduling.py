@@ -173,6 +173,8 @@ def _check_pod_term(term: Object, path: str, out: list[Cause]) -> None:
         elif keys:
             for position, key in enumerate(keys):
                 check_qualified(key, f"{path}.{name}[{position}]", out)
+    if match and selector is not None:
+        _check_chosen(selector, match, path, out)
     for position, key in enumerate(match):
         if key in mismatch:
             why = "exists in both matchLabelKeys and mismatchLabelKeys"
@@ -181,6 +183,19 @@ def _check_pod_term(term: Object, path: str, out: list[Cause]) -> None:
     if not topology:
         out.append(fields.required(f"{path}.topologyKey", "can not be empty"))
     check_qualified(topology, f"{path}.topologyKey", out)
+
+
+def _check_chosen(selector: Object, match: Sequence[str], path: str, out: list[Cause]) -> None:
+    """No key of matchLabelKeys is in the selector twice: the expression made for it is there."""
+    places = {key: position for position, key in enumerate(match)}
+    seen = set(selector.get("matchLabels") or ())
+    for item in selector.get("matchExpressions") or ():
+        key = item.get("key") or ""
+        if key in places and key in seen:
+            # Upstream's path goes without the name of the list.
+            why = "exists in both matchLabelKeys and labelSelector"
+            out.append(fields.invalid(f"{path}[{places[key]}]", key, why))
+        seen.add(key)
 
 
 def check_spreading(

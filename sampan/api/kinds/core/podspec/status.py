@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from .... import fields
 from ....errors import Cause, Object
 from ...formats import check_ip, check_subdomain, dual_stack
+from .containerstatus import check_container_statuses
 from .validate import check_conditions
 
 STILL = "may not be transitioned to non-terminated state"
@@ -30,46 +31,74 @@ def check_status(new: Object, old: Object, out: list[Cause]) -> None:
         out.append(fields.immutable("status.qosClass", quality or ""))
     spec = old.get("spec") or {}
     policy = spec.get("restartPolicy") or "Always"
-    sidecars = {
-        item["name"]
-        for item in spec.get("initContainers") or ()
-        if item.get("restartPolicy") == "Always"
-    }
-    for name, rule, free in (
-        ("containerStatuses", policy, set()),
-        ("initContainerStatuses", policy, sidecars),
-        ("ephemeralContainerStatuses", "Never", set()),
+    for name, rule, owners in (
+        ("containerStatuses", policy, spec.get("containers")),
+        ("initContainerStatuses", policy, spec.get("initContainers")),
+        ("ephemeralContainerStatuses", "Never", ()),
     ):
         if rule != "Always" and before.get(name):
-            _check_transitions(
-                status.get(name) or (),
-                before[name],
-                name,
-                out,
-                on_failure=rule == "OnFailure",
-                free=free,
-            )
+            states = (status.get(name) or (), before[name])
+            _check_transitions(states, f"status.{name}", rule, owners or (), out)
+    _check_claims(status, spec, out)
+    check_container_statuses(status, spec, out)
     for name in ("podIPs", "hostIPs"):
         if status.get(name) and status[name] != before.get(name):
             _check_addresses(status, name, out)
 
 
 def _check_transitions(
-    new: Sequence[Object], old: Sequence[Object], name: str, out: list[Cause], *, on_failure: bool,
-    free: set[str],
-) -> None:  # fmt: skip
-    """A container that may not restart stays terminated. `on_failure`: failed ones may restart;
-    `free`: sidecars, which always may."""
-    states = {item.get("name"): item.get("state") or {} for item in new}
-    for position, item in enumerate(old):
+    states: tuple[Sequence[Object], Sequence[Object]],
+    path: str,
+    rule: str,
+    containers: Sequence[Object],
+    out: list[Cause],
+) -> None:
+    """A container that may not restart stays terminated. `states`: new and old; `rule`: the pod's
+    restart policy."""
+    found = {item.get("name"): item.get("state") or {} for item in states[0]}
+    owners = {item.get("name"): item for item in containers}
+    everybody = any(map(_restarts_all, containers))
+    for position, item in enumerate(states[1]):
         ended = (item.get("state") or {}).get("terminated")
-        if ended is None or item.get("name") in free:
+        if ended is None or everybody:
             continue
-        if ended.get("exitCode") and on_failure:
+        code = ended.get("exitCode") or 0
+        if may_restart(owners.get(item.get("name")) or {}, rule, code):
             continue
-        state = states.get(item.get("name"))
+        state = found.get(item.get("name"))
         if state is not None and state.get("terminated") is None:
-            out.append(fields.forbidden(f"status.{name}[{position}].state", STILL))
+            out.append(fields.forbidden(f"{path}[{position}].state", STILL))
+
+
+def may_restart(container: Object, rule: str, code: int) -> bool:
+    """May a container that ended so run again? Its own policy counts before the pod's, and its
+    rules before its policy (KEP-5307)."""
+    for item in container.get("restartPolicyRules") or ():
+        codes = item.get("exitCodes") or {}
+        if (code in (codes.get("values") or ())) == (codes.get("operator") == "In"):
+            return True
+    policy = container.get("restartPolicy") or rule
+    return policy == "Always" or (policy == "OnFailure" and code != 0)
+
+
+def _restarts_all(container: Object) -> bool:
+    rules = container.get("restartPolicyRules") or ()
+    return any(item.get("action") == "RestartAllContainers" for item in rules)
+
+
+def _check_claims(status: Object, spec: Object, out: list[Cause]) -> None:
+    known = {item.get("name") for item in spec.get("resourceClaims") or ()}
+    seen: set[str] = set()
+    for position, item in enumerate(status.get("resourceClaimStatuses") or ()):
+        path, name = f"status.resourceClaimStatuses[{position}].name", item.get("name") or ""
+        if name not in known:
+            why = "must match the name of an entry in `spec.resourceClaims`"
+            out.append(fields.invalid(path, name, why))
+        if name in seen:
+            out.append(fields.duplicate(path, name))
+        seen.add(name)
+        if item.get("resourceClaimName") is not None:
+            check_subdomain(item["resourceClaimName"], path, out)
 
 
 def _check_addresses(status: Object, name: str, out: list[Cause]) -> None:

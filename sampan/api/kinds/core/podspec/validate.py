@@ -22,10 +22,12 @@ from .containers import (
     check_ephemeral_containers,
     check_init_containers,
 )
-from .network import check_aliases, check_dns, check_host_ports
+from .network import check_aliases, check_dns, check_host_ports, check_override
+from .profiles import check_profile_annotations
 from .resources import check_pod_resources, check_requirements
 from .scheduling import check_affinity, check_gates, check_spreading, check_tolerations
 from .security import check_pod_security
+from .systems import check_system
 from .volumes import check_volumes
 
 RESTART_POLICIES = ("Always", "OnFailure", "Never")
@@ -110,6 +112,8 @@ def _check_names(spec: Object, path: str, out: list[Cause]) -> None:
     for name in ("hostname", "subdomain"):
         if spec.get(name):
             check_label(spec[name], f"{path}.{name}", out)
+    if spec.get("hostnameOverride") is not None:
+        check_override(spec, f"{path}.hostnameOverride", out)
 
 
 def _check_rest(spec: Object, path: str, out: list[Cause]) -> None:
@@ -130,12 +134,8 @@ def _check_rest(spec: Object, path: str, out: list[Cause]) -> None:
         )
     if get("overhead"):
         check_requirements({"limits": spec["overhead"]}, f"{path}.overhead", out)
-    system = get("os")
-    if system is not None:
-        if not system.get("name"):
-            out.append(fields.required(f"{path}.os.name", "cannot be empty"))
-        elif system["name"] not in ("linux", "windows"):
-            out.append(fields.not_supported(f"{path}.os", system["name"], ("linux", "windows")))
+    if get("os") is not None:
+        check_system(spec, path, out)
 
 
 def _check_claims(claims: list[Object], path: str, out: list[Cause]) -> None:
@@ -173,6 +173,7 @@ def check_pod_annotations(
     if MIRROR in annotations and not spec.get("nodeName"):
         why = "must set spec.nodeName if mirror pod annotation is set"
         out.append(fields.invalid(f"{path}[{MIRROR}]", annotations[MIRROR], why))
+    check_profile_annotations(annotations, spec, path, out)
     cost = annotations.get(DELETION_COST)
     if cost is not None and not _is_int32(cost):
         out.append(fields.invalid(f"{path}[{DELETION_COST}]", cost, "must be a 32bit integer"))

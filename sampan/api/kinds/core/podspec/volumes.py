@@ -13,6 +13,7 @@ from ...formats import (
     check_label,
     check_no_backsteps,
     check_subdomain,
+    check_supported,
 )
 from .filevolumes import check_config_map, check_downward, check_projected, check_secret
 from .mounts import Volumes
@@ -21,6 +22,7 @@ HOST_PATH_TYPES = (
     "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate",
     "Socket",
 )  # fmt: skip
+PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 MAX_DRIVER_NAME = 63
 ONE_ONLY = "may not specify more than 1 volume type"
 
@@ -44,7 +46,6 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "azureDisk": ("diskName", "diskURI"),
     "storageos": ("volumeName",),
     "scaleIO": ("gateway", "system", "volumeName"),
-    "image": ("reference",),
     "local": ("path",),
 }
 """Volume types of which mainly a few fields must be there."""
@@ -94,6 +95,8 @@ def _check_source(volume: Object, path: str, pod_name: str, out: list[Cause]) ->
         found = True
         if kind == "emptyDir":
             _check_empty_dir(source, where, out)
+        elif kind == "image":
+            _check_image(source, where, bool(pod_name), out)
         else:
             check_source(kind, source, where, out)
             if kind == "ephemeral" and pod_name and volume.get("name"):
@@ -116,6 +119,13 @@ def _check_empty_dir(source: Object, path: str, out: list[Cause]) -> None:
     if not good:
         why = "SizeLimit field must be a valid resource quantity"
         out.append(fields.forbidden(f"{path}.sizeLimit", why))
+
+
+def _check_image(source: Object, path: str, in_pod: bool, out: list[Cause]) -> None:
+    # A template may leave the reference to whoever makes pods of it.
+    if in_pod and not source.get("reference"):
+        out.append(fields.required(f"{path}.reference"))
+    check_supported(source.get("pullPolicy"), PULL_POLICIES, f"{path}.pullPolicy", out)
 
 
 def check_source(kind: str, source: Object, path: str, out: list[Cause]) -> None:
