@@ -43,6 +43,10 @@ def no_warnings(obj: Object, old: Object | None) -> list[str]:
     return []
 
 
+STATUS_ALONE = ("annotations", "finalizers", "labels", "ownerReferences")
+"""`Kind.status_keeps` of kinds whose /status changes no metadata (ResetObjectMetaForStatus)."""
+
+
 def no_fields(obj: Object) -> Mapping[str, str]:
     """Default selectable fields: only metadata.name and metadata.namespace."""
     return {}
@@ -90,6 +94,10 @@ class Kind:
     """Key prefix below /registry/ where upstream's is not the plural, e.g. "minions"."""
     generation: bool | None = None
     """Does metadata.generation count spec changes? None: yes if there is a status subresource."""
+    grows: Callable[[Object, Object], bool] | None = None
+    """(new, old) -> does metadata.generation grow? None: with any field but metadata and status."""
+    status_keeps: Sequence[str] = ()
+    """Fields of metadata that writes to /status leave as they were."""
     name_rule: str = "subdomain"
     """Upstream's rule for metadata.name: subdomain, label, label1035 or path."""
     extra_subresources: Mapping[str, Subresource] = field(default_factory=dict)

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from orjson import dumps, loads
 
 from sampan.api import errors, fields, meta
-from sampan.api.descriptor import Descriptor
+from sampan.api.descriptor import STATUS_ALONE, Descriptor
 from sampan.api.errors import BadRequest, Object, StatusError
 from sampan.store.interface import Record, RevisionMismatch
 from sampan.wire.json import encode_object, splice_version
@@ -328,7 +328,7 @@ def merged(context: Context, old: Object, new: Object) -> Object:
         else:
             metadata.pop(name, None)
     if subresource in PARTS:
-        return _part(old, new, PARTS[subresource])
+        return _part(old, new, PARTS[subresource], _kept_metadata(resource, subresource))
     if not subresource and resource.has_status:
         status: Any = old.get("status")
         if "status" not in old:
@@ -355,7 +355,14 @@ PARTS: dict[str, tuple[str, ...]] = {
 """Subresources that are a part of the object: only that field and metadata are taken."""
 
 
-def _part(old: Object, new: Object, path: tuple[str, ...]) -> Object:
+def _kept_metadata(resource: Descriptor, subresource: str) -> Sequence[str]:
+    """Fields of metadata that a write to a part of the object leaves as they were."""
+    if subresource != "status":
+        return ("ownerReferences",)
+    return STATUS_ALONE if resource.custom is not None else resource.rules.status_keeps
+
+
+def _part(old: Object, new: Object, path: tuple[str, ...], kept: Sequence[str]) -> Object:
     # Most writes leave the rest as it was: then comparing is cheaper than copying it.
     taken = path[0] if len(path) == 1 else ""
     result = {
@@ -363,11 +370,13 @@ def _part(old: Object, new: Object, path: tuple[str, ...]) -> Object:
         for name, value in old.items()
         if name != "metadata" and name != taken
     }
-    metadata = result["metadata"] = new["metadata"]
-    if "ownerReferences" in old["metadata"]:
-        metadata["ownerReferences"] = old["metadata"]["ownerReferences"]
-    else:
-        metadata.pop("ownerReferences", None)
+    metadata, stored = new["metadata"], old["metadata"]
+    result["metadata"] = metadata
+    for name in kept:
+        if name in stored:
+            metadata[name] = stored[name]
+        else:
+            metadata.pop(name, None)
     source, target = new, result
     for name in path[:-1]:
         source = source.get(name) or {}
@@ -386,6 +395,8 @@ def private_copy(value: Object) -> Object:
 
 
 def _spec_changed(resource: Descriptor, old: Object, new: Object) -> bool:
+    if resource.rules.grows is not None:
+        return resource.rules.grows(new, old)
     names = (old.keys() | new.keys()) - {"metadata", "kind", "apiVersion"}
     if resource.custom is None or resource.has_status:
         names.discard("status")

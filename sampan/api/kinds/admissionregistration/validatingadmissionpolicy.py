@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ... import fields
-from ...descriptor import Column, Kind
+from ...descriptor import STATUS_ALONE, Column, Kind
 from ...errors import Cause, Object
 from ...names import label_key_problems
 from ..printing import AGE, NAME, age, name
@@ -125,4 +125,5 @@ KIND = Kind(
         AGE,
     ),
     cells=cells,
+    status_keeps=STATUS_ALONE,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ... import fields
-from ...descriptor import Kind
+from ...descriptor import STATUS_ALONE, Kind
 from ...errors import Cause, Object
 from ...names import label_1035_problems, subdomain_problems
 from ..admissionregistration.webhooks import check_client, default_service
@@ -233,4 +233,5 @@ KIND = Kind(
     validate_status=validate_status,
     columns=CREATED_COLUMNS,
     cells=created_cells,
+    status_keeps=STATUS_ALONE,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ... import fields
-from ...descriptor import Column, Kind
+from ...descriptor import STATUS_ALONE, Column, Kind
 from ...errors import Cause, Object
 from ...names import label_1035_problems, subdomain_problems
 from ..formats import check_port
@@ -100,4 +100,5 @@ KIND = Kind(
         AGE,
     ),
     cells=cells,
+    status_keeps=STATUS_ALONE,
 )

@@ -7,6 +7,7 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import BadRequest, Cause, Object
+from ...meta import annotations_of
 from ...selectors import from_label_selector
 from ..core.podspec.template import check_selected_template, default_template
 from ..core.podspec.warnings import warn_workload
@@ -83,6 +84,11 @@ def _number(value: Any) -> int:
     return value or 0
 
 
+def grows(new: Object, old: Object) -> bool:
+    """Annotations count too: they are copied to the replica sets."""
+    return new.get("spec") != old.get("spec") or annotations_of(new) != annotations_of(old)
+
+
 def validate_status(obj: Object, old: Object | None) -> list[Cause]:
     out: list[Cause] = []
     status = obj.get("status") or {}
@@ -144,4 +150,6 @@ KIND = Kind(
         SELECTOR,
     ),
     cells=cells,
+    status_keeps=("labels",),
+    grows=grows,
 )

@@ -172,4 +172,5 @@ KIND = Kind(
         Column("Condition", "string", "How far it has come."),
     ),
     cells=cells,
+    name_rule="path",
 )

@@ -125,4 +125,5 @@ KIND = Kind(
     fields=selectable,
     columns=COLUMNS,
     cells=cells,
+    name_rule="path",
 )

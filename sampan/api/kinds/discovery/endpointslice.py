@@ -7,6 +7,7 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
+from ...meta import labels_of
 from ..doubts import doubt_ip
 from ..formats import (
     PROTOCOLS,
@@ -115,6 +116,12 @@ def _check_ports(ports: list[Object], out: list[Cause]) -> None:
             check_qualified(port["appProtocol"], f"{path}.appProtocol", out)
 
 
+def grows(new: Object, old: Object) -> bool:
+    """Labels count too: they say which service the endpoints are of."""
+    parts = ("addressType", "endpoints", "ports")
+    return any(new.get(part) != old.get(part) for part in parts) or labels_of(new) != labels_of(old)
+
+
 def warnings(obj: Object, old: Object | None) -> list[str]:
     out = []
     if old is None and obj.get("addressType") == "FQDN":
@@ -164,4 +171,5 @@ KIND = Kind(
         AGE,
     ),
     cells=cells,
+    grows=grows,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ... import fields
-from ...descriptor import Column, Kind
+from ...descriptor import STATUS_ALONE, Column, Kind
 from ...errors import Cause, Object
 from ..formats import check_subdomain
 from ..printing import AGE, NAME, NONE, age, condition_status, name
@@ -96,4 +96,5 @@ KIND = Kind(
         ),
     ),
     cells=cells,
+    status_keeps=STATUS_ALONE,
 )

@@ -83,4 +83,5 @@ KIND = Kind(
         AGE,
     ),
     cells=cells,
+    name_rule="path",
 )

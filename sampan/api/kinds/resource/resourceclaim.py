@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ... import fields
-from ...descriptor import Column, Kind
+from ...descriptor import STATUS_ALONE, Column, Kind
 from ...errors import Cause, Object
 from ..printing import AGE, NAME, age, name
 from .requests import check_requests, default_requests
@@ -55,4 +55,5 @@ KIND = Kind(
         AGE,
     ),
     cells=cells,
+    status_keeps=STATUS_ALONE,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ... import fields
-from ...descriptor import Column, Kind
+from ...descriptor import STATUS_ALONE, Column, Kind
 from ...errors import Cause, Object
 from ..core.podspec.volumes import check_driver_name
 from ..formats import check_subdomain
@@ -92,4 +92,5 @@ KIND = Kind(
         AGE,
     ),
     cells=cells,
+    status_keeps=STATUS_ALONE,
 )
