@@ -17,15 +17,27 @@ NAME_LABEL = "kubernetes.io/metadata.name"
 
 def prepare(obj: Object, old: Object | None) -> None:
     """A namespace is emptied before it goes: the finalizer is there from the start, and leaves only
-    by /finalize, which comes after deletion began."""
+    by /finalize."""
     spec = obj.setdefault("spec", {})
     if old is None:
         finalizers = spec.setdefault("finalizers", [])
         if FINALIZER not in finalizers:
             finalizers.append(FINALIZER)
         obj["status"] = {"phase": "Active"}
-    elif "deletionTimestamp" not in old["metadata"]:
-        spec["finalizers"] = (old.get("spec") or {}).get("finalizers") or []
+    else:
+        _put_back(spec, old)
+
+
+def finalize(obj: Object, old: Object) -> None:
+    """Of /finalize every finalizer is taken, before deletion as after it."""
+
+
+def _put_back(spec: Object, old: Object) -> None:
+    finalizers = (old.get("spec") or {}).get("finalizers")
+    if finalizers:
+        spec["finalizers"] = finalizers
+    else:
+        spec.pop("finalizers", None)
 
 
 def default(obj: Object) -> None:
@@ -83,6 +95,7 @@ KIND = Kind(
     generation=False,
     default=default,
     prepare=prepare,
+    prepare_parts={"finalize": finalize},
     validate=validate,
     validate_status=validate_status,
     fields=selectable,
