@@ -227,25 +227,32 @@ def _names_of_container(container: Object) -> Iterator[tuple[str, str]]:
         yield "configmaps", (item.get("configMapRef") or {}).get("name", "")
         yield "secrets", (item.get("secretRef") or {}).get("name", "")
     for item in container.get("env") or ():
-        source = item.get("valueFrom") or {}
-        yield "configmaps", (source.get("configMapKeyRef") or {}).get("name", "")
-        yield "secrets", (source.get("secretKeyRef") or {}).get("name", "")
+        source = item.get("valueFrom")
+        if source:
+            yield "configmaps", (source.get("configMapKeyRef") or {}).get("name", "")
+            yield "secrets", (source.get("secretKeyRef") or {}).get("name", "")
 
 
 def _names_of_volume(volume: dict[str, Any], pod_name: str) -> Iterator[tuple[str, str]]:
-    for source, field in SECRET_SOURCES.items():
-        yield "secrets", (volume.get(source) or {}).get(field, "")
-    for source, field in REF_SOURCES.items():
-        yield "secrets", ((volume.get(source) or {}).get(field) or {}).get("name", "")
-    yield "configmaps", (volume.get("configMap") or {}).get("name", "")
-    claim = volume.get("persistentVolumeClaim") or {}
-    yield "persistentvolumeclaims", claim.get("claimName", "")
-    if "ephemeral" in volume:
-        # The claim of a generic ephemeral volume is named after the pod and the volume.
-        yield "persistentvolumeclaims", f"{pod_name}-{volume['name']}"
-    for part in (volume.get("projected") or {}).get("sources") or ():
-        yield "secrets", (part.get("secret") or {}).get("name", "")
-        yield "configmaps", (part.get("configMap") or {}).get("name", "")
+    # A volume has one source: looking at what is there is cheaper than at all there might be.
+    for kind, source in volume.items():
+        if kind == "name" or source is None:
+            continue
+        if kind in SECRET_SOURCES:
+            yield "secrets", source.get(SECRET_SOURCES[kind], "")
+        elif kind in REF_SOURCES:
+            yield "secrets", (source.get(REF_SOURCES[kind]) or {}).get("name", "")
+        elif kind == "configMap":
+            yield "configmaps", source.get("name", "")
+        elif kind == "persistentVolumeClaim":
+            yield "persistentvolumeclaims", source.get("claimName", "")
+        elif kind == "ephemeral":
+            # The claim of a generic ephemeral volume is named after the pod and the volume.
+            yield "persistentvolumeclaims", f"{pod_name}-{volume['name']}"
+        elif kind == "projected":
+            for part in source.get("sources") or ():
+                yield "secrets", (part.get("secret") or {}).get("name", "")
+                yield "configmaps", (part.get("configMap") or {}).get("name", "")
 
 
 def _volume_secrets(spec: Object, namespace: str) -> Iterator[Thing]:
