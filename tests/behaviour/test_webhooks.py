@@ -506,3 +506,93 @@ async def test_without_webhooks_they_are_not_in_the_chain() -> None:
         await b.register("validating", "one")
         steps = b.cluster.server.admission._pick("", "configmaps", "", "CREATE")
         assert dispatch._validate in dict(steps.validate)
+
+
+async def test_a_namespace_is_selected_by_its_own_labels() -> None:
+    async with bench() as b:
+        rules = [{"operations": ["CREATE", "UPDATE", "DELETE"], "apiGroups": [""],
+                  "apiVersions": ["v1"], "resources": ["namespaces"]}]  # fmt: skip
+        selector = {"matchLabels": {"watched": "yes"}}
+        await b.register("validating", "space", rules=rules, namespaceSelector=selector)
+        spaces = "/api/v1/namespaces"
+        await b.cluster.http("POST", spaces, {"metadata": {"name": "plain"}})
+        assert b.paths == []
+        # An update is judged by the labels it would set, a deletion by those there are.
+        gain = {"metadata": {"labels": {"watched": "yes"}}}
+        await b.cluster.http("PATCH", f"{spaces}/plain", gain, content_type=MERGE)
+        await b.cluster.http("DELETE", f"{spaces}/plain")
+        assert [item["operation"] for item in b.requests] == ["UPDATE", "DELETE"]
+        assert b.requests[0]["namespace"] == "plain"
+
+
+@pytest.mark.parametrize(("policy", "status"), [("Fail", 403), ("Ignore", 201)])
+async def test_conditions_that_cannot_be_evaluated(policy: str, status: int) -> None:
+    async with bench() as b:
+        conditions = [{"name": "there", "expression": "object.data.nope == 'x'"}]
+        await b.register("validating", "cond", matchConditions=conditions, failurePolicy=policy)
+        said = await b.create(data={"a": "b"})
+        assert said.status == status
+        if status == 403:
+            assert "expression 'object.data.nope == 'x'' resulted in error: no such key: nope" in (
+                said.message
+            )
+        # Whatever is false decides, errors elsewhere notwithstanding.
+        more = [*conditions, {"name": "no", "expression": "false"}]
+        await b.register("validating", "two", matchConditions=more, failurePolicy=policy)
+        await b.unregister("validating", "cond")
+        assert (await b.create("other", data={"a": "b"})).status == 201
+        assert b.paths == []
+        text = (await b.cluster.http("GET", "/metrics")).body.decode()
+        labels = 'name="cond.example.com",kind="webhook",type="validate",operation="CREATE"'
+        counted = f"apiserver_admission_match_condition_evaluation_errors_total{{{labels}}} 1"
+        assert counted in text
+
+
+async def test_a_webhook_behind_a_service() -> None:
+    async with bench(lambda path, request: {"allowed": path == "/in/here"}) as b:
+        service = {"metadata": {"name": "hook"},
+                   "spec": {"type": "ExternalName", "externalName": "localhost"}}  # fmt: skip
+        await b.cluster.http("POST", f"{NS}/services", service)
+        where = {"namespace": "default", "name": "hook", "port": b.hook.port}
+
+        async def said(name: str, **config: Any) -> Answer:
+            await b.register("validating", name, clientConfig=config)
+            answer = await b.create(name)
+            await b.unregister("validating", name)
+            return answer
+
+        good = {**where, "path": "/in/here"}
+        assert (await said("a", service=good, caBundle=b.hook.bundle)).status == 201
+        assert (await said("b", service=where, caBundle=b.hook.bundle)).status == 400
+        unknown = await said("c", service=good)
+        assert unknown.message.startswith(
+            'Internal error occurred: failed calling webhook "c.example.com": failed to call '
+            f'webhook: Post "https://hook.default.svc:{b.hook.port}/in/here?timeout=10s": tls: '
+            "failed to verify certificate: x509: certificate signed by unknown authority"
+        )
+        missing = {**good, "name": "nobody"}
+        assert 'service "nobody" not found' in (await said("d", service=missing)).message
+
+
+async def test_refusals_and_what_is_let_through_are_counted() -> None:
+    async with bench(lambda path, request: {"allowed": False, "status": {"code": 418}}) as b:
+        await b.register("validating", "no")
+        await b.create()
+        await b.unregister("validating", "no")
+        dead = {"url": "https://localhost:1/x"}
+        await b.register("validating", "open", clientConfig=dead, failurePolicy="Ignore")
+        assert (await b.create()).status == 201
+        await b.unregister("validating", "open")
+        await b.register("mutating", "shut", clientConfig=dead)
+        assert (await b.create("other")).status == 500
+        text = (await b.cluster.http("GET", "/metrics")).body.decode()
+        for line in (
+            'webhook_rejection_count{name="no.example.com",type="validating",operation="CREATE",'
+            'error_type="no_error",rejection_code="418"} 1',
+            'webhook_fail_open_count{name="open.example.com",type="validating"} 1',
+            'webhook_rejection_count{name="shut.example.com",type="admit",operation="CREATE",'
+            'error_type="calling_webhook_error",rejection_code="0"} 1',
+            'webhook_admission_duration_seconds_count{name="no.example.com",type="validate",'
+            'operation="CREATE",rejected="true"} 1',
+        ):
+            assert f"apiserver_admission_{line}" in text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from sampan.api.errors import Object
@@ -24,6 +24,7 @@ ROOT_CA = "kube-root-ca.crt"
 TOKEN_LIFETIME_S = 3607
 # Upstream's alphabet for generated names: no vowels and look-alikes, so no words.
 NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+SUFFIX = 5
 
 
 def mutate(server: Server, write: Write) -> None:
@@ -44,7 +45,7 @@ def mutate(server: Server, write: Write) -> None:
         )
     spec["serviceAccountName"] = spec["serviceAccount"] = name
     if _automounts(spec, account):
-        _mount_token(spec)
+        _mount_token(spec, account["metadata"].get("uid") or "")
     if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
         spec["imagePullSecrets"] = [dict(item) for item in account["imagePullSecrets"]]
 
@@ -57,13 +58,24 @@ def _automounts(spec: Object, account: Object) -> bool:
     return True
 
 
-def _mount_token(spec: Object) -> None:
+def volume_name(uid: str) -> str:
+    """The name of the volume for an account: five letters as upstream's, but always the same, so
+    that pods of one template have one shape."""
+    rest = zlib.crc32(uid.encode())
+    out = VOLUME_PREFIX
+    for _ in range(SUFFIX):
+        rest, letter = divmod(rest, len(NAME_LETTERS))
+        out += NAME_LETTERS[letter]
+    return out
+
+
+def _mount_token(spec: Object, uid: str) -> None:
     """Mount the token volume into every container that has nothing at its path."""
     volumes: list[Any] = spec.get("volumes") or []
     existing = next(
         (item["name"] for item in volumes if str(item.get("name")).startswith(VOLUME_PREFIX)), ""
     )
-    name = existing or VOLUME_PREFIX + "".join(random.choices(NAME_LETTERS, k=5))
+    name = existing or volume_name(uid)
     mounted = False
     for field in ("initContainers", "containers"):
         for container in spec.get(field) or ():

@@ -97,7 +97,7 @@ async def _apply(server: Server, write: Write, invocation: Invocation) -> bool:
     metrics = server.admission.metrics
     observe, names = metrics.evaluations.add, (invocation.policy.name, invocation.binding.name)
     for position, mutation in enumerate(invocation.policy.spec.get("mutations") or ()):
-        objects = await objects_for(server, write, invocation.target, early=True)
+        objects = await objects_for(write, invocation.target, early=True)
         if objects[0] is None:
             return changed
         request = request_of(write, invocation.target, "", objects)

@@ -69,7 +69,7 @@ async def _run(server: Server, write: Write, candidates: tuple[Candidate, ...]) 
         target = invocation.target
         values = seen.get(target)
         if values is None:
-            objects = await objects_for(server, write, target, early=False)
+            objects = await objects_for(write, target, early=False)
             request = request_of(write, target, "", objects)
             values = seen[target] = values_of(server, write, request)
         verdicts = evaluate_policy(server, write, invocation, values, notes)

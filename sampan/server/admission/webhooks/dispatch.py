@@ -89,7 +89,7 @@ async def _mutate_all(server: Server, write: Write, candidates: tuple[Candidate,
             continue
         if not selects(server, write, hook):
             continue
-        objects = await objects_for(server, write, candidate.resource, early=True)
+        objects = await objects_for(write, candidate.resource, early=True)
         if hook.conditions and not _meets(server, write, hook, candidate.resource, objects):
             continue
         changed = await _mutate_one(server, write, candidate, objects)
@@ -162,7 +162,7 @@ async def _validate_all(server: Server, write: Write, candidates: tuple[Candidat
             continue
         request = made.get(target)
         if request is None:
-            objects = await objects_for(server, write, target, early=False)
+            objects = await objects_for(write, target, early=False)
             request = made[target] = request_of(write, target, "", objects)
         objects = request["object"], request["oldObject"]
         if hook.conditions and not _meets(server, write, hook, target, objects):

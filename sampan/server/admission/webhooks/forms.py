@@ -12,7 +12,7 @@ from sampan.api.errors import InternalError, Object, StatusError
 from sampan.wire.jsonpatch import json_patch
 from sampan.wire.patcherror import PatchError
 
-from ...conversion import hub_of, view_of
+from ...conversion import hub_of, written_as
 from ...exchange import Write
 from ...options import WriteOptions
 from ...webhooks.target import CallFailed
@@ -41,7 +41,7 @@ def has_own_kind(write: Write) -> bool:
 
 
 async def objects_for(
-    server: Server, write: Write, target: Descriptor, *, early: bool
+    write: Write, target: Descriptor, *, early: bool
 ) -> tuple[Object | None, Object | None]:
     """The new and the old object in the form of `target`. `early`: what is set only later in a
     create is left out."""
@@ -52,12 +52,12 @@ async def objects_for(
         new = _without_later(new)
     old = write.old
     return (
-        None if new is None else await _shown(server, write, new, target),
-        None if old is None else await _shown(server, write, old, target),
+        None if new is None else await _shown(write, new, target),
+        None if old is None else await _shown(write, old, target),
     )
 
 
-async def _shown(server: Server, write: Write, obj: Object, target: Descriptor) -> Object:
+async def _shown(write: Write, obj: Object, target: Descriptor) -> Object:
     asked = write.attributes.resource
     assert asked is not None
     if write.attributes.subresource == "scale" and obj.get("kind") != "Scale":
@@ -69,24 +69,18 @@ async def _shown(server: Server, write: Write, obj: Object, target: Descriptor) 
         group = kind.group or target.group if kind.version else target.group
         version = kind.version or target.version
         return {**obj, "kind": kind.kind, "apiVersion": f"{group}/{version}" if group else version}
-    view = view_of(target)
+    view = written_as(target)
     if view is not None:
         return view.from_hub(obj) if obj.get("apiVersion") != target.api_version else obj
-    return await converted(server, obj, asked, target)
+    return await converted(obj, target)
 
 
-async def converted(server: Server, obj: Object, source: Descriptor, target: Descriptor) -> Object:
+async def converted(obj: Object, target: Descriptor) -> Object:
     """An object of a custom resource in another of its versions; built-in ones are there already.
     Raises StatusErrors (a conversion webhook that fails)."""
-    if (
-        obj.get("apiVersion") in (None, target.api_version)
-        or hub_of(source, view_of(source)) == target
-    ):
+    if target.custom is None or obj.get("apiVersion") in (None, target.api_version):
         return obj
-    convert = getattr(server, "convert_object", None)
-    if convert is None:
-        raise InternalError(f"Internal error occurred: unable to convert to {target.api_version}")
-    result: Object = await convert(obj, target)
+    result: Object = await target.custom.codec.converted(obj)
     return result
 
 
@@ -130,7 +124,7 @@ def default_early(write: Write) -> None:
     target = write.attributes.resource
     if target is None or write.operation == "CONNECT" or has_own_kind(write):
         return
-    hub_of(target, view_of(target)).rules.default(write.obj)
+    hub_of(target, written_as(target)).rules.default(write.obj)
 
 
 async def take_patch(
@@ -190,9 +184,7 @@ async def _decoded(server: Server, write: Write, target: Descriptor, patched: Ob
         obj = decode_value(context, patched, target, shared=True)
     except StatusError as error:
         raise InternalError(f"Internal error occurred: {error.message}") from None
-    if view_of(target) is None and view_of(asked) is None:
-        return await converted(server, obj, target, asked)
-    return obj
+    return await converted(obj, asked)
 
 
 def _restore(write: Write, obj: Object, before: Mapping[str, Any]) -> None:
