@@ -185,10 +185,10 @@ async def _create_once(context: Context, obj: Object) -> Written:
     if server.store.get(key, pending=True) is not None:
         # Refused before addresses are spent on it; the guarded put below decides. What is wrong
         # with the object counts first, as upstream.
-        _validate_new(resource, obj)
+        _validate_new(context, obj)
         raise errors.already_exists(resource.group, resource.plural, metadata["name"])
     with context.strategy.reserve(obj, None, dry_run):
-        _validate_new(resource, obj)
+        _validate_new(context, obj)
         context.warnings += rules.warnings(obj, None)
         await server.admission.validate(write)
         if dry_run:
@@ -211,8 +211,9 @@ async def _encoded(resource: Descriptor, obj: Object) -> tuple[bytes, Object]:
     return closed
 
 
-def _validate_new(resource: Descriptor, obj: Object) -> None:
-    causes = [*meta.validate_meta(obj, resource), *resource.rules.validate(obj, None)]
+def _validate_new(context: Context, obj: Object) -> None:
+    resource, asked, shown = context.resource, context.asked, context.shown(obj)
+    causes = [*meta.validate_meta(shown, asked), *asked.rules.validate(shown, None)]
     if causes:
         name = obj["metadata"].get("name", "")
         raise errors.invalid(resource.group, resource.kind, name, causes)
@@ -418,11 +419,13 @@ def _prepare(context: Context, new: Object, old: Object) -> None:
 
 def _validate(context: Context, new: Object, old: Object) -> None:
     resource, subresource = context.resource, context.subresource
-    rules = resource.rules
+    # Each version of a kind has its own rules, for its own form.
+    rules = context.asked.rules
     check = rules.validate_status if subresource == "status" else rules.validate
     causes = meta.validate_meta_update(new, old, resource)
     if subresource not in PAST_RULES:
-        causes = [*causes, *rules.validate_parts.get(subresource, check)(new, old)]
+        check = rules.validate_parts.get(subresource, check)
+        causes = [*causes, *check(context.shown(new), context.shown(old))]
     if causes:
         raise errors.invalid(resource.group, resource.kind, old["metadata"]["name"], causes)
 

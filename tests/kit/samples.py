@@ -169,6 +169,12 @@ def sample(resource: Descriptor, name: str) -> dict[str, Any]:
         "metadata": {"name": NAMES.get(resource.kind, name)},
         **SAMPLES.get(resource.kind, {}),
     }
+    if resource.group == "events.k8s.io":
+        del made["involvedObject"], made["message"]
+        made |= {
+            "eventTime": "2026-01-01T00:00:00.000000Z", "action": "x", "regarding": {},
+            "reportingController": "example.com/x", "reportingInstance": "x",
+        }  # fmt: skip
     if resource.kind == "CertificateSigningRequest":
         made["spec"] = {
             "request": signing_request(),

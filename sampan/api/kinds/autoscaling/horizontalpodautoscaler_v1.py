@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 
-from ... import fields
 from ...descriptor import Kind
 from ...errors import Cause, Object
 from . import horizontalpodautoscaler as v2
@@ -124,10 +123,7 @@ def default(obj: Object) -> None:
 
 
 def validate(obj: Object, old: Object | None) -> list[Cause]:
-    percent = obj["spec"].get("targetCPUUtilizationPercentage")
-    if percent is not None and percent < 1:
-        path = "spec.targetCPUUtilizationPercentage"
-        return [fields.invalid(path, percent, "must be greater than 0")]
+    """By the stored form, which upstream's paths are of too."""
     return v2.validate(to_stored(obj), None if old is None else to_stored(old))
 
 
