@@ -28,6 +28,7 @@ from .aggregation.aggregator import Aggregator
 from .answer import encode
 from .authn import Authenticator, openid
 from .authz import Authorizer
+from .authz.questions import Undecided, settle
 from .body import read_object
 from .cache import Cache
 from .changes import Observer
@@ -165,6 +166,7 @@ class Server:
         self.customs.close()
         if self.audit is not None:
             self.audit.close()
+        self.authorizer.close()
         self.aggregator.close()
         self.fairness.close()
         self.cache.close()
@@ -207,6 +209,12 @@ class Server:
             else:
                 flow = request.flow = self.fairness.classify(attributes)
                 answer = self._share(request, attributes, flow)
+            if self.authorizer.asks_others and isinstance(answer, Coroutine):
+                answer = settle(functools.partial(self._again, request, attributes, flow), answer)
+        except Undecided as undecided:
+            # Raised by the answer's beginning, so there are attributes.
+            assert attributes is not None
+            answer = settle(functools.partial(self._again, request, attributes, flow), undecided)
         except Exception as error:
             answer = failure(request, error)
         if isinstance(answer, Coroutine):
@@ -217,6 +225,14 @@ class Server:
         if flow is not None and not flow.level.exempt:
             self.fairness.spend(took_s)
         return answer
+
+    def _again(
+        self, request: Request, attributes: Attributes, flow: Flow | None
+    ) -> Answer | Coroutine[Any, Any, Answer]:
+        """The same request from its start, now that more is decided."""
+        if flow is None:
+            return self._dispatch(request, attributes)
+        return self._share(request, attributes, flow)
 
     def _share(
         self, request: Request, attributes: Attributes, flow: Flow

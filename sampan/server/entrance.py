@@ -7,11 +7,13 @@ then so does the answer. Never raises: every error is an answer.
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sampan.api.errors import Unauthorized
 
 from .authn import impersonate
+from .authz.questions import Undecided, settle
 from .exchange import ANONYMOUS, Answer, Request, User
 from .routes import attributes_of
 
@@ -51,9 +53,26 @@ def _received(
         user = ANONYMOUS
     request.user = user
     if any(name.startswith("impersonate-") for name in request.headers):
-        asked = attributes_of(request, server.resources)
-        acting = impersonate(server, user, request.headers, asked)
-        if acting.user is not user:
-            request.impersonator, request.constraint = user, acting.constraint
-            request.user = acting.user
+        try:
+            _act(server, request, user)
+        except Undecided as undecided:
+            return _act_later(server, request, user, undecided)
     return server.begin(request)
+
+
+def _act(server: Server, request: Request, user: User) -> None:
+    """Make the request somebody else's, as its headers ask. Raises StatusError, and Undecided."""
+    asked = attributes_of(request, server.resources)
+    acting = impersonate(server, user, request.headers, asked)
+    if acting.user is not user:
+        request.impersonator, request.constraint = user, acting.constraint
+        request.user = acting.user
+
+
+async def _act_later(server: Server, request: Request, user: User, undecided: Undecided) -> Answer:
+    try:
+        await settle(partial(_act, server, request, user), undecided)
+    except Exception as error:
+        return server.refuse(request, error)
+    answer = server.begin(request)
+    return await answer if isinstance(answer, Coroutine) else answer

@@ -14,6 +14,7 @@ def load(server: Server) -> None:
     """Read all files anew, as they have changed. Raises ValueError and OSError for the first that
     is no good; it and those behind it stay as they were."""
     server.authn.load()
+    server.authorizer.load()
     load_audit(server)
 
 

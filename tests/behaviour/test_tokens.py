@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import socket
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import jwt
-import orjson
 import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -23,6 +21,7 @@ from sampan.server.exchange import User
 from tests.behaviour.workload_kit import world
 from tests.kit.clock import FakeClock
 from tests.kit.cluster import Cluster, api_cluster, server_files
+from tests.kit.house import House, house
 
 AUTHENTICATED = "system:authenticated"
 SECRETS = "/api/v1/namespaces/{}/secrets"
@@ -183,55 +182,6 @@ async def test_a_secret_of_an_account_gets_a_token_that_lives_as_long_as_it() ->
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 ED_KEY = Ed25519PrivateKey.generate()
-
-
-class House:
-    """An issuer's web server, or a webhook: answers by path, counts what it is asked."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, Any] = {}
-        self.asked: list[str] = []
-        self.bodies: list[Any] = []
-        self.url = ""
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                method, path, _ = head.split(b" ", 2)
-                for line in head.split(b"\r\n"):
-                    if line.lower().startswith(b"content-length:"):
-                        body = await reader.readexactly(int(line.split(b":")[1]))
-                        self.bodies.append(orjson.loads(body or b"null"))
-                self.asked.append(f"{method.decode()} {path.decode()}")
-                found = self.answers.get(path.decode())
-                if callable(found):
-                    found = found(self.bodies[-1])
-                raw = orjson.dumps(found)
-                status = b"200 OK" if found is not None else b"404 Not Found"
-                writer.write(
-                    b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
-                    % (status, len(raw), raw)
-                )
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-
-@asynccontextmanager
-async def house() -> AsyncIterator[House]:
-    import ssl
-
-    made = House()
-    files = server_files()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(files / "server.crt", files / "server.key")
-    sock = socket.create_server(("127.0.0.1", 0))
-    made.url = f"https://localhost:{sock.getsockname()[1]}"
-    server = await asyncio.start_server(made.serve, sock=sock, ssl=context)
-    try:
-        yield made
-    finally:
-        server.close()
 
 
 def publish(at: House, keys: dict[str, Any]) -> None:
@@ -438,22 +388,7 @@ async def test_anonymous_requests_can_be_limited(tmp_path: Path) -> None:
 
 async def test_a_webhook_judges_tokens_that_nobody_else_knows(tmp_path: Path) -> None:
     async with house() as at:
-        ca = base64.b64encode((server_files() / "ca.crt").read_bytes()).decode()
-        kubeconfig = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "w",
-            "contexts": [{"name": "w", "context": {"cluster": "w", "user": "w"}}],
-            "clusters": [
-                {
-                    "name": "w",
-                    "cluster": {"server": f"{at.url}/judge", "certificate-authority-data": ca},
-                }
-            ],
-            "users": [{"name": "w", "user": {"token": "us"}}],
-        }
-        path = tmp_path / "authentication-webhook.kubeconfig"
-        path.write_text(yaml.safe_dump(kubeconfig))
+        at.write_kubeconfig(tmp_path / "authentication-webhook.kubeconfig", "/judge")
 
         def judge(review: dict[str, Any]) -> dict[str, Any]:
             if review["spec"]["token"] != "good":

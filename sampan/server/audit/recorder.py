@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sampan.api.errors import Object, StatusError
 from sampan.api.times import format_micro_time
 
+from ..authz.questions import Undecided
 from ..exchange import Answer, Attributes, Request, Response, Stream
 from ..routes import attributes_of
 from .events import (
@@ -75,7 +76,11 @@ class Audit:
 
     def judge(self, attributes: Attributes) -> dict[str, str]:
         """What the authoriser said; it remembers, so asking again costs little."""
-        allowed, reason = self._server.authorizer.authorize(attributes)
+        try:
+            allowed, reason = self._server.authorizer.authorize(attributes)
+        except (StatusError, Undecided):
+            # A webhook that failed, or whose answer is forgotten by now.
+            return {}
         return {DECISION: "allow" if allowed else "forbid", REASON: reason}
 
     def close(self) -> None:

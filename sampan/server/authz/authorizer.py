@@ -1,5 +1,6 @@
 """Decisions: the node authoriser for nodes, then RBAC over the index of grants, remembered until a
-role or binding changes.
+role or binding changes; or the chain the administrator has configured (`chain`), which may hold
+webhooks and then raises `Undecided` for the server to settle.
 
 No tasks, no waiting. The memory of decisions holds at most `REMEMBERED` and is emptied when full
 or when RBAC changed; a decision is about a user, verb, resource and namespace, whatever the name,
@@ -11,12 +12,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from sampan.api.errors import InternalError
 from sampan.api.fields import quote
 from sampan.api.resources import resource
 
 from ..exchange import Attributes, User
+from . import chain
+from .configuration import NODE, RBAC
 from .grants import Binding, Grants
 from .nodes import NodeAuthorizer, Question, node_of
+from .questions import Asked, Said, Verdict
 from .rules import Rule, matches_path, matches_resource
 
 if TYPE_CHECKING:
@@ -53,6 +58,28 @@ class Authorizer:
         self._generation = 0
         self._resources: dict[Key, Decision] = {}
         self._paths: dict[tuple[str, tuple[str, ...], str, str], tuple[bool, str]] = {}
+        self._chain: chain.Chain | None = None
+        if server is not None:
+            self.load()
+
+    def load(self) -> None:
+        """Read the administrator's file, now or when it has changed. Raises ValueError for one that
+        is no good, and then nothing has changed."""
+        server = self._server
+        if server is None or server.config.folder is None:
+            return
+        own: dict[str, chain.Decide] = {NODE: self._by_node, RBAC: self._by_rbac}
+        self._chain = chain.load(server, server.config.folder, own)
+
+    @property
+    def asks_others(self) -> bool:
+        """May a decision raise Undecided?"""
+        return self._chain is not None and bool(self._chain.webhooks)
+
+    def close(self) -> None:
+        """Requests that wait for a webhook end."""
+        if self._chain is not None:
+            self._chain.close()
 
     def start(self) -> None:
         """Follow the four RBAC resources. The server's cache must be open."""
@@ -66,10 +93,18 @@ class Authorizer:
             server.observe(resource(plural, GROUP), self.grants.binding_changed)
 
     def authorize(self, attributes: Attributes) -> tuple[bool, str]:
-        """(allowed, reason). The reason of a denial is upstream's, mostly empty."""
+        """(allowed, reason). The reason of a denial is upstream's, mostly empty. Raises
+        InternalError where nobody allows it and somebody could not be asked."""
         user = attributes.user
         if MASTERS in user.groups:
             return True, ""
+        if self._chain is not None:
+            said = self._chain.decide(_asked(attributes))
+            if said.error and not said.allowed:
+                raise InternalError(
+                    f"Internal Server Error: {quote(attributes.path)}: {said.error}"
+                )
+            return said.allowed, said.reason
         target = attributes.resource
         if target is None:
             return self.allows_path(user, attributes.verb, attributes.path)
@@ -80,6 +115,21 @@ class Authorizer:
             attributes.namespace,
             attributes.name,
             fields=attributes.fields,
+        )
+
+    def review(self, asked: Asked) -> Said:
+        """The whole answer, as reviews show it."""
+        if MASTERS in asked.user.groups:
+            return Said(Verdict.ALLOW)
+        if self._chain is not None:
+            return self._chain.decide(asked)
+        if asked.path:
+            return _said(self.allows_path(asked.user, asked.verb, asked.path))
+        target = (asked.group, asked.plural, asked.subresource)
+        return _said(
+            self.allows(
+                asked.user, asked.verb, target, asked.namespace, asked.name, fields=asked.fields
+            )
         )
 
     def allows(
@@ -96,6 +146,9 @@ class Authorizer:
         `fields` is a field selector, which narrows what a node asks for."""
         if MASTERS in user.groups:
             return True, ""
+        if self._chain is not None:
+            said = self._chain.decide(Asked(user, verb, *target, namespace, name, fields))
+            return said.allowed, said.reason or said.error
         node = node_of(user)
         if node is None:
             return self._allows(user, verb, target, namespace, name)
@@ -105,6 +158,29 @@ class Authorizer:
             return True, ""
         allowed, reason = self._allows(user, verb, target, namespace, name)
         return allowed, reason if allowed else "\n".join(filter(None, (why, reason)))
+
+    def _by_node(self, asked: Asked) -> Said:
+        """The node authoriser alone."""
+        node = node_of(asked.user)
+        if node is None or asked.path:
+            return Said(Verdict.NO_OPINION)
+        question = Question(
+            asked.verb,
+            asked.group,
+            asked.plural,
+            asked.subresource,
+            asked.namespace,
+            asked.name,
+            asked.fields,
+        )
+        return _said(self.nodes.allows(asked.user, node, question))
+
+    def _by_rbac(self, asked: Asked) -> Said:
+        """RBAC alone."""
+        if asked.path:
+            return _said(self._allows_path(asked.user, asked.verb, asked.path))
+        target = (asked.group, asked.plural, asked.subresource)
+        return _said(self._allows(asked.user, asked.verb, target, asked.namespace, asked.name))
 
     def _allows(
         self, user: User, verb: str, target: tuple[str, str, str], namespace: str, name: str
@@ -130,6 +206,13 @@ class Authorizer:
         """Whether `user` may `verb` (a lower-case method) a path that is no resource."""
         if MASTERS in user.groups:
             return True, ""
+        if self._chain is not None:
+            said = self._chain.decide(Asked(user, verb, path=path))
+            return said.allowed, said.reason or said.error
+        return self._allows_path(user, verb, path)
+
+    def _allows_path(self, user: User, verb: str, path: str) -> tuple[bool, str]:
+        """The same by RBAC alone."""
         if self._generation != self.grants.generation:
             self._forget()
         key = (user.name, tuple(user.groups), verb, path)
@@ -179,6 +262,30 @@ class Authorizer:
         self._resources.clear()
         self._paths.clear()
         self._generation = self.grants.generation
+
+
+def _asked(attributes: Attributes) -> Asked:
+    """What a request asks to do."""
+    target = attributes.resource
+    if target is None:
+        return Asked(attributes.user, attributes.verb, path=attributes.path)
+    return Asked(
+        attributes.user,
+        attributes.verb,
+        target.group,
+        target.plural,
+        attributes.subresource,
+        attributes.namespace,
+        attributes.name,
+        attributes.fields,
+        attributes.labels,
+        target.version,
+    )
+
+
+def _said(answer: tuple[bool, str]) -> Said:
+    allowed, reason = answer
+    return Said(Verdict.ALLOW if allowed else Verdict.NO_OPINION, reason)
 
 
 def _is_short(user: User, *texts: str) -> bool:

@@ -15,6 +15,7 @@ from sampan.api.times import format_time
 
 from ..authn.jwt import BadToken
 from ..authz.nodes import node_of
+from ..authz.questions import Asked, Verdict
 from ..exchange import Attributes, Request, Response, User
 from ..routes import method_not_allowed
 from .reading import Posted, Shape, read_created
@@ -99,10 +100,16 @@ async def self_rules_review(server: Server, request: Request, attributes: Attrib
         "nonResourceRules": path_rules,
         "incomplete": False,
     }
+    silent = []
     if node_of(attributes.user) is not None:
         # What a node may do depends on its pods, so that it cannot be listed.
+        silent.append("node authorizer does not support user rule resolution")
+    if server.authorizer.asks_others:
+        silent.append("webhook authorizer does not support user rule resolution")
+    if silent:
         status["incomplete"] = True
-        status["evaluationError"] = "node authorizer does not support user rule resolution"
+        text = ", ".join(silent)
+        status["evaluationError"] = f"[{text}]" if len(silent) > 1 else text
     return _answer(posted, status)
 
 
@@ -162,6 +169,21 @@ def _field_selector(raw: Mapping[str, Any]) -> str:
     )
 
 
+def _label_selector(raw: Mapping[str, Any]) -> str:
+    """The same of labels, where only whoever is asked elsewhere cares."""
+    if raw.get("rawSelector"):
+        return str(raw["rawSelector"])
+    signs = {"In": "in", "NotIn": "notin"}
+    words = {"Exists": "", "DoesNotExist": "!"}
+    return ",".join(
+        f"{item.get('key', '')} {signs[operator]} ({','.join(item.get('values') or ())})"
+        if operator in signs
+        else f"{words[operator]}{item.get('key', '')}"
+        for item in raw.get("requirements") or ()
+        if (operator := item.get("operator", "")) in (*signs, *words)
+    )
+
+
 SELECTORS = ("fieldSelector", "labelSelector")
 WITH_VALUES, WITHOUT_VALUES = ("In", "NotIn"), ("Exists", "DoesNotExist")
 
@@ -218,26 +240,32 @@ def _local_causes(spec: Object, body: Object, attributes: Attributes) -> list[Ca
 
 
 def _decide(server: Server, user: User, spec: Object) -> Object:
-    """The status of an access review: RBAC only allows, it never denies against others."""
+    """The status of an access review. Only a webhook denies; others have no opinion."""
     asked = spec.get("resourceAttributes")
     if asked is not None:
-        target = (asked.get("group", ""), asked.get("resource", ""), asked.get("subresource", ""))
-        allowed, reason = server.authorizer.allows(
+        question = Asked(
             user,
             asked.get("verb", ""),
-            target,
+            asked.get("group", ""),
+            asked.get("resource", ""),
+            asked.get("subresource", ""),
             asked.get("namespace", ""),
             asked.get("name", ""),
-            fields=_field_selector(asked.get("fieldSelector") or {}),
+            _field_selector(asked.get("fieldSelector") or {}),
+            _label_selector(asked.get("labelSelector") or {}),
+            asked.get("version", ""),
         )
     else:
         path = spec.get("nonResourceAttributes") or {}
-        allowed, reason = server.authorizer.allows_path(
-            user, path.get("verb", "").lower(), path.get("path", "")
-        )
-    status: Object = {"allowed": allowed}
-    if reason:
-        status["reason"] = reason
+        question = Asked(user, path.get("verb", "").lower(), path=path.get("path", ""))
+    said = server.authorizer.review(question)
+    status: Object = {"allowed": said.allowed}
+    if said.verdict is Verdict.DENY:
+        status["denied"] = True
+    if said.reason:
+        status["reason"] = said.reason
+    if said.error:
+        status["evaluationError"] = said.error
     return status
 
 

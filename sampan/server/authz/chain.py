@@ -1,0 +1,77 @@
+"""The authorisers in the administrator's order: the first that allows or denies decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .configuration import ALWAYS_ALLOW, ALWAYS_DENY, NAME, NODE, RBAC, Step, read
+from .questions import Asked, Said, Verdict
+
+if TYPE_CHECKING:
+    from ..app import Server
+    from .webhook import AccessWebhook
+
+Decide = Callable[[Asked], Said]
+
+
+class Chain:
+    def __init__(self, steps: Sequence[Decide], webhooks: Sequence[AccessWebhook]) -> None:
+        self._steps = tuple(steps)
+        self.webhooks = tuple(webhooks)
+
+    def decide(self, asked: Asked) -> Said:
+        """What all say together: reasons and errors of those without an opinion are added up.
+        Raises Undecided."""
+        reasons: list[str] = []
+        errors: list[str] = []
+        for step in self._steps:
+            said = step(asked)
+            if said.error:
+                errors.append(said.error)
+            if said.verdict is not Verdict.NO_OPINION:
+                return said._replace(error="" if said.allowed else _aggregate(errors))
+            if said.reason:
+                reasons.append(said.reason)
+        return Said(Verdict.NO_OPINION, "\n".join(reasons), _aggregate(errors))
+
+    def close(self) -> None:
+        for webhook in self.webhooks:
+            webhook.close()
+
+
+def load(server: Server, folder: Path, own: dict[str, Decide]) -> Chain | None:
+    """The chain that `folder` describes, of our own authorisers (by type) and webhooks; None
+    without a file. Raises ValueError for one that is no good."""
+    steps = read(folder / NAME)
+    if steps is None:
+        return None
+    webhooks: list[AccessWebhook] = []
+    return Chain([_decider(server, step, own, webhooks) for step in steps], webhooks)
+
+
+def _decider(
+    server: Server, step: Step, own: dict[str, Decide], webhooks: list[AccessWebhook]
+) -> Decide:
+    if step.webhook is None:
+        return {ALWAYS_ALLOW: _allow, ALWAYS_DENY: _deny, NODE: own[NODE], RBAC: own[RBAC]}[
+            step.type
+        ]
+    # Imported only where somebody else is asked.
+    from .webhook import AccessWebhook
+
+    webhooks.append(AccessWebhook(server, step.name, step.webhook))
+    return webhooks[-1].decide
+
+
+def _allow(asked: Asked) -> Said:
+    return Said(Verdict.ALLOW)
+
+
+def _deny(asked: Asked) -> Said:
+    return Said(Verdict.NO_OPINION, "Everything is forbidden.")
+
+
+def _aggregate(errors: Sequence[str]) -> str:
+    return errors[0] if len(errors) == 1 else f"[{', '.join(errors)}]" if errors else ""

@@ -1,0 +1,223 @@
+"""The administrator's AuthorizationConfiguration (apiserver.config.k8s.io/v1), read and checked.
+
+Pure but for `read`. Whatever is wrong is told with the path of the field, before anything is used.
+Rules and texts: upstream's apiserver/pkg/apis/apiserver/validation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sampan.api.names import subdomain_problems
+
+NAME = "authorization.yaml"
+VERSIONS = (
+    "apiserver.config.k8s.io/v1",
+    "apiserver.config.k8s.io/v1beta1",
+    "apiserver.config.k8s.io/v1alpha1",
+)
+KIND = "AuthorizationConfiguration"
+NODE, RBAC, WEBHOOK = "Node", "RBAC", "Webhook"
+ALWAYS_ALLOW, ALWAYS_DENY = "AlwaysAllow", "AlwaysDeny"
+TYPES = (ALWAYS_ALLOW, ALWAYS_DENY, NODE, RBAC, WEBHOOK)
+"""ABAC is not there: its policy file is a flag of upstream's."""
+MAX_CONDITIONS = 64
+LONGEST_S = 30.0
+DURATION = re.compile(
+    r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?"
+)
+
+
+class BadConfiguration(ValueError):
+    """The file is no good; the text says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    kubeconfig: Path
+    timeout_s: float
+    version: str
+    """Of the SubjectAccessReview that is sent: v1 or v1beta1."""
+    denies_on_failure: bool
+    allowed_s: float = 300.0
+    refused_s: float = 30.0
+    conditions: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One authoriser of the chain."""
+
+    type: str
+    name: str
+    webhook: Webhook | None = None
+
+
+def read(path: Path) -> Sequence[Step] | None:
+    """The chain in `path`; None if there is no file. Raises BadConfiguration."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfiguration(f"{path}: {error}") from error
+    import yaml
+
+    try:
+        return parse(yaml.load(text, Loader=yaml.CSafeLoader), path.parent)
+    except yaml.YAMLError as error:
+        raise BadConfiguration(f"{path}: not YAML: {error}") from error
+    except BadConfiguration as error:
+        raise BadConfiguration(f"{path}: {error}") from None
+
+
+def parse(raw: Any, folder: Path) -> Sequence[Step]:
+    """The chain of a decoded file; its kubeconfig files are looked for from `folder`. Raises
+    BadConfiguration."""
+    top = _mapping(raw, "", ("apiVersion", "kind", "authorizers"))
+    if top.get("apiVersion") not in VERSIONS or top.get("kind") != KIND:
+        raise BadConfiguration(f"apiVersion and kind must be {VERSIONS[0]} and {KIND}")
+    items = top.get("authorizers") or []
+    if not isinstance(items, list) or not items:
+        why = "at least one authorization mode must be defined"
+        raise BadConfiguration(f"authorizers: Required value: {why}")
+    steps: list[Step] = []
+    for at, item in enumerate(items):
+        path = f"authorizers[{at}]"
+        step = _step(item, path, folder)
+        if step.type != WEBHOOK and any(step.type == other.type for other in steps):
+            raise BadConfiguration(f'{path}.type: Duplicate value: "{step.type}"')
+        if any(step.name == other.name for other in steps):
+            raise BadConfiguration(f'{path}.name: Duplicate value: "{step.name}"')
+        steps.append(step)
+    return tuple(steps)
+
+
+def _step(raw: Any, path: str, folder: Path) -> Step:
+    found = _mapping(raw, path, ("type", "name", "webhook"))
+    kind, name = _text(found, "type", path), _text(found, "name", path)
+    if kind not in TYPES:
+        _unsupported(f"{path}.type", kind, TYPES)
+    for why in subdomain_problems(name):
+        raise BadConfiguration(f'{path}.name: Invalid value: "{name}": {why}')
+    settings = found.get("webhook")
+    if kind != WEBHOOK:
+        if settings is not None:
+            why = "may only be specified when type=Webhook"
+            raise BadConfiguration(f"{path}.webhook: Invalid value: {why}")
+        return Step(kind, name)
+    if settings is None:
+        raise BadConfiguration(f"{path}.webhook: Required value: required when type=Webhook")
+    return Step(kind, name, _webhook(settings, f"{path}.webhook", folder))
+
+
+def _webhook(raw: Any, path: str, folder: Path) -> Webhook:
+    known = (
+        "authorizedTTL", "cacheAuthorizedRequests", "unauthorizedTTL", "cacheUnauthorizedRequests",
+        "timeout", "subjectAccessReviewVersion", "matchConditionSubjectAccessReviewVersion",
+        "failurePolicy", "connectionInfo", "matchConditions",
+    )  # fmt: skip
+    found = _mapping(raw, path, known)
+    timeout_s = _duration(_text(found, "timeout", path), f"{path}.timeout")
+    if timeout_s > LONGEST_S:
+        raise BadConfiguration(f"{path}.timeout: Invalid value: must be <= 30s")
+    version = _choice(found, "subjectAccessReviewVersion", path, ("v1", "v1beta1"))
+    policy = _choice(found, "failurePolicy", path, ("NoOpinion", "Deny"))
+    conditions = _conditions(found.get("matchConditions"), f"{path}.matchConditions")
+    matched = "matchConditionSubjectAccessReviewVersion"
+    if found.get(matched):
+        _choice(found, matched, path, ("v1",))
+    elif conditions:
+        why = "required if match conditions are specified"
+        raise BadConfiguration(f"{path}.{matched}: Required value: {why}")
+    return Webhook(
+        kubeconfig=_kubeconfig(found.get("connectionInfo"), f"{path}.connectionInfo", folder),
+        timeout_s=timeout_s,
+        version=version,
+        denies_on_failure=policy == "Deny",
+        allowed_s=_ttl(found, "cacheAuthorizedRequests", "authorizedTTL", path, 300.0),
+        refused_s=_ttl(found, "cacheUnauthorizedRequests", "unauthorizedTTL", path, 30.0),
+        conditions=conditions,
+    )
+
+
+def _ttl(found: Mapping[str, Any], switch: str, field: str, path: str, usual_s: float) -> float:
+    """0 for answers that are not to be remembered."""
+    cached = found.get(switch, True)
+    if not isinstance(cached, bool):
+        raise BadConfiguration(f"{path}.{switch}: must be true or false")
+    if field in found and (seconds := _duration(found[field], f"{path}.{field}")):
+        return seconds if cached else 0.0
+    return usual_s if cached else 0.0
+
+
+def _kubeconfig(raw: Any, path: str, folder: Path) -> Path:
+    found = _mapping(raw, path, ("type", "kubeConfigFile"))
+    if _text(found, "type", path) != "KubeConfigFile":
+        # InClusterConfig is for API servers that are pods.
+        _unsupported(f"{path}.type", found["type"], ("KubeConfigFile",))
+    file = folder / _text(found, "kubeConfigFile", path)
+    if not file.is_file():
+        why = "kubeconfig file does not exist"
+        raise BadConfiguration(f'{path}.kubeConfigFile: Invalid value: "{file}": {why}')
+    return file
+
+
+def _conditions(raw: Any, path: str) -> Sequence[str]:
+    items = raw or []
+    if not isinstance(items, list):
+        raise BadConfiguration(f"{path}: must be a list")
+    if len(items) > MAX_CONDITIONS:
+        raise BadConfiguration(f"{path}: Too many: must have at most {MAX_CONDITIONS} items")
+    out: list[str] = []
+    for at, item in enumerate(items):
+        where = f"{path}[{at}]"
+        text = _text(_mapping(item, where, ("expression",)), "expression", where)
+        if text in out:
+            raise BadConfiguration(f'{where}.expression: Duplicate value: "{text}"')
+        out.append(text)
+    return tuple(out)
+
+
+def _duration(raw: Any, path: str) -> float:
+    """Seconds of a Go duration such as 1m30s. Raises BadConfiguration unless it is above 0."""
+    match = DURATION.fullmatch(raw) if isinstance(raw, str) and raw else None
+    if match is None:
+        raise BadConfiguration(f"{path}: Invalid value: not a duration: {raw}")
+    parts = (float(part or 0) for part in match.groups())
+    seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1, 0.001), strict=True))
+    if seconds <= 0:
+        raise BadConfiguration(f'{path}: Invalid value: "{raw}": must be > 0s')
+    return seconds
+
+
+def _choice(found: Mapping[str, Any], field: str, path: str, known: Sequence[str]) -> str:
+    value = _text(found, field, path)
+    if value not in known:
+        _unsupported(f"{path}.{field}", value, known)
+    return value
+
+
+def _unsupported(path: str, value: Any, known: Sequence[str]) -> None:
+    words = ", ".join(f'"{item}"' for item in known)
+    raise BadConfiguration(f'{path}: Unsupported value: "{value}": supported values: {words}')
+
+
+def _mapping(raw: Any, path: str, known: Sequence[str]) -> Mapping[str, Any]:
+    if not isinstance(raw, dict):
+        raise BadConfiguration(f"{path or 'the file'}: must be an object")
+    for key in raw:
+        if key not in known:
+            raise BadConfiguration(f"unknown field {f'{path}.{key}'.lstrip('.')}")
+    return raw
+
+
+def _text(found: Mapping[str, Any], field: str, path: str) -> str:
+    value = found.get(field)
+    if not isinstance(value, str) or not value:
+        raise BadConfiguration(f"{path}.{field}: Required value")
+    return value
