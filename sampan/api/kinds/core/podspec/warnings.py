@@ -16,6 +16,7 @@ from ...doubts import (
     doubt_pod_name,
     doubt_term,
 )
+from .proven import Proven, digest_of
 
 ANNOTATIONS = {
     "scheduler.alpha.kubernetes.io/critical-pod":
@@ -50,6 +51,10 @@ REQUIRED, PREFERRED = (
 )
 
 
+HARMLESS = Proven()
+"""Specs without a warning, of pods without annotations."""
+
+
 def warn_pod(obj: Object, old: Object | None) -> list[str]:
     """Warnings about a pod. An update that leaves the spec as it was has none."""
     out: list[str] = []
@@ -62,7 +67,15 @@ def warn_pod(obj: Object, old: Object | None) -> list[str]:
             )
     elif old.get("spec") == obj.get("spec"):
         return out
-    return out + _warnings(obj, "")
+    if obj["metadata"].get("annotations"):
+        return out + _warnings(obj, "")
+    digest = digest_of(obj.get("spec") or {})
+    if digest not in HARMLESS:
+        found = _warnings(obj, "")
+        if found:
+            return out + found
+        HARMLESS.add(digest)
+    return out
 
 
 def warn_workload(obj: Object, old: Object | None) -> list[str]:
