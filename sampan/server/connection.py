@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         tls = transport.get_extra_info("ssl_object")
         if tls is not None:
-            self._certificate = tls.getpeercert(binary_form=True)
+            self._certificate = self._server.authn.certificate_of(tls)
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
         self._shared.connections.add(self)

@@ -79,7 +79,10 @@ async def serve(
     config = server.config
     tls = None
     if cert and key:
-        tls = ServingContext(ServingFiles(cert, key, (config.ca_cert, *config.client_cas)))
+        authorities = (config.ca_cert, *config.client_cas)
+        if config.front_proxy_ca is not None:
+            authorities = (*authorities, config.front_proxy_ca)
+        tls = ServingContext(ServingFiles(cert, key, authorities))
     servers = []
     for sock in sockets:
         # Accepted connections inherit these: watches of clients that are gone must end.

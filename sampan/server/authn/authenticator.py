@@ -1,10 +1,11 @@
 """From a connection's certificate and a request's headers to a user.
 
-Tried in upstream's order: client certificate, static token, service-account token, bootstrap token,
-then what takes a question to somebody else: OIDC, webhook. Tokens are looked up by digest, so how
-long an answer takes says nothing about how much of a guess was right. Authorization headers that
-were good are remembered whole (at most `REMEMBERED`, the oldest are forgotten first); what they are
-bound to is checked every time. Tokens a webhook refused are remembered too, as many.
+Tried in upstream's order: a front proxy's word, client certificate, static token, service-account
+token, bootstrap token, then what takes a question to somebody else: OIDC, webhook. Tokens are
+looked up by digest, so how long an answer takes says nothing about how much of a guess was right.
+Authorization headers that were good are remembered whole (at most `REMEMBERED`, the oldest are
+forgotten first); what they are bound to is checked every time. Tokens a webhook refused are
+remembered too, as many.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from sampan.api.errors import Unauthorized
 
 from ..exchange import User
-from . import configuration, tokenfile
+from . import configuration, frontproxy, tokenfile
 from .bootstraptokens import check_bootstrap_token
 from .certificate import Malformed, read_subject
 from .jwt import BadToken, Judged
@@ -50,6 +51,7 @@ class Authenticator:
         self._certificates: dict[bytes, tuple[User | None, float]] = {}
         self._static: dict[bytes, User] = {}
         self._remote: Remote | None = None
+        self._front_proxies: frozenset[bytes] = frozenset()
         self._anonymous = configuration.Anonymous()
         self.load()
 
@@ -77,6 +79,7 @@ class Authenticator:
             for token, user in tokens.items()
         }
         self._remote = remote
+        self._front_proxies = frontproxy.read_authority(config.front_proxy_ca)
         self._anonymous = settings.anonymous
         self.tokens.reload()
         self._known.clear()
@@ -91,10 +94,15 @@ class Authenticator:
         """The user, or None when no credentials are shown; to be awaited when somebody else has to
         be asked. Raises Unauthorized for bad credentials.
 
-        `peer_cert_der` is a certificate that TLS verified against the cluster's CA.
+        `peer_cert_der` is a certificate that TLS verified, as `certificate_of` gives it.
         """
+        proxied = False
         if peer_cert_der:
-            user = self._from_certificate(peer_cert_der)
+            proxied = isinstance(peer_cert_der, frontproxy.ProxyCertificate)
+            if proxied:
+                user = self._from_proxy(peer_cert_der, headers)
+            else:
+                user = self._from_certificate(peer_cert_der)
             if user is not None:
                 return user
         header = headers.get("authorization")
@@ -108,6 +116,9 @@ class Authenticator:
                     return known if isinstance(known, User) else known.user
                 token = _bearer(header)
             if token is None:
+                if proxied:
+                    # It stands for nobody, and certainly not for who shows nothing.
+                    raise BadToken("the front proxy names no user")
                 return None
             found = self._check(token, ())
         except BadToken:
@@ -177,6 +188,21 @@ class Authenticator:
         if not shared:
             raise BadToken("token is not for these audiences")
         return shared
+
+    def certificate_of(self, link: Any) -> bytes | None:
+        """The client certificate of a TLS connection, for `authenticate`."""
+        return frontproxy.certificate_of(link, self._front_proxies)
+
+    def _from_proxy(self, der: bytes, headers: Mapping[str, str]) -> User | None:
+        """The user a front proxy names; None for one that may not, or names nobody."""
+        try:
+            subject = read_subject(der)
+        except Malformed:
+            return None
+        known = subject.common_name in frontproxy.ALLOWED
+        if not known or self._clock.now() > subject.expires_s:
+            return None
+        return frontproxy.user_of(headers)
 
     def _from_certificate(self, der: bytes) -> User | None:
         known = self._certificates.get(der)
