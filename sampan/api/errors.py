@@ -187,8 +187,9 @@ def conflict(group: str, plural: str, name: str, why: str) -> Conflict:
 
 
 def invalid(group: str, kind: str, name: str, causes: Sequence[Cause]) -> Invalid:
-    """422 with upstream's message: one cause bare, several in brackets."""
-    text = str(causes[0]) if len(causes) == 1 else f"[{', '.join(map(str, causes))}]"
+    """422 with upstream's message: one cause bare, several in brackets, each once."""
+    texts = list(dict.fromkeys(map(str, causes)))
+    text = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
     return Invalid(
         f'{qualified(group, kind)} "{name}" is invalid: {text}',
         Details(name, group=group, kind=kind, causes=causes),

@@ -23,6 +23,13 @@ FOREGROUND = "foregroundDeletion"
 CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
 VOLUME_FINALIZER = "kubernetes.io/pv-protection"
 
+STANDARD_FINALIZERS = frozenset({"kubernetes", ORPHAN, FOREGROUND})
+ANY_FINALIZER = frozenset(
+    {"admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "policy"}
+)
+"""Groups whose finalizers need no domain, as those of custom resources: upstream checks their
+metadata by other rules."""
+
 _PATH = "metadata"
 _NO_LABELS: Mapping[str, str] = {}
 
@@ -149,7 +156,7 @@ def validate_meta(obj: Object, resource: Descriptor) -> list[Cause]:
     else:
         causes += [invalid(f"{_PATH}.name", name, why) for why in name_problems(name, rule)]
     causes += _validate_namespace(meta.get("namespace", ""), resource.namespaced)
-    return causes + _validate_common(meta)
+    return causes + _validate_common(meta, resource)
 
 
 def _validate_namespace(namespace: str, namespaced: bool) -> list[Cause]:
@@ -161,7 +168,7 @@ def _validate_namespace(namespace: str, namespaced: bool) -> list[Cause]:
     return [forbidden(path, "not allowed on this type")] if namespace else []
 
 
-def _validate_common(meta: Object) -> list[Cause]:
+def _validate_common(meta: Object, resource: Descriptor) -> list[Cause]:
     causes: list[Cause] = []
     generation = meta.get("generation", 0)
     if generation < 0:
@@ -175,7 +182,19 @@ def _validate_common(meta: Object) -> list[Cause]:
         causes += validate_owners(meta["ownerReferences"], f"{_PATH}.ownerReferences")
     if meta.get("finalizers"):
         causes += validate_finalizers(meta["finalizers"], f"{_PATH}.finalizers")
+        if resource.custom is None and resource.group not in ANY_FINALIZER:
+            for position, name in enumerate(meta["finalizers"]):
+                path = f"{_PATH}.finalizers[{position}]"
+                causes += known_finalizer(name, path)
     return causes
+
+
+def known_finalizer(name: str, path: str) -> list[Cause]:
+    """Without a domain a finalizer is one of upstream's own."""
+    if "/" in name or name in STANDARD_FINALIZERS:
+        return []
+    why = "name is neither a standard finalizer name nor is it fully qualified"
+    return [invalid(path, name, why)]
 
 
 def validate_meta_update(new: Object, old: Object, resource: Descriptor) -> list[Cause]:
@@ -203,7 +222,7 @@ def validate_meta_update(new: Object, old: Object, resource: Descriptor) -> list
         for name in ("generation", "labels", "annotations", "ownerReferences", "finalizers")
         if name in meta and meta[name] != before.get(name)
     }
-    return causes + _validate_common(changed) if changed else causes
+    return causes + _validate_common(changed, resource) if changed else causes
 
 
 def version_required() -> Cause:

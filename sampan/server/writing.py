@@ -175,13 +175,13 @@ async def _create_once(context: Context, obj: Object) -> Written:
     await server.admission.admit(write)
     obj = write.obj
     metadata = obj["metadata"]
-    key = resource.key(metadata.get("namespace", ""), metadata.get("name", ""))
     rules = resource.rules
     if resource.has_status and resource.plural not in KEEP_STATUS:
         obj.pop("status", None)
     if rules.prepare is not None:
         rules.prepare(obj, None)
     rules.default(obj)
+    key = resource.key(metadata.get("namespace", ""), metadata.get("name", ""))
     if server.store.get(key, pending=True) is not None:
         # Refused before addresses are spent on it; the guarded put below decides. What is wrong
         # with the object counts first, as upstream.
@@ -211,9 +211,15 @@ async def _encoded(resource: Descriptor, obj: Object) -> tuple[bytes, Object]:
     return closed
 
 
+def _checked_as(context: Context) -> Descriptor:
+    """Whose rules hold: each version of a kind has its own, for its own form."""
+    return context.resource if context.view is None else context.asked
+
+
 def _validate_new(context: Context, obj: Object) -> None:
-    resource, asked, shown = context.resource, context.asked, context.shown(obj)
-    causes = [*meta.validate_meta(shown, asked), *asked.rules.validate(shown, None)]
+    resource, shown = context.resource, context.shown(obj)
+    checked = _checked_as(context)
+    causes = [*meta.validate_meta(shown, checked), *checked.rules.validate(shown, None)]
     if causes:
         name = obj["metadata"].get("name", "")
         raise errors.invalid(resource.group, resource.kind, name, causes)
@@ -419,8 +425,7 @@ def _prepare(context: Context, new: Object, old: Object) -> None:
 
 def _validate(context: Context, new: Object, old: Object) -> None:
     resource, subresource = context.resource, context.subresource
-    # Each version of a kind has its own rules, for its own form.
-    rules = context.asked.rules
+    rules = _checked_as(context).rules
     check = rules.validate_status if subresource == "status" else rules.validate
     causes = meta.validate_meta_update(new, old, resource)
     if subresource not in PAST_RULES:

@@ -38,6 +38,9 @@ RETURNS_OBJECT = frozenset(
 ORPHANS_BY_DEFAULT = frozenset({("batch", "jobs"), ("", "replicationcontrollers")})
 """Kinds whose v1 storage keeps dependents unless told otherwise."""
 
+UNCOLLECTED = frozenset({("", "events")})
+"""Kinds that own nothing: how their dependents should go is not heard (rest.Unsupported)."""
+
 JOB_WARNING = (
     "child pods are preserved by default when jobs are deleted; set "
     "propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress "
@@ -179,6 +182,8 @@ def _finalizers(context: Context, new: Object, options: DeleteOptions) -> list[s
     finalizers: list[str] = new["metadata"].get("finalizers", [])
     policy = options.propagation
     key = (context.resource.group, context.resource.plural)
+    if key in UNCOLLECTED:
+        return [item for item in finalizers if item not in (ORPHAN, FOREGROUND)]
     if not policy:
         if ORPHAN in finalizers or FOREGROUND in finalizers:
             return finalizers

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sampan.api import meta, names
+from sampan.api import errors, fields, meta, names
 from sampan.api.resources import resource
 from sampan.api.times import TimeError, format_micro_time, format_time, parse_time
 
@@ -128,3 +128,23 @@ def test_times() -> None:
     ):
         with pytest.raises(TimeError, match=message):
             parse_time(text)
+
+
+def test_finalizers_without_a_domain_are_upstreams_own() -> None:
+    base = {"name": "a", "namespace": "x"}
+    assert causes({**base, "finalizers": ["orphan", "a/b", "mine"]}) == [
+        'metadata.finalizers[2]: Invalid value: "mine": name is neither a standard finalizer name '
+        "nor is it fully qualified"
+    ]
+    loose = resource("customresourcedefinitions", "apiextensions.k8s.io")
+    assert causes({"name": "a", "finalizers": ["mine"]}, loose) == []
+
+
+def test_a_message_says_each_cause_once() -> None:
+    twice = [fields.required("a"), fields.required("a"), fields.required("b")]
+    error = errors.invalid("", "Pod", "x", twice)
+    assert error.message == 'Pod "x" is invalid: [a: Required value, b: Required value]'
+    assert len(error.status_object()["details"]["causes"]) == 3
+    assert errors.invalid("", "Pod", "x", twice[:2]).message == (
+        'Pod "x" is invalid: a: Required value'
+    )

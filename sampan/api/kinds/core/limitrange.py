@@ -10,6 +10,7 @@ from sampan.wire.quantity import NANO, Quantity, QuantityError, parse
 from ... import fields
 from ...descriptor import Kind
 from ...errors import Cause, Object
+from ...meta import new_uid
 from ...names import label_key_problems
 from ..printing import CREATED_COLUMNS, created_cells
 from .podspec.resources import (
@@ -20,6 +21,13 @@ from .podspec.resources import (
 
 TYPES = ("Container", "PersistentVolumeClaim", "Pod")
 BOUNDS = ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
+
+
+def prepare(obj: Object, old: Object | None) -> None:
+    """One without a name gets one, unlike any other kind."""
+    metadata = obj["metadata"]
+    if old is None and not metadata.get("name"):
+        metadata["name"] = new_uid()
 
 
 def default(obj: Object) -> None:
@@ -127,6 +135,7 @@ KIND = Kind(
     short_names=("limits",),
     storage="limitranges",
     default=default,
+    prepare=prepare,
     validate=validate,
     columns=CREATED_COLUMNS,
     cells=created_cells,

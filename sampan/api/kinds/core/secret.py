@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from typing import Any
-
-import orjson
 
 from ... import fields
 from ...descriptor import Column, Kind
@@ -15,13 +12,15 @@ from ...errors import Cause, Object
 from ..formats import check_config_key
 from ..printing import AGE, NAME, age, name
 from .configmap import IMMUTABLE, MAX_BYTES, decoded_size
+from .secretcontents import contents, json_problem, key_pair_problem
 
 ACCOUNT_TOKEN = "kubernetes.io/service-account-token"
 ACCOUNT_NAME = "kubernetes.io/service-account.name"
+TLS = "kubernetes.io/tls"
 REDACTED = "<secret contents redacted>"
 REQUIRED_KEYS = {
     "kubernetes.io/ssh-auth": ("ssh-privatekey",),
-    "kubernetes.io/tls": ("tls.crt", "tls.key"),
+    TLS: ("tls.crt", "tls.key"),
 }
 DOCKER_KEYS = {
     "kubernetes.io/dockercfg": ".dockercfg",
@@ -74,7 +73,7 @@ def _check_type(kind: str, obj: Object, data: Mapping[str, str], out: list[Cause
         if key not in data:
             out.append(fields.required(f"data[{key}]"))
         else:
-            problem = _json_problem(data[key])
+            problem = json_problem(contents(data[key]))
             if problem:
                 out.append(fields.invalid(f"data[{key}]", REDACTED, problem))
     elif kind == "kubernetes.io/basic-auth":
@@ -86,14 +85,13 @@ def _check_type(kind: str, obj: Object, data: Mapping[str, str], out: list[Cause
                 out.append(fields.required(f"data[{key}]"))
 
 
-def _json_problem(text: str) -> str:
-    try:
-        value = orjson.loads(base64.b64decode(text or ""))
-    except (binascii.Error, orjson.JSONDecodeError):
-        return "unexpected end of JSON input" if not text else "invalid character in JSON input"
-    if value is not None and not isinstance(value, dict):
-        return "json: cannot unmarshal value into Go value of type map[string]interface {}"
-    return ""
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    """Of a key pair that is none: whoever serves with it will find out later."""
+    if obj.get("type") != TLS:
+        return []
+    data = obj.get("data") or {}
+    problem = key_pair_problem(contents(data.get("tls.crt")), contents(data.get("tls.key")))
+    return [problem] if problem else []
 
 
 def selectable(obj: Object) -> Mapping[str, str]:
@@ -112,6 +110,7 @@ KIND = Kind(
     default=default,
     prepare=prepare,
     validate=validate,
+    warnings=warnings,
     fields=selectable,
     columns=(
         NAME,
