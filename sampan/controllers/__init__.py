@@ -9,6 +9,8 @@ from .deployment import DeploymentController
 from .endpoints import EndpointsController
 from .endpointslice import EndpointSliceController
 from .garbage import GarbageCollector
+from .job import JobController
+from .joborphans import JobOrphanController
 from .legacytokens import LegacyTokenController
 from .namespace import NamespaceController
 from .node import NodeController
@@ -32,6 +34,8 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     DeploymentController,
     ReplicaSetController,
     ReplicationControllerController,
+    JobController,
+    JobOrphanController,
     EndpointSliceController,
     EndpointsController,
     NodeIpamController,

@@ -154,7 +154,7 @@ class ReplicaSetController(Controller):
             self.expectations.expect_creations(request, todo.create)
             done, error = await slow_start(todo.create, lambda: self._create(found))
             self.expectations.created(request, todo.create - done)
-            if isinstance(error, StatusError) and _namespace_terminating(error):
+            if isinstance(error, StatusError) and is_namespace_terminating(error):
                 return None, None
             return (Failure("Create", str(error)) if error else None), error
         if todo.delete:
@@ -185,7 +185,7 @@ class ReplicaSetController(Controller):
         try:
             pod = await self.client.create(self.pod_resource, body, namespace)
         except StatusError as error:
-            if not _namespace_terminating(error):
+            if not is_namespace_terminating(error):
                 self.recorder.event(found, WARNING, "FailedCreate", f"Error creating: {error}")
             raise
         name = pod["metadata"]["name"]
@@ -215,7 +215,8 @@ class ReplicaSetController(Controller):
             return
 
 
-def _namespace_terminating(error: StatusError) -> bool:
+def is_namespace_terminating(error: StatusError) -> bool:
+    """Was it refused because its namespace is going? Then every other creation is, too."""
     causes = error.details.causes if error.details is not None else ()
     return any(cause.reason == "NamespaceTerminating" for cause in causes)
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from sampan.api.errors import NotFound, Object
 from sampan.api.selectors import from_label_selector
@@ -17,8 +17,11 @@ async def claim(
     owners: Informer,
     owner: Object,
     adoptable: Callable[[Object], bool] = lambda _: True,
+    finalizer: str = "",
 ) -> list[Object]:
     """What `owner` controls and selects, after releasing and adopting.
+
+    With `finalizer`, what is adopted gets it and what is released loses it.
 
     `children` has the owner indexes. Every write is guarded by the version in the cache, so a
     race raises Conflict and the sync is tried again. Raises as the client does.
@@ -30,15 +33,31 @@ async def claim(
         if matches(child["metadata"].get("labels") or {}):
             mine.append(child)
         elif not going:
-            await _write(children, without_owner(child, owner["metadata"]["uid"]))
+            released = without_owner(child, owner["metadata"]["uid"])
+            await _write(children, _with_finalizers(released, {finalizer}, ()))
     if not going:
-        mine += await _adopt(children, owners, owner, adoptable)
+        added = (finalizer,) if finalizer else ()
+        for child in await _candidates(children, owners, owner, adoptable):
+            adopted = with_owner(child, controller_reference(owners.resource, owner))
+            written = await _write(children, _with_finalizers(adopted, set(), added))
+            if written is not None:
+                mine.append(written)
     return mine
 
 
-async def _adopt(
+def _with_finalizers(child: Object, gone: set[str], added: Iterable[str]) -> Object:
+    """A copy with other finalizers; the child itself if they are the same."""
+    meta = child["metadata"]
+    before = meta.get("finalizers") or []
+    after = [item for item in before if item not in gone]
+    after += [item for item in added if item not in after]
+    return child if after == before else {**child, "metadata": {**meta, "finalizers": after}}
+
+
+async def _candidates(
     children: Informer, owners: Informer, owner: Object, adoptable: Callable[[Object], bool]
 ) -> list[Object]:
+    """Orphans that the owner may adopt."""
     selector = owner["spec"].get("selector") or {}
     matches = from_label_selector(selector).matches
     meta = owner["metadata"]
@@ -59,9 +78,7 @@ async def _adopt(
         or live["metadata"].get("deletionTimestamp")
     ):
         return []
-    reference = controller_reference(owners.resource, owner)
-    adopted = [await _write(children, with_owner(child, reference)) for child in candidates]
-    return [child for child in adopted if child is not None]
+    return candidates
 
 
 async def _write(children: Informer, child: Object) -> Object | None:

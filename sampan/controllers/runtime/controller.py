@@ -105,6 +105,10 @@ class Controller(ABC):
         if obj is not None:
             self.add(obj)
 
+    def exposition(self) -> str:
+        """Prometheus text of what the controller counts besides its queue."""
+        return ""
+
     async def run(self) -> None:
         """Open the queue once the caches are filled, and keep its timer."""
         for informer in self._listening:

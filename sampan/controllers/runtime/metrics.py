@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 # prometheus.ExponentialBuckets(10e-9, 10, 10): from 10 ns to 10 s.
@@ -53,6 +53,32 @@ class Reading:
     depth: int
     running_s: list[float]
     """How long each reconcile that is under way has been running."""
+
+
+class Counters:
+    """Counts of one controller, by labels, under the names upstream gives them."""
+
+    def __init__(self, labels: Mapping[str, tuple[str, ...]]) -> None:
+        """Per metric the names of its labels."""
+        self._labels = labels
+        self._values: dict[str, dict[tuple[str, ...], float]] = {metric: {} for metric in labels}
+
+    def add(self, metric: str, *values: str, count: float = 1) -> None:
+        """Count; `values` are those of the labels, in their order."""
+        known = self._values[metric]
+        known[values] = known.get(values, 0) + count
+
+    def exposition(self) -> str:
+        """Prometheus text; what was never counted is not told."""
+        out: list[str] = []
+        for metric, rows in self._values.items():
+            if rows:
+                out.append(f"# TYPE {metric} counter")
+            for values, count in rows.items():
+                pairs = zip(self._labels[metric], values, strict=True)
+                labels = ",".join(f'{name}="{value}"' for name, value in pairs)
+                out.append(f"{metric}{{{labels}}} {count:g}")
+        return "".join(f"{line}\n" for line in out)
 
 
 def exposition(readings: Iterable[Reading]) -> str:

@@ -31,7 +31,8 @@ class Running:
 
     def metrics(self) -> str:
         """Prometheus text, for the process's /metrics."""
-        return exposition(controller.queue.read() for controller in self.controllers)
+        queues = exposition(controller.queue.read() for controller in self.controllers)
+        return queues + "".join(controller.exposition() for controller in self.controllers)
 
     async def stop(self) -> None:
         """End the reconciles that are under way (before the supervisor's `stop`)."""
