@@ -23,6 +23,8 @@ def plan(
     """The function of a macro."""
     if macro in ("all", "exists"):
         assert condition is not None
+        if len(slots) == 1:
+            return _any_item(over, slots[0], condition, macro == "exists")
         return partial(_any, over, slots, condition, macro == "exists")
     if macro == "existsOne":
         assert condition is not None
@@ -73,6 +75,36 @@ def _any(over: Step, slots: tuple[str, ...], condition: Step, wins: bool, frame:
     if error is not None:
         raise error
     return not wins
+
+
+def _any_item(over: Step, slot: str, condition: Step, wins: bool) -> Step:
+    """`_any` over the items of a list or the keys of a map: the loop that most expressions are,
+    without a generator between it and its turns."""
+
+    def run(frame: Frame) -> bool:
+        value = over(frame)
+        if not isinstance(value, list | dict):
+            raise no_such_overload()
+        values, error = frame.values, None
+        for item in value:
+            frame.left -= TEST_TURN
+            if frame.left < 0:
+                raise CostExceeded
+            values[slot] = item
+            try:
+                found = condition(frame)
+            except EvaluationError as problem:
+                error = problem
+                continue
+            if found is wins:
+                return bool(wins)
+            if type(found) is not bool:
+                error = no_such_overload()
+        if error is not None:
+            raise error
+        return not wins
+
+    return run
 
 
 def _true(condition: Step | None, frame: Frame) -> bool:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from . import loops, operators
+from .calls import plan_call
 from .environment import TYPE_VALUES
 from .errors import CostExceeded, EvaluationError, no_such_key, no_such_overload
 from .frame import Frame, Step
@@ -20,9 +21,6 @@ from .nodes import Bind, Call, Literal, Loop, MakeList, MakeMap, MakeObject, Nam
 from .types import ObjectType
 from .values import NONE, Fields, ListSet, Optional, same
 
-PATTERNS = frozenset({"matches", "find", "findAll"})
-PATTERN_COST = 500
-"""Compiling a pattern at run time, about a millisecond for the worst; upstream counts nothing."""
 LIST_COST, MAP_COST, OBJECT_COST = 10, 30, 40
 """Making a list, a map, an object (cel-go's base costs)."""
 
@@ -149,7 +147,7 @@ def _call(node: Call) -> Step:
         return partial(_simple, tuple(args), SIMPLE[name])
     if name == "@in":
         return partial(_in, args[0], args[1])
-    return _function(node, args)
+    return plan_call(node, args)
 
 
 SIMPLE: dict[str, Callable[..., Any]] = {
@@ -201,11 +199,19 @@ def _not(operand: Step, frame: Frame) -> bool:
 
 def _equal(first: Step, second: Step, wanted: bool, frame: Frame) -> bool:
     a, b = first(frame), second(frame)
+    kind = type(a)
+    if kind is type(b) and kind in PLAIN:
+        # Most comparisons: what `same` would say, without asking it.
+        frame.left -= tenth(min(len(a), len(b))) if kind is str else 1
+        return bool(a == b) is wanted
     if isinstance(a, list | dict) and isinstance(b, list | dict):
         _charge(frame, 1 + min(weight(a), weight(b)) // 4)
     else:
         _charge(frame, tenth(min(size_of(a), size_of(b))))
     return same(a, b) is wanted
+
+
+PLAIN = frozenset({str, int, bool, float})
 
 
 def _charge(frame: Frame, cost: int) -> None:
@@ -219,7 +225,9 @@ def _arithmetic(first: Step, second: Step, by_types: operators.Table, frame: Fra
     call = by_types.get((type(a), type(b)))
     if call is None:
         raise no_such_overload()
-    if isinstance(a, str | bytes):
+    if type(a) is int:
+        frame.left -= 1
+    elif isinstance(a, str | bytes):
         _charge(frame, tenth(len(a) + len(b)))
     elif isinstance(a, list):
         # Upstream's lists share what they are made of; ours are copied, and that has its price.
@@ -232,6 +240,9 @@ def _arithmetic(first: Step, second: Step, by_types: operators.Table, frame: Fra
 
 def _compare(first: Step, second: Step, test: operators.Binary, frame: Frame) -> bool:
     a, b = first(frame), second(frame)
+    if type(a) is int and type(b) is int:
+        frame.left -= 1
+        return bool(test(a, b))
     _charge(frame, tenth(min(size_of(a), size_of(b))) if isinstance(a, str | bytes) else 1)
     return operators.compare(test, a, b)
 
@@ -245,34 +256,6 @@ def _in(first: Step, second: Step, frame: Frame) -> bool:
 def _depth(value: Any) -> int:
     """What comparing a value costs beyond looking at it."""
     return tenth(weight(value)) if isinstance(value, list | dict) else 0
-
-
-def _function(node: Call, args: list[Step]) -> Step:
-    overloads = node.overloads
-    only = overloads[0] if len(overloads) == 1 else None
-    # A pattern that is computed is compiled when it is met.
-    computed = node.function in PATTERNS and not isinstance(node.args[-1], Literal)
-    extra = PATTERN_COST if computed else 0
-
-    def run(frame: Frame) -> Any:
-        values = [item(frame) for item in args]
-        frame.left -= extra
-        chosen = only if only is not None and only.takes(values) else None
-        if chosen is None:
-            for overload in overloads:
-                if overload.takes(values):
-                    chosen = overload
-                    break
-            else:
-                raise no_such_overload()
-        # What a call costs is mostly known before it runs; then it does not run on credit.
-        if chosen.cost is None:
-            frame.left -= 1
-            return chosen.call(*values)
-        _charge(frame, chosen.cost(values, None))
-        return chosen.call(*values)
-
-    return run
 
 
 def _makelist(node: MakeList) -> Step:

@@ -119,7 +119,8 @@ def _size() -> list[tuple[str, Overload]]:
 
 
 def _matches(text: str, pattern: str) -> bool:
-    return compiled(pattern).search(text) is not None
+    # In bytes the library need not work out where the match is.
+    return compiled(pattern).search(text.encode()) is not None
 
 
 def _contains_cost(args: Sequence[Any], result: Any) -> int:
