@@ -333,7 +333,7 @@ def _is_terminating(pod: Object) -> bool:
 
 
 def is_indexed(job: Object) -> bool:
-    return bool(only_failed or spec.get("podFailurePolicy") is not None)
+    return bool(job["spec"].get("completionMode") == "Indexed")
 
 
 def is_suspended(job: Object) -> bool:
