@@ -153,7 +153,7 @@ def _consider(
         if leave and name not in state.again:
             return
         crash = state.crashes.get(name)
-        until = _back_off_end(crash, last.finished_at)
+        until = _back_off_end(crash, _ended_at(state, name))
         if now < until:
             assert crash is not None
             plan.waiting[name] = Waiting(CRASH_LOOP, _crash_text(state, name, crash), until)
@@ -186,6 +186,15 @@ def _resize(state: PodState, container: Mapping[str, Any], now: float, plan: Pla
         plan.wake(state.resizing.retry_at)
     else:
         plan.resize.append(name)
+
+
+def _ended_at(state: PodState, name: str) -> float:
+    """From when the back-off counts: one that we killed has not crashed, so it is its forerunner's
+    end that counts, as kubelet has it, which kills and starts in one go."""
+    runs = state.attempts[name]
+    if name in state.again:
+        return runs[-2].finished_at if len(runs) > 1 else 0
+    return runs[-1].finished_at
 
 
 def _back_off_end(crash: Crash | None, exited_at: float) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from sampan.api.errors import Object
@@ -64,7 +65,8 @@ def pod_status(state: PodState, now: float, host_ip: str) -> Object:
         status["startTime"] = rfc3339(state.started_at)
     if init:
         status["initContainerStatuses"] = init
-    status["containerStatuses"] = main
+    # Upstream's order: init containers as they run, the others by name.
+    status["containerStatuses"] = sorted(main, key=itemgetter("name"))
     extra = [_container_status(state, item) for item in state.spec.get("ephemeralContainers") or ()]
     if extra:
         status["ephemeralContainerStatuses"] = extra

@@ -192,3 +192,16 @@ def test_waiting_container_shows_why_and_how_it_ended() -> None:
     assert status["lastState"]["terminated"]["reason"] == "Error"
     assert (status["restartCount"], status["ready"], status["started"]) == (3, False, False)
     assert status["containerID"] == "crun://id3"
+
+
+def test_one_that_was_killed_to_start_anew_has_not_crashed() -> None:
+    """The back-off counts from its forerunner's end, as where kill and start are one step."""
+    crash = {"c": Crash(10, NOW - 60)}
+    runs = {"c": [exited(1, 0, NOW - 60), exited(137, 1, NOW)]}
+    assert decide(state(attempts=runs, crashes=crash), NOW).start == []
+    again = state(attempts=runs, crashes=crash, again={"c"})
+    assert decide(again, NOW).start == ["c"]
+    for policy in ("OnFailure", "Never"):
+        done = state(policy, attempts={"c": [exited(0)]}, again={"c"})
+        assert (decide(done, NOW).start, decide(done, NOW).done) == (["c"], False)
+        assert pod_status(done, NOW, "")["phase"] == "Running"
