@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .app import Server
 
 HANDSHAKE_TIMEOUT_S = 10.0
+BACKLOG = 4096
+"""Connections not yet taken, as Go's server has it: all who watched come back at once behind a
+restart, and whoever finds no room waits for seconds before it tries again."""
 SHUTDOWN_S = 2.0
 """How long answers under way may take when the server stops."""
 KEEPALIVE_S = 30
@@ -93,6 +96,7 @@ async def serve(
             await loop.create_server(
                 lambda: Connection(shared),
                 sock=sock,
+                backlog=BACKLOG,
                 ssl=tls.context if tls is not None else None,
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S if tls is not None else None,
             )

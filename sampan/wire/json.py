@@ -8,12 +8,17 @@ resourceVersion: that is the store's revision, spliced in behind the brace when 
 from __future__ import annotations
 
 import json
+import math
+import re
 from typing import Any, NoReturn
 
 import orjson
 
 MAX_DEPTH = 200
 """Nesting of a body. Upstream allows 10,000; no kind needs 50, our encoder ends at 254."""
+
+MAX_SHOWN = 64
+"""Digits of a number that a complaint repeats."""
 
 _META = b'"metadata":{'
 
@@ -132,17 +137,46 @@ def _collect(value: Any, where: str, found: list[str]) -> None:
 
 
 def _loads_slowly(body: bytes) -> Any:
+    """What the fast decoder refuses: to see why, or to take what Go takes."""
     text = body.decode("utf-8", "replace")
     try:
-        json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(
+            text, parse_constant=_refuse_constant, parse_int=_number, parse_float=_number
+        )
     except json.JSONDecodeError as error:
         raise JSONError(_explain(text, error)) from None
     except RecursionError:
         raise JSONError("exceeded max depth") from None
     try:
         return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise JSONError(str(error)) from None
+    except orjson.JSONDecodeError:
+        check_depth(value)
+        return _whole(value)
+
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def _whole(value: Any) -> Any:
+    """The value with halves of surrogate pairs replaced, as Go does."""
+    if isinstance(value, str):
+        return _HALF.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    if isinstance(value, dict):
+        return {_whole(name): _whole(item) for name, item in value.items()}
+    return value
+
+
+def _number(text: str) -> int | float:
+    """As the fast decoder reads it; JSONError for what no float holds."""
+    if len(text) < 20 and text.lstrip("-").isdecimal():
+        return int(text)
+    number = float(text)
+    if math.isinf(number):
+        shown = text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
+        raise JSONError(f"json: cannot unmarshal number {shown} into Go value of type float64")
+    return number
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -4,93 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import orjson
 import pytest
 
 from sampan.server import connection
-from sampan.server.exchange import Attributes, Request, Upgrade, User
-from sampan.server.http import Listener, serve
-from tests.kit.cluster import Cluster, api_cluster, server_files
+from sampan.server.exchange import Attributes, Request, Upgrade
+from tests.kit.cluster import server_files
+from tests.kit.wire import AUTH, connected, length, listening, status, until
 
 CM = "/api/v1/namespaces/default/configmaps"
-TOKEN = "t0ken"
 EXPECT = "Expect: 100-continue\r\n"
-ADMIN = User("admin", ("system:masters",))
-AUTH = f"Authorization: Bearer {TOKEN}\r\n"
 MAX_HEAD, PIECE = connection.MAX_HEAD, 8 << 10
 CHUNKED = f"POST {CM} HTTP/1.1\r\n{AUTH}Transfer-Encoding: chunked\r\n\r\n".encode()
-
-
-@dataclass(slots=True)
-class Wire:
-    """A client that writes bytes."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    async def ask(self, method: str, path: str, body: bytes = b"", headers: str = "") -> bytes:
-        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\n{AUTH}{headers}"
-        if body or method in ("POST", "PUT", "PATCH"):
-            head += f"Content-Length: {len(body)}\r\n"
-        self.writer.write(head.encode() + b"\r\n" + body)
-        return await self.head()
-
-    async def head(self) -> bytes:
-        return await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 5)
-
-    async def body(self, head: bytes) -> bytes:
-        return await self.reader.readexactly(length(head))
-
-    async def get(self, path: str, headers: str = "") -> tuple[int, bytes]:
-        head = await self.ask("GET", path, headers=headers)
-        return status(head), await self.body(head)
-
-    async def ended(self) -> bool:
-        """Has the server closed the connection?"""
-        return await asyncio.wait_for(self.reader.read(), 5) == b""
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    """Wait for what sockets bring about; there is no event to wait for on the other side."""
-    async with asyncio.timeout(10):
-        while not is_so():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
-
-
-def status(head: bytes) -> int:
-    return int(head[9:12])
-
-
-def length(head: bytes) -> int:
-    line = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
-    return int(line.split(b":")[1])
-
-
-@asynccontextmanager
-async def listening(*, tls: bool = False) -> AsyncIterator[tuple[Cluster, Listener]]:
-    async with api_cluster(tokens={TOKEN: ADMIN}) as cluster:
-        files = server_files()
-        cert = (files / "server.crt", files / "server.key") if tls else ()
-        listener = await serve(cluster.server, [socket.create_server(("127.0.0.1", 0))], *cert)
-        try:
-            yield cluster, listener
-        finally:
-            await listener.close()
-
-
-@asynccontextmanager
-async def connected(listener: Listener, tls: ssl.SSLContext | None = None) -> AsyncIterator[Wire]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", listener.ports[0], ssl=tls)
-    try:
-        yield Wire(reader, writer)
-    finally:
-        writer.close()
 
 
 async def test_a_connection_is_kept_and_pipelined_requests_are_answered_in_order() -> None:
