@@ -63,13 +63,16 @@ class _Checks:
         `loose` the path within which values have no old ones."""
         if not isinstance(schema, dict):
             return
+        # Of an atomic map or a list that is none of maps nobody knows what is whose old value.
+        whole = schema.get("x-kubernetes-map-type") not in (None, "granular")
+        inside = loose or path if whole else loose
         for name, inner in (schema.get("properties") or {}).items():
-            yield from self.walk(inner, f"{path}.properties[{name}]", count, loose)
+            yield from self.walk(inner, f"{path}.properties[{name}]", count, inside)
         items, more = schema.get("items"), schema.get("additionalProperties")
         if isinstance(items, dict):
             inside = loose
             if schema.get("x-kubernetes-list-type") != "map":
-                inside = loose or f"{path}.items"
+                inside = loose or path
             yield from self.walk(items, f"{path}.items", _times(count, schema, "maxItems"), inside)
         if isinstance(more, dict):
             most = _times(count, schema, "maxProperties")
@@ -163,9 +166,9 @@ def _words(schema: Object, rule: Object, path: str) -> Iterator[Cause]:
         yield required(f"{path}.rule", "rule is not specified")
     elif message and not message.strip():
         yield invalid(f"{path}.message", message, "message must be non-empty if specified")
-    elif "\n" in message.strip():
+    elif _has_breaks(message.strip()):
         yield invalid(f"{path}.message", message, "message must not contain line breaks")
-    elif "\n" in text and not message.strip():
+    elif _has_breaks(text) and not message.strip():
         why = "message must be specified if rule contains line breaks"
         yield required(f"{path}.message", why)
     expression = rule.get("messageExpression") or ""
@@ -180,8 +183,11 @@ def _words(schema: Object, rule: Object, path: str) -> Iterator[Cause]:
         where = f"{path}.fieldPath"
         if not place.strip():
             yield invalid(where, place, "fieldPath must be non-empty if specified")
-        if "\n" in place:
+        if _has_breaks(place):
             yield invalid(where, place, "fieldPath must not contain line breaks")
-        normal, why, _ = field_path(schema, place)
-        if normal is None:
-            yield invalid(where, place, f"fieldPath must be a valid path: {why}")
+        if field_path(schema, place)[0] is None:
+            yield invalid(where, place, "fieldPath must be a valid path")
+
+
+def _has_breaks(text: str) -> bool:
+    return "\n" in text or "\r" in text

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sampan.api.errors import Cause, Object
-from sampan.api.fields import duplicate, invalid, required, too_many
+from sampan.api.fields import duplicate, forbidden, invalid, required, too_many
+from sampan.api.names import label_1035_problems
 
+from .allowed import check_allowed
 from .fieldpaths import field_path
 from .givens import check_defaults
 from .jsonpath import PathError, parse
-from .wellformed import check_allowed, check_structural
+from .wellformed import check_structural
 
 COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
@@ -34,26 +36,51 @@ ROOT_FIELDS = {
 
 
 def check_versions(versions: Sequence[Object]) -> Iterator[Cause]:
-    """Complaints about the versions of a definition but for their names.
-
-    What is the same in all versions is looked at once, and complained about where upstream's
-    internal form has it: at the definition as a whole.
-    """
+    """Complaints about the versions of a definition, one by one. What is the same in all of them
+    is looked at by `check_shared`."""
+    shared = _shared(versions)
     for position, version in enumerate(versions):
-        yield from _warning(version, f"spec.versions[{position}].deprecationWarning")
+        path = f"spec.versions[{position}]"
+        problems = label_1035_problems(version.get("name") or "")
+        if problems:
+            yield invalid(f"{path}.name", version.get("name") or "", ",".join(problems))
+        yield from _warning(version, f"{path}.deprecationWarning")
+        for field, check, _ in ASPECTS:
+            if field not in shared:
+                yield from check(version, f"{path}.{field}")
+
+
+def check_shared(versions: Sequence[Object]) -> Iterator[Cause]:
+    """Complaints about what is the same in all versions, where upstream's internal form has it."""
+    shared = _shared(versions)
+    if not versions:
+        return
+    first = versions[0]
+    if any(_has_status(version) for version in versions):
+        parts = {**(first.get("subresources") or {}), "status": {}}
+        first = {**first, "subresources": parts}
     for field, check, place in ASPECTS:
-        if versions and all(version.get(field) == versions[0].get(field) for version in versions):
-            yield from check(versions[0], f"spec.{place}")
-            continue
-        for position, version in enumerate(versions):
-            yield from check(version, f"spec.versions[{position}].{field}")
+        if field in shared:
+            yield from check(first, f"spec.{place}")
+
+
+def _shared(versions: Sequence[Object]) -> frozenset[str]:
+    """The aspects in which all versions are alike."""
+    return frozenset(
+        field
+        for field, _, _ in ASPECTS
+        if versions and all(version.get(field) == versions[0].get(field) for version in versions)
+    )
+
+
+def _has_status(version: Object) -> bool:
+    return (version.get("subresources") or {}).get("status") is not None
 
 
 def _version_schema(version: Object, path: str) -> Iterator[Cause]:
     schema = (version.get("schema") or {}).get("openAPIV3Schema")
     if schema is not None:
-        has_status = (version.get("subresources") or {}).get("status") is not None
-        yield from _schema(schema, f"{path}.openAPIV3Schema", has_status)
+        yield from _schema(schema, f"{path}.openAPIV3Schema", _has_status(version))
 
 
 def _version_parts(version: Object, path: str) -> Iterator[Cause]:
@@ -86,6 +113,7 @@ def _warning(version: Object, path: str) -> Iterator[Cause]:
         return
     if not version.get("deprecated"):
         yield invalid(path, text, "can only be set for deprecated versions")
+        return
     if len(text.encode()) > WARNING_LENGTH:
         yield invalid(path, text, f"must be <= {WARNING_LENGTH} characters long")
     if not text:
@@ -94,7 +122,7 @@ def _warning(version: Object, path: str) -> Iterator[Cause]:
         if not letter.isprintable():
             why = (
                 "must only contain printable UTF-8 characters; non-printable character found at "
-                f"index {position}"
+                f"index {len(text[:position].encode())}"
             )
             yield invalid(path, text, why)
             break
@@ -103,6 +131,8 @@ def _warning(version: Object, path: str) -> Iterator[Cause]:
 def _schema(schema: Object, path: str, has_status: bool) -> Iterator[Cause]:
     if has_status:
         yield from _root(schema, path)
+    if schema.get("nullable"):
+        yield forbidden(f"{path}.nullable", "nullable cannot be true at the root")
     structural = check_structural(schema, path)
     yield from structural
     if not structural:
@@ -160,8 +190,6 @@ def _scale(scale: Object | None, path: str) -> Iterator[Cause]:
 def _simple_path(text: str, path: str) -> Iterator[Cause]:
     if not text.startswith("."):
         yield invalid(path, text, "must be a simple json path starting with .")
-    elif "[" in text:
-        yield invalid(path, text, "must be a simple json path without arrays")
 
 
 def _column(column: Object, path: str) -> Iterator[Cause]:
@@ -175,15 +203,15 @@ def _column(column: Object, path: str) -> Iterator[Cause]:
         yield invalid(f"{path}.format", form, f"must be one of {','.join(COLUMN_FORMATS)}")
     text = column.get("jsonPath")
     if not text:
-        yield required(f"{path}.jsonPath")
+        yield required(f"{path}.JSONPath")
         return
     if not text.startswith("."):
-        yield invalid(f"{path}.jsonPath", text, "must be a simple json path starting with .")
+        yield invalid(f"{path}.JSONPath", text, "must be a simple json path starting with .")
         return
     try:
         parse(text)
     except PathError as error:
-        yield invalid(f"{path}.jsonPath", text, f"is an invalid path: {error}")
+        yield invalid(f"{path}.JSONPath", text, f"is an invalid path: {error}")
 
 
 def _selectable(fields: Sequence[Object], schema: Any, path: str) -> Iterator[Cause]:
@@ -214,17 +242,15 @@ def _selectable(fields: Sequence[Object], schema: Any, path: str) -> Iterator[Ca
 
 def check_conversion_reviews(versions: Sequence[str], path: str) -> Iterator[Cause]:
     """conversionReviewVersions: this server must know one of them."""
-    from sampan.api.names import label_1035_problems
-
     if not versions:
         yield required(path)
         return
     for position, name in enumerate(versions):
         if name in versions[:position]:
             yield invalid(f"{path}[{position}]", name, "duplicate version")
-        problems = label_1035_problems(name)
-        if problems:
-            yield invalid(f"{path}[{position}]", name, ",".join(problems))
+            continue
+        for why in label_1035_problems(name):
+            yield invalid(f"{path}[{position}]", name, why)
     if not {"v1", "v1beta1"} & set(versions):
         why = "must include at least one of v1, v1beta1"
         yield invalid(path, list(versions), why)

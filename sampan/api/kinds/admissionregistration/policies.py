@@ -8,8 +8,9 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column
 from ...errors import Cause, Object
-from ...names import path_problems
+from ...names import label_1035_problems, path_problems, subdomain_problems
 from ...selectors import validate_label_selector
+from ..formats import check_subdomain, check_supported
 from ..printing import AGE, NAME, UNSET, age, name, selector_text
 from .expressions import environment_of
 from .webhooks import check_conditions, check_rule, default_rules
@@ -52,11 +53,8 @@ def check_policy(spec: Object, path: str, out: list[Cause]) -> None:
     if policy not in ("Fail", "Ignore"):
         allowed = ("Fail", "Ignore")
         out.append(fields.not_supported(f"{path}.failurePolicy", policy or "", allowed))
-    kind = spec.get("paramKind")
-    if kind is not None:
-        for field in ("apiVersion", "kind"):
-            if not kind.get(field):
-                out.append(fields.required(f"{path}.paramKind.{field}"))
+    if spec.get("paramKind") is not None:
+        _check_kind(spec["paramKind"], f"{path}.paramKind", out)
     match = spec.get("matchConstraints")
     if match is None:
         out.append(fields.required(f"{path}.matchConstraints"))
@@ -69,6 +67,32 @@ def check_policy(spec: Object, path: str, out: list[Cause]) -> None:
         check_conditions(conditions, f"{path}.matchConditions", out, environment_of(spec))
 
 
+def _check_kind(kind: Object, path: str, out: list[Cause]) -> None:
+    """What parameters are: group and version as an APIService has them, and a kind."""
+    text, where = kind.get("apiVersion") or "", f"{path}.apiVersion"
+    group, _, version = text.rpartition("/")
+    if not text:
+        out.append(fields.required(where))
+    elif "/" in group:
+        out.append(fields.invalid(where, text, f"unexpected GroupVersion string: {text}"))
+    else:
+        problems = subdomain_problems(group) if group else []
+        if problems:
+            out.append(fields.invalid(where, group, ",".join(problems)))
+        problems = label_1035_problems(version)
+        if not version:
+            out.append(fields.invalid(where, text, "version must be specified"))
+        elif problems:
+            out.append(fields.invalid(where, version, ",".join(problems)))
+    word = kind.get("kind") or ""
+    problems = label_1035_problems(word.lower())
+    if not word:
+        out.append(fields.required(f"{path}.kind"))
+    elif problems:
+        why = "may have mixed case, but should otherwise match: " + ",".join(problems)
+        out.append(fields.invalid(f"{path}.kind", word, why))
+
+
 def _check_match(match: Object, path: str, out: list[Cause]) -> None:
     if match.get("matchPolicy") not in ("Equivalent", "Exact"):
         value, allowed = match.get("matchPolicy") or "", ("Equivalent", "Exact")
@@ -77,7 +101,13 @@ def _check_match(match: Object, path: str, out: list[Cause]) -> None:
         out += validate_label_selector(match.get(field), f"{path}.{field}")
     for field in ("resourceRules", "excludeResourceRules"):
         for position, rule in enumerate(match.get(field) or ()):
-            check_rule(rule, f"{path}.{field}[{position}]", out)
+            where, names = f"{path}.{field}[{position}]", rule.get("resourceNames") or []
+            for index, item in enumerate(names):
+                place = f"{where}.resourceNames[{index}]"
+                out += [fields.invalid(place, item, why) for why in path_problems(item)]
+                if item in names[:index]:
+                    out.append(fields.duplicate(place, item))
+            check_rule(rule, where, out)
 
 
 def check_binding(spec: Object, path: str, out: list[Cause]) -> None:
@@ -85,27 +115,28 @@ def check_binding(spec: Object, path: str, out: list[Cause]) -> None:
     if not policy:
         out.append(fields.required(f"{path}.policyName"))
     else:
-        out += [fields.invalid(f"{path}.policyName", policy, why) for why in path_problems(policy)]
+        check_subdomain(policy, f"{path}.policyName", out)
     reference = spec.get("paramRef")
     if reference is not None:
         _check_reference(reference, f"{path}.paramRef", out)
     if spec.get("matchResources") is not None:
-        _check_match(spec["matchResources"], f"{path}.matchResources", out)
+        # The path is misspelt upstream.
+        _check_match(spec["matchResources"], f"{path}.matchResouces", out)
 
 
 def _check_reference(reference: Object, path: str, out: list[Cause]) -> None:
-    own_name, selector = reference.get("name"), reference.get("selector")
+    own_name, selector = reference.get("name") or "", reference.get("selector")
+    both = "name and selector are mutually exclusive"
+    out += [fields.invalid(f"{path}.name", own_name, why) for why in path_problems(own_name)]
     if own_name and selector is not None:
-        why = "name and selector are mutually exclusive"
-        out.append(fields.forbidden(f"{path}.name", why))
+        out.append(fields.forbidden(f"{path}.name", both))
+    out += validate_label_selector(selector, f"{path}.selector")
+    if own_name and selector is not None:
+        out.append(fields.forbidden(f"{path}.selector", both))
     elif not own_name and selector is None:
         out.append(fields.required(path, "one of name or selector must be specified"))
     action = reference.get("parameterNotFoundAction")
-    if action is None:
-        out.append(fields.required(f"{path}.parameterNotFoundAction"))
-    elif action not in ("Allow", "Deny"):
-        where = f"{path}.parameterNotFoundAction"
-        out.append(fields.not_supported(where, action, ("Deny", "Allow")))
+    check_supported(action, ("Deny", "Allow"), f"{path}.parameterNotFoundAction", out)
 
 
 def param_kind_text(spec: Object) -> str:

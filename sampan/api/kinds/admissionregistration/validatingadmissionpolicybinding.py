@@ -17,8 +17,6 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
         return out
     check_binding(spec, "spec", out)
     path, actions = "spec.validationActions", spec.get("validationActions") or []
-    if not actions:
-        out.append(fields.required(path, "at least one validation action is required"))
     for position, action in enumerate(actions):
         if action not in ACTIONS:
             out.append(fields.not_supported(f"{path}[{position}]", action, ACTIONS))
@@ -28,6 +26,8 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
         why = "must not contain both Deny and Warn (repeating the same validation failure " \
               "information in the API response and headers serves no purpose)"  # fmt: skip
         out.append(fields.invalid(path, actions, why))
+    if not actions:
+        out.append(fields.required(path, "at least one validation action is required"))
     return out
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from ... import fields
 from ...descriptor import Column
 from ...errors import Cause, Object
 from ...names import label_1035_problems, subdomain_problems
 from ...selectors import validate_label_selector
-from ..formats import check_port, check_qualified
+from ..formats import check_qualified
 from ..printing import AGE, NAME, age, name
+from .clients import check_client, default_service
 from .expressions import check_expression, environment_of
 
 if TYPE_CHECKING:
@@ -52,12 +52,6 @@ def default_rules(owner: Object, field: str = "rules") -> None:
     for rule in owner.get(field) or ():
         if rule.get("scope") is None:
             rule["scope"] = "*"
-
-
-def default_service(config: Object | None) -> None:
-    service = (config or {}).get("service")
-    if service is not None and service.get("port") is None:
-        service["port"] = 443
 
 
 def check_webhooks(obj: Object, *, mutating: bool) -> list[Cause]:
@@ -109,7 +103,7 @@ def _check_full_name(text: str, path: str, out: list[Cause]) -> None:
         return
     problems = subdomain_problems(text)
     if problems:
-        out += [fields.invalid(path, text, why) for why in problems]
+        out.append(fields.invalid(path, text, ",".join(problems)))
     elif text.count(".") < 2:
         why = "should be a domain with at least three segments separated by dots"
         out.append(fields.invalid(path, text, why))
@@ -134,55 +128,44 @@ def check_rule(rule: Object, path: str, out: list[Cause]) -> None:
         if len(values) > 1 and "*" in values:
             why = f"if '*' is present, must not specify other {what}"
             out.append(fields.invalid(f"{path}.{field}", values, why))
-    resources = rule.get("resources") or []
-    if not resources:
-        out.append(fields.required(f"{path}.resources"))
-    if len(resources) > 1 and "*/*" in resources:
-        why = "if '*/*' is present, must not specify other resources"
-        out.append(fields.invalid(f"{path}.resources", resources, why))
-    if "*" in resources and any("/" not in item and item != "*" for item in resources):
-        why = "if '*' is present, must not specify other resources without subresources"
-        out.append(fields.invalid(f"{path}.resources", resources, why))
+    for position, version in enumerate(rule.get("apiVersions") or ()):
+        if not version:
+            out.append(fields.required(f"{path}.apiVersions[{position}]"))
+    _check_resources(rule.get("resources") or [], f"{path}.resources", out)
     scope = rule.get("scope")
     if scope is not None and scope not in SCOPES:
         out.append(fields.not_supported(f"{path}.scope", scope, SCOPES))
 
 
-def check_client(config: Object, path: str, out: list[Cause]) -> None:
-    """A WebhookClientConfig."""
-    url, service = config.get("url"), config.get("service")
-    if (url is None) == (service is None):
-        why = "exactly one of url or service is required"
-        out.append(fields.required(path, why))
-    elif service is None:
-        _check_url(url, f"{path}.url", out)
-    else:
-        for field in ("namespace", "name"):
-            if not service.get(field):
-                why = f"service {field} is required"
-                out.append(fields.required(f"{path}.service.{field}", why))
-        check_port(service.get("port") or 443, f"{path}.service.port", out)
-        text = service.get("path")
-        if text and not text.startswith("/"):
-            where = f"{path}.service.path"
-            out.append(fields.invalid(where, text, "must start with a '/'"))
-
-
-def _check_url(url: Any, path: str, out: list[Cause]) -> None:
-    form = "; desired format: https://host[/path]"
-    parts = urlsplit(url)
-    if parts.scheme != "https":
-        why = f"'https' is the only allowed URL scheme{form}"
-        out.append(fields.invalid(path, url, why))
-    if not parts.netloc:
-        out.append(fields.invalid(path, url, f"host must be specified{form}"))
-    for bad, what in (
-        ("@" in parts.netloc, "user information is not permitted in the URL"),
-        (bool(parts.fragment), "fragments are not permitted in the URL"),
-        (bool(parts.query), "query parameters are not permitted in the URL"),
-    ):
-        if bad:
-            out.append(fields.invalid(path, url, what))
+def _check_resources(resources: list[str], path: str, out: list[Cause]) -> None:
+    """Resources of a rule, none of which is in another already."""
+    if not resources:
+        out.append(fields.required(path))
+    whole: set[str] = set()
+    """Resources of which all subresources are named before."""
+    everywhere: set[str] = set()
+    """Subresources that are named before for all resources."""
+    for position, item in enumerate(resources):
+        where = f"{path}[{position}]"
+        name, slash, sub = item.partition("/")
+        if not item:
+            out.append(fields.required(where))
+        if not slash:
+            continue
+        for known, form in ((name in whole, f"{name}/*"), (sub in everywhere, f"*/{sub}")):
+            if known:
+                why = f"if '{form}' is present, must not specify {item}"
+                out.append(fields.invalid(where, item, why))
+        if sub == "*":
+            whole.add(name)
+        if name == "*":
+            everywhere.add(sub)
+    if len(resources) > 1 and "*/*" in resources:
+        why = "if '*/*' is present, must not specify other resources"
+        out.append(fields.invalid(path, resources, why))
+    if "*" in resources and any(item and "/" not in item and item != "*" for item in resources):
+        why = "if '*' is present, must not specify other resources without subresources"
+        out.append(fields.invalid(path, resources, why))
 
 
 def _check_versions(versions: list[str], hook: str, out: list[Cause]) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ... import fields
 from ...descriptor import STATUS_ALONE, Kind
 from ...errors import Cause, Object
 from ...names import label_1035_problems, subdomain_problems
-from ..admissionregistration.webhooks import check_client, default_service
+from ..admissionregistration.clients import bundle_problem, check_client, default_service
+from ..formats import check_supported
 from ..printing import CREATED_COLUMNS, condition_status, created_cells
 
 SCOPES = ("Cluster", "Namespaced")
+STRATEGIES = ("None", "Webhook")
 APPROVED = "api-approved.kubernetes.io"
 """Annotation of definitions in the groups of Kubernetes itself (KEP-1111)."""
 REVIEWS = "https://github.com/kubernetes/enhancements/pull/1111"
@@ -76,12 +80,28 @@ def default(obj: Object) -> None:
 
 def validate(obj: Object, old: Object | None) -> list[Cause]:
     out: list[Cause] = []
+    spec, status = obj["spec"], obj.get("status") or {}
+    if old is None or spec != old.get("spec"):
+        _check_spec(obj, old, out)
+    _check_names(status.get("acceptedNames") or {}, "status.acceptedNames", out)
+    _check_stored(status.get("storedVersions") or [], spec.get("versions") or (), out)
+    _check_approval(obj, old, out)
+    before = (old or {}).get("spec") or {}
+    if spec.get("preserveUnknownFields") and not before.get("preserveUnknownFields"):
+        why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in " \
+              "spec.versions[*].schema instead"  # fmt: skip
+        out.append(fields.invalid("spec.preserveUnknownFields", True, why))
+    return out
+
+
+def _check_spec(obj: Object, old: Object | None, out: list[Cause]) -> None:
+    # Imported with the first definition that is written.
+    from ...structural.versions import check_shared, check_versions
+
     spec = obj["spec"]
-    if old is not None and spec == old.get("spec"):
-        return out
     names, group = spec.get("names") or {}, spec.get("group") or ""
-    own_name = obj["metadata"].get("name") or ""
-    if own_name != f"{names.get('plural', '')}.{group}":
+    own_name, versions = obj["metadata"].get("name") or "", spec.get("versions") or []
+    if old is None and own_name != f"{names.get('plural', '')}.{group}":
         why = 'must be spec.names.plural+"."+spec.group'
         out.append(fields.invalid("metadata.name", own_name, why))
     problems = subdomain_problems(group)
@@ -92,21 +112,51 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     elif "." not in group:
         why = "should be a domain with at least one dot"
         out.append(fields.invalid("spec.group", group, why))
-    scope = spec.get("scope")
-    if not scope:
-        out.append(fields.required("spec.scope"))
-    elif scope not in SCOPES:
-        out.append(fields.not_supported("spec.scope", scope, SCOPES))
-    _check_versions(spec.get("versions") or [], out)
+    check_supported(spec.get("scope"), SCOPES, "spec.scope", out)
+    for position, version in enumerate(versions):
+        if (version.get("schema") or {}).get("openAPIV3Schema") is None:
+            where = f"spec.versions[{position}].schema.openAPIV3Schema"
+            out.append(fields.required(where, "schemas are required"))
+    out += check_versions(versions)
+    _check_set(versions, "spec.versions", out)
     for field in ("plural", "singular", "kind", "listKind"):
         if not names.get(field):
             out.append(fields.required(f"spec.names.{field}"))
     _check_names(names, "spec.names", out)
-    _check_conversion(spec, out)
+    out += check_shared(versions)
+    _check_conversion(spec, old, out)
     if old is not None:
-        _check_update(obj, old, out)
-    _check_approval(obj, old, out)
-    return out
+        _check_update(spec, old, out)
+
+
+def _check_set(versions: list[Object], path: str, out: list[Cause]) -> None:
+    """The versions together."""
+    if len({version.get("name") for version in versions}) < len(versions):
+        out.append(fields.invalid(path, versions, "must contain unique version names"))
+    if sum(bool(version.get("storage")) for version in versions) != 1:
+        why = "must have exactly one version marked as storage version"
+        out.append(fields.invalid(path, versions, why))
+
+
+def _check_stored(stored: list[str], versions: Sequence[Object], out: list[Cause]) -> None:
+    """Every version that objects may lie in the store in is still there."""
+    path = "status.storedVersions"
+    if not stored:
+        out.append(fields.invalid(path, stored, "must have at least one stored version"))
+        return
+    for version in versions:
+        if version.get("storage") and version.get("name") not in stored:
+            why = f"must have the storage version {version.get('name', '')}"
+            out.append(fields.invalid(path, stored, why))
+    known = {version.get("name") for version in versions}
+    for position, name in enumerate(stored):
+        if name not in known:
+            why = (
+                f"missing from spec.versions; {name} was previously a storage version, and must "
+                f"remain in spec.versions until a storage migration ensures no data remains "
+                f"persisted in {name} and removes {name} from status.storedVersions"
+            )
+            out.append(fields.invalid(f"{path}[{position}]", name, why))
 
 
 def _check_approval(obj: Object, old: Object | None, out: list[Cause]) -> None:
@@ -115,36 +165,16 @@ def _check_approval(obj: Object, old: Object | None, out: list[Cause]) -> None:
     if not is_protected(group):
         return
     value = (obj["metadata"].get("annotations") or {}).get(APPROVED, "")
-    if old is not None and value == (old["metadata"].get("annotations") or {}).get(APPROVED, ""):
-        return
     path = f"metadata.annotations[{APPROVED}]"
     state, why = approval(value)
+    if old is not None:
+        before = (old["metadata"].get("annotations") or {}).get(APPROVED, "")
+        if approval(before)[0] == state:
+            return
     if state == "Missing":
         out.append(fields.required(path, why))
     elif state == "Invalid":
         out.append(fields.invalid(path, value, why))
-
-
-def _check_versions(versions: list[Object], out: list[Cause]) -> None:
-    # Imported with the first definition that is written.
-    from ...structural.versions import check_versions
-
-    path = "spec.versions"
-    seen = [version.get("name") or "" for version in versions]
-    for position, version in enumerate(versions):
-        where = f"{path}[{position}]"
-        problems = label_1035_problems(seen[position])
-        if problems:
-            out.append(fields.invalid(f"{where}.name", seen[position], ",".join(problems)))
-        schema = (version.get("schema") or {}).get("openAPIV3Schema")
-        if schema is None:
-            out.append(fields.required(f"{where}.schema.openAPIV3Schema", "schemas are required"))
-    out += check_versions(versions)
-    if len(set(seen)) < len(seen):
-        out.append(fields.invalid(path, versions, "must contain unique version names"))
-    if sum(bool(version.get("storage")) for version in versions) != 1:
-        why = "must have exactly one version marked as storage version"
-        out.append(fields.invalid(path, versions, why))
 
 
 def _check_names(names: Object, path: str, out: list[Cause]) -> None:
@@ -170,47 +200,55 @@ def _check_names(names: Object, path: str, out: list[Cause]) -> None:
         out.append(fields.invalid(f"{path}.listKind", names["listKind"], why))
 
 
-def _check_conversion(spec: Object, out: list[Cause]) -> None:
+def _check_conversion(spec: Object, old: Object | None, out: list[Cause]) -> None:
     conversion, path = spec.get("conversion") or {}, "spec.conversion"
-    strategy, webhook = conversion.get("strategy"), conversion.get("webhook")
-    if not strategy:
-        out.append(fields.required(f"{path}.strategy"))
-    elif strategy not in ("None", "Webhook"):
-        out.append(fields.not_supported(f"{path}.strategy", strategy, ("None", "Webhook")))
-    elif strategy == "None":
-        if webhook is not None:
-            why = "should not be set when strategy is not set to Webhook"
-            out.append(fields.forbidden(f"{path}.webhook", why))
-    elif webhook is None:
-        why = "required when strategy is set to Webhook"
-        out.append(fields.required(f"{path}.webhookClientConfig", why))
+    strategy, webhook = conversion.get("strategy"), conversion.get("webhook") or {}
+    config, reviews = webhook.get("clientConfig"), webhook.get("conversionReviewVersions") or []
+    if strategy and strategy != "None" and spec.get("preserveUnknownFields"):
+        why = "must be None if spec.preserveUnknownFields is true"
+        out.append(fields.invalid(f"{path}.strategy", strategy, why))
+    check_supported(strategy, STRATEGIES, f"{path}.strategy", out)
+    # Upstream's internal form has the webhook's fields in the conversion itself.
+    where = f"{path}.webhookClientConfig"
+    if strategy != "Webhook":
+        why = "should not be set when strategy is not set to Webhook"
+        if config is not None:
+            out.append(fields.forbidden(where, why))
+        if reviews:
+            out.append(fields.forbidden(f"{path}.conversionReviewVersions", why))
+        return
+    if config is None:
+        out.append(fields.required(where, "required when strategy is set to Webhook"))
     else:
-        where = f"{path}.webhookClientConfig"
-        check_client(webhook.get("clientConfig") or {}, where, out)
-        from ...structural.versions import check_conversion_reviews
+        check_client(config, where, out)
+        _check_bundle(config.get("caBundle"), old, f"{where}.caBundle", out)
+    from ...structural.versions import check_conversion_reviews
 
-        reviews = webhook.get("conversionReviewVersions") or []
-        out += check_conversion_reviews(reviews, f"{path}.conversionReviewVersions")
-    if spec.get("preserveUnknownFields"):
-        why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in " \
-              "spec.versions[*].schema instead"  # fmt: skip
-        out.append(fields.invalid("spec.preserveUnknownFields", True, why))
+    out += check_conversion_reviews(reviews, f"{path}.conversionReviewVersions")
 
 
-def _check_update(obj: Object, old: Object, out: list[Cause]) -> None:
-    spec, before = obj["spec"], old.get("spec") or {}
+def _check_bundle(bundle: str | None, old: Object | None, path: str, out: list[Cause]) -> None:
+    """A bundle that worked may not be replaced by one that does not. Before a definition is
+    established there is nothing to break: injectors fill the bundle in."""
+    if not bundle or old is None or condition_status(old, "Established") != "True":
+        return
+    conversion = (old.get("spec") or {}).get("conversion") or {}
+    before = ((conversion.get("webhook") or {}).get("clientConfig") or {}).get("caBundle")
+    if before and bundle_problem(before):
+        return
+    why = bundle_problem(bundle)
+    if why:
+        out.append(fields.invalid(path, bundle, why))
+
+
+def _check_update(spec: Object, old: Object, out: list[Cause]) -> None:
+    before = old.get("spec") or {}
     names, was = spec.get("names") or {}, before.get("names") or {}
     if condition_status(old, "Established") == "True":
         out += fields.unchanged("spec.scope", spec.get("scope"), before.get("scope"))
         out += fields.unchanged("spec.names.kind", names.get("kind"), was.get("kind"))
     out += fields.unchanged("spec.group", spec.get("group"), before.get("group"))
     out += fields.unchanged("spec.names.plural", names.get("plural"), was.get("plural"))
-    known = {version.get("name") for version in spec.get("versions") or ()}
-    stored = (obj.get("status") or {}).get("storedVersions") or []
-    for position, version in enumerate(stored):
-        if version not in known:
-            path = f"status.storedVersions[{position}]"
-            out.append(fields.invalid(path, version, "must appear in spec.versions"))
 
 
 def validate_status(obj: Object, old: Object | None) -> list[Cause]:

@@ -8,9 +8,10 @@ from ... import fields
 from ...descriptor import STATUS_ALONE, Column, Kind
 from ...errors import Cause, Object
 from ...names import label_1035_problems, subdomain_problems
-from ..formats import check_port
+from ..formats import BAD_PORT
 from ..printing import AGE, NAME, age, name
 
+STATUSES = ("True", "False", "Unknown")
 MAX_PRIORITY = 20_000
 MAX_VERSION_PRIORITY = 1_000
 
@@ -56,7 +57,8 @@ def _check_service(spec: Object, out: list[Cause]) -> None:
     if service is None:
         if bundle:
             why = "local APIServices may not have a caBundle"
-            out.append(fields.invalid("spec.caBundle", "<CA bundle>", why))
+            size = f"{len(bundle) * 3 // 4 - bundle.count('=')} bytes"
+            out.append(fields.invalid("spec.caBundle", size, why))
         if spec.get("insecureSkipTLSVerify"):
             why = "local APIServices may not have insecureSkipTLSVerify"
             out.append(fields.invalid("spec.insecureSkipTLSVerify", True, why))
@@ -64,10 +66,22 @@ def _check_service(spec: Object, out: list[Cause]) -> None:
     for field in ("namespace", "name"):
         if not service.get(field):
             out.append(fields.required(f"spec.service.{field}"))
-    check_port(service.get("port") or 443, "spec.service.port", out)
+    port = service.get("port", 443)
+    if not 1 <= port <= 65535:
+        out.append(fields.invalid("spec.service.port", port, f"port is not valid: {BAD_PORT}"))
     if spec.get("insecureSkipTLSVerify") and bundle:
         why = "may not be true if caBundle is present"
         out.append(fields.invalid("spec.insecureSkipTLSVerify", True, why))
+
+
+def validate_status(obj: Object, old: Object | None) -> list[Cause]:
+    out: list[Cause] = []
+    for position, item in enumerate((obj.get("status") or {}).get("conditions") or ()):
+        value = item.get("status") or ""
+        if value not in STATUSES:
+            path = f"status.conditions[{position}].status"
+            out.append(fields.not_supported(path, value, STATUSES))
+    return out
 
 
 def cells(obj: Object, now_s: float) -> list[Any]:
@@ -93,6 +107,7 @@ KIND = Kind(
     generation=False,
     default=default,
     validate=validate,
+    validate_status=validate_status,
     columns=(
         NAME,
         Column("Service", "string", "The reference to the service that hosts this API endpoint."),
