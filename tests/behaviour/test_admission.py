@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from sampan.server.admission import CHAIN
 from sampan.server.exchange import User
-from tests.kit.cluster import ADMIN, Answer, Cluster, api_cluster
+from tests.kit.cluster import ADMIN, Answer, Cluster, api_cluster, server_files
 
 NS = "/api/v1/namespaces/default"
 MASTERS = "system:masters"
@@ -400,7 +400,8 @@ async def test_certificates_are_asked_for_in_ones_own_name_and_approved_by_right
             'certificatesigningrequests.certificates.k8s.io "mine" is forbidden: user not'
             f' permitted to approve requests with signerName "{CLIENT_SIGNER}"',
         )
-        forged = {"status": {"certificate": base64.b64encode(b"x").decode()}}
+        some = (server_files() / "ca.crt").read_bytes()
+        forged = {"status": {"certificate": base64.b64encode(some).decode()}}
         answer = await patch(cluster, f"{CERTIFICATES}/mine/status", forged, bob)
         assert answer.status == 403
         assert "not permitted to sign" in answer.message

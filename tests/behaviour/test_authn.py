@@ -262,3 +262,18 @@ async def test_impersonation_is_authorised_part_by_part() -> None:
         account = become(admin, user="system:serviceaccount:a:b")
         assert account.groups[:2] == ("system:serviceaccounts", "system:serviceaccounts:a")
         assert become(admin, user="system:anonymous").groups == ("system:unauthenticated",)
+
+
+async def test_a_token_is_not_bound_to_what_was_replaced() -> None:
+    async with api_cluster() as cluster:
+        await make_account(cluster)
+        await cluster.http("POST", f"{NS}/secrets", {"metadata": {"name": "s"}})
+        ref = {"apiVersion": "v1", "kind": "Secret", "name": "s"}
+        assert (await request_token(cluster, {"boundObjectRef": ref})).status == 201
+        answer = await request_token(cluster, {"boundObjectRef": {**ref, "uid": "123"}})
+        assert (answer.status, answer.message) == (
+            409,
+            'Operation cannot be fulfilled on Secret "s": the UID in the bound object reference'
+            " (123) does not match the UID in record. The object might have been deleted and then"
+            " recreated",
+        )

@@ -368,6 +368,22 @@ async def test_access_reviews_answer_as_the_server_would() -> None:
         }
 
 
+async def test_who_views_a_namespace_sees_what_its_pods_use() -> None:
+    """metrics-server's role, whose API is the server's own here."""
+    async with api_cluster() as cluster:
+        bob = User("bob", (AUTHENTICATED,))
+        path = "/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods"
+        body = {
+            "metadata": {"name": "b"},
+            "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "view"},
+            "subjects": [{"kind": "User", "apiGroup": RBAC, "name": "bob"}],
+        }
+        bindings = f"{API}/namespaces/default/rolebindings"
+        assert (await cluster.http("POST", bindings, body)).status == 201
+        assert (await cluster.http("GET", path.format("default"), user=bob)).status == 200
+        assert (await cluster.http("GET", path.format("kube-system"), user=bob)).status == 403
+
+
 async def test_anonymous_sees_health_and_version_only() -> None:
     async with api_cluster() as cluster:
         for path in ("/healthz", "/livez", "/readyz", "/version"):

@@ -23,6 +23,24 @@ def validate(server: Server, write: Write) -> None:
         )
 
 
+def stamp(server: Server, write: Write) -> None:
+    """Conditions get the times they lack, as the storage strategy does upstream; one that was
+    there before keeps the time of its transition."""
+    status = write.obj.get("status") or {}
+    before = ((write.old or {}).get("status") or {}).get("conditions") or ()
+    since = {
+        (item.get("type"), item.get("status")): item["lastTransitionTime"]
+        for item in before
+        if item.get("lastTransitionTime")
+    }
+    for item in status.get("conditions") or ():
+        now = server.timestamp()
+        if not item.get("lastUpdateTime"):
+            item["lastUpdateTime"] = now
+        if not item.get("lastTransitionTime"):
+            item["lastTransitionTime"] = since.get((item.get("type"), item.get("status")), now)
+
+
 def may_act_for(server: Server, user: User, verb: str, signer: str) -> bool:
     """Whether `user` may `verb` for a signer, by its name or by its domain (`example.com/*`)."""
     names = (signer, f"{signer.partition('/')[0]}/*")
@@ -33,5 +51,6 @@ def may_act_for(server: Server, user: User, verb: str, signer: str) -> bool:
 PLUGIN = Plugin(
     "CertificateApproval",
     {(GROUP, "certificatesigningrequests/approval"): ("UPDATE",)},
+    stamp,
     validate=validate,
 )

@@ -8,7 +8,7 @@ from sampan.api.errors import Object
 from sampan.api.fields import quote
 
 from ..exchange import Write
-from .certificateapproval import GROUP, may_act_for
+from .certificateapproval import GROUP, may_act_for, stamp
 from .plugin import Plugin, refuse
 
 if TYPE_CHECKING:
@@ -35,5 +35,6 @@ def _signed(request: Object) -> tuple[object, object]:
 PLUGIN = Plugin(
     "CertificateSigning",
     {(GROUP, "certificatesigningrequests/status"): ("UPDATE",)},
+    stamp,
     validate=validate,
 )

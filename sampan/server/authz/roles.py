@@ -210,6 +210,8 @@ CLUSTER_ROLES: Final[Mapping[str, Sequence[RuleRow]]] = {
     "system:aggregate-to-admin": AGGREGATE_TO_ADMIN,
     "system:aggregate-to-edit": AGGREGATE_TO_EDIT,
     "system:aggregate-to-view": AGGREGATE_TO_VIEW,
+    # What metrics-server brings, whose API is the server's own here.
+    "system:aggregated-metrics-reader": ((READ, "metrics.k8s.io", "nodes pods"),),
     "system:heapster": (
         (READ, "core", "events namespaces nodes pods"),
         (READ, "extensions", "deployments"),
@@ -279,7 +281,7 @@ CLUSTER_ROLES: Final[Mapping[str, Sequence[RuleRow]]] = {
 AGGREGATED: Final[Mapping[str, Sequence[str]]] = {
     "admin": ("edit", "system:aggregate-to-admin"),
     "edit": ("system:aggregate-to-edit", "view"),
-    "view": ("system:aggregate-to-view",),
+    "view": ("system:aggregate-to-view", "system:aggregated-metrics-reader"),
 }
 """Roles whose rules are those of others, found by label `aggregate-to-NAME`; in the order of their
 names, in which the aggregation controller adds them up."""

@@ -87,7 +87,7 @@ def _bound(server: Server, namespace: str, account: Object, ref: Object | None) 
     if ref.get("uid") and ref["uid"] != uid:
         raise conflict(
             "",
-            target.plural,
+            target.kind,
             name,
             f"the UID in the bound object reference ({ref['uid']}) does not match the UID in"
             " record. The object might have been deleted and then recreated",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,10 @@ USAGES = frozenset({
     "ipsec tunnel", "ipsec user", "timestamping", "ocsp signing", "microsoft sgc", "netscape sgc",
 })  # fmt: skip
 FINAL = ("Approved", "Denied", "Failed")
+DECISIONS = ("Approved", "Denied")
+STATES = ("True", "False", "Unknown")
+REQUEST_BEGIN = b"-----BEGIN CERTIFICATE REQUEST-----"
+PEM_BLOCK = re.compile(rb"-----BEGIN ([^-\n]+)-----")
 MIN_EXPIRATION_S = 600
 MAX_SIGNER = 253 + 1 + 63 + 1 + 253
 LEGACY_SIGNER = "kubernetes.io/legacy-unknown"
@@ -43,9 +48,8 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     if old is not None:
         return out
     spec = obj["spec"]
-    if not _is_pem_request(spec.get("request") or ""):
-        text = "PEM block type must be CERTIFICATE REQUEST"
-        out.append(fields.invalid("spec.request", spec.get("request") or "", text))
+    if why := _request_problem(spec.get("request") or ""):
+        out.append(fields.invalid("spec.request", spec.get("request") or "", why))
     usages = spec.get("usages") or []
     if not usages:
         out.append(fields.required("spec.usages", "usages must be specified"))
@@ -89,16 +93,79 @@ def check_signer(signer: str, path: str, out: list[Cause]) -> None:
         out.append(fields.too_long(path, "", MAX_SIGNER))
 
 
-def _is_pem_request(text: str) -> bool:
+def _request_problem(text: str) -> str:
+    """Why this is no PKCS#10 request with a good signature; "" if it is one."""
     try:
         pem = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        return False
-    return b"-----BEGIN CERTIFICATE REQUEST-----" in pem
+        pem = b""
+    if REQUEST_BEGIN not in pem:
+        return "PEM block type must be CERTIFICATE REQUEST"
+    # Imported with the first request: it takes a while.
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        asked = x509.load_pem_x509_csr(pem)
+        good = asked.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm) as error:
+        return str(error) or "malformed certificate request"
+    return "" if good else "the signature does not match the key"
+
+
+def _certificate_problem(text: str) -> str:
+    """Why these are not PEM certificates and nothing else; "" if they are."""
+    try:
+        pem = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        pem = b""
+    kinds = {found.decode("latin-1") for found in PEM_BLOCK.findall(pem)}
+    if not kinds:
+        return "must contain at least one CERTIFICATE PEM block"
+    for other in sorted(kinds - {"CERTIFICATE"}):
+        return f"only CERTIFICATE PEM blocks are allowed, found {fields.quote(other)}"
+    from cryptography import x509
+
+    try:
+        x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        return str(error) or "malformed certificate"
+    return ""
+
+
+def keep_approval(obj: Object, old: Object) -> None:
+    """A write to /status: what was approved or denied stays as it was, word for word."""
+    obj["spec"] = old.get("spec") or {}
+    before = (old.get("status") or {}).get("conditions") or ()
+    now = (obj.get("status") or {}).get("conditions") or []
+    for kind in DECISIONS:
+        was = [item for item in before if item.get("type") == kind]
+        places = [at for at, item in enumerate(now) if item.get("type") == kind]
+        if len(was) == len(places):
+            for at, item in zip(places, was, strict=True):
+                now[at] = item
+
+
+def validate_status(obj: Object, old: Object | None) -> list[Cause]:
+    """A write to /status: certificates and failures; deciding is for /approval."""
+    out = validate_conditions(obj, old)
+    status, before = obj.get("status") or {}, (old or {}).get("status") or {}
+    for kind in DECISIONS:
+        if _count(status, kind) > _count(before, kind):
+            why = f'updates may not add a condition of type "{kind}"'
+            out.append(fields.forbidden("status.conditions", why))
+    given, certificate = status.get("certificate") or "", before.get("certificate") or ""
+    if given != certificate:
+        if why := _certificate_problem(given) if given else "":
+            out.append(fields.invalid("status.certificate", "<certificate data>", why))
+        if certificate:
+            why = "updates may not modify existing certificate content"
+            out.append(fields.forbidden("status.certificate", why))
+    return out
 
 
 def validate_conditions(obj: Object, old: Object | None) -> list[Cause]:
-    """A write to /approval or /status: conditions are added, never taken back."""
+    """A write to /approval or /status: decisions and failures are added, never taken back."""
     out: list[Cause] = []
     status, before = obj.get("status") or {}, (old or {}).get("status") or {}
     seen: set[str] = set()
@@ -109,24 +176,24 @@ def validate_conditions(obj: Object, old: Object | None) -> list[Cause]:
         state = item.get("status") or ""
         if not state:
             out.append(fields.required(f"{path}.status"))
-        elif kind in FINAL and state != "True":
-            out.append(fields.not_supported(f"{path}.status", state, ("True",)))
+        elif state not in (STATES[:1] if kind in FINAL else STATES):
+            allowed = STATES[:1] if kind in FINAL else sorted(STATES)
+            out.append(fields.not_supported(f"{path}.status", state, allowed))
+        if kind in DECISIONS and {*DECISIONS} - {kind} <= seen:
+            why = "Approved and Denied conditions are mutually exclusive"
+            out.append(fields.invalid(f"{path}.type", kind, why))
         if kind in seen:
             out.append(fields.duplicate(f"{path}.type", kind))
         seen.add(kind)
-    if {"Approved", "Denied"} <= seen:
-        why = "Approved and Denied conditions are mutually exclusive"
-        out.append(fields.invalid("status.conditions", "Denied", why))
     for kind in FINAL:
-        was = [item for item in before.get("conditions") or () if item.get("type") == kind]
-        now = [item for item in status.get("conditions") or () if item.get("type") == kind]
-        if was and was != now:
-            why = f'updates may not {"modify" if now else "remove"} a condition of type "{kind}"'
+        if _count(status, kind) < _count(before, kind):
+            why = f'updates may not remove a condition of type "{kind}"'
             out.append(fields.forbidden("status.conditions", why))
-    certificate = before.get("certificate")
-    if certificate and status.get("certificate") != certificate:
-        out.append(fields.forbidden("status.certificate", "updates may not modify the certificate"))
     return out
+
+
+def _count(status: Object, kind: str) -> int:
+    return sum(item.get("type") == kind for item in status.get("conditions") or ())
 
 
 def selectable(obj: Object) -> Mapping[str, str]:
@@ -160,7 +227,8 @@ KIND = Kind(
     default=default,
     prepare=prepare,
     validate=validate,
-    validate_status=validate_conditions,
+    prepare_parts={"status": keep_approval},
+    validate_status=validate_status,
     validate_parts={"approval": validate_conditions},
     fields=selectable,
     columns=(
