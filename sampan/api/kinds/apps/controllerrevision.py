@@ -7,18 +7,18 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
+from ..formats import check_nonnegative
 from ..printing import AGE, NAME, NONE, age, name
 
 
 def validate(obj: Object, old: Object | None) -> list[Cause]:
     out: list[Cause] = []
-    revision = obj.get("revision") or 0
-    if revision < 0:
-        out.append(fields.invalid("revision", revision, "must be greater than or equal to 0"))
-    if old is not None and obj.get("data") != old.get("data"):
-        out.append(fields.immutable("data", obj.get("data")))
-    elif obj.get("data") is None:
+    data, revision = obj.get("data"), obj.get("revision") or 0
+    if data is None:
         out.append(fields.required("data", "data is mandatory"))
+    check_nonnegative(revision, "revision", out)
+    if old is not None and data != old.get("data"):
+        out.append(fields.immutable("data", data))
     return out
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
+from ..core.podspec.resources import check_quantity
 from ..formats import check_nonnegative
 from ..printing import AGE, NAME, UNSET, age, name
 from .metrics import check_metric, check_target_ref, metrics_text
@@ -63,8 +64,10 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     if old is not None and spec == old.get("spec"):
         return out
     low, high = spec.get("minReplicas"), spec.get("maxReplicas") or 0
-    if low is not None and low < 1:
-        why = "must be greater than or equal to 1"
+    # Zero is for those that have it already, until scaling to zero is on by default (KEP-2021).
+    least = 1 if old is None or (old.get("spec") or {}).get("minReplicas") != 0 else 0
+    if low is not None and low < least:
+        why = f"must be greater than or equal to {least}"
         out.append(fields.invalid("spec.minReplicas", low, why))
     if high < 1:
         out.append(fields.invalid("spec.maxReplicas", high, "must be greater than 0"))
@@ -74,6 +77,13 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     check_target_ref(spec.get("scaleTargetRef") or {}, "spec.scaleTargetRef", out)
     for position, metric in enumerate(spec.get("metrics") or ()):
         check_metric(metric, f"spec.metrics[{position}]", out)
+    outer = {metric.get("type") for metric in spec.get("metrics") or ()} & {"Object", "External"}
+    if low == 0 and not outer:
+        why = (
+            "must specify at least one Object or External metric to support scaling to zero "
+            "replicas"
+        )
+        out.append(fields.forbidden("spec.metrics", why))
     for direction in ("scaleUp", "scaleDown"):
         rules = (spec.get("behavior") or {}).get(direction)
         if rules is not None:
@@ -83,10 +93,13 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
 
 def _check_rules(rules: Object, path: str, out: list[Cause]) -> None:
     window = rules.get("stabilizationWindowSeconds")
-    check_nonnegative(window, f"{path}.stabilizationWindowSeconds", out)
-    if window is not None and window > MAX_WINDOW_S:
-        why = f"must be less than or equal to {MAX_WINDOW_S}"
-        out.append(fields.invalid(f"{path}.stabilizationWindowSeconds", window, why))
+    if window is not None and not 0 <= window <= MAX_WINDOW_S:
+        why = "greater than or equal to zero" if window < 0 else (
+            f"less than or equal to {MAX_WINDOW_S}"
+        )  # fmt: skip
+        out.append(fields.invalid(f"{path}.stabilizationWindowSeconds", window, f"must be {why}"))
+    if rules.get("tolerance") is not None:
+        check_quantity("", rules["tolerance"], f"{path}.tolerance", out)
     choice = rules.get("selectPolicy")
     if choice is not None and choice not in ("Disabled", "Max", "Min"):
         allowed = ("Disabled", "Max", "Min")

@@ -10,6 +10,8 @@ from sampan.wire.quantity import QuantityError, parse
 from ... import fields
 from ...errors import Cause, Object
 from ...names import path_problems
+from ..core.podspec.resources import check_container_resource_name
+from ..formats import check_label
 from ..printing import NONE, UNKNOWN
 
 FIELDS = {
@@ -17,6 +19,8 @@ FIELDS = {
     "Pods": "pods", "Resource": "resource",
 }  # fmt: skip
 """Metric source types and the field each needs."""
+CHECKED = ("object", "external", "pods", "resource", "containerResource")
+"""Fields of sources in upstream's order: the first one given is checked."""
 SHOWN_METRICS = 2
 
 
@@ -26,28 +30,37 @@ def check_metric(metric: Object, path: str, out: list[Cause]) -> None:
         out.append(fields.required(f"{path}.type", "must specify a metric source type"))
     if kind not in FIELDS:
         out.append(fields.not_supported(f"{path}.type", kind, tuple(FIELDS)))
-        return
-    field = FIELDS[kind]
-    given = [name for name in FIELDS.values() if metric.get(name) is not None]
-    if field not in given:
+    given = [name for name in CHECKED if metric.get(name) is not None]
+    if given:
+        # The others are looked at when only one is left.
+        _check_source(given[0], metric[given[0]], f"{path}.{given[0]}", out)
+    field = FIELDS.get(kind, "")
+    if field and field not in given:
         why = "must populate information for the given metric source"
         out.append(fields.required(f"{path}.{field}", why))
-    for name in given:
+    for name in given if len(given) > 1 else ():
         if name != field:
             why = "must populate the given metric source only"
             out.append(fields.forbidden(f"{path}.{name}", why))
-    if given == [field]:
-        _check_source(kind, metric[field], f"{path}.{field}", out)
 
 
-def _check_source(kind: str, source: Object, path: str, out: list[Cause]) -> None:
-    target = source.get("target") or {}
-    if kind in ("Resource", "ContainerResource"):
-        if not source.get("name"):
+def _check_source(field: str, source: Object, path: str, out: list[Cause]) -> None:
+    if field in ("resource", "containerResource"):
+        name = source.get("name")
+        if not name:
             out.append(fields.required(f"{path}.name", "must specify a resource name"))
-        if kind == "ContainerResource" and not source.get("container"):
-            out.append(fields.required(f"{path}.container", "must specify a container"))
+        elif field == "containerResource":
+            check_container_resource_name(name, f"{path}.name", out)
+        if field == "containerResource":
+            container = source.get("container")
+            if not container:
+                out.append(fields.required(f"{path}.container", "must specify a container"))
+            else:
+                check_label(container, f"{path}.container", out)
     else:
+        if field == "object":
+            described = source.get("describedObject") or {}
+            check_target_ref(described, f"{path}.describedObject", out)
         metric = (source.get("metric") or {}).get("name")
         if not metric:
             why = "must specify a metric name"
@@ -55,39 +68,42 @@ def _check_source(kind: str, source: Object, path: str, out: list[Cause]) -> Non
         else:
             for why in path_problems(metric):
                 out.append(fields.invalid(f"{path}.metric.name", metric, why))
-    if kind == "Object":
-        check_target_ref(source.get("describedObject") or {}, f"{path}.describedObject", out)
-    _check_target(kind, target, f"{path}.target", out)
+    _check_target(field, source.get("target") or {}, f"{path}.target", out)
 
 
-def _check_target(kind: str, target: Object, path: str, out: list[Cause]) -> None:
-    allowed = ("Utilization", "Value", "AverageValue")
+def _check_target(field: str, target: Object, path: str, out: list[Cause]) -> None:
     if not target.get("type"):
         out.append(fields.required(f"{path}.type", "must specify a metric target type"))
-    elif target["type"] not in allowed:
+    if target.get("type") not in ("Utilization", "Value", "AverageValue"):
         why = "must be either Utilization, Value, or AverageValue"
-        out.append(fields.invalid(f"{path}.type", target["type"], why))
-    for field in ("value", "averageValue"):
-        if target.get(field) is not None and not _positive(target[field]):
-            out.append(fields.invalid(f"{path}.{field}", target[field], "must be positive"))
+        out.append(fields.invalid(f"{path}.type", target.get("type") or "", why))
+    for name in ("value", "averageValue"):
+        if target.get(name) is not None and not _positive(target[name]):
+            out.append(fields.invalid(f"{path}.{name}", target[name], "must be positive"))
     utilization, average = target.get("averageUtilization"), target.get("averageValue")
+    value = target.get("value")
     if utilization is not None and utilization < 1:
         why = "must be greater than 0"
         out.append(fields.invalid(f"{path}.averageUtilization", utilization, why))
-    if kind in ("Resource", "ContainerResource"):
+    if field in ("resource", "containerResource"):
         if utilization is None and average is None:
             why = "must set either a target raw value or a target utilization"
             out.append(fields.required(f"{path}.averageUtilization", why))
         elif utilization is not None and average is not None:
             why = "may not set both a target raw value and a target utilization"
             out.append(fields.forbidden(f"{path}.averageValue", why))
-    elif kind == "Pods":
+    elif field == "pods":
         if average is None:
             why = "must specify a positive target averageValue"
             out.append(fields.required(f"{path}.averageValue", why))
-    elif target.get("value") is None and average is None:
-        why = "must set either a target value or averageValue"
-        out.append(fields.required(f"{path}.averageValue", why))
+    elif value is None and average is None:
+        why = (
+            "value or averageValue" if field == "object" else "value for metric or a per-pod target"
+        )
+        out.append(fields.required(f"{path}.averageValue", f"must set either a target {why}"))
+    elif field == "external" and value is not None and average is not None:
+        why = "may not set both a target value for metric and a per-pod target"
+        out.append(fields.forbidden(f"{path}.value", why))
 
 
 def _positive(value: Any) -> bool:

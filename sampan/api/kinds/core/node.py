@@ -21,7 +21,13 @@ ROLE_LABEL = "kubernetes.io/role"
 
 
 def default(obj: Object) -> None:
-    obj.setdefault("spec", {})
+    spec = obj.setdefault("spec", {})
+    one, many = spec.get("podCIDR"), spec.get("podCIDRs")
+    if one and (not many or many[0] != one):
+        # The older field decides where they differ.
+        spec["podCIDRs"] = [one]
+    elif many and not one:
+        spec["podCIDR"] = many[0]
     status = obj.setdefault("status", {})
     if status.get("capacity") and status.get("allocatable") is None:
         status["allocatable"] = dict(status["capacity"])
@@ -34,8 +40,8 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
         return out
     if spec.get("taints"):
         check_taints(spec["taints"], "metadata.taints", out)
-    _check_addresses(spec.get("podCIDRs") or [], out)
     if old is None:
+        _check_addresses(spec.get("podCIDRs") or [], out)
         _check_resources(obj, out)
         return out
     before = old.get("spec") or {}
@@ -46,6 +52,8 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     if provider and spec.get("providerID") != provider:
         why = 'node updates may not change providerID except from "" to valid'
         out.append(fields.forbidden("spec.providerID", why))
+    if (spec.get("externalID") or "") != (before.get("externalID") or ""):
+        out.append(fields.forbidden("spec.externalID", "may not be updated"))
     return out
 
 

@@ -10,7 +10,7 @@ from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
 from ..printing import AGE, NAME, age, name
-from .podspec.resources import COUNTS, STANDARD, check_quantity, check_resource_name
+from .podspec.resources import STANDARD, check_quantity, check_resource_name
 
 SCOPES = frozenset({
     "Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "PriorityClass",
@@ -19,7 +19,6 @@ SCOPES = frozenset({
 EXISTS_ONLY = SCOPES - {"PriorityClass", "VolumeAttributesClass"}
 POD_RESOURCES = frozenset({
     "cpu", "memory", "pods", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory",
-    "ephemeral-storage", "requests.ephemeral-storage", "limits.ephemeral-storage",
 })  # fmt: skip
 EXCLUSIVE = ({"BestEffort", "NotBestEffort"}, {"Terminating", "NotTerminating"})
 
@@ -33,9 +32,7 @@ def _check_hard(hard: Object | None, path: str, out: list[Cause]) -> None:
     for resource, value in (hard or {}).items():
         where = f"{path}[{resource}]"
         check_resource_name(resource, where, out)
-        if "/" not in resource and not (
-            resource in STANDARD or resource.startswith("requests.hugepages-")
-        ):
+        if "/" not in resource and not _is_counted(resource):
             why = "must be a standard resource for quota"
             out.append(fields.invalid(where, resource, why))
         check_quantity(resource, value, where, out)
@@ -66,7 +63,7 @@ def _check_scope(scope: str, hard: Object, path: str, shown: Any, out: list[Caus
     if scope not in SCOPES:
         out.append(fields.invalid(path, shown, "unsupported scope"))
     for resource in sorted(hard):
-        if resource in STANDARD | COUNTS and not _suits(scope, resource):
+        if _is_counted(resource) and not _suits(scope, resource):
             out.append(fields.invalid(path, shown, "unsupported scope applied to resource"))
 
 
@@ -75,7 +72,14 @@ def _suits(scope: str, resource: str) -> bool:
         return resource == "pods"
     if scope == "VolumeAttributesClass":
         return resource in ("persistentvolumeclaims", "requests.storage")
-    return resource in POD_RESOURCES
+    return scope not in SCOPES or resource in POD_RESOURCES
+
+
+def _is_counted(resource: str) -> bool:
+    """Does quota know it (IsStandardQuotaResourceName)? Claims' "storage" is requests.storage."""
+    return (resource in STANDARD and resource != "storage") or resource.startswith(
+        ("hugepages-", "requests.hugepages-")
+    )
 
 
 def _check_exclusive(found: set[str], shown: Any, path: str, out: list[Cause]) -> None:
@@ -90,7 +94,7 @@ def _check_term(term: Object, hard: Object, spec: Object, path: str, out: list[C
     if scope not in SCOPES:
         out.append(fields.invalid(f"{path}.scopeName", scope, "unsupported scope"))
     for resource in sorted(hard):
-        if resource in STANDARD and not _suits(scope, resource):
+        if _is_counted(resource) and not _suits(scope, resource):
             why = "unsupported scope applied to resource"
             out.append(fields.invalid(path, spec["scopeSelector"], why))
     if scope in EXISTS_ONLY and operator != "Exists":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
 from ...meta import labels_of
+from ...names import label_problems, label_value_problems, subdomain_problems
 from ..doubts import doubt_ip
 from ..formats import (
     PROTOCOLS,
@@ -20,8 +22,9 @@ from ..formats import (
 )
 from ..printing import AGE, NAME, UNSET, age, name, shortened
 
-MAX_ENDPOINTS, MAX_PORTS, MAX_ADDRESSES = 1000, 100, 100
-MAX_TOPOLOGY, MAX_ZONE_HINTS = 16, 8
+MAX_ENDPOINTS, MAX_PORTS, MAX_ADDRESSES = 1000, 20000, 100
+MAX_TOPOLOGY, MAX_HINTS = 16, 8
+HOSTNAME = "kubernetes.io/hostname"
 TYPES = ("FQDN", "IPv4", "IPv6")
 _FAMILIES = {
     "IPv4": (4, "must be a valid IPv4 address"),
@@ -41,6 +44,21 @@ def default(obj: Object) -> None:
     if obj.get("endpoints") is None:
         # Upstream's list has no omitempty; clients iterate over it.
         obj["endpoints"] = []
+
+
+def prepare(obj: Object, old: Object | None) -> None:
+    """v1 has no topology but what older versions have left."""
+    endpoints = obj.get("endpoints") or ()
+    if old is not None and endpoints == old.get("endpoints"):
+        return
+    known = {
+        (item.get("deprecatedTopology") or {}).get(HOSTNAME)
+        for item in (old or {}).get("endpoints") or ()
+    } - {None}
+    for endpoint in endpoints:
+        host = (endpoint.pop("deprecatedTopology", None) or {}).get(HOSTNAME)
+        if host in known and endpoint.get("nodeName") is None:
+            endpoint["nodeName"] = host
 
 
 def validate(obj: Object, old: Object | None) -> list[Cause]:
@@ -80,7 +98,7 @@ def _check_endpoint(endpoint: Object, kind: str, path: str, out: list[Cause]) ->
                 out.append(fields.invalid(where, address, why))
             check_ordinary_ip(address, where, out)
         elif kind == "FQDN":
-            check_subdomain(address, where, out)
+            _check_full_name(address, where, out)
     if endpoint.get("nodeName") is not None:
         check_subdomain(endpoint["nodeName"], f"{path}.nodeName", out)
     topology = endpoint.get("deprecatedTopology") or {}
@@ -91,10 +109,41 @@ def _check_endpoint(endpoint: Object, kind: str, path: str, out: list[Cause]) ->
         check_labels(topology, f"{path}.deprecatedTopology", out)
     if endpoint.get("hostname") is not None:
         check_label(endpoint["hostname"], f"{path}.hostname", out)
-    zones = (endpoint.get("hints") or {}).get("forZones") or ()
-    if len(zones) > MAX_ZONE_HINTS:
-        where = f"{path}.hints.forZones"
-        out.append(fields.too_many(where, len(zones), MAX_ZONE_HINTS))
+    hints = endpoint.get("hints") or {}
+    _check_hints(hints.get("forZones") or (), f"{path}.hints.forZones", label_value_problems, out)
+    _check_hints(hints.get("forNodes") or (), f"{path}.hints.forNodes", subdomain_problems, out)
+
+
+def _check_full_name(text: str, path: str, out: list[Cause]) -> None:
+    """A host name with a domain (IsFullyQualifiedDomainName)."""
+    if not text:
+        out.append(fields.required(path))
+        return
+    text = text.removesuffix(".")
+    problems = subdomain_problems(text)
+    if problems:
+        out.append(fields.invalid(path, text, ",".join(problems)))
+    elif "." not in text:
+        why = "should be a domain with at least two segments separated by dots"
+        out.append(fields.invalid(path, text, why))
+    for label in () if problems or "." not in text else text.split("."):
+        if label_problems(label):
+            out.append(fields.invalid(path, label, ",".join(label_problems(label))))
+
+
+def _check_hints(
+    hints: Sequence[Object], path: str, problems: Callable[[str], Iterable[str]], out: list[Cause]
+) -> None:
+    if len(hints) > MAX_HINTS:
+        out.append(fields.too_many(path, len(hints), MAX_HINTS))
+        return
+    seen: set[str] = set()
+    for position, hint in enumerate(hints):
+        where, text = f"{path}[{position}].name", hint.get("name") or ""
+        if text in seen:
+            out.append(fields.duplicate(where, text))
+        seen.add(text)
+        out += [fields.invalid(where, text, why) for why in problems(text)]
 
 
 def _check_ports(ports: list[Object], out: list[Cause]) -> None:
@@ -161,6 +210,7 @@ KIND = Kind(
     storage="endpointslices",
     generation=True,
     default=default,
+    prepare=prepare,
     validate=validate,
     warnings=warnings,
     columns=(

@@ -8,6 +8,7 @@ from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
 from ...selectors import validate_label_selector
+from ..conditions import check_conditions
 from ..formats import check_count_or_percent, check_nonnegative, check_not_over_100
 from ..printing import AGE, NAME, age, name
 
@@ -46,6 +47,7 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
 def validate_status(obj: Object, old: Object | None) -> list[Cause]:
     out: list[Cause] = []
     status = obj.get("status") or {}
+    check_conditions(status.get("conditions") or (), "status.conditions", out)
     for counter in COUNTERS:
         check_nonnegative(status.get(counter), f"status.{counter}", out)
     return out
