@@ -5,6 +5,7 @@ A controller reads informers and writes through the client; `plan` is pure, reco
 
 from .bootstraptokens import BootstrapTokenController
 from .certificates import CertificateController
+from .cronjob import CronJobController
 from .deployment import DeploymentController
 from .endpoints import EndpointsController
 from .endpointslice import EndpointSliceController
@@ -26,6 +27,7 @@ from .rootca import RootCaController
 from .runtime.controller import Controller
 from .serviceaccount import ServiceAccountController
 from .tainteviction import TaintEvictionController
+from .ttlafterfinished import TtlAfterFinishedController
 
 CONTROLLERS: tuple[type[Controller], ...] = (
     ServiceAccountController,
@@ -36,6 +38,8 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     ReplicationControllerController,
     JobController,
     JobOrphanController,
+    CronJobController,
+    TtlAfterFinishedController,
     EndpointSliceController,
     EndpointsController,
     NodeIpamController,

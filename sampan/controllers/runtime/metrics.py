@@ -14,21 +14,26 @@ BUCKETS_S = tuple(1e-8 * 10**power for power in range(10))
 class Histogram:
     """Cumulative when read, per bucket when written."""
 
-    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
+    limits_s: tuple[float, ...] = BUCKETS_S
+    counts: list[int] = field(default_factory=list)
     total_s: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.counts = [0] * (len(self.limits_s) + 1)
+
     def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(BUCKETS_S, seconds)] += 1
+        self.counts[bisect_left(self.limits_s, seconds)] += 1
         self.total_s += seconds
 
-    def lines(self, metric: str, name: str) -> Iterable[str]:
-        seen = 0
-        for limit, count in zip((*BUCKETS_S, None), self.counts, strict=True):
+    def lines(self, metric: str, label: str = "") -> Iterable[str]:
+        """Prometheus text; `label` is `name="value"` of all lines, if they have one."""
+        seen, more, alone = 0, f"{label}," if label else "", f"{{{label}}}" if label else ""
+        for limit, count in zip((*self.limits_s, None), self.counts, strict=True):
             seen += count
             bound = "+Inf" if limit is None else f"{limit:g}"
-            yield f'{metric}_bucket{{name="{name}",le="{bound}"}} {seen}'
-        yield f'{metric}_sum{{name="{name}"}} {self.total_s:.9g}'
-        yield f'{metric}_count{{name="{name}"}} {seen}'
+            yield f'{metric}_bucket{{{more}le="{bound}"}} {seen}'
+        yield f"{metric}_sum{alone} {self.total_s:.9g}"
+        yield f"{metric}_count{alone} {seen}"
 
 
 @dataclass(slots=True)
@@ -98,7 +103,7 @@ def exposition(readings: Iterable[Reading]) -> str:
         out.append(f"# TYPE {title} histogram")
         for row in rows:
             histogram = row.metrics.waited if metric == "queue" else row.metrics.worked
-            out.extend(histogram.lines(title, row.name))
+            out.extend(histogram.lines(title, f'name="{row.name}"'))
     plain(
         "workqueue_unfinished_work_seconds",
         "gauge",
