@@ -144,10 +144,12 @@ async def test_what_every_cluster_has() -> None:
         assert cells["global-default"][5] == "False"
         levels = (await cluster.http("GET", f"{GROUP}/prioritylevelconfigurations")).json["items"]
         assert len(levels) == 8
-        # The mandatory come back as they were; the suggested do unless told otherwise.
+        # Nobody changes the mandatory; the suggested come back as they were unless told otherwise.
         spec = {"spec": {"limited": {"nominalConcurrencyShares": 77}}}
         path = f"{GROUP}/prioritylevelconfigurations"
-        for name in ("catch-all", "system", "workload-low"):
+        refused = await cluster.http("PATCH", f"{path}/catch-all", spec, content_type=MERGE)
+        assert refused.message.endswith("spec of 'catch-all' must equal the fixed value")
+        for name in ("system", "workload-low"):
             body: dict[str, Any] = dict(spec)
             if name != "system":
                 note = {"apf.kubernetes.io/autoupdate-spec": "false"}

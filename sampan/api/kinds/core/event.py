@@ -12,7 +12,7 @@ from ..formats import check_qualified
 from ..printing import since
 
 MAX_WORD = 128
-"""Characters of reportingInstance, action and reason."""
+"""Bytes of reportingInstance, action and reason."""
 MAX_MESSAGE = 1024
 MISMATCH = "does not match event.namespace"
 COLUMNS = (
@@ -49,10 +49,10 @@ def check_event(obj: Object, out: list[Cause]) -> None:
         value = obj.get(field) or ""
         if not value:
             out.append(fields.required(field))
-        elif len(value) > MAX_WORD:
+        elif len(value.encode()) > MAX_WORD:
             why = f"can have at most {MAX_WORD} characters"
             out.append(fields.invalid(field, "", why))
-    if len(obj.get("message") or "") > MAX_MESSAGE:
+    if len((obj.get("message") or "").encode()) > MAX_MESSAGE:
         why = f"can have at most {MAX_MESSAGE} characters"
         out.append(fields.invalid("message", "", why))
 

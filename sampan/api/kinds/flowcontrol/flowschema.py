@@ -7,12 +7,14 @@ from typing import Any
 from ... import fields
 from ...descriptor import STATUS_ALONE, Column, Kind
 from ...errors import Cause, Object
+from ..core.podspec.equality import same
 from ..formats import check_subdomain
 from ..printing import AGE, NAME, NONE, age, condition_status, name
+from .mandatory import MANDATORY_SCHEMAS, check_conditions
+from .rules import check_rules
 
 MAX_PRECEDENCE = 10_000
 METHODS = ("ByNamespace", "ByUser")
-SUBJECTS = {"User": "user", "Group": "group", "ServiceAccount": "serviceAccount"}
 
 
 def default(obj: Object) -> None:
@@ -24,44 +26,40 @@ def default(obj: Object) -> None:
 
 def validate(obj: Object, old: Object | None) -> list[Cause]:
     out: list[Cause] = []
-    spec = obj["spec"]
+    spec, own_name = obj["spec"], obj["metadata"].get("name") or ""
     precedence = spec.get("matchingPrecedence") or 0
     path = "spec.matchingPrecedence"
-    if not 1 <= precedence <= MAX_PRECEDENCE:
-        why = f"must be between 1 and {MAX_PRECEDENCE}, inclusive"
+    if precedence <= 0:
+        out.append(fields.invalid(path, precedence, "must be a positive value"))
+    if precedence > MAX_PRECEDENCE:
+        why = f"must not be greater than {MAX_PRECEDENCE}"
         out.append(fields.invalid(path, precedence, why))
-    if precedence == 1 and obj["metadata"].get("name") != "exempt":
+    if precedence == 1 and own_name != "exempt":
         why = "only the schema named 'exempt' may have matchingPrecedence 1"
         out.append(fields.invalid(path, precedence, why))
+    method = spec.get("distinguisherMethod")
+    if method is not None and method.get("type") not in METHODS:
+        # Upstream shows the method here, not its type.
+        out.append(fields.not_supported("spec.distinguisherMethod.type", method, METHODS))
     level = (spec.get("priorityLevelConfiguration") or {}).get("name") or ""
     if not level:
         path = "spec.priorityLevelConfiguration.name"
         out.append(fields.required(path, "must reference a priority level"))
     else:
         check_subdomain(level, "spec.priorityLevelConfiguration.name", out)
-    method = spec.get("distinguisherMethod")
-    if method is not None and method.get("type") not in METHODS:
-        value = method.get("type") or ""
-        out.append(fields.not_supported("spec.distinguisherMethod.type", value, METHODS))
     for position, rule in enumerate(spec.get("rules") or ()):
-        _check_rule(rule, f"spec.rules[{position}]", out)
+        check_rules(rule, f"spec.rules[{position}]", out)
+    if own_name in MANDATORY_SCHEMAS and not same(spec, MANDATORY_SCHEMAS[own_name]):
+        why = f"spec of '{own_name}' must equal the fixed value"
+        out.append(fields.invalid("spec", spec, why))
+    check_conditions(obj, out)
     return out
 
 
-def _check_rule(rule: Object, path: str, out: list[Cause]) -> None:
-    if not rule.get("subjects"):
-        why = "subjects must contain at least one value"
-        out.append(fields.required(f"{path}.subjects", why))
-    for position, subject in enumerate(rule.get("subjects") or ()):
-        where, kind = f"{path}.subjects[{position}]", subject.get("kind") or ""
-        if kind not in SUBJECTS:
-            out.append(fields.not_supported(f"{where}.kind", kind, sorted(SUBJECTS)))
-        elif subject.get(SUBJECTS[kind]) is None:
-            why = f"{SUBJECTS[kind]} is required when subject kind is '{kind}'"
-            out.append(fields.required(f"{where}.{SUBJECTS[kind]}", why))
-    if not rule.get("resourceRules") and not rule.get("nonResourceRules"):
-        why = "at least one of resourceRules and nonResourceRules has to be non-empty"
-        out.append(fields.required(path, why))
+def validate_status(obj: Object, old: Object | None) -> list[Cause]:
+    out: list[Cause] = []
+    check_conditions(obj, out)
+    return out
 
 
 def cells(obj: Object, now_s: float) -> list[Any]:
@@ -83,6 +81,7 @@ KIND = Kind(
     storage="flowschemas",
     default=default,
     validate=validate,
+    validate_status=validate_status,
     columns=(
         NAME,
         Column("PriorityLevel", "string", "The level it sends requests to."),

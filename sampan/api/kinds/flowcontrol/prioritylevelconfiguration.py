@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from math import ceil, log2
 from typing import Any
 
 from ... import fields
 from ...descriptor import STATUS_ALONE, Column, Kind
 from ...errors import Cause, Object
-from ..formats import check_nonnegative
+from ..core.podspec.equality import same
 from ..printing import AGE, NAME, NONE, age, name
+from .mandatory import CATCH_ALL_LEVEL, check_conditions
 
 QUEUING = {"queues": 64, "handSize": 8, "queueLengthLimit": 50}
 TYPES = ("Exempt", "Limited")
 RESPONSES = ("Queue", "Reject")
+MAX_QUEUES = 10_000_000
+HASH_BITS = 60
+"""Of a flow's hash, from which its queues are dealt."""
+NOT_NEGATIVE = "if specified, must be a non-negative integer"
 
 
 def default(obj: Object) -> None:
@@ -37,15 +43,21 @@ def default(obj: Object) -> None:
 
 def validate(obj: Object, old: Object | None) -> list[Cause]:
     out: list[Cause] = []
-    spec = obj["spec"]
-    kind, exempt, limited = spec.get("type"), spec.get("exempt"), spec.get("limited")
+    spec, own_name = obj["spec"], obj["metadata"].get("name") or ""
+    kind, exempt, limited = spec.get("type") or "", spec.get("exempt"), spec.get("limited")
+    if (own_name == "exempt") != (kind == "Exempt"):
+        why = "type must be 'Exempt' if and only if name is 'exempt'"
+        out.append(fields.invalid("spec.type", kind, why))
     if kind not in TYPES:
-        out.append(fields.not_supported("spec.type", kind or "", TYPES))
+        out.append(fields.not_supported("spec.type", kind, TYPES))
     elif kind == "Exempt":
         if limited is not None:
             why = "must be nil if the type is not Limited"
             out.append(fields.forbidden("spec.limited", why))
-        _check_shares(exempt or {}, "spec.exempt", out)
+        if exempt is None:
+            out.append(fields.required("spec.exempt", "must not be empty"))
+        else:
+            _check_shares(exempt, "spec.exempt", out)
     else:
         if exempt is not None:
             why = "must be nil if the type is Limited"
@@ -55,16 +67,29 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
             out.append(fields.required("spec.limited", why))
         else:
             _check_limited(limited, "spec.limited", out)
+    if own_name == "catch-all" and not same(spec, CATCH_ALL_LEVEL):
+        why = f"spec of '{own_name}' must equal the fixed value"
+        out.append(fields.invalid("spec", spec, why))
+    check_conditions(obj, out)
+    return out
+
+
+def validate_status(obj: Object, old: Object | None) -> list[Cause]:
+    out: list[Cause] = []
+    check_conditions(obj, out)
     return out
 
 
 def _check_shares(config: Object, path: str, out: list[Cause]) -> None:
-    shares = config.get("nominalConcurrencyShares")
-    check_nonnegative(shares, f"{path}.nominalConcurrencyShares", out)
-    percent = config.get("lendablePercent") or 0
-    if not 0 <= percent <= 100:
-        why = "must be between 0 and 100, inclusive"
-        out.append(fields.invalid(f"{path}.lendablePercent", percent, why))
+    shares = config.get("nominalConcurrencyShares") or 0
+    if shares < 0:
+        why = "must be a non-negative integer"
+        out.append(fields.invalid(f"{path}.nominalConcurrencyShares", shares, why))
+    for field, most in (("lendablePercent", 100), ("borrowingLimitPercent", None)):
+        value = config.get(field)
+        if value is not None and (value < 0 or (most is not None and value > most)):
+            why = f"must be between 0 and {most}, inclusive" if most else NOT_NEGATIVE
+            out.append(fields.invalid(f"{path}.{field}", value, why))
 
 
 def _check_limited(limited: Object, path: str, out: list[Cause]) -> None:
@@ -79,10 +104,37 @@ def _check_limited(limited: Object, path: str, out: list[Cause]) -> None:
     elif kind == "Queue" and queuing is None:
         why = "must not be empty if limited.limitResponse.type is Limited"
         out.append(fields.required(f"{where}.queuing", why))
-    for field in QUEUING if kind == "Queue" and queuing else ():
-        value = queuing.get(field) or 0 if queuing else 0
-        if value <= 0:
-            out.append(fields.invalid(f"{where}.queuing.{field}", value, "must be positive"))
+    elif kind == "Queue":
+        _check_queuing(queuing, f"{where}.queuing", out)
+
+
+def _check_queuing(queuing: Object, path: str, out: list[Cause]) -> None:
+    length, queues, hand = (
+        queuing.get(field) or 0 for field in ("queueLengthLimit", "queues", "handSize")
+    )
+    if length <= 0:
+        out.append(fields.invalid(f"{path}.queueLengthLimit", length, "must be positive"))
+    if queues <= 0:
+        out.append(fields.invalid(f"{path}.queues", queues, "must be positive"))
+    elif queues > MAX_QUEUES:
+        why = f"must not be greater than {MAX_QUEUES}"
+        out.append(fields.invalid(f"{path}.queues", queues, why))
+    if hand <= 0:
+        out.append(fields.invalid(f"{path}.handSize", hand, "must be positive"))
+    elif hand > queues:
+        why = f"should not be greater than queues ({queues})"
+        out.append(fields.invalid(f"{path}.handSize", hand, why))
+    elif hand > HASH_BITS or entropy_bits(queues, hand) > HASH_BITS:
+        why = (
+            f"required entropy bits of deckSize {queues} and handSize {hand} should not be "
+            f"greater than {HASH_BITS}"
+        )
+        out.append(fields.invalid(f"{path}.handSize", hand, why))
+
+
+def entropy_bits(deck: int, hand: int) -> int:
+    """Bits of a hash that it takes to deal a hand of queues (apiserver's shufflesharding)."""
+    return ceil(sum(log2(deck - dealt) for dealt in range(hand)))
 
 
 def cells(obj: Object, now_s: float) -> list[Any]:
@@ -105,6 +157,7 @@ KIND = Kind(
     storage="prioritylevelconfigurations",
     default=default,
     validate=validate,
+    validate_status=validate_status,
     columns=(
         NAME,
         Column("Type", "string", "Exempt or Limited."),

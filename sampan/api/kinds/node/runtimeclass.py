@@ -18,7 +18,8 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     out: list[Cause] = []
     handler = obj.get("handler") or ""
     if old is not None:
-        out += fields.unchanged("handler", handler, old.get("handler"))
+        # Upstream looks at nothing else then.
+        return fields.unchanged("handler", handler, old.get("handler"))
     check_label(handler, "handler", out)
     overhead = (obj.get("overhead") or {}).get("podFixed")
     if overhead:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ... import fields
 from ...descriptor import Kind
 from ...errors import Cause, Object
+from ...selectors import validate_label_selector
 from ..printing import CREATED_COLUMNS, created_cells
 from .rules import GROUP, check_rule
 
@@ -12,6 +14,15 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     out: list[Cause] = []
     for position, rule in enumerate(obj.get("rules") or ()):
         check_rule(rule, f"rules[{position}]", False, out)
+    aggregation = obj.get("aggregationRule")
+    if aggregation is not None:
+        path = "aggregationRule.clusterRoleSelectors"
+        selectors = aggregation.get("clusterRoleSelectors")
+        if not selectors:
+            why = "at least one clusterRoleSelector required if aggregationRule is non-nil"
+            out.append(fields.required(path, why))
+        for position, selector in enumerate(selectors or ()):
+            out += validate_label_selector(selector, f"{path}[{position}]")
     return out
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
+from ..formats import check_supported
 from ..printing import AGE, NAME, age, name
 
 HIGHEST = 1_000_000_000
@@ -30,18 +31,25 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
         out += fields.unchanged("preemptionPolicy", policy, old.get("preemptionPolicy"))
         return out
     if own_name.startswith("system-"):
-        if SYSTEM.get(own_name) != value:
-            why = (
-                "priority class names with 'system-' prefix are reserved for system use only. "
-                f"error: {own_name} is not a known system priority class"
-            )
-            out.append(fields.forbidden("metadata.name", why))
+        problem = _system_problem(own_name, value, bool(obj.get("globalDefault")))
+        if problem:
+            why = "priority class names with 'system-' prefix are reserved for system use only. "
+            out.append(fields.forbidden("metadata.name", f"{why}error: {problem}"))
     elif value > HIGHEST:
         why = f"maximum allowed value of a user defined priority is {HIGHEST}"
         out.append(fields.forbidden("value", why))
-    if policy not in POLICIES:
-        out.append(fields.not_supported("preemptionPolicy", policy or "", POLICIES))
+    check_supported(policy, POLICIES, "preemptionPolicy", out)
     return out
+
+
+def _system_problem(name: str, value: int, is_default: bool) -> str:
+    """Why a class that is named as the system's own is none of them; "" when it is."""
+    known = SYSTEM.get(name)
+    if known is None:
+        return f"{name} is not a known system priority class"
+    if value != known:
+        return f"value of {name} PriorityClass must be {known}"
+    return f"globalDefault of {name} PriorityClass must be false" if is_default else ""
 
 
 def cells(obj: Object, now_s: float) -> list[Any]:
