@@ -347,7 +347,7 @@ class Server:
         if answer is None:
             shown = self.aggregator.shown
             answer = discovery.answer(request.path, accept, shown, request.headers)
-        if answer is None and self.aggregator.remote and request.path.startswith("/openapi/v3"):
+        if answer is None and self.aggregator.remote and request.path.startswith("/openapi/"):
             return self._openapi(request, accept)
         if answer is None:
             # Imported when first asked for, which on most days is never.
@@ -365,7 +365,7 @@ class Server:
         from . import openapi
         from .aggregation.discovery import answer_openapi
 
-        answer = await answer_openapi(self, request) or openapi.answer(
+        answer = await answer_openapi(self, request, accept) or openapi.answer(
             request.path, accept, self.resources, request.headers
         )
         if answer is None:

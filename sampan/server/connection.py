@@ -222,7 +222,8 @@ class Connection(asyncio.Protocol):
         if "," in self._headers.get("host", ""):
             self._refuse(errors.BadRequest("too many Host headers"))
             return
-        if PASSED_ON(self._url) and self._may_pass_on(length):
+        passed = PASSED_ON(self._url) or self._server.aggregator.streams(self._url)
+        if passed and self._may_pass_on(length):
             self._pass_on(length)
         elif length.isdecimal() and int(length) > MAX_BODY:
             self._refuse(_too_large())

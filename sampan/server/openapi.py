@@ -33,7 +33,9 @@ JSON = "application/json"
 JSON_TYPES = frozenset(("application/json", "application/*", "*/*", ""))
 
 
-class _Document(NamedTuple):
+class Document(NamedTuple):
+    """A document as it is kept: gzipped."""
+
     packed: bytes
     etag: str
     media: str
@@ -41,7 +43,7 @@ class _Document(NamedTuple):
     """What it was made from; a document of another stamp is made anew."""
 
 
-_cache: WeakKeyDictionary[Registry, dict[str, _Document]] = WeakKeyDictionary()
+_cache: WeakKeyDictionary[Registry, dict[str, Document]] = WeakKeyDictionary()
 
 
 def answer(
@@ -51,7 +53,7 @@ def answer(
     path = path.rstrip("/")
     if not path.startswith("/openapi/"):
         return None
-    media = _media(path, accept)
+    media = media_of(path, accept)
     made = _cache.setdefault(resources, {})
     stamp = _stamp(path, resources)
     if stamp is None:
@@ -62,10 +64,19 @@ def answer(
         body = _body(path, media, resources)
         if body is None:
             return None
-        etag = f'"{hashlib.sha256(body).hexdigest()[:32].upper()}"'
-        found = _Document(gzip.compress(body, GZIP_LEVEL, mtime=0), etag, media, stamp)
-        made[path + media] = found
-    return _respond(found, headers)
+        found = made[path + media] = _packed(body, media, stamp)
+    return respond(found, headers)
+
+
+def _packed(body: bytes, media: str, stamp: tuple[Any, ...]) -> Document:
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32].upper()}"'
+    return Document(gzip.compress(body, GZIP_LEVEL, mtime=0), etag, media, stamp)
+
+
+def packed_v2(document: Object, media: str) -> Document:
+    """A document of version 2 in a media type."""
+    body = encode_document(document) if media == MEDIA_TYPE else orjson.dumps(document)
+    return _packed(body, media, ())
 
 
 def _stamp(path: str, resources: Registry) -> tuple[Any, ...] | None:
@@ -82,7 +93,7 @@ def _items(resources: Registry, group: str, version: str) -> list[Descriptor]:
     return [item for item in resources if (item.group, item.version) == (group, version)]
 
 
-def _media(path: str, accept: str) -> str:
+def media_of(path: str, accept: str) -> str:
     """The first media type of an Accept header that the path has."""
     for clause in accept.split(","):
         media, *params = (part.strip() for part in clause.split(";"))
@@ -93,7 +104,8 @@ def _media(path: str, accept: str) -> str:
     raise NotAcceptable("only the following media types are accepted: application/json")
 
 
-def _respond(document: _Document, headers: Mapping[str, str]) -> Response:
+def respond(document: Document, headers: Mapping[str, str]) -> Response:
+    """The answer: 304 for who has it, gzipped for who takes that."""
     base = [("ETag", document.etag), ("Vary", "Accept, Accept-Encoding")]
     if headers.get("if-none-match", "") == document.etag:
         return Response(304, b"", content_type=document.media, headers=base)

@@ -4,17 +4,20 @@ test/e2e/apimachinery/aggregator.go)."""
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 import pytest
 
 from sampan.server.exchange import Request, Response, Stream, User
-from tests.kit.cluster import Cluster, api_cluster, request_of, server_files
-from tests.kit.hooks import Call, HookServer, Reply, hook_server
+from sampan.server.http import serve
+from tests.kit.cluster import ADMIN, Cluster, api_cluster, request_of, server_files
+from tests.kit.definitions import DEFINITIONS, definition
+from tests.kit.hooks import Call, HookServer, Reply, hook_server, serving_context
 
 APISERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 GROUP, VERSION = "wardle.example.com", "v1alpha1"
@@ -31,6 +34,37 @@ RESOURCES = {
         {"name": "flunders/status", "singularName": "", "namespaced": True, "kind": "Flunder",
          "verbs": ["get"]},
     ],
+}  # fmt: skip
+
+
+FLUNDER = "com.example.wardle.v1alpha1.Flunder"
+META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+
+
+def operation(definition: str) -> dict[str, Any]:
+    schema = {"$ref": f"#/definitions/{definition}"}
+    responses = {"200": {"description": "OK", "schema": schema}}
+    return {"get": {"operationId": "read", "parameters": [{"$ref": "#/parameters/pretty-x"}],
+                    "responses": responses}}  # fmt: skip
+
+
+SWAGGER = {
+    "swagger": "2.0",
+    "info": {"title": "Wardle", "version": "1"},
+    "paths": {
+        f"{BASE}/namespaces/{{namespace}}/flunders": operation(FLUNDER),
+        "/api/v1/pods": operation("com.example.Evil"),
+    },
+    "parameters": {"pretty-x": {"name": "pretty", "in": "query", "type": "string"}},
+    "definitions": {
+        FLUNDER: {
+            "type": "object",
+            "properties": {"metadata": {"$ref": f"#/definitions/{META}"},
+                           "next": {"$ref": f"#/definitions/{FLUNDER}"}},
+        },
+        META: {"type": "object", "description": "another server's"},
+        "com.example.Evil": {"type": "object"},
+    },
 }  # fmt: skip
 
 
@@ -79,6 +113,8 @@ async def flunders(call: Call) -> Reply:
         return Reply({"paths": {BASE[1:]: {"serverRelativeURL": url}}})
     if path == f"/openapi/v3{BASE}":
         return Reply({"openapi": "3.0.0", "paths": {}})
+    if path == "/openapi/v2":
+        return Reply(SWAGGER)
     if path.endswith("/moved"):
         return Reply(b"", 302, {"Location": "https://localhost:1/secret"})
     if path.endswith("/broken"):
@@ -99,8 +135,26 @@ async def flunders(call: Call) -> Reply:
 async def bench(answer: Any = flunders, names: tuple[str, ...] = ()) -> AsyncIterator[Bench]:
     ca = (server_files() / "front-proxy-ca.crt").read_bytes()
     hosts = names or ("api.default.svc",)
-    async with api_cluster() as cluster, hook_server(answer, client_ca=ca, names=hosts) as server:
+    async with (
+        api_cluster(tokens={"root": ADMIN}) as cluster,
+        hook_server(answer, client_ca=ca, names=hosts) as server,
+    ):
         yield Bench(cluster, server)
+
+
+@asynccontextmanager
+async def listening(
+    cluster: Cluster,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to the server's own listener, without TLS."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        listener = await serve(cluster.server, [sock])
+        reader, writer = await asyncio.open_connection(*sock.getsockname())
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+            await listener.close()
 
 
 async def test_what_is_served_here_has_local_apiservices() -> None:
@@ -324,3 +378,177 @@ async def test_custom_resources_have_automatic_apiservices() -> None:
                 if event["type"] == "DELETED":
                     assert event["object"]["metadata"]["name"] == "v1.sea.example.com"
                     break
+
+
+async def test_version_2_is_one_document() -> None:
+    async with bench() as b:
+        before = (await b.cluster.http("GET", "/openapi/v2")).json
+        await b.register()
+        await b.condition("Passed")
+        answer = await b.cluster.http("GET", "/openapi/v2")
+        found = answer.json
+        path = f"{BASE}/namespaces/{{namespace}}/flunders"
+        get = found["paths"][path]["get"]
+        assert get["parameters"] == [{"name": "pretty", "in": "query", "type": "string"}]
+        flunder = found["definitions"][FLUNDER]
+        assert flunder["properties"] == {
+            "metadata": {"$ref": f"#/definitions/{META}_v2"},
+            "next": {"$ref": f"#/definitions/{FLUNDER}"},
+        }
+        assert found["definitions"][f"{META}_v2"]["description"] == "another server's"
+        # What is ours stays as it was, and nobody else speaks for our paths.
+        assert found["paths"]["/api/v1/pods"] == before["paths"]["/api/v1/pods"]
+        assert found["definitions"][META] == before["definitions"][META]
+        assert "com.example.Evil" not in found["definitions"]
+        # Asked for again, it is not made again; kubectl before 1.29 reads protobuf.
+        asked = len(b.extension.calls)
+        again = await b.cluster.http("GET", "/openapi/v2")
+        assert dict(again.headers)["ETag"] == dict(answer.headers)["ETag"]
+        assert len(b.extension.calls) == asked
+        protobuf = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+        packed = await b.cluster.http("GET", "/openapi/v2", accept=protobuf)
+        assert FLUNDER.encode() in packed.body
+        # A new definition is in it at once.
+        await b.cluster.http("POST", DEFINITIONS, definition())
+        found = (await b.cluster.http("GET", "/openapi/v2")).json
+        assert "com.example.v1.Widget" in found["definitions"]
+        assert FLUNDER in found["definitions"]
+        await b.cluster.http("DELETE", f"{APISERVICES}/{NAME}")
+        found = (await b.cluster.http("GET", "/openapi/v2")).json
+        assert FLUNDER not in found["definitions"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"garbage", [], {"paths": []}, {"paths": {f"{BASE}/x": {"$ref": "#/parameters/no"}}},
+        {"paths": {f"{BASE}/x": {"$ref": "#/definitions/no"}}, "definitions": 5},
+    ],
+)  # fmt: skip
+async def test_a_document_that_makes_no_sense_harms_nobody(document: Any) -> None:
+    async def answer(call: Call) -> Reply:
+        return Reply(document) if call.target == "/openapi/v2" else await flunders(call)
+
+    async with bench(answer) as b:
+        await b.register()
+        await b.condition("Passed")
+        answer_v2 = await b.cluster.http("GET", "/openapi/v2")
+        assert answer_v2.status == 200
+        assert "/api/v1/pods" in answer_v2.json["paths"]
+        assert f"{BASE}/x" not in answer_v2.json["paths"]
+
+
+@asynccontextmanager
+async def behind(b: Bench, speak: Any) -> AsyncIterator[None]:
+    """Register a server that speaks for itself, byte by byte."""
+    context = serving_context(names=("api.default.svc",))
+    backend = await asyncio.start_server(speak, "127.0.0.1", 0, ssl=context)
+    port = backend.sockets[0].getsockname()[1]
+    await b.register()
+    await b.condition("Passed")
+    extension = b.cluster.server.aggregator.remote[GROUP, VERSION]
+    assert extension.target is not None
+    extension.target = replace(
+        extension.target,
+        url=f"https://api.default.svc:{port}",
+        service=extension.reference._replace(port=port),
+    )
+    async with backend:
+        yield
+
+
+async def test_bodies_are_passed_on_as_they_come() -> None:
+    """Larger than what the server takes itself, echoed while it is still being sent."""
+    total = 8 << 20
+    heads: list[bytes] = []
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        heads.append(head)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        left = total
+        while left:
+            block = await reader.read(min(left, 65536))
+            if not block:
+                break
+            left -= len(block)
+            writer.write(b"%x\r\n%b\r\n" % (len(block), block))
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with bench() as b, behind(b, echo), listening(b.cluster) as (reader, writer):
+        head = f"POST {BASE}/namespaces/x/flunders HTTP/1.1\r\nHost: h\r\n"
+        head += f"Authorization: Bearer root\r\nContent-Length: {total}\r\n\r\n"
+        writer.write(head.encode())
+        first = b"first"
+        writer.write(first)
+        async with asyncio.timeout(10):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            # The answer has begun before the body is complete.
+            assert await reader.readuntil(first) == b"5\r\nfirst"
+
+            async def send() -> None:
+                for _ in range(total // 65536 - 1):
+                    writer.write(b"x" * 65536)
+                    await writer.drain()
+                writer.write(b"x" * (65536 - len(first)))
+
+            sending = asyncio.create_task(send())
+            await reader.readline()
+            got = len(first)
+            while size := int(await reader.readline(), 16):
+                got += len(await reader.readexactly(size))
+                await reader.readline()
+            await sending
+        assert got == total
+        assert b"X-Remote-User: admin" in heads[0]
+        assert f"Content-Length: {total}".encode() in heads[0]
+
+
+async def test_upgrades_pass_both_ways() -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        if "Upgrade: shout" in head and "X-Remote-User: admin" in head:
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
+                         b"Upgrade: shout\r\n\r\nHELLO")  # fmt: skip
+            while said := await reader.read(100):
+                writer.write(said.upper())
+                await writer.drain()
+        writer.close()
+
+    async with bench() as b, behind(b, speak), listening(b.cluster) as (reader, writer):
+        head = f"GET {BASE}/namespaces/x/flunders/f/shell HTTP/1.1\r\nHost: h\r\n"
+        head += "Authorization: Bearer root\r\nConnection: Upgrade\r\nUpgrade: shout\r\n\r\n"
+        writer.write(head.encode())
+        async with asyncio.timeout(10):
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 101")
+            assert await reader.readexactly(5) == b"HELLO"
+            writer.write(b"quiet")
+            assert await reader.readexactly(5) == b"QUIET"
+
+
+async def test_a_client_that_leaves_half_a_body_ends_the_call() -> None:
+    begun = asyncio.Event()
+    ended: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        begun.set()
+        try:
+            ended.set_result(await reader.read())
+        except ConnectionError:
+            ended.set_result(b"broken")
+        writer.close()
+
+    async with bench() as b, behind(b, speak), listening(b.cluster) as (_, writer):
+        head = f"POST {BASE}/namespaces/x/flunders HTTP/1.1\r\nHost: h\r\n"
+        head += "Authorization: Bearer root\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+        writer.write(head.encode())
+        async with asyncio.timeout(10):
+            await begun.wait()
+            writer.close()
+            # No last chunk: half a body does not pass for a whole one.
+            assert b"0\r\n\r\n" not in await ended

@@ -26,6 +26,7 @@ from .paths import attributes_of, group_version
 if TYPE_CHECKING:
     from ..app import Server
     from .availability import Checks
+    from .swagger import Swagger
 
 log = logging.getLogger("sampan.aggregation")
 
@@ -71,6 +72,7 @@ class Aggregator:
         self._tasks: set[asyncio.Task[None]] = set()
         self._shown: tuple[tuple[int, int], Registry] | None = None
         self._syncing = False
+        self._swagger: Swagger | None = None
 
     async def start(self) -> None:
         """Write the automatic APIServices; called once, when the custom resources are loaded."""
@@ -113,6 +115,19 @@ class Aggregator:
         from .passing import pass_on
 
         return pass_on(self._server, request, extension)
+
+    @property
+    def swagger(self) -> Swagger:
+        """OpenAPI version 2 of everything, once there are extensions."""
+        if self._swagger is None:
+            from .swagger import Swagger
+
+            self._swagger = Swagger(self._server)
+        return self._swagger
+
+    def streams(self, url: bytes) -> bool:
+        """Does a request go to an extension, which takes its body as it comes?"""
+        return bool(self.remote) and self.find(url.partition(b"?")[0].decode("latin-1")) is not None
 
     # Following.
 

@@ -98,12 +98,14 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(sorted(item for item in value if isinstance(item, str)))
 
 
-# OpenAPI v3.
+# OpenAPI.
 
 
-async def answer_openapi(server: Server, request: Request) -> Response | None:
-    """/openapi/v3 and its documents of extensions; None for those of this server."""
+async def answer_openapi(server: Server, request: Request, accept: str) -> Response | None:
+    """/openapi/v2, /openapi/v3 and its documents of extensions; None for those of this server."""
     path = request.path.rstrip("/")
+    if path == "/openapi/v2":
+        return await server.aggregator.swagger.answer(request, accept)
     if path == INDEX:
         return await _index(server, request)
     parts = path.removeprefix(INDEX + "/").split("/")
@@ -113,7 +115,7 @@ async def answer_openapi(server: Server, request: Request) -> Response | None:
     if extension is None:
         return None
     try:
-        body = await _fetch(server, extension, f"{INDEX}{extension.path}", MAX_DOCUMENT)
+        body = await fetch(server, extension, f"{INDEX}{extension.path}", MAX_DOCUMENT)
     except CallFailed as error:
         raise ServiceUnavailable(f"error trying to reach service: {error.message}") from None
     return Response(200, body)
@@ -140,7 +142,7 @@ async def _entry(server: Server, extension: Extension) -> str:
     if not extension.available:
         return ""
     try:
-        index = orjson.loads(await _fetch(server, extension, INDEX, MAX_INDEX))
+        index = orjson.loads(await fetch(server, extension, INDEX, MAX_INDEX))
         url = index["paths"][extension.path[1:]]["serverRelativeURL"]
     except (CallFailed, orjson.JSONDecodeError, KeyError, TypeError):
         return ""
@@ -150,7 +152,8 @@ async def _entry(server: Server, extension: Extension) -> str:
     return f"{where}?hash={digest}" if digest.isalnum() else where
 
 
-async def _fetch(server: Server, extension: Extension, path: str, limit: int) -> bytes:
+async def fetch(server: Server, extension: Extension, path: str, limit: int) -> bytes:
+    """What an extension answers to a path. Raises CallFailed."""
     target = extension.target
     if target is None or not extension.available:
         raise CallFailed("the server is not available")

@@ -18,7 +18,7 @@ import orjson
 
 from sampan.api.errors import InternalError
 
-from ..exchange import Request, Response, Stream, Upgrade
+from ..exchange import Incoming, Request, Response, Stream, Upgrade
 from ..proxying.headers import PATH_SAFE, Pairs, encode_head, request_headers, response_headers
 from ..proxying.splice import Side, join
 from ..proxying.splice import pass_on as pass_refusal
@@ -55,7 +55,7 @@ async def pass_on(
     try:
         async with asyncio.timeout(HEAD_S):
             connection = await server.webhooks.open(
-                target, request.method, url, _headers(request), await _body(request)
+                target, request.method, url, _headers(request), _body(request)
             )
     except TimeoutError:
         return _plain(503, "error trying to reach service: context deadline exceeded")
@@ -70,12 +70,13 @@ def _headers(request: Request, *, upgrade: bool = False) -> Pairs:
     return [*kept, *identity_headers(request.user)]
 
 
-async def _body(request: Request) -> bytes:
+def _body(request: Request) -> bytes | Incoming:
+    """A body that still arrives is passed on as it does."""
     if request.local and request.body not in (None, b""):
         body = request.body
         return body if isinstance(body, bytes) else orjson.dumps(body)
     if request.incoming is not None:
-        return b"".join([part async for part in request.incoming])
+        return request.incoming
     return request.body or b""
 
 

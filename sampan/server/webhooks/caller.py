@@ -15,9 +15,9 @@ import math
 import os
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 import orjson
@@ -45,7 +45,16 @@ SAFE = "/:@!$&'()*+,;=-._~%"
 
 Key = tuple[Any, ...]
 Headers = Sequence[tuple[str, str]]
-Protocol = TypeVar("Protocol", bound=asyncio.BaseProtocol)
+Side = TypeVar("Side", bound=asyncio.BaseProtocol)
+
+
+class Parts(Protocol):
+    """A body that is sent as it comes."""
+
+    length: int | None
+    """None: as long as it is, in chunks."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +123,13 @@ class Caller:
         return Answer(connection.status, connection.headers, content)
 
     async def open(
-        self, target: Target, method: str, url: str, headers: Headers, body: bytes
+        self, target: Target, method: str, url: str, headers: Headers, body: bytes | Parts
     ) -> Connection:
         """Send a request; when it returns, the head of the answer is here and its body is the
         connection's to read. The caller gives the connection back (`keep`) or closes it. `url`
         is the target's, with path and query. Raises CallFailed; has no time-out of its own."""
+        if not isinstance(body, bytes):
+            return await self._open_parts(target, method, url, headers, body)
         head = _head(target, method, url, headers, len(body))
         addresses = addresses_of(self._server, target)
         while True:
@@ -136,6 +147,19 @@ class Caller:
                 connection.abort()
                 raise
             return connection
+
+    async def _open_parts(
+        self, target: Target, method: str, url: str, headers: Headers, body: Parts
+    ) -> Connection:
+        """What is sent as it comes cannot be sent again, so it goes on a connection of its own."""
+        head = _head(target, method, url, headers, body.length)
+        _, connection = await dial(target, addresses_of(self._server, target), Connection)
+        try:
+            await connection.send_parts(method, head, body, chunked=body.length is None)
+        except BaseException:
+            connection.abort()
+            raise
+        return connection
 
     def keep(self, target: Target, connection: Connection) -> None:
         """Keep a connection whose answer was read for the next call, or close it."""
@@ -195,7 +219,7 @@ def _key(target: Target) -> Key:
     )  # fmt: skip
 
 
-def _head(target: Target, method: str, url: str, headers: Headers, length: int) -> bytes:
+def _head(target: Target, method: str, url: str, headers: Headers, length: int | None) -> bytes:
     """Request line and headers. Control characters cannot get in: what has some is refused."""
     parts = urlsplit(url)
     path = quote(parts.path or "/", SAFE) + (f"?{parts.query}" if parts.query else "")
@@ -204,7 +228,9 @@ def _head(target: Target, method: str, url: str, headers: Headers, length: int) 
     if not any(name.lower() == "user-agent" for name, _ in given):
         given.append(("User-Agent", "kube-apiserver-admission"))
     lines += [f"{name}: {value}" for name, value in given]
-    if length or method not in ("GET", "HEAD", "DELETE"):
+    if length is None:
+        lines.append("Transfer-Encoding: chunked")
+    elif length or method not in ("GET", "HEAD", "DELETE"):
         lines.append(f"Content-Length: {length}")
     if any("\r" in line or "\n" in line or "\0" in line for line in lines):
         raise CallFailed("net/http: invalid header field value")
@@ -217,8 +243,8 @@ def _with_timeout(url: str, timeout_s: float) -> str:
 
 
 async def dial(
-    target: Target, addresses: Sequence[Address], make: Callable[[Address], Protocol]
-) -> tuple[asyncio.Transport, Protocol]:
+    target: Target, addresses: Sequence[Address], make: Callable[[Address], Side]
+) -> tuple[asyncio.Transport, Side]:
     """A connection to the first address that takes one. Raises CallFailed."""
     context = None if target.url.startswith("http://") else context_of(target)
     failed = CallFailed("no address to dial")
@@ -234,8 +260,8 @@ async def _dial(
     target: Target,
     address: Address,
     context: ssl.SSLContext | None,
-    make: Callable[[Address], Protocol],
-) -> tuple[asyncio.Transport, Protocol]:
+    make: Callable[[Address], Side],
+) -> tuple[asyncio.Transport, Side]:
     loop = asyncio.get_running_loop()
     name = target.server_name or address.host
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -57,6 +57,7 @@ class Connection(asyncio.Protocol):
         self._size = self._head_size = 0
         self._paused = self._complete = self._heard = False
         self._error: CallFailed | None = None
+        self._feeding: asyncio.Task[None] | None = None
         self._arrived = asyncio.Event()
 
     # asyncio's calls.
@@ -136,7 +137,10 @@ class Connection(asyncio.Protocol):
             self._head_size = 0
             return
         self.reusable = (
-            not self.closed and bool(self._parser.should_keep_alive()) and self._method != "HEAD"
+            not self.closed
+            and bool(self._parser.should_keep_alive())
+            and self._method != "HEAD"
+            and (self._feeding is None or self._feeding.done())
         )
         self._finish()
 
@@ -167,6 +171,37 @@ class Connection(asyncio.Protocol):
             raise Broken("EOF", silent=True)
         self._transport.write(head + body)
         await asyncio.shield(self._head)
+
+    async def send_parts(
+        self, method: str, head: bytes, parts: AsyncIterable[bytes], *, chunked: bool
+    ) -> None:
+        """The same with a body that is sent as it comes, no faster than the peer takes it. The
+        answer may begin before the body has ended. Raises CallFailed."""
+        self._start(method)
+        if self._transport is None or self._transport.is_closing():
+            raise Broken("EOF", silent=True)
+        self._transport.write(head)
+        self._feeding = asyncio.get_running_loop().create_task(self._feed(parts, chunked))
+        self._feeding.add_done_callback(_ended)
+        await asyncio.shield(self._head)
+
+    async def _feed(self, parts: AsyncIterable[bytes], chunked: bool) -> None:
+        transport = self._transport
+        assert transport is not None
+        try:
+            async for part in parts:
+                # What the peer does not take is still read, so that the client can hear its answer.
+                if transport.is_closing() or not part:
+                    continue
+                transport.write(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
+                await self._writable.wait()
+        except ConnectionError:
+            # Half a body must not pass for a whole one.
+            self._fail(CallFailed("http: the client has gone"))
+            self.abort()
+            return
+        if chunked and not transport.is_closing():
+            transport.write(b"0\r\n\r\n")
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The answer's body. Raises CallFailed when it breaks off."""
@@ -214,3 +249,9 @@ class Connection(asyncio.Protocol):
         self.reusable = False
         if self._transport is not None:
             self._transport.abort()
+
+
+def _ended(feeding: asyncio.Task[None]) -> None:
+    """Nobody waits for a body to be sent: how it ended is told by the answer."""
+    if not feeding.cancelled():
+        feeding.exception()
