@@ -38,6 +38,8 @@ class ClusterConfig:
     """Random; tells a folder's cluster from another one of the same name."""
     node_cidr: str = ""
     """The node's share of the pod network where it is not the first: of an agent that joined."""
+    streaming_idle_s: float = 4 * 3600.0
+    """kubelet's streamingConnectionIdleTimeout, to be set in the file; 0 is for ever."""
 
     @property
     def node_pod_cidr(self) -> str:

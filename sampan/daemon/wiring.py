@@ -23,6 +23,7 @@ def node_config(paths: ClusterPaths, cluster: ClusterConfig) -> NodeConfig:
         cert=paths.pki / "node.crt",
         key=paths.pki / "node.key",
         listen_host=cluster.gateway,
+        streaming_idle_s=cluster.streaming_idle_s,
     )
 
 

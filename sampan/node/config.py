@@ -29,3 +29,5 @@ class NodeConfig:
     listen_port: int = 0
     """0 picks a free port; the node object says which."""
     max_pods: int = 110
+    streaming_idle_s: float = 4 * 3600.0
+    """How long nothing may move on an exec, attach or port-forward; 0 is for ever."""

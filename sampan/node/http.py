@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import aclosing, closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from sampan.aio.tls import ServingContext, ServingFiles
-from sampan.runtime.interface import Container, RuntimeFailure, State
+from sampan.runtime.interface import Container, ExecStreams, RuntimeFailure, State
 
+from .idling import limited, watch_peers
 from .logs import LogOptions, read_log
 from .metrics import metrics_text
 from .starting import log_path
@@ -46,6 +47,13 @@ PROXIED = "Sampan-Proxied"
 commands in pods."""
 
 
+# pkg/kubelet validateContainerLogStatus.
+WAITING_FOR_IMAGE = {
+    "ErrImagePull": "image can't be pulled",
+    "ImagePullBackOff": "trying and failing to pull image",
+}
+
+
 class AgentServer:
     """`bind` first (the node's object says the port), then `start`."""
 
@@ -65,6 +73,7 @@ class AgentServer:
         family = socket.AF_INET6 if ":" in config.listen_host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        watch_peers(listener)
         # The address may be the pod bridge's, which is made at the same time.
         listener.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
         try:
@@ -210,33 +219,44 @@ class AgentServer:
 
         refuse_proxied(request)
         worker = self._worker(request)
-        container = self._running(worker, request.match_info["container"])
+        name = request.match_info["container"]
+        container = self._running(worker, name, f'container not found ("{name}")')
         asked = Asked.of(request.query)
         command = request.query.getall("command", [])
         if not command:
             raise Refused(400, "you must specify at least 1 command for the container")
         runtime = self._agent.parts.runtime
-        with _Session(self):
-            return await serve_session(
-                request,
-                asked,
-                lambda: runtime.exec(container.id, command, tty=asked.tty, stdin=asked.stdin),
-            )
+
+        async def begin() -> ExecStreams:
+            return await runtime.exec(container.id, command, tty=asked.tty, stdin=asked.stdin)
+
+        return await self._stream(request, serve_session(request, asked, begin))
+
+    async def _stream(
+        self, request: web.Request, session: Coroutine[Any, Any, web.StreamResponse]
+    ) -> web.StreamResponse:
+        """One of `SESSIONS_MAX`, until it ends or has been idle for too long."""
+        from aiohttp import web
+
+        with closing(session), _Session(self):
+            async with limited(request.transport, self._agent.config.streaming_idle_s):
+                return await session
+        # Never sent: the connection has been aborted.
+        return web.Response()
 
     async def _attach(self, request: web.Request) -> web.StreamResponse:
         from .sessions import Asked, serve_session
 
         refuse_proxied(request)
         worker = self._worker(request)
-        container = self._running(worker, request.match_info["container"])
+        name, pod = request.match_info["container"], worker.narrator
+        missing = f"container {name} not found in pod {pod.name}_{pod.namespace}"
+        container = self._running(worker, name, missing)
         runtime = self._agent.parts.runtime
-        with _Session(self):
-            return await serve_session(
-                request,
-                Asked.of(request.query),
-                lambda: runtime.attach(container.id),
-                attached=True,
-            )
+        session = serve_session(
+            request, Asked.of(request.query), lambda: runtime.attach(container.id), attached=True
+        )
+        return await self._stream(request, session)
 
     async def _port_forward(self, request: web.Request) -> web.StreamResponse:
         from .dialling import dial
@@ -246,13 +266,14 @@ class AgentServer:
         worker = self._worker(request)
         sandbox = worker.sandbox
         if not sandbox.ip:
-            raise Refused(500, "the pod has no network yet")
+            name = worker.narrator
+            raise Refused(500, f'pod not found ("{name.name}_{name.namespace}")')
 
         async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             return await dial(sandbox.namespace_path, port)
 
-        with _Session(self):
-            return await serve_forward(request, Pod(worker.narrator.name, sandbox.uid, connect))
+        pod = Pod(worker.narrator.name, sandbox.uid, connect)
+        return await self._stream(request, serve_forward(request, pod))
 
     # Finding
 
@@ -261,14 +282,19 @@ class AgentServer:
         for worker in self._agent.workers.values():
             if worker.narrator.name == name and worker.narrator.namespace == namespace:
                 return worker
-        raise Refused(404, f"pod {name}_{namespace} not found")
+        raise Refused(404, "pod does not exist\n")
 
-    def _running(self, worker: PodWorker, name: str) -> Container:
+    def _running(self, worker: PodWorker, name: str, missing: str) -> Container:
         run = worker.state.last(name)
         found = self._agent.parts.runtime.get(run.id) if run is not None and run.id else None
         if run is None or run.state != RUNNING or found is None or found.state != State.RUNNING:
-            raise Refused(404, f'container not found ("{name}")')
+            raise Refused(500, missing)
         return found
+
+    @property
+    def sessions(self) -> int:
+        """How many are open."""
+        return self._sessions
 
     def take(self) -> None:
         if self._sessions >= SESSIONS_MAX:
@@ -317,7 +343,8 @@ def _log_of(worker: PodWorker, name: str, previous: bool) -> Any:
     pod = worker.state.pod
     where = f'container "{name}" in pod "{worker.narrator.name}"'
     if name not in worker.containers:
-        raise Refused(400, f"container {name} is not valid for pod {worker.narrator.name}")
+        pod_name = worker.narrator.name
+        raise Refused(404, f'container "{name}" not found in pod "{pod_name}"\n')
     runs = worker.state.attempts.get(name) or []
     if previous:
         if len(runs) < 2:
@@ -327,10 +354,10 @@ def _log_of(worker: PodWorker, name: str, previous: bool) -> Any:
         run = runs[-1]
     else:
         held = worker.state.waiting.get(name)
-        reason = held.reason if held is not None else "ContainerCreating"
-        if reason in ("ErrImagePull", "ImagePullBackOff"):
-            raise Refused(400, f"{where} is waiting to start: trying and failing to pull image")
-        raise Refused(400, f"{where} is waiting to start: {reason}")
+        plain = "PodInitializing" if pod["spec"].get("initContainers") else "ContainerCreating"
+        reason = held.reason if held is not None else plain
+        why = WAITING_FOR_IMAGE.get(reason, reason)
+        raise Refused(400, f"{where} is waiting to start: {why}")
     data = worker.parts.config.data
     return log_path(data, pod, name, run.restart_count), run.id
 

@@ -160,7 +160,8 @@ async def test_followed_logs_arrive_piece_by_piece() -> None:
             plain("400 Bad Request", 'container "c" in pod "p" is waiting to start: Creating'),
             (400, 'container "c" in pod "p" is waiting to start: Creating'),
         ),
-        (plain("404 Not Found", "gone"), (404, "gone")),
+        (plain("404 Not Found", "gone"),
+         (404, "the server could not find the requested resource ( pods/log p)")),
         (plain("500 Oops", "disk"), (500, "Internal error occurred: disk")),
         (plain("302 Found", "", "Location: https://evil/"),
          (500, "Internal error occurred: the node answered 302")),
@@ -209,7 +210,8 @@ async def test_which_container_is_meant() -> None:
 async def test_bad_log_options() -> None:
     async with house() as home:
         for query in ("tailLines=-1", "limitBytes=0", "sinceSeconds=0",
-                      "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z", "stream=x"):  # fmt: skip
+                      "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z", "stream=x",
+                      "stream=Stdout&tailLines=1"):  # fmt: skip
             assert (await read_log(home, f"{NS}/pods/p/log?{query}"))[0] == 422, query
         for query in ("tailLines=x", "sinceTime=yesterday"):
             assert (await read_log(home, f"{NS}/pods/p/log?{query}"))[0] == 400, query
@@ -227,6 +229,9 @@ async def test_a_node_that_shows_anothers_certificate_is_refused() -> None:
         assert text.startswith("Internal error occurred: error dialing backend")
         assert "not valid for 'other'" in text
         assert home.agent.heads == []
+        # Unless the user does not care.
+        asked = f"{NS}/pods/q/log?insecureSkipTLSVerifyBackend=true"
+        assert await read_log(home, asked) == (200, "secret")
 
 
 async def echo(head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -291,8 +296,8 @@ async def test_when_the_node_hangs_up_so_does_the_server() -> None:
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        (plain("400 Bad Request", "container not found"), 400),
-        (plain("403 Forbidden", "no"), 500),
+        (plain("500 Oops", 'container not found ("c")'), 500),
+        (plain("403 Forbidden", "no"), 403),
         (plain("200 OK", "here you are"), 500),
         (plain("302 Found", "", "Location: https://evil/"), 500),
         (b"garbage\r\n\r\n", 500),
@@ -319,8 +324,12 @@ async def test_a_failed_upgrade_leaves_no_connection(answer: bytes, code: int) -
         text = await asyncio.wait_for(reader.read(), 5)
         head, _, body = text.partition(b"\r\n\r\n")
         assert head.startswith(f"HTTP/1.1 {code} ".encode())
-        status = orjson.loads(body)
-        assert (status["kind"], status["code"]) == ("Status", code)
+        if answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 5")):
+            # The node's own words, which kubectl shows behind "unable to upgrade connection".
+            assert body == answer.partition(b"\r\n\r\n")[2]
+        else:
+            status = orjson.loads(body)
+            assert (status["kind"], status["code"]) == ("Status", code)
         assert len(home.agent.heads) == 1
         assert not seen
         writer.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from sampan.wire.spdyconnection import Connection, Dropped, Ended, Received
 
@@ -81,3 +81,6 @@ async def spdy_client(
         yield client
     finally:
         writer.close()
+        writer.transport.abort()
+        with suppress(ConnectionError):
+            await writer.wait_closed()

@@ -28,6 +28,8 @@ HEAD_MAX = 64 << 10
 REFUSAL_MAX = 1 << 20
 REFUSAL_S = 10.0
 """As upstream, which then cuts the connection."""
+KEEPALIVE_S, KEEPALIVE_COUNT = 30, 4
+"""A peer that vanished without a word is given up after two and a half minutes."""
 SIDE_MAX = 256 << 10
 """Of what arrives before the two sides are joined; a client that sends more is not read."""
 
@@ -154,6 +156,9 @@ def _join(
         sock = transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
     ours.other, theirs.other = backend, client
     client.write(bytes(theirs.early))
     theirs.early.clear()

@@ -124,12 +124,12 @@ class NodeAnswer(asyncio.Protocol):
             self._transport.close()
 
 
-async def fetch(server: Server, node: str, target: str) -> NodeAnswer:
+async def fetch(server: Server, node: str, target: str, *, insecure: bool = False) -> NodeAnswer:
     """GET `target` (path and query) from the agent of `node`; the head has come when it returns.
 
-    Raises NotFound and InternalError.
+    `insecure` leaves the node's certificate unchecked. Raises NotFound and InternalError.
     """
-    transport, answer = await connect(server, node, NodeAnswer)
+    transport, answer = await connect(server, node, NodeAnswer, insecure=insecure)
     transport.write(
         f"GET {target} HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\n\r\n".encode("latin-1")
     )

@@ -49,10 +49,11 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
         return Response(204, b"", content_type="text/plain")
     path = f"/containerLogs/{attributes.namespace}/{attributes.name}/{container}"
     target = quote(path) + (f"?{urlencode(options)}" if options else "")
-    answer = await fetch(server, node, target)
+    insecure = bool(flag(request, "insecureSkipTLSVerifyBackend"))
+    answer = await fetch(server, node, target, insecure=insecure)
     status = answer.head.result()
     if status != 200:
-        raise await _error(answer, status)
+        raise await _error(answer, status, attributes.name)
     return Stream(answer.chunks(), content_type="text/plain")
 
 
@@ -83,27 +84,30 @@ def read_options(request: Request, pod: str) -> dict[str, str]:
         if "sinceSeconds" in options:
             causes.append(
                 fields.forbidden(
-                    "sinceSeconds", "at most one of `sinceTime` or `sinceSeconds` may be specified"
+                    "", "at most one of `sinceTime` or `sinceSeconds` may be specified"
                 )
             )
         options["sinceTime"] = since
     stream = request.param("stream")
     if stream not in ("", "All"):
         if stream not in ("Stdout", "Stderr"):
-            causes.append(fields.not_supported("stream", stream, ("All", "Stdout", "Stderr")))
+            causes.append(fields.not_supported("stream", stream, ("All", "Stderr", "Stdout")))
+        if "tailLines" in options:
+            why = "`tailLines` and specific `stream` are mutually exclusive for now"
+            causes.append(fields.forbidden("", why))
         options["stream"] = stream
     if causes:
         raise invalid("", "PodLogOptions", pod, causes)
     return options
 
 
-async def _error(answer: NodeAnswer, status: int) -> StatusError:
+async def _error(answer: NodeAnswer, status: int, pod: str) -> StatusError:
     """What the node says went wrong, as the API says it."""
     text = (await answer.text(MAX_ERROR_BYTES)).strip()
-    return error_of(status, text)
+    return error_of(status, text, pod)
 
 
-def error_of(status: int, text: str) -> StatusError:
+def error_of(status: int, text: str, pod: str) -> StatusError:
     """The error a node's answer stands for: a Status object, or upstream's plain text."""
     if text.startswith("{"):
         try:
@@ -115,5 +119,6 @@ def error_of(status: int, text: str) -> StatusError:
     if status == 400:
         return BadRequest(text)
     if status == 404:
-        return NotFound(text)
+        # The gap is upstream's: its verb is empty there.
+        return NotFound(f"the server could not find the requested resource ( pods/log {pod})")
     return InternalError(f"Internal error occurred: {text or f'the node answered {status}'}")

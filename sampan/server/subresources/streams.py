@@ -2,7 +2,7 @@
 
 The server opens TLS to the node and sends the request on with its upgrade headers. Only when the
 node answers 101 are the two connections joined, byte for byte, whatever the protocol (WebSocket or
-SPDY). Any other answer is turned into an error, and the connection is closed: a failed upgrade
+SPDY). A refusal is passed on and the connection closed: a failed upgrade
 never leaves a connection to the node in the client's hands (CVE-2018-1002105), and a redirect is
 not followed or passed on (CVE-2020-8559).
 
@@ -23,10 +23,9 @@ from sampan.api.resources import resource
 from ..authn.authenticator import WEBSOCKET_BEARER
 from ..exchange import Attributes, Request, Upgrade, Write
 from ..listoptions import flag
-from ..proxying.splice import Head, Side, join, refusal_body
+from ..proxying.splice import Head, Side, join, pass_on
 from ..routes import method_not_allowed
 from .containers import choose_container, node_of
-from .log import MAX_ERROR_BYTES, error_of
 from .nodes import connect
 
 if TYPE_CHECKING:
@@ -118,13 +117,12 @@ def _upgrade(
 
 
 async def _refuse(side: Side, head: Head) -> bytes:
-    """The error in a node's answer, as the API says it."""
+    """The node's own answer, as upstream's server passes it on: clients read its text."""
     if not 400 <= head.status < 600:
         raise InternalError(
             f"Internal error occurred: the node answered {head.status}, which is not permitted"
         )
-    text = (await refusal_body(side, head, MAX_ERROR_BYTES)).decode(errors="replace")
-    raise error_of(head.status, text.strip())
+    return await pass_on(side, head)
 
 
 def _head(method: str, target: str, node: str, headers: Mapping[str, str]) -> bytes:

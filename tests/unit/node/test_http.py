@@ -22,13 +22,14 @@ from sampan.client.api import Client
 from sampan.node.agent import Agent
 from sampan.node.config import NodeConfig
 from sampan.node.http import AgentServer
-from sampan.node.state import EXITED, RUNNING, Attempt
+from sampan.node.state import EXITED, RUNNING, Attempt, Waiting
 from sampan.node.visitors import API_SERVER_NAME
 from sampan.node.worker import PodWorker
 from sampan.runtime.interface import Container, ContainerSpec, State
 from tests.kit.clock import FakeClock
 from tests.kit.node import FakeReviews
 from tests.kit.runtime import BUSYBOX, FakeImages, FakeKernel, FakeNetwork, FakeRuntime, FakeStreams
+from tests.kit.spdy import spdy_client
 
 POD = {
     "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
@@ -172,7 +173,7 @@ async def test_pods_and_metrics(scene: Scene) -> None:
         ("c?previous=true", 200, "before\n"),
         ("c?limitBytes=5", 200, "one\no"),
         ("c?tailLines=x", 400, "invalid literal for int() with base 10: 'x'"),
-        ("d", 400, "container d is not valid for pod p"),
+        ("d", 404, 'container "d" not found in pod "p"\n'),
     ],
 )
 async def test_logs(scene: Scene, query: str, status: int, text: str) -> None:
@@ -180,7 +181,7 @@ async def test_logs(scene: Scene, query: str, status: int, text: str) -> None:
 
 
 async def test_logs_of_what_is_not_there(scene: Scene) -> None:
-    assert await get(scene, "/containerLogs/ns/no/c") == (404, "pod no_ns not found")
+    assert await get(scene, "/containerLogs/ns/no/c") == (404, "pod does not exist\n")
     scene.agent.workers["u"].state.attempts["c"] = [Attempt("id1", 0, RUNNING)]
     assert await get(scene, "/containerLogs/ns/p/c?previous=true") == (
         400,
@@ -191,6 +192,14 @@ async def test_logs_of_what_is_not_there(scene: Scene) -> None:
         400,
         'container "c" in pod "p" is waiting to start: ContainerCreating',
     )
+    for reason, text in (
+        ("ErrImagePull", "image can't be pulled"),
+        ("ImagePullBackOff", "trying and failing to pull image"),
+        ("CreateContainerConfigError", "CreateContainerConfigError"),
+    ):
+        scene.agent.workers["u"].state.waiting["c"] = Waiting(reason)
+        _, said = await get(scene, "/containerLogs/ns/p/c")
+        assert said == f'container "c" in pod "p" is waiting to start: {text}'
 
 
 async def test_follow_ends_when_the_container_does(scene: Scene) -> None:
@@ -247,7 +256,55 @@ async def test_exec_refusals(scene: Scene) -> None:
     assert (await get(scene, "/exec/ns/p/c?output=1"))[0] == 400
     assert (await get(scene, "/exec/ns/p/c?command=a"))[0] == 400
     assert await get(scene, "/exec/ns/p/c?command=a&output=1") == (400, "Upgrade request required")
-    assert await get(scene, "/exec/ns/p/d?command=a&output=1") == (404, 'container not found ("d")')
+    assert await get(scene, "/exec/ns/p/d?command=a&output=1") == (500, 'container not found ("d")')
+    assert await get(scene, "/attach/ns/p/d?output=1") == (
+        500,
+        "container d not found in pod p_ns",
+    )
+    assert await get(scene, "/exec/ns/q/c?command=a") == (404, "pod does not exist\n")
+    assert await get(scene, "/portForward/ns/p") == (500, 'pod not found ("p_ns")')
+
+
+class Silent(FakeStreams):
+    """A command that says nothing and does not end."""
+
+    async def read(self) -> tuple[int, bytes] | None:
+        await asyncio.Event().wait()
+        return None
+
+
+async def test_a_session_on_which_nothing_moves_ends(scene: Scene) -> None:
+    """Also SPDY's, which has left aiohttp's hands; what moves keeps it alive."""
+    scene.agent.config = replace(scene.agent.config, streaming_idle_s=0.3)
+    made: list[Silent] = []
+
+    async def begin(*_: Any, **__: Any) -> FakeStreams:
+        made.append(Silent([], 0))
+        return made[-1]
+
+    scene.runtime.exec = begin  # type: ignore[method-assign, assignment]
+    path = "/exec/ns/p/c?command=a&output=1&input=1"
+    loop = asyncio.get_running_loop()
+    async with scene.client() as client, client.ws_connect(path) as socket:
+        began = loop.time()
+        while loop.time() < began + 0.6:
+            await socket.send_bytes(b"\x00x")
+            await asyncio.sleep(0.05)
+        assert not made[0].killed
+        while (await socket.receive()).type != aiohttp.WSMsgType.CLOSED:
+            pass
+    port = int(scene.base.rpartition(":")[2])
+    async with spdy_client(port, path, context(scene.folder, "api")) as spdy:
+        for kind in ("error", "stdin", "stdout"):
+            spdy.open(streamtype=kind)
+        await spdy.flush()
+        while not spdy.over:
+            await spdy.receive()
+    async with asyncio.timeout(5):
+        while not all(item.killed for item in made):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert len(made) == 2
+    assert scene.server.sessions == 0
 
 
 async def test_attach_ends_well_whatever_the_exit_code(scene: Scene) -> None:
