@@ -11,6 +11,7 @@ from typing import Any
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.resources import builtin
+from tests.kit.clock import FakeClock
 from tests.kit.cluster import Answer, Cluster, api_cluster
 from tests.kit.samples import sample
 
@@ -205,3 +206,35 @@ async def test_every_kind_checks_its_name() -> None:
             if rule == "path" and resource.kind not in ("APIService", "IPAddress"):
                 body = {**probe.body, "metadata": {"name": "Any_Name:1"}}
                 assert (await probe.ask("POST", body)).status == 201, resource.kind
+
+
+async def test_a_volume_says_since_when_it_is_in_its_phase() -> None:
+    clock = FakeClock(1_700_000_000.0)
+    path = "/api/v1/persistentvolumes"
+    async with api_cluster(clock=clock) as cluster:
+        volume = next(item for item in stored() if item.kind == "PersistentVolume")
+        made = (await cluster.http("POST", path, sample(volume, "v"))).json
+        assert made["status"]["lastPhaseTransitionTime"] == "2023-11-14T22:13:20Z"
+        await clock.advance(60)
+        same = await cluster.http("PUT", f"{path}/v/status", made)
+        assert same.json["status"] == made["status"]
+        made["status"]["phase"] = "Available"
+        del made["metadata"]["resourceVersion"]
+        moved = await cluster.http("PUT", f"{path}/v/status", made)
+        assert moved.json["status"]["lastPhaseTransitionTime"] == "2023-11-14T22:14:20Z"
+
+
+async def test_what_only_one_kind_does() -> None:
+    async with api_cluster() as cluster:
+        ranges = "/api/v1/namespaces/default/limitranges"
+        nameless = await cluster.http("POST", ranges, {"spec": {"limits": []}})
+        assert (nameless.status, len(nameless.json["metadata"]["name"])) == (201, 36)
+        accounts = "/api/v1/namespaces/default/serviceaccounts"
+        secrets = [{"name": "a", "namespace": "other"}]
+        account = {"metadata": {"name": "a"}, "secrets": secrets}
+        assert (await cluster.http("POST", accounts, account)).json["secrets"] == [{"name": "a"}]
+        events = "/api/v1/namespaces/default/events"
+        event = next(item for item in stored() if item.kind == "Event" and not item.group)
+        await cluster.http("POST", events, sample(event, "e"))
+        gone = await cluster.http("DELETE", f"{events}/e?propagationPolicy=Foreground")
+        assert gone.json["status"] == "Success"

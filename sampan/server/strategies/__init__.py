@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from ..custom.strategy import DefinitionStrategy
 from .interface import NONE, Strategy
 from .services import ServiceStrategy
+from .volumes import VolumeStrategy
 
 if TYPE_CHECKING:
     from sampan.server.app import Server
 
 STRATEGIES: Mapping[tuple[str, str], Callable[[Server], Strategy]] = {
+    ("", "persistentvolumes"): VolumeStrategy,
     ("", "services"): ServiceStrategy,
     ("apiextensions.k8s.io", "customresourcedefinitions"): DefinitionStrategy,
 }

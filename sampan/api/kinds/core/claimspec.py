@@ -7,7 +7,13 @@ from sampan.wire.quantity import QuantityError, parse
 from ... import fields
 from ...errors import Cause, Object
 from ...selectors import validate_label_selector
-from ..formats import NOT_POSITIVE, check_annotations, check_labels, check_subdomain
+from ..formats import (
+    NOT_POSITIVE,
+    check_annotations,
+    check_label,
+    check_labels,
+    check_subdomain,
+)
 
 ACCESS_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 VOLUME_MODES = ("Block", "Filesystem")
@@ -66,15 +72,18 @@ def check_claim_spec(spec: Object, path: str, out: list[Cause]) -> None:
         out.append(fields.required(where))
     else:
         check_positive_quantity(size, where, out)
-    for name in ("storageClassName", "volumeAttributesClassName"):
-        if spec.get(name):
-            check_subdomain(spec[name], f"{path}.{name}", out)
+    if spec.get("storageClassName"):
+        check_subdomain(spec["storageClassName"], f"{path}.storageClassName", out)
     mode = spec.get("volumeMode")
     if mode is not None and mode not in VOLUME_MODES:
         out.append(fields.not_supported(f"{path}.volumeMode", mode, VOLUME_MODES))
     for name in ("dataSource", "dataSourceRef"):
         if spec.get(name) is not None:
             _check_data_source(spec[name], f"{path}.{name}", out)
+    _check_sources_agree(spec.get("dataSource"), spec.get("dataSourceRef"), path, out)
+    if spec.get("volumeAttributesClassName"):
+        where = f"{path}.volumeAttributesClassName"
+        check_subdomain(spec["volumeAttributesClassName"], where, out)
 
 
 def _check_data_source(source: Object, path: str, out: list[Cause]) -> None:
@@ -87,6 +96,21 @@ def _check_data_source(source: Object, path: str, out: list[Cause]) -> None:
         out.append(fields.invalid(path, source.get("kind") or "", why))
     elif group:
         check_subdomain(group, f"{path}.apiGroup", out)
+    if source.get("namespace"):
+        check_label(source["namespace"], f"{path}.namespace", out)
+
+
+def _check_sources_agree(
+    source: Object | None, reference: Object | None, path: str, out: list[Cause]
+) -> None:
+    if source is None or reference is None:
+        return
+    # The value upstream shows is a path without contents.
+    if reference.get("namespace"):
+        why = "may not be specified when dataSourceRef.namespace is specified"
+        out.append(fields.invalid(path, {}, why))
+    elif any(source.get(name) != reference.get(name) for name in ("apiGroup", "kind", "name")):
+        out.append(fields.invalid(path, {}, "must match dataSourceRef"))
 
 
 def check_claim_template(template: Object, path: str, out: list[Cause]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
+from ...meta import known_finalizer
 from ..formats import check_qualified
 from ..printing import AGE, NAME, age, name
 
@@ -55,14 +56,23 @@ def default(obj: Object) -> None:
 
 
 def validate(obj: Object, old: Object | None) -> list[Cause]:
+    # An update leaves the finalizers as they were.
+    finalizers = obj["spec"].get("finalizers") if old is None else None
+    return [cause for item in finalizers or () for cause in _finalizer(item, "spec.finalizers")]
+
+
+def validate_finalize(obj: Object, old: Object | None) -> list[Cause]:
+    return [
+        cause
+        for position, item in enumerate((obj.get("spec") or {}).get("finalizers") or ())
+        for cause in _finalizer(item, f"spec.finalizers[{position}]")
+    ]
+
+
+def _finalizer(text: str, path: str) -> list[Cause]:
     out: list[Cause] = []
-    path = "spec.finalizers"
-    for finalizer in obj["spec"].get("finalizers") or ():
-        check_qualified(finalizer, path, out)
-        if "/" not in finalizer and finalizer not in (FINALIZER, "orphan", "foregroundDeletion"):
-            why = "name is neither a standard finalizer name nor is it fully qualified"
-            out.append(fields.invalid(path, finalizer, why))
-    return out
+    check_qualified(text, path, out)
+    return out + known_finalizer(text, path)
 
 
 def validate_status(obj: Object, old: Object | None) -> list[Cause]:
@@ -98,6 +108,7 @@ KIND = Kind(
     prepare_parts={"finalize": finalize},
     validate=validate,
     validate_status=validate_status,
+    validate_parts={"finalize": validate_finalize},
     fields=selectable,
     columns=(NAME, Column("Status", "string", "The status of the namespace"), AGE),
     cells=cells,

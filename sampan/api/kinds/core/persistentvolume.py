@@ -10,7 +10,7 @@ from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
 from ..doubts import doubt_class_annotation, doubt_term
-from ..formats import check_subdomain
+from ..formats import check_label, check_subdomain
 from ..printing import AGE, NAME, UNSET, age, name
 from .claimspec import (
     VOLUME_MODES,
@@ -31,6 +31,17 @@ SOURCES = (
     "photonPersistentDisk", "portworxVolume", "azureDisk", "scaleIO", "local", "storageos", "csi",
 )  # fmt: skip
 GONE_SOURCES = ("cephfs", "photonPersistentDisk", "scaleIO", "storageos", "glusterfs", "rbd")
+EXPAND_SECRET = "controllerExpandSecretRef"
+DRIVER_SECRETS = (
+    "controllerPublishSecretRef", EXPAND_SECRET, "nodePublishSecretRef", "nodeExpandSecretRef",
+)  # fmt: skip
+GA_LABELS = {
+    "failure-domain.beta.kubernetes.io/zone": "topology.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region": "topology.kubernetes.io/region",
+    "beta.kubernetes.io/os": "kubernetes.io/os",
+    "beta.kubernetes.io/arch": "kubernetes.io/arch",
+    "beta.kubernetes.io/instance-type": "node.kubernetes.io/instance-type",
+}
 MOUNT_ANNOTATION = "volume.beta.kubernetes.io/mount-options"
 RECLAIM = ("Delete", "Recycle", "Retain")
 
@@ -86,7 +97,7 @@ def _check_spec(spec: Object, out: list[Cause]) -> None:
     _check_sources(spec, out)
     root = (spec.get("hostPath") or {}).get("path")
     if root and not root.rstrip("/") and policy == "Recycle":
-        why = "may not be 'recycle' for a hostPath volume of '/'"
+        why = "may not be 'recycle' for a hostPath mount of '/'"
         out.append(fields.forbidden("spec.persistentVolumeReclaimPolicy", why))
     if spec.get("local") is not None and affinity is None:
         why = "Local volume requires node affinity"
@@ -96,6 +107,20 @@ def _check_spec(spec: Object, out: list[Cause]) -> None:
     mode = spec.get("volumeMode")
     if mode is not None and mode not in VOLUME_MODES:
         out.append(fields.not_supported("spec.volumeMode", mode, VOLUME_MODES))
+    _check_attributes(spec, "spec.volumeAttributesClassName", out)
+
+
+def _check_attributes(spec: Object, where: str, out: list[Cause]) -> None:
+    chosen = spec.get("volumeAttributesClassName")
+    if chosen is None:
+        return
+    if not chosen:
+        out.append(fields.required(where, "an empty string is disallowed"))
+    else:
+        check_subdomain(chosen, where, out)
+    if spec.get("csi") is None:
+        why = "has to be specified when using volumeAttributesClassName"
+        out.append(fields.required("spec.csi", why))
 
 
 def _check_sources(spec: Object, out: list[Cause]) -> None:
@@ -109,9 +134,7 @@ def _check_sources(spec: Object, out: list[Cause]) -> None:
             why = "may not specify more than 1 volume type"
             out.append(fields.forbidden(path, why))
         elif kind == "csi":
-            check_driver_name(source.get("driver") or "", f"{path}.driver", out)
-            if not source.get("volumeHandle"):
-                out.append(fields.required(f"{path}.volumeHandle"))
+            _check_driver(source, path, out)
         else:
             check_source(kind, source, path, out)
         found = True
@@ -119,18 +142,56 @@ def _check_sources(spec: Object, out: list[Cause]) -> None:
         out.append(fields.required("spec", "must specify a volume type"))
 
 
+def _check_driver(source: Object, path: str, out: list[Cause]) -> None:
+    check_driver_name(source.get("driver") or "", f"{path}.driver", out)
+    if not source.get("volumeHandle"):
+        out.append(fields.required(f"{path}.volumeHandle"))
+    for field in DRIVER_SECRETS:
+        reference = source.get(field)
+        if reference is None:
+            continue
+        for part, check in (("name", check_subdomain), ("namespace", check_label)):
+            where = f"{path}.{field}.{part}"
+            if reference.get(part):
+                check(reference[part], where, out)
+            else:
+                out.append(fields.required(where))
+
+
 def _check_update(spec: Object, before: Object, out: list[Cause]) -> None:
     new = {kind: spec[kind] for kind in SOURCES if spec.get(kind) is not None}
     old = {kind: before[kind] for kind in SOURCES if before.get(kind) is not None}
+    if EXPAND_SECRET in (new.get("csi") or {}) and EXPAND_SECRET not in (old.get("csi") or {}):
+        # It may be given later, once.
+        new["csi"] = {key: value for key, value in new["csi"].items() if key != EXPAND_SECRET}
     if not same(new, old):
         tail = difference(old, new, "core.PersistentVolumeSource")
         why = f"spec.persistentvolumesource is immutable after creation\n{tail}"
         out.append(fields.forbidden("spec.persistentvolumesource", why))
     out += fields.unchanged("volumeMode", spec.get("volumeMode"), before.get("volumeMode"))
-    if before.get("nodeAffinity") is not None:
+    affinity = before.get("nodeAffinity")
+    if affinity is not None:
         now = spec.get("nodeAffinity")
-        if not same(now, before["nodeAffinity"]):
-            out.append(fields.immutable("nodeAffinity", now))
+        if not same(now, affinity) and not same(now, _renamed(affinity, now)):
+            why = f"{fields.IMMUTABLE}, except for updating from beta label to GA"
+            out.append(fields.invalid("nodeAffinity", now, why))
+    chosen = spec.get("volumeAttributesClassName")
+    if before.get("volumeAttributesClassName") is not None and chosen is None:
+        why = "update from non-nil value to nil is forbidden"
+        out.append(fields.forbidden("spec.volumeAttributesClassName", why))
+
+
+def _renamed(old: Any, new: Any) -> Any:
+    """The old affinity with those beta labels replaced that the new one has replaced."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        key, now = old.get("key"), new.get("key")
+        out = {name: _renamed(value, new.get(name)) for name, value in old.items()}
+        if now is not None and GA_LABELS.get(key or "") == now:
+            out["key"] = now
+        return out
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [_renamed(*pair) for pair in zip(old, new, strict=True)]
+    return old
 
 
 def warnings(obj: Object, old: Object | None) -> list[str]:
