@@ -130,15 +130,16 @@ class Chain:
 
     def open(self, key: str, data: bytes) -> tuple[bytes, bool]:
         """(value, whether another than the first key wrote it). Raises Unreadable."""
-        why = "no configured key is the one it is encrypted with"
+        why = ""
         for position, provider in enumerate(self._providers):
             if data.startswith(provider.prefix):
                 try:
                     return provider.open(key, data), position > 0
                 except Unreadable as error:
-                    # The same name may have stood for another secret: the next may be it.
-                    why = str(error)
-        raise Unreadable(why)
+                    # The same name may have stood for another secret: the next may be it. The
+                    # first says most; `identity` behind it knows only that the value is encrypted.
+                    why = why or str(error)
+        raise Unreadable(why or "no configured key is the one it is encrypted with")
 
 
 PLAIN = Chain((Identity(),))

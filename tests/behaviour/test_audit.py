@@ -51,6 +51,9 @@ async def test_an_event_says_who_asked_for_what_and_what_came_of_it(tmp_path: Pa
         assert (await cluster.http("POST", f"{NS}/configmaps", body)).status == 201
         await cluster.http("GET", f"{NS}/configmaps/c", user=BOB)
     created, refused = written(tmp_path)
+    # Requests of the process itself have no id until they are written of.
+    assert created["auditID"]
+    assert created["auditID"] != refused["auditID"]
     assert created["level"] == "RequestResponse"
     assert created["stage"] == "ResponseComplete"
     assert created["verb"] == "create"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from sampan.api.errors import Object, StatusError
 from sampan.api.times import format_micro_time
@@ -69,6 +70,9 @@ class Audit:
         rule = self._policy.rule_for(request.impersonator or request.user, attributes)
         if rule is None:
             return None
+        if not request.audit_id:
+            # Those of the process itself come without one.
+            request.audit_id = str(uuid4())
         return Entry(self, request, attributes, rule)
 
     def now(self) -> float:

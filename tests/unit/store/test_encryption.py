@@ -164,6 +164,16 @@ async def test_what_no_key_opens_stops_the_start(tmp_path: Path, rules: Encrypti
     assert path.read_bytes() == before
 
 
+async def test_why_a_value_does_not_open_is_told_by_its_own_key(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    store = SqliteStore.open(path, codec(provider("aesgcm")))
+    await store.put(KEY, PLAIN)
+    await store.close()
+    same_name = codec(provider("aesgcm", "one", TWO), provider("identity"))
+    with pytest.raises(Damaged, match="its key is another, or the value was changed"):
+        SqliteStore.open(path, same_name)
+
+
 async def test_a_row_copied_to_another_object_stops_the_start(tmp_path: Path) -> None:
     path, rules = tmp_path / "state.db", codec(provider("aesgcm"))
     store = SqliteStore.open(path, rules)
