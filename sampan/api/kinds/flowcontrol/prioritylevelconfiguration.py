@@ -104,7 +104,7 @@ def _check_limited(limited: Object, path: str, out: list[Cause]) -> None:
     elif kind == "Queue" and queuing is None:
         why = "must not be empty if limited.limitResponse.type is Limited"
         out.append(fields.required(f"{where}.queuing", why))
-    elif kind == "Queue":
+    elif queuing is not None:
         _check_queuing(queuing, f"{where}.queuing", out)
 
 
