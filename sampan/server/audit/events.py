@@ -48,6 +48,15 @@ def frame(request: Request, attributes: Attributes, rule: Rule, received_s: floa
     return event
 
 
+def failed_methods(request: Request) -> str:
+    """Which credentials a request showed that were no good, in upstream's words."""
+    scheme, _, rest = request.headers.get("authorization", "").strip().partition(" ")
+    tried = [name for name in ("basic", "bearer") if rest and scheme.lower() == name]
+    if not tried:
+        return "Authentication failed, no credentials provided"
+    return f"Authentication failed, attempted: {', '.join(tried)}"
+
+
 def uri_of(request: Request) -> str:
     if request.raw_query:
         return f"{request.path}?{request.raw_query}"
@@ -68,10 +77,13 @@ def sources_of(request: Request) -> list[str]:
 
 
 def user_info(user: User) -> Object:
-    info: Object = {"username": user.name}
+    info: Object = {}
+    if user.name:
+        info["username"] = user.name
     if user.uid:
         info["uid"] = user.uid
-    info["groups"] = list(user.groups)
+    if user.groups:
+        info["groups"] = list(user.groups)
     if user.extra:
         info["extra"] = {key: list(values) for key, values in user.extra.items()}
     return info

@@ -14,10 +14,11 @@ from sampan.api.errors import Object, StatusError
 from sampan.api.times import format_micro_time
 
 from ..authz.questions import Undecided
-from ..exchange import Answer, Attributes, Request, Response, Stream
+from ..exchange import Answer, Attributes, Request, Response, Stream, User
 from ..routes import attributes_of
 from .events import (
     complete_ref,
+    failed_methods,
     frame,
     request_object,
     response_object,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 DECISION = "authorization.k8s.io/decision"
 REASON = "authorization.k8s.io/reason"
+UNAUTHORIZED = 401
+NOBODY = User("")
 
 
 class Audit:
@@ -57,9 +60,14 @@ class Audit:
         return entry.answered(await work)
 
     def refused(self, request: Request, answer: Response) -> None:
-        """A request without a user: nobody was authenticated."""
+        """A request that came no further: nobody was authenticated, or may act as another."""
+        unknown = answer.status == UNAUTHORIZED
+        if unknown:
+            request.user = NOBODY
         entry = self._entry(request)
-        if entry is not None:
+        if entry is not None and unknown:
+            entry.unknown()
+        elif entry is not None:
             entry.answered(answer)
 
     def _entry(self, request: Request) -> Entry | None:
@@ -114,6 +122,13 @@ class Entry:
             "stageTimestamp": format_micro_time(self._audit.now()),
         }
         self._audit.log.write(event)
+
+    def unknown(self) -> None:
+        """Write that nobody was authenticated, and by which means it was tried."""
+        text = failed_methods(self._request)
+        status = {"metadata": {}, "message": text, "code": UNAUTHORIZED}
+        self._event["responseStatus"] = status
+        self.write("ResponseStarted")
 
     def answered(self, answer: Answer) -> Answer:
         """Write of an answer; a stream is written of again when it ends."""
