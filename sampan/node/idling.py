@@ -11,7 +11,6 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 # <linux/tcp.h>: milliseconds since data was last sent and received, in struct tcp_info.
 LAST_DATA_SENT, LAST_DATA_RECEIVED = 44, 52

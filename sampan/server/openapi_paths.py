@@ -7,16 +7,18 @@ Operations are named and marked (`operationId`, `x-kubernetes-action`,
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sampan.api.descriptor import Descriptor, Subresource
 from sampan.api.errors import Object
 from sampan.api.schema import definition_of, definitions
 
+from . import usageschema
 from .openapi_schemas import PREFIX
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
+WATCH_EVENT = META + "WatchEvent"
 STATUS, PATCH, DELETE_OPTIONS = META + "Status", META + "Patch", META + "DeleteOptions"
 
 PATCH_TYPES = (
@@ -101,6 +103,8 @@ ITEM = {
     "delete": Verb("delete", "delete", "delete", _DELETING, (200, 202), DELETE_OPTIONS, STATUS),
     "create": Verb("post", "post", "create", _WRITING, (200, 201, 202), "object"),
 }
+WATCH = Verb("get", "watch", "watch", result=WATCH_EVENT)
+WATCH_LIST = Verb("get", "watchlist", "watch", result=WATCH_EVENT)
 CONNECT_METHODS = {
     "create": ("post",), "get": ("get",), "update": ("put",), "patch": ("patch",),
     "delete": ("delete",),
@@ -140,6 +144,36 @@ def paths_of(resource: Descriptor, openapi: int) -> Iterator[tuple[str, Object]]
         yield f"{where}/{{name}}", _item(own, ITEM, item_verbs, ["name", *scope])
     for name, sub in sorted(resource.subresources.items()):
         yield from _subresource(resource, name, sub, f"{where}/{{name}}/{name}", openapi)
+    if "watch" in resource.verbs and resource.custom is None:
+        # Upstream does not publish them for custom resources, which have them all the same.
+        yield from _watches(own, where, scope)
+
+
+def _watches(own: _Target, where: str, scope: list[str]) -> Iterator[tuple[str, Object]]:
+    """The paths of watches before they became a parameter of lists; deprecated, still served."""
+    resource = own.resource
+    base = resource.path()
+    root = base[: -len(resource.plural)]
+    inside = where[len(root) :]
+    if "list" in resource.verbs:
+        yield f"{root}watch/{inside}", _watch(replace(own, suffix="List"), scope)
+        if resource.namespaced:
+            everywhere = replace(own, suffix="ListForAllNamespaces")
+            yield f"{root}watch/{resource.plural}", _watch(everywhere, [])
+    if "get" in resource.verbs:
+        yield f"{root}watch/{inside}/{{name}}", _watch(own, ["name", *scope])
+
+
+def _watch(target: _Target, scope: list[str]) -> Object:
+    verb = WATCH_LIST if target.suffix else WATCH
+    operation = _operation(target, verb)
+    what = f"individual changes to a list of {target.kind}. d"
+    if not target.suffix:
+        what = f"changes to an object of kind {target.kind}. d"
+    operation["description"] = f"watch {what}eprecated: use the 'watch' parameter of lists instead."
+    shared = [_path_parameter(name, target.openapi) for name in scope]
+    queries = [_query(name, target.openapi) for name in (*_LISTING, "pretty")]
+    return {"get": operation, "parameters": [*shared, *queries]}
 
 
 def _subresource(
@@ -292,7 +326,7 @@ def _operation_id(pattern: str, target: _Target) -> str:
     """Upstream's name: verb, group, version, then what: readCoreV1NamespacedPodStatus."""
     resource = target.resource
     where = _camel(resource.group) + resource.version[:1].upper() + resource.version[1:]
-    spread = target.suffix == "ForAllNamespaces"
+    spread = target.suffix.endswith("ForAllNamespaces")
     scope = "Namespaced" if resource.namespaced and not spread else ""
     return pattern.format(where) + scope + resource.kind + target.suffix
 
@@ -300,13 +334,16 @@ def _operation_id(pattern: str, target: _Target) -> str:
 def definitions_of(resource: Descriptor) -> list[str]:
     """The definitions its operations speak of."""
     names = [resource.definition, STATUS, PATCH, DELETE_OPTIONS]
+    if "watch" in resource.verbs and resource.custom is None:
+        names.append(WATCH_EVENT)
     if resource.custom is not None:
         from .custom.publish import references_of
 
         names += references_of(resource)
         names[0] = ""
-    if f"{resource.definition}List" in definitions():
-        names.append(f"{resource.definition}List")
+    listed = f"{resource.definition}List"
+    if listed in definitions() or listed in usageschema.SHAPES:
+        names.append(listed)
     for sub in resource.subresources.values():
         group = sub.group if sub.version else resource.group
         names.append(definition_of(group, sub.version or resource.version, sub.kind))

@@ -12,6 +12,8 @@ from typing import Any
 from sampan.api.errors import Object
 from sampan.api.schema import Shape, definitions
 
+from . import usageschema
+
 QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 FREE_FORM: Shape = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
@@ -23,7 +25,7 @@ Texts = Mapping[str, Mapping[str, str]]
 
 def shape_of(definition: str) -> Shape:
     """The shape of a definition; free form for one that is not built in."""
-    return definitions().get(definition, FREE_FORM)
+    return definitions().get(definition) or usageschema.SHAPES.get(definition, FREE_FORM)
 
 
 def reachable(names: Iterable[str]) -> list[str]:
@@ -53,7 +55,7 @@ def _references(shape: Shape) -> list[str]:
 def schema_of(name: str, texts: Texts, version: int) -> Object:
     """The schema of a definition in an OpenAPI document of that version (2 or 3)."""
     shape = shape_of(name)
-    described = texts.get(name, {})
+    described = texts.get(name) or usageschema.TEXTS.get(name, {})
     head: Object = {}
     if described.get(""):
         head["description"] = described[""]

@@ -29,13 +29,13 @@ from .routes import method_not_allowed
 from .selection import Selection, selection_of
 from .subresources.containers import node_of
 from .subresources.fetching import fetch
+from .usageschema import GROUP, PREFIX, VERSION
 
 if TYPE_CHECKING:
     from .app import Server
 
 log = logging.getLogger("sampan.usage")
 
-GROUP, VERSION = "metrics.k8s.io", "v1beta1"
 FRESH_S = 5.0
 NODE_S = 10.0
 NODES_AT_ONCE = 20
@@ -70,7 +70,7 @@ def _descriptor(kind: str, plural: str, *, namespaced: bool) -> Descriptor:
         namespaced=namespaced,
         verbs=("get", "list"),
         subresources={},
-        definition=f"io.k8s.metrics.pkg.apis.metrics.{VERSION}.{kind}",
+        definition=f"{PREFIX}{kind}",
         rules=Kind(GROUP, VERSION, kind, columns=COLUMNS, cells=_cells),
         storage="",
         has_status=False,

@@ -410,7 +410,7 @@ def test_logs_of_what_waits_say_why(user: User) -> None:
 @every_kubectl
 def test_debug_looks_into_the_processes_of_its_target(user: User, kubectl: Path) -> None:
     name = f"look-{KUBECTL_NUMBER[kubectl]}"
-    look = "cat /proc/1/cmdline | tr '\\0' ' '; cat /proc/1/root/www/index.html"
+    look = "cat /proc/1/cmdline | tr '\\0' ' '; cd /proc/1/root && cat www/index.html"
     flags = ("--image=busybox", "--image-pull-policy=IfNotPresent", "--target=web", "-c", name)
     command = ("--attach=false", "--profile=general", "--", "sh", "-c", look)
     user.run(str(kubectl), "debug", "box", *flags, *command).ok

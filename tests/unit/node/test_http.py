@@ -223,7 +223,7 @@ async def run_command(scene: Scene, code: int, protocol: str) -> list[tuple[int,
         assert (container_id, args, options) == ("id1", ["a", "b"], {"tty": False, "stdin": True})
         return session
 
-    scene.runtime.exec = execute  # type: ignore[method-assign, assignment]
+    scene.runtime.exec = execute  # type: ignore[method-assign]
     query = "command=a&command=b&input=1&output=1&error=1"
     got = []
     async with (
@@ -282,7 +282,7 @@ async def test_a_session_on_which_nothing_moves_ends(scene: Scene) -> None:
         made.append(Silent([], 0))
         return made[-1]
 
-    scene.runtime.exec = begin  # type: ignore[method-assign, assignment]
+    scene.runtime.exec = begin  # type: ignore[method-assign]
     path = "/exec/ns/p/c?command=a&output=1&input=1"
     loop = asyncio.get_running_loop()
     async with scene.client() as client, client.ws_connect(path) as socket:
@@ -313,7 +313,7 @@ async def test_attach_ends_well_whatever_the_exit_code(scene: Scene) -> None:
     async def attach(container_id: str) -> FakeStreams:
         return session
 
-    scene.runtime.attach = attach  # type: ignore[method-assign, assignment]
+    scene.runtime.attach = attach  # type: ignore[method-assign]
     path = "/attach/ns/p/c?output=1&input=1"
     async with (
         scene.client() as client,

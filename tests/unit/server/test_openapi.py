@@ -9,7 +9,7 @@ import pytest
 
 from sampan.api.errors import NotAcceptable
 from sampan.api.resources import builtin
-from sampan.server import openapi
+from sampan.server import openapi, usage
 from sampan.server.openapi_protobuf import MEDIA_TYPE
 from sampan.server.registry import Registry
 
@@ -91,6 +91,24 @@ def test_what_kubectl_looks_for(registry: Registry) -> None:
     containers = schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"]
     assert containers["x-kubernetes-patch-merge-key"] == "name"
     assert containers["x-kubernetes-list-map-keys"] == ["name"]
+
+
+def test_metrics_are_described_too() -> None:
+    """They are another server's upstream, so the distilled schema does not know them."""
+    registry = Registry((*builtin(), *usage.DESCRIPTORS))
+    name = "io.k8s.metrics.pkg.apis.metrics.v1beta1.PodMetrics"
+    document = get("/openapi/v3/apis/metrics.k8s.io/v1beta1", registry)
+    schemas = document["components"]["schemas"]
+    names = {ref.removeprefix("#/components/schemas/") for ref in references(document)}
+    assert names <= schemas.keys()
+    assert f"{name}List" in schemas
+    assert schemas[name]["x-kubernetes-group-version-kind"][0]["kind"] == "PodMetrics"
+    assert schemas[name]["properties"]["containers"]["description"]
+    old = get("/openapi/v2", registry)
+    assert {ref.removeprefix("#/definitions/") for ref in references(old)} <= (
+        old["definitions"].keys()
+    )
+    assert old["definitions"][name]["properties"].keys() == schemas[name]["properties"].keys()
 
 
 def test_answers_are_packed_and_known_by_their_tag(registry: Registry) -> None:
