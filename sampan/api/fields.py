@@ -54,6 +54,11 @@ def invalid(path: str, value: Any, detail: str = "") -> Cause:
     return Cause(path, _with(f"Invalid value: {show(value)}", detail), INVALID)
 
 
+def unsuitable(path: str, detail: str) -> Cause:
+    """An invalid value that is not shown (upstream's OmitValueType)."""
+    return Cause(path, _with("Invalid value", detail), INVALID)
+
+
 def type_invalid(path: str, value: Any, detail: str = "") -> Cause:
     """The value is not of the type its schema says (custom resources)."""
     return Cause(path, _with(f"Invalid value: {show(value)}", detail), TYPE_INVALID)

@@ -29,7 +29,6 @@ DONE = {
     "startTime": START,
     "completionTime": END,
 }
-OMITTED = "status.conditions: Invalid value: "
 CASES: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
     (DONE, {}, []),
     ({"active": -1}, {}, ["status.active: Invalid value: -1: must be greater than or equal to 0"]),
@@ -43,6 +42,8 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
         {"conditions": holds("Complete")},
         {},
         [
+            "status.conditions: Invalid value: cannot set Complete=True condition without the "
+            "SuccessCriteriaMet=true condition",
             "status.completionTime: Required value: completionTime is required for Complete jobs",
             "status.startTime: Required value: startTime is required for finished job",
         ],
@@ -79,6 +80,25 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
         ['status.uncountedTerminatedPods.failed[0]: Duplicate value: "a"'],
     ),
     (
+        {"conditions": holds("Failed"), "startTime": START},
+        {},
+        [
+            "status.conditions: Invalid value: cannot set Failed=True condition without the "
+            "FailureTarget=true condition"
+        ],
+    ),
+    ({"conditions": holds("FailureTarget", "Failed"), "startTime": START}, {}, []),
+    (
+        {**DONE, "terminating": 1},
+        {},
+        ["status.terminating: Invalid value: 1: terminating>0 is invalid for finished job"],
+    ),
+    (
+        {"ready": 2, "active": 1},
+        {},
+        ["status.ready: Invalid value: 2: cannot set more ready pods than active"],
+    ),
+    (
         {"completedIndexes": "0"},
         {},
         [
@@ -92,6 +112,28 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
 @pytest.mark.parametrize(("status", "before", "expected"), CASES)
 def test_job_status(status: dict[str, Any], before: dict[str, Any], expected: list[str]) -> None:
     assert sorted(problems(status, before)) == sorted(expected)
+
+
+def test_indexes_have_not_both_failed_and_succeeded() -> None:
+    spec = {"completionMode": "Indexed", "completions": 9, "backoffLimitPerIndex": 1}
+    both = {"completedIndexes": "0,2-4,8", "failedIndexes": "1,3-5"}
+    assert problems(both, **spec) == [
+        'status.failedIndexes: Invalid value: "1,3-5": failedIndexes and completedIndexes overlap '
+        "at index: 3"
+    ]
+    assert problems({"completedIndexes": "0,2-4", "failedIndexes": "1,5-7"}, **spec) == []
+
+
+def test_a_job_with_a_success_policy_meets_it_first() -> None:
+    (text,) = problems(
+        {**DONE, "conditions": holds("Complete")},
+        {**DONE, "conditions": holds("Complete")},
+        successPolicy={"rules": [{"succeededCount": 1}]},
+    )
+    assert text == (
+        "status.conditions: Invalid value: cannot set Complete=True for Job with SuccessPolicy "
+        "unless SuccessCriteriaMet=True"
+    )
 
 
 def test_a_terminal_condition_stays() -> None:

@@ -11,11 +11,12 @@ from typing import Any
 from ... import fields
 from ...errors import Cause, Object
 from ..formats import check_nonnegative
-from .policies import read_indexes
+from .policies import read_indexes, shared_index
 
 COUNTERS = ("active", "succeeded", "failed", "ready", "terminating")
+FIRST = {"Failed": "FailureTarget", "Complete": "SuccessCriteriaMet"}
+"""What must hold before a job may be finished: its pods are gone by then (KEP-3939, KEP-3998)."""
 TERMINAL = ("Failed", "Complete", "FailureTarget")
-OMITTED = "field.Omitted"
 
 
 def check_job_status(obj: Object, old: Object | None) -> list[Cause]:
@@ -26,7 +27,7 @@ def check_job_status(obj: Object, old: Object | None) -> list[Cause]:
     _check_uncounted(status.get("uncountedTerminatedPods") or {}, out)
     changed = {key for key in status.keys() | before.keys() if status.get(key) != before.get(key)}
     now, then = _conditions(status), _conditions(before)
-    _check_conditions(now, then, out)
+    _check_conditions(now, then, out, criteria=obj["spec"].get("successPolicy") is not None)
     _check_times(obj["spec"], status, before, changed | (now ^ then), out)
     _check_finished(status, changed | (now ^ then), now, out)
     _check_indexes(obj["spec"], status, changed, out)
@@ -55,16 +56,24 @@ def _check_uncounted(pods: Object, out: list[Cause]) -> None:
             seen.add(uid)
 
 
-def _check_conditions(now: set[str], then: set[str], out: list[Cause]) -> None:
+def _check_conditions(now: set[str], then: set[str], out: list[Cause], *, criteria: bool) -> None:
+    """`criteria`: does the job have a success policy?"""
     changed = now ^ then
     found = []
     if {"Complete", "Failed"} <= now and changed & {"Complete", "Failed"}:
         found.append("cannot set Complete=True and Failed=true conditions")
     if {"Complete", "FailureTarget"} <= now and changed & {"Complete", "FailureTarget"}:
         found.append("cannot set Complete=True and FailureTarget=true conditions")
+    for kind, first in FIRST.items():
+        if kind in now and first not in now and changed & {kind, first}:
+            found.append(f"cannot set {kind}=True condition without the {first}=true condition")
     for other in ("Failed", "FailureTarget"):
         if {"SuccessCriteriaMet", other} <= now:
             found.append(f"cannot set SuccessCriteriaMet=True and {other}=true conditions")
+    if criteria and "Complete" in now and "SuccessCriteriaMet" not in now:
+        found.append(
+            "cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True"
+        )
     for kind in TERMINAL:
         if kind in then and kind not in now:
             found.append(f"cannot disable the terminal {kind}=True condition")
@@ -74,7 +83,7 @@ def _check_conditions(now: set[str], then: set[str], out: list[Cause]) -> None:
         found.append(
             "cannot set SuccessCriteriaMet=True for Job already has Complete=true conditions"
         )
-    out += [fields.invalid("status.conditions", OMITTED, why) for why in found]
+    out += [fields.unsuitable("status.conditions", why) for why in found]
 
 
 def _check_times(
@@ -100,10 +109,16 @@ def _check_times(
 
 
 def _check_finished(status: Object, changed: set[str], now: set[str], out: list[Cause]) -> None:
+    ready, active = status.get("ready"), status.get("active") or 0
+    if ready is not None and ready > active and changed & {"ready", "active"}:
+        out.append(fields.invalid("status.ready", ready, "cannot set more ready pods than active"))
     if not now & {"Complete", "Failed"}:
         return
     finished = bool(changed & {"Complete", "Failed"})
-    active, pods = status.get("active") or 0, status.get("uncountedTerminatedPods") or {}
+    pods, leaving = status.get("uncountedTerminatedPods") or {}, status.get("terminating") or 0
+    if leaving > 0 and (finished or "terminating" in changed):
+        why = "terminating>0 is invalid for finished job"
+        out.append(fields.invalid("status.terminating", leaving, why))
     if active > 0 and (finished or "active" in changed):
         why = "active>0 is invalid for finished job"
         out.append(fields.invalid("status.active", active, why))
@@ -137,6 +152,11 @@ def _check_indexes(spec: Object, status: Object, changed: set[str], out: list[Ca
             if problem:
                 why = f"error parsing failedIndexes: {problem}"
                 out.append(fields.invalid("status.failedIndexes", failed, why))
+    if {"failedIndexes", "completedIndexes"} & changed and failed and completions is not None:
+        both = shared_index(done, failed, completions)
+        if both is not None:
+            why = f"failedIndexes and completedIndexes overlap at index: {both}"
+            out.append(fields.invalid("status.failedIndexes", failed, why))
 
 
 def _check_decrease(spec: Object, status: Object, before: Object, out: list[Cause]) -> None:

@@ -46,9 +46,9 @@ def check_failure_policy(spec: Object, path: str, out: list[Cause]) -> None:
         if conditions:
             _check_conditions(conditions, f"{where}.onPodConditions", out)
         if codes is not None and conditions:
-            out.append(fields.invalid(where, "field.Omitted", HALF))
+            out.append(fields.unsuitable(where, HALF))
         elif codes is None and not conditions:
-            out.append(fields.invalid(where, "field.Omitted", NEITHER))
+            out.append(fields.unsuitable(where, NEITHER))
 
 
 def _check_exit_codes(codes: Object, path: str, names: set[Any], out: list[Cause]) -> None:
@@ -142,6 +142,25 @@ def read_indexes(text: str, completions: int) -> tuple[int, str]:
         total += interval[1] - interval[0] + 1
         last = interval[1]
     return total, ""
+
+
+def shared_index(left: str, right: str, completions: int) -> int | None:
+    """The first index that two texts such as "1,3-5" share. What cannot be read shares none."""
+    found = [
+        [bounds for bounds, problem in (_interval(part, completions) for part in text.split(","))
+         if not problem]
+        for text in (left, right)
+    ]  # fmt: skip
+    mine, yours = (iter(item) for item in found)
+    one, other = next(mine, None), next(yours, None)
+    while one is not None and other is not None:
+        if one[0] <= other[1] and other[0] <= one[1]:
+            return max(one[0], other[0])
+        if one[0] <= other[0]:
+            one = next(mine, None)
+        else:
+            other = next(yours, None)
+    return None
 
 
 def _interval(text: str, completions: int) -> tuple[tuple[int, int], str]:

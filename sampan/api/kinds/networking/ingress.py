@@ -146,7 +146,7 @@ def check_reference(reference: Object, path: str, out: list[Cause]) -> None:
     for field in ("kind", "name"):
         value = reference.get(field)
         if not value:
-            out.append(fields.required(f"{path}.{field}"))
+            out.append(fields.required(f"{path}.{field}", f"{field} is required"))
         else:
             out += [fields.invalid(f"{path}.{field}", value, why) for why in path_problems(value)]
 
