@@ -94,7 +94,9 @@ def test_no_operation_breaks_the_server(server: ThreadedCluster) -> None:
         raw = answer.json()
         schema = schemathesis.openapi.from_dict(raw)
         for result in schema.get_all_operations():
-            _try(server, result.ok(), statuses)
+            operation = result.ok()
+            if "/watch/" not in operation.path:
+                _try(server, operation, statuses)
     assert sum(statuses.values()) > 500 * EXAMPLES
     # Requests that get somewhere, and requests that do not: both must have been among them.
     assert statuses[200] + statuses[201] > 0

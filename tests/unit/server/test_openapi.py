@@ -93,6 +93,18 @@ def test_what_kubectl_looks_for(registry: Registry) -> None:
     assert containers["x-kubernetes-list-map-keys"] == ["name"]
 
 
+def test_the_old_paths_of_watches_are_there(registry: Registry) -> None:
+    document = openapi.document_v3([item for item in registry if item.api_version == "v1"])
+    one = document["paths"]["/api/v1/watch/namespaces/{namespace}/pods/{name}"]["get"]
+    assert (one["operationId"], one["x-kubernetes-action"]) == ("watchCoreV1NamespacedPod", "watch")
+    everywhere = document["paths"]["/api/v1/watch/pods"]["get"]
+    assert everywhere["operationId"] == "watchCoreV1PodListForAllNamespaces"
+    assert everywhere["x-kubernetes-action"] == "watchlist"
+    event = everywhere["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+    assert event.rpartition("/")[2] in document["components"]["schemas"]
+    assert "/api/v1/watch/nodes/{name}" in document["paths"]
+
+
 def test_metrics_are_described_too() -> None:
     """They are another server's upstream, so the distilled schema does not know them."""
     registry = Registry((*builtin(), *usage.DESCRIPTORS))
