@@ -78,7 +78,9 @@ async def publish(client: Client, cluster: ClusterConfig) -> None:
         "podCIDR": cluster.pod_cidr,
         "serviceCIDR": cluster.service_cidr,
     }
+    # First: a request that comes before its approval is possible waits for the next look.
     wanted: list[tuple[str, str, Object]] = [
+        *(("clusterrolebindings", RBAC, item) for item in _approvals()),
         ("configmaps", "", {"metadata": {"name": NETWORKS}, "data": networks}),
         ("roles", RBAC, {"metadata": {"name": name}, "rules": [rule]}),
         ("rolebindings", RBAC, _binding(name, "Role", name, group)),
@@ -87,7 +89,6 @@ async def publish(client: Client, cluster: ClusterConfig) -> None:
             RBAC,
             _binding(name, "ClusterRole", "system:node-bootstrapper", group),
         ),
-        *(("clusterrolebindings", RBAC, item) for item in _approvals()),
     ]
     for plural, group_name, body in wanted:
         kind = resource(plural, group_name)
