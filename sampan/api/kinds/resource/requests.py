@@ -5,9 +5,14 @@ from __future__ import annotations
 from ... import fields
 from ...errors import Cause, Object
 from ..formats import check_label, check_subdomain
+from .names import check_config, check_full_name, check_items
+from .taints import check_toleration
 
 MAX_REQUESTS = 32
+MAX_CHOICES = 8
 MAX_SELECTORS = 32
+MAX_CONSTRAINTS = 32
+MAX_CONFIGS = 32
 MODES = ("All", "ExactCount")
 
 
@@ -19,25 +24,78 @@ def default_requests(spec: Object) -> None:
                 item["allocationMode"] = "ExactCount"
             if item["allocationMode"] == "ExactCount" and not item.get("count"):
                 item["count"] = 1
+            for toleration in item.get("tolerations") or ():
+                if not toleration.get("operator"):
+                    toleration["operator"] = "Equal"
 
 
 def check_requests(spec: Object, path: str, out: list[Cause]) -> None:
     """A ResourceClaimSpec."""
-    requests = (spec.get("devices") or {}).get("requests") or []
-    where = f"{path}.devices.requests"
-    if len(requests) > MAX_REQUESTS:
-        out.append(fields.too_many(where, len(requests), MAX_REQUESTS))
-    seen: set[str] = set()
-    for position, request in enumerate(requests):
-        _check_request(request, f"{where}[{position}]", seen, out)
+    devices, where = spec.get("devices") or {}, f"{path}.devices"
+    named = request_names(spec)
+    requests = devices.get("requests")
+    check_items(requests, MAX_REQUESTS, _check_request, f"{where}.requests", out, key=name_of)
+
+    def check_reference(name: str, place: str, out: list[Cause]) -> None:
+        check_request_name(name, named, place, out)
+
+    def check_constraint(item: Object, place: str, out: list[Cause]) -> None:
+        wanted = item.get("requests")
+        check_items(wanted, MAX_REQUESTS, check_reference, f"{place}.requests", out, key=str)
+        _check_attribute(item, place, out)
+
+    def check_one_config(item: Object, place: str, out: list[Cause]) -> None:
+        wanted = item.get("requests")
+        check_items(wanted, MAX_REQUESTS, check_reference, f"{place}.requests", out, key=str)
+        check_config(item, place, out)
+
+    constraints, configs = devices.get("constraints"), devices.get("config")
+    check_items(constraints, MAX_CONSTRAINTS, check_constraint, f"{where}.constraints", out)
+    check_items(configs, MAX_CONFIGS, check_one_config, f"{where}.config", out)
 
 
-def _check_request(request: Object, path: str, seen: set[str], out: list[Cause]) -> None:
-    name = request.get("name") or ""
-    check_label(name, f"{path}.name", out)
-    if name in seen:
-        out.append(fields.duplicate(f"{path}.name", name))
-    seen.add(name)
+def name_of(item: Object) -> str:
+    return str(item.get("name") or "")
+
+
+def request_names(spec: Object) -> frozenset[str]:
+    """What may be referred to: requests, and request/subrequest."""
+    names = set()
+    for request in (spec.get("devices") or {}).get("requests") or ():
+        name = name_of(request)
+        names.add(name)
+        names |= {f"{name}/{name_of(item)}" for item in request.get("firstAvailable") or ()}
+    return frozenset(names)
+
+
+def check_request_name(name: str, known: frozenset[str], path: str, out: list[Cause]) -> None:
+    """A reference to a request."""
+    why = (
+        "must be the name of a request in the claim or the name of a request and a subrequest "
+        "separated by '/'"
+    )
+    parts = name.split("/")
+    if len(parts) <= 2:
+        for part in parts:
+            check_label(part, path, out)
+    if name not in known:
+        out.append(fields.invalid(path, name, why))
+
+
+def _check_attribute(item: Object, path: str, out: list[Cause]) -> None:
+    for field in ("matchAttribute", "distinctAttribute"):
+        if item.get(field) is not None:
+            check_full_name(item[field], f"{path}.{field}", out)
+            return
+    why = (
+        'exactly one of "matchAttribute" or "distinctAttribute" is required, but multiple fields '
+        "are set"
+    )
+    out.append(fields.required(path, why))
+
+
+def _check_request(request: Object, path: str, out: list[Cause]) -> None:
+    check_label(name_of(request), f"{path}.name", out)
     exact, choices = request.get("exactly"), request.get("firstAvailable")
     if exact is None and not choices:
         why = "exactly one of `exactly` or `firstAvailable` is required"
@@ -50,8 +108,13 @@ def _check_request(request: Object, path: str, seen: set[str], out: list[Cause])
     elif exact is not None:
         _check_exact(exact, f"{path}.exactly", out)
     else:
-        for position, choice in enumerate(choices or ()):
-            _check_exact(choice, f"{path}.firstAvailable[{position}]", out)
+        where = f"{path}.firstAvailable"
+        check_items(choices, MAX_CHOICES, _check_choice, where, out, key=name_of)
+
+
+def _check_choice(choice: Object, path: str, out: list[Cause]) -> None:
+    check_label(name_of(choice), f"{path}.name", out)
+    _check_exact(choice, path, out)
 
 
 def _check_exact(item: Object, path: str, out: list[Cause]) -> None:
@@ -68,17 +131,20 @@ def _check_exact(item: Object, path: str, out: list[Cause]) -> None:
         out.append(fields.invalid(f"{path}.count", count, why))
     elif mode == "ExactCount" and count <= 0:
         out.append(fields.invalid(f"{path}.count", count, "must be greater than zero"))
+    for position, toleration in enumerate(item.get("tolerations") or ()):
+        check_toleration(toleration, f"{path}.tolerations[{position}]", out)
 
 
 def check_selectors(selectors: list[Object], path: str, out: list[Cause]) -> None:
-    if len(selectors) > MAX_SELECTORS:
-        out.append(fields.too_many(path, len(selectors), MAX_SELECTORS))
-    for position, selector in enumerate(selectors):
-        if selector.get("cel") is None:
-            out.append(fields.required(f"{path}[{position}].cel"))
-        else:
-            text = selector["cel"].get("expression") or ""
-            _check_expression(text, f"{path}[{position}].cel.expression", out)
+    check_items(selectors, MAX_SELECTORS, _check_selector, path, out)
+
+
+def _check_selector(selector: Object, path: str, out: list[Cause]) -> None:
+    if selector.get("cel") is None:
+        out.append(fields.required(f"{path}.cel"))
+    else:
+        text = selector["cel"].get("expression") or ""
+        _check_expression(text, f"{path}.cel.expression", out)
 
 
 def _check_expression(text: str, path: str, out: list[Cause]) -> None:

@@ -8,6 +8,7 @@ from ... import fields
 from ...descriptor import STATUS_ALONE, Column, Kind
 from ...errors import Cause, Object
 from ..printing import AGE, NAME, age, name
+from .claimstatus import check_status
 from .requests import check_requests, default_requests
 
 
@@ -23,6 +24,13 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
             out.append(fields.immutable("spec", obj["spec"]))
         return out
     check_requests(obj["spec"], "spec", out)
+    return out
+
+
+def validate_status(obj: Object, old: Object | None) -> list[Cause]:
+    out: list[Cause] = []
+    if old is not None:
+        check_status(obj, old, out)
     return out
 
 
@@ -45,6 +53,7 @@ KIND = Kind(
     generation=False,
     default=default,
     validate=validate,
+    validate_status=validate_status,
     columns=(
         NAME,
         Column(
