@@ -448,7 +448,7 @@ def test_a_resize_reaches_the_kernel_and_memory_wants_a_restart(user: User) -> N
     assert kernel() == ["30000", str(64 << 20)]
     assert web()["restartCount"] == 0
     patch(cpu="300m", memory="96Mi")
-    until(lambda: (web()["restartCount"], web()["ready"]), (1, True))
+    until(lambda: (web()["restartCount"], web()["ready"], waiting(web())), (1, True, None))
     assert kernel() == ["30000", str(96 << 20)]
     # All there is does not fit beside another pod, until that has gone.
     start(user, filler())
@@ -462,6 +462,10 @@ def test_a_resize_reaches_the_kernel_and_memory_wants_a_restart(user: User) -> N
     assert pending(user) == {"reason": ""}
     assert kernel()[0] == str(int(most) * 100_000)
     assert web()["restartCount"] == 1
+
+
+def waiting(status: Any) -> Any:
+    return status["state"].get("waiting")
 
 
 def filler() -> dict[str, Any]:
