@@ -46,6 +46,14 @@ class Selection:
         return self.everything and self.view is None
 
     @property
+    def sifts(self) -> bool:
+        """Do the fields say something that only a conversion by webhook tells? Then whoever looks
+        at a stored object has it converted first."""
+        if self.fields is None or self.view is None or self.view.prepare is None:
+            return False
+        return any(term.field not in (NAME, NAMESPACE) for term in self.fields.terms)
+
+    @property
     def name(self) -> str:
         """The one name the fields allow, "" when they do not say."""
         if self.fields is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sampan.api import errors
@@ -56,7 +56,11 @@ def handle(server: Server, request: Request, attributes: Attributes) -> Stream:
     start = _start(server, options)
     timeout_s = options.timeout_s or LEAST_TIMEOUT_S * (1 + random.random())
     namespace = attributes.namespace if resource.namespaced else ""
-    watch = _Watch(server, Watcher(server, selection, namespace), start, timeout_s)
+    # Nothing waits for a webhook while it is told to the watchers: what only a conversion tells is
+    # looked at by the reader.
+    told = replace(selection, fields=None) if selection.sifts else selection
+    watch = _Watch(server, Watcher(server, told, namespace), start, timeout_s)
+    watch.sieve = None if told is selection else selection
     watch.bookmarks = options.bookmarks
     lines = Lines(server, selection, form, request.param("includeObject"))
     chunks = watch.events(lines) if request.local else watch.lines(lines)
@@ -97,6 +101,8 @@ class _Watch:
         self._start = start
         self._timeout_s = timeout_s
         self.bookmarks = False
+        self.sieve: Selection | None = None
+        """Picks from what the watcher is told, once that is converted."""
 
     def _open(self) -> Page:
         """Begin to listen, and what to show first: what is there, or nothing when what happened
@@ -134,6 +140,8 @@ class _Watch:
             part: list[Record] = []
             size = 0
             for record in page.records:
+                if self.sieve is not None and not self.sieve.matches(server.cache.peek(record)):
+                    continue
                 part.append(record)
                 size += len(record.value)
                 if size > BATCH_BYTES:
@@ -148,9 +156,12 @@ class _Watch:
                 batches = await watcher.take()
                 if batches:
                     server.metrics.watch_events += sum(len(batch.entries) for batch in batches)
+                    if self.sieve is not None:
+                        batches = await _sifted(self.sieve, batches)
                     if prepare is not None:
                         await prepare(lambda got=batches: _objects(got))  # type: ignore[misc]
-                    yield on_batches(batches)
+                    if batches:
+                        yield on_batches(batches)
                 elif watcher.ended:
                     return
                 if watcher.bookmark_due and watcher.caught_up:
@@ -195,6 +206,23 @@ class _Watch:
             yield lines.of_error(error)
         finally:
             await parts.aclose()  # type: ignore[attr-defined]
+
+
+async def _sifted(sieve: Selection, batches: list[Batch]) -> list[Batch]:
+    """The same events as a selection sees them that needs both their objects converted."""
+    changes = [entry.change for batch in batches for entry in batch.entries]
+    sides = [obj for change in changes for obj in (change.previous, change.obj) if obj is not None]
+    assert sieve.view is not None
+    assert sieve.view.prepare is not None
+    await sieve.view.prepare(lambda: sides)
+    entries = []
+    for change in changes:
+        was = change.previous is not None and sieve.matches(change.previous)
+        if change.obj is not None and sieve.matches(change.obj):
+            entries.append(Entry("MODIFIED" if was else "ADDED", change))
+        elif was:
+            entries.append(Entry("DELETED", change))
+    return [Batch(entries)] if entries else []
 
 
 def _objects(batches: list[Batch]) -> list[Any]:
