@@ -1,6 +1,6 @@
 """Helm by its Go SDK (helm-python-sdk), by `sampan helm`, and by the programs of Helm 3.
 
-A chart with a kind of its own, hooks, a test. Its hooks are Pods: there is no Job controller yet.
+A chart with a kind of its own, hooks (a Job and Pods), a test.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ def test_sdk(cluster: Cluster, namespace: str, kubeconfig: Path) -> None:
         assert (made["revision"], made["status"]) == (1, "deployed")
         assert state(cluster, namespace, "shop") == ("hello", "web:1", 5)
         assert read(cluster, namespace, "deployment", "shop")["status"]["readyReplicas"] == 2
-        hook = read(cluster, namespace, "pod", "shop-pre-install")
-        assert hook["status"]["phase"] == "Succeeded"
+        hook = read(cluster, namespace, "job", "shop-pre-install")
+        assert hook["status"]["succeeded"] == 1
+        assert hook["status"]["conditions"][-1]["type"] == "Complete"
         values = {"image": "web:2", "greeting": "welcome"}
         changed = config.upgrade(CHART, "shop", values, wait="watcher", timeout=TIMEOUT_S)
         assert changed["revision"] == 2
