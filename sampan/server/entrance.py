@@ -31,7 +31,13 @@ def receive(
             return _receive_later(server, request, found)
         return _received(server, request, found)
     except Exception as error:
-        return server.refuse(request, error)
+        return _refuse(server, request, error)
+
+
+def _refuse(server: Server, request: Request, error: Exception) -> Answer:
+    if isinstance(error, Unauthorized):
+        server.authn.refused += 1
+    return server.refuse(request, error)
 
 
 async def _receive_later(
@@ -40,7 +46,7 @@ async def _receive_later(
     try:
         answer = _received(server, request, await pending)
     except Exception as error:
-        return server.refuse(request, error)
+        return _refuse(server, request, error)
     return await answer if isinstance(answer, Coroutine) else answer
 
 
@@ -51,6 +57,7 @@ def _received(
         if not server.authn.allows_anonymous(request.path):
             raise Unauthorized("Unauthorized")
         user = ANONYMOUS
+    server.authn.accepted += 1
     request.user = user
     if any(name.startswith("impersonate-") for name in request.headers):
         try:

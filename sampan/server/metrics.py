@@ -113,9 +113,26 @@ def _lines(server: Server) -> Iterator[str]:
         full = f"{target.plural}.{target.group}" if target.group else target.plural
         if count := server.store.count(target.storage):
             yield _sample("apiserver_storage_objects", {"resource": full}, count)
+    yield from _identity_lines(server)
     yield from _head("etcd_mvcc_db_revision", "gauge", "Revision of the last durable write.")
     yield _sample("etcd_mvcc_db_revision", {}, server.store.revision)
     yield from process_lines()
+
+
+def _identity_lines(server: Server) -> Iterator[str]:
+    name = "authentication_attempts"
+    yield from _head(name, "counter", "Counter of authenticated attempts.")
+    yield _sample(name, {"result": "success"}, server.authn.accepted)
+    yield _sample(name, {"result": "failure"}, server.authn.refused)
+    if server.audit is None:
+        return
+    written = server.audit.log
+    name = "apiserver_audit_event_total"
+    yield from _head(name, "counter", "Counter of audit events generated and sent to the backend.")
+    yield _sample(name, {}, written.written)
+    name = "apiserver_audit_error_total"
+    yield from _head(name, "counter", "Counter of audit events that failed to be audited properly.")
+    yield _sample(name, {"plugin": "log"}, written.lost)
 
 
 def _labels(key: Key, scope: str) -> dict[str, str]:

@@ -165,7 +165,11 @@ async def test_who_is_nobody_and_who_acts_as_another_is_written(tmp_path: Path) 
         await ask(authorization="Bearer wrong")
         await ask(authorization="Bearer bob", impersonate_user="eve")
         await ask(authorization="Bearer bob", user_agent="x" * 2000, x_forwarded_for="1.1.1.1")
-    nobody, denied, plain = written(tmp_path)
+        text = (await cluster.http("GET", "/metrics")).body.decode()
+        assert 'authentication_attempts{result="failure"} 1\n' in text
+        assert 'authentication_attempts{result="success"} 2\n' in text
+        assert "apiserver_audit_event_total 3\n" in text
+    nobody, denied, plain, *_ = written(tmp_path)
     assert nobody["responseStatus"] == {
         "metadata": {},
         "message": "Authentication failed, attempted: bearer",

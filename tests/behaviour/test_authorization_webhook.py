@@ -130,6 +130,9 @@ async def test_a_webhook_allows_and_is_remembered(tmp_path: Path) -> None:
         assert len(at.asked) == 2
         assert await may(cluster, ANN, "/metrics") == 200
         assert at.bodies[-1]["spec"]["nonResourceAttributes"] == {"path": "/metrics", "verb": "get"}
+        text = (await cluster.http("GET", "/metrics")).body.decode()
+        series = 'apiserver_authorization_webhook_evaluations_total{name="judge",result="success"}'
+        assert f"{series} 3\n" in text
 
 
 async def test_no_opinion_leaves_it_to_rbac_and_a_denial_does_not(tmp_path: Path) -> None:

@@ -30,8 +30,10 @@ class Log:
     def __init__(self, path: Path) -> None:
         """Opens the file. Raises OSError."""
         self.path = path
+        self.written = 0
+        """Events that were put into the log."""
         self.lost = 0
-        """Events that could not be written."""
+        """Those of them that could not be written."""
         self._lines: list[bytes] = []
         self._waiting = 0
         self._flush: asyncio.Handle | None = None
@@ -48,6 +50,7 @@ class Log:
 
     def write(self, event: Object) -> None:
         """Put an event into the log."""
+        self.written += 1
         line = orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
         self._lines.append(line)
         self._waiting += len(line)

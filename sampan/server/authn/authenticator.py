@@ -44,6 +44,8 @@ class Authenticator:
     """Tells who is asking."""
 
     def __init__(self, server: Server) -> None:
+        self.accepted, self.refused = 0, 0
+        """Requests from outside whose user was known (or nobody, which is allowed), or was not."""
         self.tokens = ServiceAccountTokens(server)
         self._server = server
         self._known: dict[str, User | Verified | Judged] = {}

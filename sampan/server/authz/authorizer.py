@@ -17,6 +17,7 @@ from sampan.api.fields import quote
 from sampan.api.resources import resource
 
 from ..exchange import Attributes, User
+from ..series import Series
 from . import chain
 from .configuration import NODE, RBAC
 from .grants import Binding, Grants
@@ -59,8 +60,10 @@ class Authorizer:
         self._resources: dict[Key, Decision] = {}
         self._paths: dict[tuple[str, tuple[str, ...], str, str], tuple[bool, str]] = {}
         self._chain: chain.Chain | None = None
+        self._series = Series()
         if server is not None:
             self.load()
+            server.expositions.append(self._series.exposition)
 
     def load(self) -> None:
         """Read the administrator's file, now or when it has changed. Raises ValueError for one that
@@ -69,7 +72,7 @@ class Authorizer:
         if server is None or server.config.folder is None:
             return
         own: dict[str, chain.Decide] = {NODE: self._by_node, RBAC: self._by_rbac}
-        self._chain = chain.load(server, server.config.folder, own)
+        self._chain = chain.load(server, server.config.folder, own, self._series)
 
     @property
     def asks_others(self) -> bool:

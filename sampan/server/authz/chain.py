@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .configuration import ALWAYS_ALLOW, ALWAYS_DENY, NAME, NODE, RBAC, Step, read
+from ..series import Series
+from .configuration import ALWAYS_ALLOW, ALWAYS_DENY, NAME, read
 from .questions import Asked, Said, Verdict
 
 if TYPE_CHECKING:
@@ -41,28 +42,25 @@ class Chain:
             webhook.close()
 
 
-def load(server: Server, folder: Path, own: dict[str, Decide]) -> Chain | None:
-    """The chain that `folder` describes, of our own authorisers (by type) and webhooks; None
-    without a file. Raises ValueError for one that is no good."""
+def load(server: Server, folder: Path, own: Mapping[str, Decide], series: Series) -> Chain | None:
+    """The chain that `folder` describes, of our own authorisers (by type) and webhooks, which
+    count into `series`; None without a file. Raises ValueError for one that is no good."""
     steps = read(folder / NAME)
     if steps is None:
         return None
     webhooks: list[AccessWebhook] = []
-    return Chain([_decider(server, step, own, webhooks) for step in steps], webhooks)
+    known: Mapping[str, Decide] = {ALWAYS_ALLOW: _allow, ALWAYS_DENY: _deny, **own}
+    decide: list[Decide] = []
+    for step in steps:
+        if step.webhook is None:
+            decide.append(known[step.type])
+            continue
+        # Imported only where somebody else is asked.
+        from .webhook import AccessWebhook
 
-
-def _decider(
-    server: Server, step: Step, own: dict[str, Decide], webhooks: list[AccessWebhook]
-) -> Decide:
-    if step.webhook is None:
-        return {ALWAYS_ALLOW: _allow, ALWAYS_DENY: _deny, NODE: own[NODE], RBAC: own[RBAC]}[
-            step.type
-        ]
-    # Imported only where somebody else is asked.
-    from .webhook import AccessWebhook
-
-    webhooks.append(AccessWebhook(server, step.name, step.webhook))
-    return webhooks[-1].decide
+        webhooks.append(AccessWebhook(server, step.name, step.webhook, series))
+        decide.append(webhooks[-1].decide)
+    return Chain(decide, webhooks)
 
 
 def _allow(asked: Asked) -> Said:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from sampan.api.errors import Object
 
+from ..series import DEFAULT_BUCKETS_S, Labels, Series
 from ..webhooks.files import target_of_kubeconfig
 from .configuration import BadConfiguration, Webhook
 from .questions import HELD, Asked, Said, Undecided, Verdict
@@ -38,6 +40,7 @@ SHORTEST_S = 1.0
 """Even what is not to be remembered must outlive the request that asked; a webhook that fails is
 not asked the same more often than this."""
 SPEC = "io.k8s.api.authorization.v1.SubjectAccessReviewSpec"
+PREFIX = "apiserver_authorization_"
 GROUP, KIND = "authorization.k8s.io", "SubjectAccessReview"
 NO_OPINION = Said(Verdict.NO_OPINION)
 
@@ -45,13 +48,15 @@ NO_OPINION = Said(Verdict.NO_OPINION)
 class AccessWebhook:
     """One webhook of the chain."""
 
-    def __init__(self, server: Server, name: str, settings: Webhook) -> None:
+    def __init__(self, server: Server, name: str, settings: Webhook, series: Series) -> None:
         """Raises ValueError for a file that does not say where to call, or a bad condition."""
         self._server = server
         self._name = name
+        self._series = series
         self._settings = settings
         self._target = target_of_kubeconfig(settings.kubeconfig)
         self._conditions = tuple(map(_compile, settings.conditions))
+        self._typed: Labels = (("name", name), ("type", "Webhook"))
         self._known: dict[bytes, tuple[Said, float]] = {}
         self._asking: dict[bytes, asyncio.Task[Said]] = {}
 
@@ -82,8 +87,10 @@ class AccessWebhook:
         for program in self._conditions:
             try:
                 if program.evaluate({"request": spec}, budget) is not True:
+                    self._series.count(f"{PREFIX}match_condition_exclusions_total", self._typed)
                     return NO_OPINION
             except (EvaluationError, CostExceeded) as error:
+                self._series.count(f"{PREFIX}match_condition_evaluation_errors_total", self._typed)
                 errors.append(f"cel evaluation error: expression '{program.source}': {error}")
         return self._failed(", ".join(errors)) if errors else None
 
@@ -108,6 +115,8 @@ class AccessWebhook:
         api = f"{GROUP}/{settings.version}"
         body = {"apiVersion": api, "kind": KIND, "metadata": {}, "spec": spec}
         lasts_s = 0.0
+        began = perf_counter()
+        result = "success"
         try:
             answer = await self._server.webhooks.post_json(
                 self._target, body, settings.timeout_s, tell_timeout=False
@@ -116,10 +125,20 @@ class AccessWebhook:
         except CallFailed as error:
             log.error("authorization webhook %s: %s", self._name, error.message)
             said = self._failed(error.message)
+            result = "timeout" if perf_counter() - began >= settings.timeout_s else "error"
         else:
             lasts_s = settings.allowed_s if said.allowed else settings.refused_s
         self._remember(raw, said, max(SHORTEST_S, lasts_s))
+        self._measure(result, perf_counter() - began)
         return said
+
+    def _measure(self, result: str, took_s: float) -> None:
+        labels: Labels = (("name", self._name), ("result", result))
+        self._series.count(f"{PREFIX}webhook_evaluations_total", labels)
+        if result != "success" and not self._settings.denies_on_failure:
+            self._series.count(f"{PREFIX}webhook_evaluations_fail_open_total", labels)
+        name = f"{PREFIX}webhook_duration_seconds"
+        self._series.histogram(name, labels, DEFAULT_BUCKETS_S).add(took_s)
 
     def _remember(self, raw: bytes, said: Said, lasts_s: float) -> None:
         self._known.pop(raw, None)
