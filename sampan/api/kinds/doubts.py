@@ -13,8 +13,8 @@ from sampan.wire.quantity import QuantityError, parse
 from ..errors import Object
 from ..fields import quote
 from ..names import label_problems, label_value_problems
+from .addresses import parse_ip
 from .core.claimspec import CLASS_ANNOTATION
-from .formats import parse_ip
 
 NODE_LABELS = {
     "beta.kubernetes.io/arch": 'deprecated since v1.14; use "kubernetes.io/arch" instead',

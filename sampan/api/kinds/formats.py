@@ -1,14 +1,14 @@
 """Rules for strings and numbers that many kinds share, in upstream's words.
 
 Each `check_*` appends field errors to `out` (k8s.io/apimachinery util/validation, and
-pkg/apis/core/validation). Names, labels and selectors are in `api.names` and `api.selectors`.
+pkg/apis/core/validation). Names, labels and selectors are in `api.names` and `api.selectors`,
+addresses in `addresses`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from .. import fields
@@ -30,8 +30,6 @@ NEGATIVE = "must be greater than or equal to 0"
 NOT_POSITIVE = "must be greater than zero"
 BAD_PORT = "must be between 1 and 65535, inclusive"
 BAD_ID = "must be between 0 and 2147483647, inclusive"
-BAD_IP = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-BAD_CIDR = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
 BAD_ENV = (
     "a valid environment variable name must consist only of printable ASCII characters "
     "other than '='"
@@ -173,57 +171,6 @@ def check_env_name(value: str, path: str, out: list[Cause]) -> None:
 def check_header(value: str, path: str, out: list[Cause]) -> None:
     if not _HEADER.fullmatch(value):
         out.append(fields.invalid(path, value, _HEADER_TEXT))
-
-
-def parse_ip(value: Any) -> IPv4Address | IPv6Address | None:
-    """The address, None if it is none."""
-    try:
-        return ip_address(value) if isinstance(value, str) and "%" not in value else None
-    except ValueError:
-        return None
-
-
-def check_ip(value: Any, path: str, out: list[Cause]) -> None:
-    if parse_ip(value) is None:
-        out.append(fields.invalid(path, value or "", BAD_IP))
-
-
-def check_cidr(value: str, path: str, out: list[Cause]) -> bool:
-    try:
-        if "/" not in value:
-            raise ValueError(value)
-        ip_network(value, strict=False)
-    except ValueError:
-        out.append(fields.invalid(path, value, BAD_CIDR))
-        return False
-    return True
-
-
-def check_ordinary_ip(value: str, path: str, out: list[Cause]) -> None:
-    """Endpoints and external addresses may be neither loopback nor link-local."""
-    address = parse_ip(value)
-    if address is None:
-        out.append(fields.invalid(path, value, "must be a valid IP address"))
-        return
-    for bad, why in (
-        (address.is_unspecified, f"may not be unspecified ({value})"),
-        (address.is_loopback, "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
-        (
-            address.is_link_local,
-            "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
-        ),
-        (
-            value.startswith("224.0.0.") or value.lower().startswith("ff02:"),
-            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
-        ),
-    ):
-        if bad:
-            out.append(fields.invalid(path, value, why))
-
-
-def dual_stack(addresses: list[str]) -> bool:
-    """Is there an address of each family?"""
-    return {getattr(parse_ip(item), "version", 0) for item in addresses} == {4, 6}
 
 
 def check_no_backsteps(value: str, path: str, out: list[Cause]) -> None:

@@ -7,16 +7,9 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
+from ..addresses import check_ip, check_ordinary_ip
 from ..doubts import doubt_ip
-from ..formats import (
-    check_ip,
-    check_label,
-    check_ordinary_ip,
-    check_port,
-    check_protocol,
-    check_qualified,
-    check_subdomain,
-)
+from ..formats import check_label, check_port, check_protocol, check_qualified, check_subdomain
 from ..printing import AGE, NAME, NONE, age, name, shortened
 
 

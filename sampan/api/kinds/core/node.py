@@ -8,8 +8,8 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind, Subresource
 from ...errors import Cause, Object
+from ..addresses import check_cidr, dual_stack
 from ..doubts import doubt_range
-from ..formats import check_cidr, dual_stack
 from ..printing import AGE, NAME, NONE, UNKNOWN, age, condition_status, name
 from .podspec.resources import check_quantity
 from .podspec.scheduling import check_taints

@@ -8,7 +8,8 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind, Subresource
 from ...errors import Cause, Object
-from ..formats import check_ip, check_optional, check_subdomain, parse_ip
+from ..addresses import check_ip, parse_ip
+from ..formats import check_optional, check_subdomain
 from ..printing import AGE, NAME, NONE, age, balancer_text, labels_text, name
 from .servicechanges import is_reached_from_outside, settle
 from .servicedoubts import warn_service

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ... import fields
 from ...errors import Cause, Object
-from ..formats import parse_ip
+from ..addresses import parse_ip
 from .servicespec import check_addresses
 
 HEADLESS = "None"

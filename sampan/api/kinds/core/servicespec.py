@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from ... import fields
 from ...errors import Cause, Object
+from ..addresses import check_cidr, check_ip, check_ordinary_ip, dual_stack, parse_ip
 from ..formats import (
-    check_cidr,
-    check_ip,
     check_label,
     check_labels,
-    check_ordinary_ip,
     check_port,
     check_port_or_name,
     check_protocol,
     check_qualified,
     check_subdomain,
-    dual_stack,
-    parse_ip,
 )
 
 TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")

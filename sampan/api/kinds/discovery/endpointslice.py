@@ -10,16 +10,9 @@ from ...descriptor import Column, Kind
 from ...errors import Cause, Object
 from ...meta import labels_of
 from ...names import label_problems, label_value_problems, subdomain_problems
+from ..addresses import check_ordinary_ip, parse_ip
 from ..doubts import doubt_ip
-from ..formats import (
-    PROTOCOLS,
-    check_label,
-    check_labels,
-    check_ordinary_ip,
-    check_qualified,
-    check_subdomain,
-    parse_ip,
-)
+from ..formats import PROTOCOLS, check_label, check_labels, check_qualified, check_subdomain
 from ..printing import AGE, NAME, UNSET, age, name, shortened
 
 MAX_ENDPOINTS, MAX_PORTS, MAX_ADDRESSES = 1000, 20000, 100

@@ -9,14 +9,8 @@ from ...descriptor import Column, Kind
 from ...errors import Cause, Object
 from ...fields import quote
 from ...names import path_problems, regex_problem
-from ..formats import (
-    check_ip,
-    check_label,
-    check_port,
-    check_subdomain,
-    parse_ip,
-    port_name_problems,
-)
+from ..addresses import check_ip, parse_ip
+from ..formats import check_label, check_port, check_subdomain, port_name_problems
 from ..printing import AGE, NAME, NONE, age, balancer_text, name, shortened
 
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"

@@ -8,17 +8,15 @@ from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
 from ...names import path_problems
-from ..formats import check_subdomain, parse_ip
+from ..addresses import canonical_problems
+from ..formats import check_subdomain
 from ..printing import AGE, NAME, NONE, age, name
 
 
 def validate(obj: Object, old: Object | None) -> list[Cause]:
     out: list[Cause] = []
     own_name = obj["metadata"].get("name") or ""
-    address = parse_ip(own_name)
-    if address is None or str(address) != own_name:
-        why = "must be a valid IP address in canonical form"
-        out.append(fields.invalid("metadata.name", own_name, why))
+    out += [fields.invalid("metadata.name", own_name, why) for why in canonical_problems(own_name)]
     parent = (obj.get("spec") or {}).get("parentRef")
     if parent is None:
         out.append(fields.required("spec.parentRef"))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
 from typing import Any
 
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
 from ...selectors import validate_label_selector
+from ..addresses import check_cidr
 from ..doubts import doubt_range
-from ..formats import BAD_PORT, check_cidr, check_port, port_name_problems
+from ..formats import BAD_PORT, check_port, port_name_problems
 from ..printing import AGE, NAME, age, name, selector_text
 
 TYPES = ("Ingress", "Egress")
@@ -98,14 +98,12 @@ def _check_block(block: Object, path: str, out: list[Cause]) -> None:
     if not text:
         out.append(fields.required(f"{path}.cidr"))
         return
-    if not check_cidr(text, f"{path}.cidr", out):
-        return
-    whole = ip_network(text, strict=False)
-    for position, part in enumerate(block.get("except") or ()):
+    whole = check_cidr(text, f"{path}.cidr", out)
+    for position, part in enumerate(block.get("except") or () if whole is not None else ()):
         where = f"{path}.except[{position}]"
-        if not check_cidr(part, where, out):
+        hole = check_cidr(part, where, out)
+        if hole is None or whole is None:
             continue
-        hole = ip_network(part, strict=False)
         inside = hole.version == whole.version and hole.network_address in whole
         if not inside or whole.prefixlen >= hole.prefixlen:
             out.append(fields.invalid(where, part, "must be a strict subset of `cidr`"))

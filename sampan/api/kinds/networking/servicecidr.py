@@ -7,7 +7,7 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
-from ..formats import check_cidr, dual_stack
+from ..addresses import check_canonical_cidr, dual_stack
 from ..printing import AGE, NAME, age, name
 
 
@@ -32,12 +32,20 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
         out.append(fields.invalid("spec.cidrs", obj["spec"], why))
         return out
     for position, text in enumerate(ranges):
-        check_cidr(text, f"spec.cidrs[{position}]", out)
+        check_canonical_cidr(text, f"spec.cidrs[{position}]", out)
     if old is not None:
-        before = (old.get("spec") or {}).get("cidrs") or []
-        if before != ranges[: len(before)]:
-            out.append(fields.immutable("spec.cidrs", ranges))
+        _check_update(ranges, (old.get("spec") or {}).get("cidrs") or [], out)
     return out
+
+
+def _check_update(ranges: list[str], before: list[str], out: list[Cause]) -> None:
+    """A second family may be added; nothing else changes."""
+    if len(ranges) != len(before) and (len(before), len(ranges)) != (1, 2):
+        out.append(fields.immutable("spec.cidrs", ranges))
+        return
+    for position, (text, was) in enumerate(zip(ranges, before, strict=False)):
+        if text != was:
+            out.append(fields.immutable(f"spec.cidrs[{position}]", text))
 
 
 def cells(obj: Object, now_s: float) -> list[Any]:

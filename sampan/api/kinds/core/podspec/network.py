@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from .... import fields
 from ....errors import Cause, Object
 from ....names import MAX_SUBDOMAIN, max_length, regex_problem
-from ...formats import check_ip, check_subdomain
+from ...addresses import check_ip
+from ...formats import check_subdomain
 
 MAX_NAMESERVERS = 3
 MAX_SEARCHES = 32

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from .... import fields
 from ....errors import Cause, Object
-from ...formats import check_ip, check_subdomain, dual_stack
+from ...addresses import check_ip, dual_stack
+from ...formats import check_subdomain
 from .containerstatus import check_container_statuses
 from .validate import check_conditions
 
