@@ -49,7 +49,10 @@ def certificate_of(link: Any, authority: frozenset[bytes]) -> bytes | None:
     # Public since Python 3.13.
     chain = getattr(link, "get_verified_chain", None) or link._sslobj.get_verified_chain
     found = chain()
-    root = found[-1] if found else b""
+    if not found:
+        # Nobody can tell whose it is.
+        return None
+    root = found[-1]
     if not isinstance(root, bytes):
         root = root.public_bytes(DER)
     return ProxyCertificate(der) if root in authority else der

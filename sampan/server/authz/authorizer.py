@@ -18,8 +18,6 @@ from sampan.api.resources import resource
 
 from ..exchange import Attributes, User
 from ..series import Series
-from . import chain
-from .configuration import NODE, RBAC
 from .grants import Binding, Grants
 from .nodes import NodeAuthorizer, Question, node_of
 from .questions import Asked, Said, Verdict
@@ -27,7 +25,9 @@ from .rules import Rule, matches_path, matches_resource
 
 if TYPE_CHECKING:
     from ..app import Server
+    from .chain import Chain
 
+NAME = "authorization.yaml"
 GROUP = "rbac.authorization.k8s.io"
 MASTERS = "system:masters"
 # About 1.5 MB when full; more distinct (user, verb, resource, namespace) than that start afresh.
@@ -59,7 +59,7 @@ class Authorizer:
         self._generation = 0
         self._resources: dict[Key, Decision] = {}
         self._paths: dict[tuple[str, tuple[str, ...], str, str], tuple[bool, str]] = {}
-        self._chain: chain.Chain | None = None
+        self._chain: Chain | None = None
         self._series = Series()
         if server is not None:
             self.load()
@@ -71,8 +71,15 @@ class Authorizer:
         server = self._server
         if server is None or server.config.folder is None:
             return
-        own: dict[str, chain.Decide] = {NODE: self._by_node, RBAC: self._by_rbac}
-        self._chain = chain.load(server, server.config.folder, own, self._series)
+        folder = server.config.folder
+        if not (folder / NAME).exists():
+            self._chain = None
+            return
+        # Imported only where there is a file.
+        from .chain import load
+
+        own = {"Node": self._by_node, "RBAC": self._by_rbac}
+        self._chain = load(server, folder / NAME, own, self._series)
 
     @property
     def asks_others(self) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..series import Series
-from .configuration import ALWAYS_ALLOW, ALWAYS_DENY, NAME, read
+from .configuration import ALWAYS_ALLOW, ALWAYS_DENY, read
 from .questions import Asked, Said, Verdict
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from typing import Any
 
 from sampan.api.names import subdomain_problems
 
-NAME = "authorization.yaml"
 VERSIONS = (
     "apiserver.config.k8s.io/v1",
     "apiserver.config.k8s.io/v1beta1",
