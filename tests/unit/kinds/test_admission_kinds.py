@@ -13,6 +13,7 @@ GROUP = "admissionregistration.k8s.io"
 HOOKS = resource("validatingwebhookconfigurations", GROUP).rules
 MUTATING = resource("mutatingwebhookconfigurations", GROUP).rules
 POLICY = resource("validatingadmissionpolicies", GROUP).rules
+MUTATION = resource("mutatingadmissionpolicies", GROUP).rules
 BINDING = resource("validatingadmissionpolicybindings", GROUP).rules
 RULE: dict[str, Any] = {
     "operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"],
@@ -230,3 +231,50 @@ def test_bindings(spec: dict[str, Any], expected: list[str]) -> None:
     obj = {"metadata": {"name": "b"}, "spec": whole | spec}
     BINDING.default(obj)
     assert [str(cause) for cause in BINDING.validate(obj, None)] == expected
+
+
+REMOVE = '[JSONPatch{op: "remove", path: "/metadata/labels/a"}]'
+PATCH = {"patchType": "JSONPatch", "jsonPatch": {"expression": REMOVE}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({}, []),
+        (
+            {"mutations": [], "reinvocationPolicy": ""},
+            ["spec.mutations: Required value: mutations must contain at least one item",
+             "spec.reinvocationPolicy: Required value"],
+        ),
+        (
+            {"mutations": [{}, {"patchType": "Merge"}]},
+            ["spec.mutations[0].patchType: Required value",
+             'spec.mutations[1].patchType: Unsupported value: "Merge": supported values: '
+             '"ApplyConfiguration", "JSONPatch"'],
+        ),
+        (
+            {"mutations": [PATCH | {"patchType": "ApplyConfiguration"}]},
+            ['spec.mutations[0].jsonPatch: Invalid value: "{jsonPatch}": must not be specified '
+             "when patchType is ApplyConfiguration",
+             "spec.mutations[0].applyConfiguration: Required value: must be specified when "
+             "patchType is ApplyConfiguration"],
+        ),
+        (
+            {"mutations": [PATCH | {"jsonPatch": {"expression": " "}}]},
+            ["spec.mutations[0].jsonPatch.expression: Required value"],
+        ),
+        (
+            {"matchConstraints": {"resourceRules": [RULE | {"operations": ["DELETE"]}]}},
+            ['spec.matchConstraints.resourceRules.operations: Unsupported value: "DELETE": '
+             'supported values: "*", "CONNECT", "CREATE", "UPDATE"'],
+        ),
+    ],
+)  # fmt: skip
+def test_mutating_policies(spec: dict[str, Any], expected: list[str]) -> None:
+    whole = {
+        "matchConstraints": {"resourceRules": [RULE]}, "mutations": [PATCH],
+        "reinvocationPolicy": "Never",
+    }  # fmt: skip
+    obj = {"metadata": {"name": "p"}, "spec": copy.deepcopy(whole | spec)}
+    MUTATION.default(obj)
+    assert [str(cause) for cause in MUTATION.validate(obj, None)] == expected

@@ -15,6 +15,7 @@ from ..printing import AGE, NAME, UNSET, age, name, selector_text
 from .expressions import environment_of
 from .webhooks import check_conditions, check_rule, default_rules
 
+MUTATING = ("*", "CONNECT", "CREATE", "UPDATE")
 BINDING_COLUMNS = (
     NAME,
     Column("PolicyName", "string", "The policy that is bound."),
@@ -110,7 +111,17 @@ def _check_match(match: Object, path: str, out: list[Cause]) -> None:
             check_rule(rule, where, out)
 
 
-def check_binding(spec: Object, path: str, out: list[Cause]) -> None:
+def check_operations(match: Object | None, path: str, out: list[Cause]) -> None:
+    """What mutating policies may be about: nothing is left to change of what is deleted."""
+    for rule in (match or {}).get("resourceRules") or ():
+        for operation in rule.get("operations") or ():
+            if operation not in MUTATING:
+                where = f"{path}.resourceRules.operations"
+                out.append(fields.not_supported(where, operation, MUTATING))
+
+
+def check_binding(spec: Object, path: str, out: list[Cause], *, field: str) -> None:
+    """`field` is how errors call matchResources."""
     policy = spec.get("policyName") or ""
     if not policy:
         out.append(fields.required(f"{path}.policyName"))
@@ -120,8 +131,7 @@ def check_binding(spec: Object, path: str, out: list[Cause]) -> None:
     if reference is not None:
         _check_reference(reference, f"{path}.paramRef", out)
     if spec.get("matchResources") is not None:
-        # The path is misspelt upstream.
-        _check_match(spec["matchResources"], f"{path}.matchResouces", out)
+        _check_match(spec["matchResources"], f"{path}.{field}", out)
 
 
 def _check_reference(reference: Object, path: str, out: list[Cause]) -> None:

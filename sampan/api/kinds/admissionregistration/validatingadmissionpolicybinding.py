@@ -15,7 +15,8 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     spec = obj["spec"]
     if old is not None and spec == old.get("spec"):
         return out
-    check_binding(spec, "spec", out)
+    # The path is misspelt upstream.
+    check_binding(spec, "spec", out, field="matchResouces")
     path, actions = "spec.validationActions", spec.get("validationActions") or []
     for position, action in enumerate(actions):
         if action not in ACTIONS:

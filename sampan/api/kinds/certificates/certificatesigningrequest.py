@@ -52,7 +52,7 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
         out.append(fields.invalid("spec.request", spec.get("request") or "", why))
     usages = spec.get("usages") or []
     if not usages:
-        out.append(fields.required("spec.usages", "usages must be specified"))
+        out.append(fields.required("spec.usages"))
     for position, usage in enumerate(usages):
         path = f"spec.usages[{position}]"
         if usage not in USAGES:
@@ -181,7 +181,7 @@ def validate_conditions(obj: Object, old: Object | None) -> list[Cause]:
             out.append(fields.not_supported(f"{path}.status", state, allowed))
         if kind in DECISIONS and {*DECISIONS} - {kind} <= seen:
             why = "Approved and Denied conditions are mutually exclusive"
-            out.append(fields.invalid(f"{path}.type", kind, why))
+            out.append(fields.invalid("status.conditions", kind, why))
         if kind in seen:
             out.append(fields.duplicate(f"{path}.type", kind))
         seen.add(kind)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
-from ..core.podspec.volumes import check_driver_name
+from ..formats import check_optional
 from ..printing import AGE, NAME, NONE, UNSET, age, name
 
 FLAGS = {
@@ -17,7 +18,8 @@ FLAGS = {
 SHOWN = {"attachRequired": "attachedRequired"}
 """Fields that upstream's errors call by another name."""
 MIN_UPDATE_S = 10
-MODES = ("Ephemeral", "Persistent")
+MODES = ("Persistent", "Ephemeral")
+MIN_TOKEN_S, MAX_TOKEN_S = 600, 1 << 32
 GROUP_POLICIES = ("File", "None", "ReadWriteOnceWithFSType")
 
 
@@ -35,39 +37,41 @@ def default(obj: Object) -> None:
 def validate(obj: Object, old: Object | None) -> list[Cause]:
     out: list[Cause] = []
     spec = obj["spec"]
-    if old is None:
-        check_driver_name(obj["metadata"].get("name") or "", "metadata.name", out)
-    else:
+    for field in ("attachRequired", "podInfoOnMount", "storageCapacity"):
+        if spec.get(field) is None:
+            out.append(fields.required(f"spec.{SHOWN.get(field, field)}"))
+    check_optional(spec.get("fsGroupPolicy"), GROUP_POLICIES, "spec.fsGroupPolicy", out)
+    _check_tokens(spec.get("tokenRequests") or (), "spec.tokenRequests", out)
+    for mode in spec.get("volumeLifecycleModes") or ():
+        if mode not in MODES:
+            out.append(fields.not_supported("spec.volumeLifecycleModes", mode, MODES))
+    if spec.get("seLinuxMount") is None:
+        out.append(fields.required("spec.seLinuxMount"))
+    period = spec.get("nodeAllocatableUpdatePeriodSeconds")
+    if period is not None and period < MIN_UPDATE_S:
+        why = f"must be greater than or equal to {MIN_UPDATE_S} seconds"
+        out.append(fields.invalid("spec.nodeAllocatableUpdatePeriodSeconds", period, why))
+    if old is not None:
         before = old.get("spec") or {}
         for field in ("attachRequired", "volumeLifecycleModes"):
             if spec.get(field) != before.get(field):
                 path = f"spec.{SHOWN.get(field, field)}"
                 out.append(fields.immutable(path, spec.get(field)))
-    for field in ("attachRequired", "podInfoOnMount", "storageCapacity"):
-        if spec.get(field) is None:
-            out.append(fields.required(f"spec.{SHOWN.get(field, field)}"))
-    period = spec.get("nodeAllocatableUpdatePeriodSeconds")
-    if period is not None and period < MIN_UPDATE_S:
-        why = f"must be greater than or equal to {MIN_UPDATE_S} seconds"
-        out.append(fields.invalid("spec.nodeAllocatableUpdatePeriodSeconds", period, why))
-    if spec.get("fsGroupPolicy") not in GROUP_POLICIES:
-        value = spec.get("fsGroupPolicy")
-        out.append(fields.not_supported("spec.fsGroupPolicy", value, GROUP_POLICIES))
-    for mode in spec.get("volumeLifecycleModes") or ():
-        if mode not in MODES:
-            out.append(fields.not_supported("spec.volumeLifecycleModes", mode, MODES))
+    return out
+
+
+def _check_tokens(requests: Sequence[Object], path: str, out: list[Cause]) -> None:
     seen: set[str] = set()
-    for position, item in enumerate(spec.get("tokenRequests") or ()):
-        path = f"spec.tokenRequests[{position}]"
+    for position, item in enumerate(requests):
         audience, seconds = item.get("audience") or "", item.get("expirationSeconds")
         if audience in seen:
-            out.append(fields.duplicate(f"{path}.audience", audience))
+            out.append(fields.duplicate(f"{path}[{position}].audience", audience))
+            continue
         seen.add(audience)
-        if seconds is not None and not 600 <= seconds <= 1 << 32:
-            limit = "less than 10 minutes" if seconds < 600 else "larger than 2^32 seconds"
+        if seconds is not None and not MIN_TOKEN_S <= seconds <= MAX_TOKEN_S:
+            limit = "less than 10 minutes" if seconds < MIN_TOKEN_S else "larger than 2^32 seconds"
             why = f"may not specify a duration {limit}"
-            out.append(fields.invalid(f"{path}.expirationSeconds", seconds, why))
-    return out
+            out.append(fields.invalid(f"{path}[{position}].expirationSeconds", seconds, why))
 
 
 def cells(obj: Object, now_s: float) -> list[Any]:

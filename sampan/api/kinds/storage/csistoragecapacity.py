@@ -18,15 +18,16 @@ from ..printing import NAME, UNSET, name
 
 def validate(obj: Object, old: Object | None) -> list[Cause]:
     out: list[Cause] = []
-    check_subdomain(obj.get("storageClassName") or "", "storageClassName", out)
-    if obj.get("nodeTopology") is not None:
-        out += validate_label_selector(obj["nodeTopology"], "nodeTopology")
-    for field in ("capacity", "maximumVolumeSize"):
-        if obj.get(field) is not None:
-            check_quantity("storage", obj[field], field, out)
     if old is not None:
+        # What a driver was asked for stays; what it answered is not looked at again, as upstream.
         for field in ("nodeTopology", "storageClassName"):
             out += fields.unchanged(field, obj.get(field), old.get(field))
+        return out
+    if obj.get("nodeTopology") is not None:
+        out += validate_label_selector(obj["nodeTopology"], "nodeTopology")
+    check_subdomain(obj.get("storageClassName") or "", "storageClassName", out)
+    if obj.get("capacity") is not None:
+        check_quantity("storage", obj["capacity"], "capacity", out)
     return out
 
 
