@@ -42,10 +42,10 @@ class Chain:
             webhook.close()
 
 
-def load(server: Server, folder: Path, own: Mapping[str, Decide], series: Series) -> Chain | None:
-    """The chain that `folder` describes, of our own authorisers (by type) and webhooks, which
-    count into `series`; None without a file. Raises ValueError for one that is no good."""
-    steps = read(folder / NAME)
+def load(server: Server, path: Path, own: Mapping[str, Decide], series: Series) -> Chain | None:
+    """The chain that a file describes, of our own authorisers (by type) and webhooks, which count
+    into `series`; None without the file. Raises ValueError for one that is no good."""
+    steps = read(path)
     if steps is None:
         return None
     webhooks: list[AccessWebhook] = []
