@@ -232,3 +232,33 @@ async def test_a_policy_goes_with_its_binding() -> None:
         assert (await cluster.http("POST", MAPS, config_map("b"))).status == 201
         await cluster.http("DELETE", path)
         assert (await cluster.http("POST", MAPS, config_map("c"))).status == 201
+
+
+async def test_every_verb_of_other_versions_is_seen_in_the_rules_version() -> None:
+    def script(path: str, request: dict[str, Any]) -> dict[str, Any]:
+        return {"allowed": True}
+
+    async with bench(script) as b:
+        await two_versions(b.cluster)
+        rules = [{**RULE, "apiGroups": ["example.com"], "resources": ["widgets"],
+                  "operations": ["*"]}]  # fmt: skip
+        await b.register("validating", "seen", rules=rules)
+        http = b.cluster.http
+        assert (await http("POST", V2, widget("a", "example.com/v2", size=1))).status == 201
+        patch = {"spec": {"size": 2}}
+        assert (await http("PATCH", f"{V2}/a", patch, content_type=MERGE)).status == 200
+        apply = {**widget("a", "example.com/v2"), "spec": {"more": 3}}
+        query = "?fieldManager=me&force=true"
+        kind = "application/apply-patch+yaml"
+        assert (await http("PATCH", f"{V2}/a{query}", apply, content_type=kind)).status == 200
+        assert (await http("DELETE", f"{V2}/a")).status == 200
+        assert [item["operation"] for item in b.requests] == [
+            "CREATE", "UPDATE", "UPDATE", "DELETE",
+        ]  # fmt: skip
+        for request in b.requests:
+            assert request["kind"]["version"] == "v1"
+            assert request["requestKind"]["version"] == "v2"
+            for name in ("object", "oldObject"):
+                if request[name] is not None:
+                    assert request[name]["apiVersion"] == "example.com/v1"
+        assert b.requests[3]["oldObject"]["spec"] == {"size": 2, "more": 3}
