@@ -1,4 +1,4 @@
-"""Field errors of events, leases and what storage drivers tell of themselves, in upstream's words."""
+"""Field errors of events, leases and storage drivers, in the words of upstream."""
 
 from __future__ import annotations
 
