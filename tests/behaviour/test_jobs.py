@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sampan.api.errors import Object
+from sampan.api.errors import Invalid, Object
 from sampan.testing import Outcome
 from sampan.testing.cluster import Cluster
 
@@ -260,6 +260,29 @@ async def test_some_indexes_may_be_enough(rule: Object, done: str) -> None:
         said = (await found.get("job", "j"))["status"]["conditions"][-1]
         assert said["message"] == "Matched rules at index 0"
         assert await pods(found, phase="Running") == []
+
+
+async def test_a_suspended_job_may_be_changed_before_it_goes_on() -> None:
+    async with cluster() as found:
+        found.script(RUNS)
+        await found.create(job(parallelism=1))
+        await found.settle()
+        container = {"name": "c", "image": "work:1", "resources": {"requests": {"cpu": "10m"}}}
+        pod = {"nodeSelector": {"kubernetes.io/os": "linux"}, "containers": [container]}
+        change = {"spec": {"template": {"spec": pod}}}
+        with pytest.raises(Invalid, match="field is immutable"):
+            await found.patch("job", "j", change)
+        await found.patch("job", "j", {"spec": {"suspend": True}})
+        await found.settle()
+        image = {"spec": {"template": {"spec": {"containers": [{**container, "image": "x"}]}}}}
+        with pytest.raises(Invalid, match="field is immutable"):
+            await found.patch("job", "j", image)
+        await found.patch("job", "j", change)
+        await found.patch("job", "j", {"spec": {"suspend": False}})
+        await found.settle()
+        made = (await pods(found))[0]["spec"]
+        assert made["nodeSelector"] == pod["nodeSelector"]
+        assert made["containers"][0]["resources"] == container["resources"]
 
 
 async def test_suspend_and_resume() -> None:

@@ -34,7 +34,9 @@ NAME_LABEL = "batch.kubernetes.io/job-name"
 LEGACY_NAME_LABEL = "job-name"
 NODES = "nodeAffinity"
 SCHEDULING = ("nodeSelector", "tolerations", "schedulingGates")
-"""Fields of the pod spec a suspended job may still change, with nodeAffinity (KEP-2926)."""
+"""Fields of the pod spec a suspended job may still change, with nodeAffinity (KEP-2926) and its
+containers' resources (KEP-5440)."""
+CONTAINERS_OF = ("containers", "initContainers")
 
 
 def prepare(obj: Object, old: Object | None) -> None:
@@ -141,6 +143,11 @@ def _fixed(template: Object, idle: bool) -> Object:
         return template
     pod = template.get("spec") or {}
     fixed = {key: value for key, value in pod.items() if key not in SCHEDULING}
+    for kind in CONTAINERS_OF:
+        fixed[kind] = [
+            {key: value for key, value in container.items() if key != "resources"}
+            for container in pod.get(kind) or ()
+        ]
     affinity = {key: value for key, value in (pod.get("affinity") or {}).items() if key != NODES}
     return {"spec": {**fixed, "affinity": affinity}}
 
