@@ -20,6 +20,8 @@ from sampan.wire.quantity import QuantityError, milli, parse, whole
 DEFERRED, INFEASIBLE = "Deferred", "Infeasible"
 KINDS = ("requests", "limits")
 RESIZABLE = ("cpu", "memory")
+WHOLE_POD = ""
+"""Stands among the containers' names for the pod's own resources (KEP-2837, KEP-5419)."""
 
 Resources = Mapping[str, Any]
 """A container's `resources`."""
@@ -45,8 +47,10 @@ class Waiter:
 
 
 def demand_of(spec: Mapping[str, Any]) -> Demand:
-    """A pod's requests with its overhead, as the scheduler counts them."""
-    asked = total_requests(dict(spec))
+    """A pod's requests with its overhead, as the scheduler counts them: its own stand before the
+    sum of its containers'."""
+    own = (spec.get("resources") or {}).get("requests") or {}
+    asked = total_requests(dict(spec)) | own
     over = spec.get("overhead") or {}
 
     def both(name: str, measure: Callable[[str], int]) -> int:
@@ -122,11 +126,14 @@ class Ledger:
 
 
 def resizable(spec: Mapping[str, Any]) -> dict[str, Resources]:
-    """The resources of the containers that pods/resize may change, by name."""
+    """The resources that pods/resize may change: of containers by name, and of `WHOLE_POD`."""
     sidecars = (
         item for item in spec.get("initContainers") or () if item.get("restartPolicy") == "Always"
     )
-    return {item["name"]: item.get("resources") or {} for item in (*sidecars, *spec["containers"])}
+    out = {item["name"]: item.get("resources") or {} for item in (*sidecars, *spec["containers"])}
+    if spec.get("resources"):
+        out[WHOLE_POD] = spec["resources"]
+    return out
 
 
 def changed_resources(new: Resources, old: Resources) -> list[str]:
@@ -159,6 +166,8 @@ def allocated_pod(pod: Object, allocated: Mapping[str, Resources]) -> Object:
     if not other:
         return pod
     spec = dict(pod["spec"])
+    if WHOLE_POD in other:
+        spec["resources"] = other[WHOLE_POD]
     for part in ("containers", "initContainers"):
         if spec.get(part):
             spec[part] = [

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .allocation import changed_resources, needs_restart
+from .allocation import WHOLE_POD, changed_resources, needs_restart
 from .state import EXITED, RUNNING, Crash, PodState, Waiting, any_regular_started, is_sidecar
 
 # kubelet's MaxContainerBackOff and its initial value; a container that ran twice the
@@ -76,6 +76,7 @@ def decide(state: PodState, now: float) -> Plan:
         plan.done = True
         plan.wake_at = 0
         return plan
+    _resize_pod(state, now, plan)
     if _init(state, now, plan):
         for container in state.spec["containers"]:
             _consider(state, container, state.policy, now, plan)
@@ -186,6 +187,21 @@ def _resize(state: PodState, container: Mapping[str, Any], now: float, plan: Pla
         plan.wake(state.resizing.retry_at)
     else:
         plan.resize.append(name)
+
+
+def _resize_pod(state: PodState, now: float, plan: Plan) -> None:
+    """Limits of the pod's own cgroup, which is there once a container is."""
+    promised = state.allocated.get(WHOLE_POD)
+    if promised is None or not any(
+        runs[-1].state == RUNNING for runs in state.attempts.values() if runs
+    ):
+        return
+    if not changed_resources(promised, state.actuated.get(WHOLE_POD, {})):
+        return
+    if now < state.resizing.retry_at:
+        plan.wake(state.resizing.retry_at)
+    else:
+        plan.resize.append(WHOLE_POD)
 
 
 def _ended_at(state: PodState, name: str) -> float:

@@ -5,40 +5,28 @@ pkg/kubelet/qos/policy.go, pkg/kubelet/cm/helpers_linux.go, pkg/apis/core/v1/hel
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from sampan.api.kinds.core.podspec.quality import BEST_EFFORT, BURSTABLE, GUARANTEED, qos_class
 from sampan.runtime.interface import Resources
 from sampan.wire.quantity import milli, whole
 
-GUARANTEED, BURSTABLE, BEST_EFFORT = "Guaranteed", "Burstable", "BestEffort"
+__all__ = [
+    "BEST_EFFORT",
+    "BURSTABLE",
+    "GUARANTEED",
+    "cgroup_parent",
+    "cgroup_resources",
+    "oom_score_adj",
+    "pod_resources",
+    "qos_class",
+]
+
 MIN_SHARES, MAX_SHARES = 2, 262_144
 PERIOD_US = 100_000
 MIN_QUOTA_US = 1_000
 GUARANTEED_OOM, BEST_EFFORT_OOM = -997, 1000
-
-
-def _containers(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield from spec.get("initContainers") or ()
-    yield from spec["containers"]
-
-
-def qos_class(spec: Mapping[str, Any]) -> str:
-    """Guaranteed when every container limits cpu and memory to what it requests."""
-    any_set = False
-    guaranteed = True
-    for container in _containers(spec):
-        resources = container.get("resources") or {}
-        limits = resources.get("limits") or {}
-        requests = resources.get("requests") or {}
-        for name in ("cpu", "memory"):
-            limit = _milli(limits, name)
-            request = _milli(requests, name) or limit
-            any_set = any_set or bool(limit or request)
-            guaranteed = guaranteed and bool(limit) and limit == request
-    if not any_set:
-        return BEST_EFFORT
-    return GUARANTEED if guaranteed else BURSTABLE
 
 
 def cgroup_parent(pod: Mapping[str, Any]) -> str:
@@ -76,6 +64,19 @@ def cgroup_resources(
         cpu_period_us=PERIOD_US,
         memory_limit_bytes=whole(limits["memory"]) if "memory" in limits else 0,
         oom_score_adj=oom_score_adj(spec, container, memory_bytes),
+    )
+
+
+def pod_resources(spec: Mapping[str, Any]) -> Resources:
+    """The values of the pod's own cgroup, of a pod that has resources of its own (KEP-2837)."""
+    own = spec.get("resources") or {}
+    limits, requests = own.get("limits") or {}, own.get("requests") or {}
+    cpu_limit = _milli(limits, "cpu")
+    return Resources(
+        cpu_shares=shares(_milli(requests, "cpu") if "cpu" in requests else cpu_limit),
+        cpu_quota_us=quota(cpu_limit),
+        cpu_period_us=PERIOD_US,
+        memory_limit_bytes=whole(limits["memory"]) if "memory" in limits else 0,
     )
 
 

@@ -17,6 +17,7 @@ from sampan.runtime.interface import RuntimeFailure
 
 from .allocation import (
     DEFERRED,
+    WHOLE_POD,
     Waiter,
     allocated_pod,
     changed_resources,
@@ -24,7 +25,7 @@ from .allocation import (
     resizable,
     resize_message,
 )
-from .quality import GUARANTEED, cgroup_resources, qos_class
+from .quality import GUARANTEED, cgroup_parent, cgroup_resources, pod_resources, qos_class
 from .state import RUNNING, Pending, Resizing
 
 if TYPE_CHECKING:
@@ -43,9 +44,9 @@ class Resizer:
         said = _remembered(state.known)
         wanted = resizable(state.spec)
         state.allocated = {name: said.get(name, asked) for name, asked in wanted.items()}
+        running = {name for name, runs in state.attempts.items() if runs[-1].state == RUNNING}
         for name, given in state.allocated.items():
-            last = state.last(name)
-            if last is not None and last.state == RUNNING:
+            if name in running or (name == WHOLE_POD and running and name in said):
                 state.actuated[name] = given
         self.pod = allocated_pod(state.pod, state.allocated)
         worker.parts.ledger.hold(state.uid, demand_of(self.pod["spec"]))
@@ -103,11 +104,14 @@ class Resizer:
         worker.commit(name)
         run = state.last(name)
         container = worker.containers.get(name)
-        if run is None or run.state != RUNNING or container is None:
-            return
         granted = state.allocated.get(name, {})
         try:
-            await asyncio.to_thread(self._limit, run.id, container)
+            if name == WHOLE_POD:
+                await asyncio.to_thread(self._limit_pod)
+            elif run is None or run.state != RUNNING or container is None:
+                return
+            else:
+                await asyncio.to_thread(self._limit, run.id, container)
         except RuntimeFailure as error:
             self._fail(str(error))
         else:
@@ -129,6 +133,18 @@ class Resizer:
                 )
         parts.runtime.limit(run_id, wanted)
 
+    def _limit_pod(self) -> None:
+        """As `_limit`, for the cgroup above the pod's containers."""
+        runtime, group = self._worker.parts.runtime, cgroup_parent(self.pod)
+        wanted = pod_resources(self.pod["spec"])
+        limit = wanted.memory_limit_bytes
+        used = runtime.group_usage(group).working_set_bytes if limit else 0
+        if limit < used:
+            raise RuntimeFailure(
+                f"attempting to set pod memory limit ({limit}) below current usage ({used})"
+            )
+        runtime.limit_group(group, wanted)
+
     def _fail(self, text: str) -> None:
         state = self._worker.state
         if state.resizing.under_way is None:
@@ -147,7 +163,7 @@ class Resizer:
             return
         for name, given in state.allocated.items():
             last = state.last(name)
-            if last is not None and last.state == RUNNING:
+            if name == WHOLE_POD or (last is not None and last.state == RUNNING):
                 if changed_resources(given, state.actuated.get(name, {})):
                     return
             elif name in state.again:
@@ -164,9 +180,12 @@ def _generation(pod: Object) -> int:
 
 def _remembered(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """What the pod's status says its containers have."""
-    return {
+    out = {
         item["name"]: item["resources"]
         for part in ("initContainerStatuses", "containerStatuses")
         for item in status.get(part) or ()
         if item.get("resources") is not None
     }
+    if status.get("resources"):
+        out[WHOLE_POD] = status["resources"]
+    return out

@@ -14,6 +14,7 @@ from typing import Any
 
 from sampan.api.errors import Object
 
+from .allocation import WHOLE_POD
 from .quality import qos_class
 from .state import (
     EXITED,
@@ -63,6 +64,11 @@ def pod_status(state: PodState, now: float, host_ip: str) -> Object:
         status["podIPs"] = [{"ip": ip}]
     if state.started_at:
         status["startTime"] = rfc3339(state.started_at)
+    if WHOLE_POD in state.allocated:
+        promised = state.allocated[WHOLE_POD]
+        status["resources"] = state.actuated.get(WHOLE_POD, promised)
+        if promised.get("requests"):
+            status["allocatedResources"] = promised["requests"]
     if init:
         status["initContainerStatuses"] = init
     # Upstream's order: init containers as they run, the others by name.

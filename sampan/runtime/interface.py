@@ -256,6 +256,11 @@ class Runtime(Protocol):
         """Give a running container other limits. Raises RuntimeFailure."""
         ...
 
+    def limit_group(self, cgroup_parent: str, resources: Resources) -> None:
+        """Give all containers with this `ContainerSpec.cgroup_parent` limits together; there has
+        to be one. Raises RuntimeFailure."""
+        ...
+
     def exits(self) -> AsyncIterator[Container]:
         """Containers as they exit, also those that exited while nobody watched. One reader."""
         ...

@@ -313,17 +313,11 @@ class OciRuntime:
         """Other limits for a container that runs, without a restart."""
         entry = self._find(container_id)
         self._require_running(entry)
-        limits = cgroups.Limits(
-            cpu_shares=resources.cpu_shares,
-            cpu_quota_us=resources.cpu_quota_us,
-            cpu_period_us=resources.cpu_period_us,
-            memory_bytes=resources.memory_limit_bytes,
-            pids=resources.pids_limit,
-        )
-        try:
-            cgroups.set_limits(entry.record.cgroup, limits)
-        except OSError as error:
-            raise RuntimeFailure(f"cannot change limits: {error.strerror}") from error
+        _limit(entry.record.cgroup, resources)
+
+    def limit_group(self, cgroup_parent: str, resources: Resources) -> None:
+        """Limits for all containers of a group together."""
+        _limit(f"{self._places.cgroup_root}/{cgroup_parent}", resources)
 
     async def exits(self) -> AsyncIterator[Container]:
         while True:
@@ -371,6 +365,20 @@ class OciRuntime:
     def _require_running(self, entry: Entry) -> None:
         if entry.container.state is not State.RUNNING:
             raise RuntimeFailure("cannot exec or attach: the container is not running")
+
+
+def _limit(group: str, resources: Resources) -> None:
+    limits = cgroups.Limits(
+        cpu_shares=resources.cpu_shares,
+        cpu_quota_us=resources.cpu_quota_us,
+        cpu_period_us=resources.cpu_period_us,
+        memory_bytes=resources.memory_limit_bytes,
+        pids=resources.pids_limit,
+    )
+    try:
+        cgroups.set_limits(group, limits)
+    except OSError as error:
+        raise RuntimeFailure(f"cannot change limits: {error.strerror}") from error
 
 
 async def _within(event: asyncio.Event, timeout_s: float) -> bool:

@@ -208,6 +208,9 @@ class FakeRuntime:
     def limit(self, container_id: str, resources: Resources) -> None:
         self.limits.append((container_id, resources))
 
+    def limit_group(self, cgroup_parent: str, resources: Resources) -> None:
+        self.limits.append((cgroup_parent, resources))
+
     async def exits(self) -> AsyncIterator[Container]:
         while True:
             yield await self._exits.get()

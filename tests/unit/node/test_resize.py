@@ -144,6 +144,26 @@ async def test_memory_in_use_is_not_taken_away(node: Node) -> None:
         assert condition(node, "PodResizeInProgress") is None
 
 
+async def test_a_pods_own_resources_are_its_cgroups(node: Node) -> None:
+    async with node.running():
+        node.bind(resources=resources("500m", "64Mi"))
+        await node.until(lambda: node.container().get("ready"))
+        await node.until(lambda: node.runtime.limits)
+        ((group, given),) = node.runtime.limits
+        assert group == "kubepods/poduid-p"
+        assert (given.cpu_quota_us, given.memory_limit_bytes) == (50_000, 64 * MIB)
+        pod = node.pod()
+        spec = {**pod["spec"], "resources": resources("1", "64Mi")}
+        meta = {**pod["metadata"], "generation": 2}
+        node.api.put(f"{PODS}/p", {**pod, "spec": spec, "metadata": meta})
+        await node.until(lambda: node.pod()["status"]["resources"] == resources("1", "64Mi"))
+        assert node.pod()["status"]["allocatedResources"] == resources("1", "64Mi")["requests"]
+        assert node.runtime.limits[1][1].cpu_quota_us == 100_000
+        await node.until(lambda: said(node, "ResizeCompleted"))
+    async with node.running():
+        assert len(node.runtime.limits) == 2
+
+
 async def test_a_wish_made_while_no_agent_ran_is_found(node: Node) -> None:
     async with node.running():
         node.bind(container={"resources": resources("500m", "64Mi")})

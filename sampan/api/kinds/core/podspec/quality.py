@@ -7,13 +7,11 @@ from typing import Any
 
 from sampan.wire.quantity import QuantityError, parse
 
-from ....errors import Object
-
 GUARANTEED, BURSTABLE, BEST_EFFORT = "Guaranteed", "Burstable", "BestEffort"
 _COMPUTE = ("cpu", "memory")
 
 
-def qos_class(spec: Object) -> str:
+def qos_class(spec: Mapping[str, Any]) -> str:
     """A request that is not given counts as the limit, as defaults will have it."""
     own = spec.get("resources")
     if own and (own.get("requests") or own.get("limits")):
