@@ -57,12 +57,12 @@ def track(found: Survey, status: Object, now_s: float) -> Tracking:
     uncounted = out.status["uncountedTerminatedPods"]
     lists = {kind: [*(uncounted.get(kind) or ())] for kind in ("succeeded", "failed")}
     named = Named(lists, {kind: set(uids) for kind, uids in lists.items()})
-    pods = found.pods
+    pods = [pod for pod in found.pods if pod["metadata"]["uid"] in found.tracked]
     if is_indexed(found.job):
         # What succeeds first is the lowest, if not all can be told at once.
-        pods = sorted(pods, key=lambda pod: _position(indexes.index_of(pod)))
+        pods.sort(key=lambda pod: _position(indexes.index_of(pod)))
     for pod in pods:
-        if pod["metadata"]["uid"] not in found.tracked or not _may_go(found, pod):
+        if not _may_go(found, pod):
             continue
         out.release.append(pod)
         action = _name(found, pod, named)
