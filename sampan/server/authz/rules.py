@@ -82,17 +82,19 @@ def uncovered(held: Sequence[Rule], wanted: Iterable[Rule]) -> list[Object]:
 
 
 def _parts(rule: Rule) -> Iterator[Rule]:
-    """A rule as rules of one verb on one thing each."""
-    for group in sorted(rule.groups):
-        for resource in sorted(rule.resources):
-            for verb in sorted(rule.verbs):
-                for name in sorted(rule.names) or ("",):
+    """A rule as rules of one verb on one thing each, in its own order, which messages show."""
+    raw = rule.raw
+    verbs = raw.get("verbs") or ()
+    for group in raw.get("apiGroups") or ():
+        for resource in raw.get("resources") or ():
+            for verb in verbs:
+                for name in raw.get("resourceNames") or ("",):
                     yield compile_rule(
                         {"apiGroups": [group], "resources": [resource], "verbs": [verb]}
                         | ({"resourceNames": [name]} if name else {})
                     )
     for url in rule.urls:
-        for verb in sorted(rule.verbs):
+        for verb in verbs:
             yield compile_rule({"nonResourceURLs": [url], "verbs": [verb]})
 
 

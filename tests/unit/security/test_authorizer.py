@@ -8,6 +8,7 @@ import pytest
 
 from sampan.server.authz.authorizer import REMEMBERED, Authorizer
 from sampan.server.authz.policy import default_policy, missing_parts
+from sampan.server.authz.rules import compile_rules, uncovered
 from sampan.server.exchange import ANONYMOUS, User
 
 GROUP = "rbac.authorization.k8s.io"
@@ -176,3 +177,13 @@ def test_missing_rules_come_back_and_added_ones_stay() -> None:
     off = {"rbac.authorization.kubernetes.io/autoupdate": "false"}
     kept = {**stored, "metadata": {**item.obj["metadata"], "annotations": off}}
     assert missing_parts(kept, item.obj) is None
+
+
+def test_what_is_missing_is_told_in_its_own_order() -> None:
+    wanted = {"verbs": ["watch", "get"], "apiGroups": ["b", "a"], "resources": ["y", "x"]}
+    told = [
+        (rule["apiGroups"][0], rule["resources"][0], rule["verbs"])
+        for rule in uncovered((), compile_rules([wanted]))
+    ]
+    verbs = ["watch", "get"]
+    assert told == [("b", "y", verbs), ("b", "x", verbs), ("a", "y", verbs), ("a", "x", verbs)]

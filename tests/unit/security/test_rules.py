@@ -76,7 +76,7 @@ def test_what_is_missing_is_named_and_compacted() -> None:
     wanted = compile_rules([rule("get list watch delete", "core", "pods")])
     missing = uncovered(held, wanted)
     assert [describe_rule(raw) for raw in missing] == [
-        '{APIGroups:[""], Resources:["pods"], Verbs:["delete" "watch"]}'
+        '{APIGroups:[""], Resources:["pods"], Verbs:["watch" "delete"]}'
     ]
 
 
