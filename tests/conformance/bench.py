@@ -167,14 +167,14 @@ class Bench:
 
     async def listed(self, path: str, true: Callable[[list[Obj]], Any]) -> list[Obj]:
         """Wait until the list at `path` is such, and give its items."""
-        items = (await self.get(path))["items"]
-        async with self.watching(path) as seen:
-            while not true(items):
+        async with self.watching(path) as seen, asyncio.timeout(PATIENCE_S):
+            while True:
+                # Cleared first: what comes while it is being listed is looked at again.
                 seen.came.clear()
-                async with asyncio.timeout(PATIENCE_S):
-                    await seen.came.wait()
-                items = (await self.get(path))["items"]
-        return list(items)
+                items: list[Obj] = (await self.get(path))["items"]
+                if true(items):
+                    return items
+                await seen.came.wait()
 
     @asynccontextmanager
     async def watching(self, path: str) -> AsyncIterator[Watching]:
