@@ -77,6 +77,19 @@ def test_a_traffic_policy_goes_with_the_last_external_address() -> None:
     assert "externalTrafficPolicy" not in after
 
 
+def test_a_status_goes_with_the_load_balancer() -> None:
+    rules = resource("services").rules
+    assert rules.prepare is not None
+    status = {"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}]}, "conditions": []}
+    old = {"spec": {"type": "LoadBalancer"}, "status": status}
+    new = {"spec": {"type": "ClusterIP"}, "status": dict(status)}
+    rules.prepare(new, old)
+    assert new["status"] == {"loadBalancer": {}, "conditions": []}
+    same = {"spec": {"type": "LoadBalancer"}, "status": dict(status)}
+    rules.prepare(same, old)
+    assert same["status"] == status
+
+
 @pytest.mark.parametrize(
     ("spec", "before", "policy", "families"),
     [

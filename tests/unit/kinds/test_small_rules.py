@@ -214,3 +214,18 @@ def test_a_slice_forgets_topology_but_for_nodes_it_knew() -> None:
     assert new["endpoints"] == [{"addresses": ["10.0.0.1"], "hostname": "h", "nodeName": "n"}]
     rules.prepare(fresh := slice_(deprecatedTopology={"kubernetes.io/hostname": "n"}), None)
     assert fresh == slice_()
+
+
+def test_a_node_is_not_configured_by_the_server() -> None:
+    rules = resource("nodes").rules
+    assert rules.prepare is not None
+    given = {"configMap": {"name": "a"}}
+    node: Object = {"spec": {"configSource": given}, "status": {"config": {"active": given}}}
+    rules.prepare(node, None)
+    assert node == {"spec": {}, "status": {}}
+    kept: Object = {"spec": {"configSource": given}}
+    rules.prepare(kept, copy.deepcopy(kept))
+    assert kept["spec"]
+    status: Object = {"status": {"config": {}}}
+    rules.prepare_parts["status"](status, {"status": {}})
+    assert status == {"status": {}}

@@ -33,6 +33,19 @@ def default(obj: Object) -> None:
         status["allocatable"] = dict(status["capacity"])
 
 
+def prepare(obj: Object, old: Object | None) -> None:
+    """Configuration by the server is gone (KEP-281): only what is there already stays."""
+    if ((old or {}).get("spec") or {}).get("configSource") is None:
+        (obj.get("spec") or {}).pop("configSource", None)
+    if old is None:
+        (obj.get("status") or {}).pop("config", None)
+
+
+def prepare_status(obj: Object, old: Object) -> None:
+    if (old.get("status") or {}).get("config") is None:
+        (obj.get("status") or {}).pop("config", None)
+
+
 def validate(obj: Object, old: Object | None) -> list[Cause]:
     out: list[Cause] = []
     spec = obj["spec"]
@@ -40,8 +53,8 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
         return out
     if spec.get("taints"):
         check_taints(spec["taints"], "metadata.taints", out)
+    _check_addresses(spec.get("podCIDRs") or [], out)
     if old is None:
-        _check_addresses(spec.get("podCIDRs") or [], out)
         _check_resources(obj, out)
         return out
     before = old.get("spec") or {}
@@ -150,6 +163,8 @@ KIND = Kind(
     storage="minions",
     generation=False,
     default=default,
+    prepare=prepare,
+    prepare_parts={"status": prepare_status},
     validate=validate,
     warnings=warnings,
     validate_status=validate_status,

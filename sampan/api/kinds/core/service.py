@@ -54,8 +54,11 @@ def default(obj: Object) -> None:
 
 def prepare(obj: Object, old: Object | None) -> None:
     """clusterIPs follows clusterIP, what the server chose stays, and fields of another type are
-    dropped as the type changes."""
-    settle(obj.setdefault("spec", {}), None if old is None else old.get("spec") or {})
+    dropped as the type changes, with the status of a load balancer that is none any more."""
+    spec = obj.setdefault("spec", {})
+    settle(spec, None if old is None else old.get("spec") or {})
+    if old is not None and spec.get("type") != "LoadBalancer":
+        obj["status"] = {**(obj.get("status") or {}), "loadBalancer": {}}
 
 
 def validate(obj: Object, old: Object | None) -> list[Cause]:

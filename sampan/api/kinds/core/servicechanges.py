@@ -83,7 +83,7 @@ def drop_unused(spec: Object, before: Object) -> None:
             spec.pop("clusterIPs", None)
         dropped += ("ipFamilies", "ipFamilyPolicy")
     had_ports = was in WITH_NODE_PORTS and kind not in WITH_NODE_PORTS
-    if had_ports and node_ports(spec) == node_ports(before):
+    if had_ports and node_ports(spec) <= node_ports(before):
         for port in spec.get("ports") or ():
             port.pop("nodePort", None)
     if needs_health_port(before) and not needs_health_port(spec):
