@@ -4,6 +4,7 @@ values, now and then hopeless. The same seed gives the same requests.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from random import Random
 from typing import Any, NamedTuple
 
@@ -33,6 +34,17 @@ PATCHES = (
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 )
+DIRECTIVES: tuple[tuple[str, Any], ...] = (
+    ("$patch", "delete"), ("$patch", "replace"), ("$patch", "merge"), ("$patch", "x"),
+    ("$patch", 5),    ("$retainKeys", ["name"]), ("$retainKeys", "x"), ("$retainKeys", [5]),
+    ("$setElementOrder/{}", ["a"]), ("$setElementOrder/{}", [{"name": "c0"}]),
+    ("$setElementOrder/{}", 5), ("$setElementOrder/{}", [None]), ("$setElementOrder/", []),
+    ("$deleteFromPrimitiveList/{}", ["a"]), ("$deleteFromPrimitiveList/{}", {}), ("$x/{}", []),
+)  # fmt: skip
+OWNED = {
+    "manager": "f", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1",
+    "fieldsV1": {"f:metadata": {"f:labels": {"k:{\"": {}, "v:{": {}, "i:x": {}, ".": 5}}},
+}  # fmt: skip
 QUERIES = (
     "", "", "", "dryRun=All", "fieldValidation=Strict", "fieldValidation=Ignore", "force=true",
     "fieldManager=f", "pretty=true", "dryRun=None", "fieldValidation=x",
@@ -142,9 +154,30 @@ class Fuzzer:
         body = self.body(resource, name)
         if kind == PATCHES[0]:
             body = [self._operation(resource) for _ in range(random.choice((1, 1, 2, 5)))]
+        elif kind == PATCHES[2]:
+            # Samples are shared.
+            body = deepcopy(body)
+            self._direct(body)
         elif kind == PATCHES[3] and "fieldManager" not in path:
-            path += ("&" if "?" in path else "?") + "fieldManager=f"
+            # Two managers, so that they own together, and disagree.
+            path += ("&" if "?" in path else "?") + f"fieldManager={random.choice('fg')}"
+            if isinstance(body, dict) and random.random() < 0.1:
+                body["metadata"] = {"name": name, "managedFields": random.choice((*ODD, [OWNED]))}
         return Asked("PATCH", path, self._spoil(body), kind)
+
+    def _direct(self, value: Any) -> None:
+        """Directives of strategic patches, somewhere in a value."""
+        random = self.random
+        if isinstance(value, dict):
+            for inner in list(value.values()):
+                self._direct(inner)
+            if random.random() < 0.1:
+                name = random.choice(sorted(value) or ["x"])
+                directive, given = random.choice(DIRECTIVES)
+                value[directive.format(name)] = given
+        elif isinstance(value, list):
+            for inner in value:
+                self._direct(inner)
 
     def _operation(self, resource: Descriptor) -> Any:
         random = self.random
