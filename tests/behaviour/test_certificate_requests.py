@@ -131,3 +131,20 @@ async def test_conditions_get_their_times() -> None:
         assert approved["lastTransitionTime"] == first["lastTransitionTime"]
         assert approved["lastUpdateTime"] == failed["lastTransitionTime"]
         assert approved["lastUpdateTime"] > first["lastUpdateTime"]
+
+
+async def test_nobody_is_approved_by_what_they_send() -> None:
+    forged = {"conditions": [condition("Approved")], "certificate": CERTIFICATE}
+    async with api_cluster() as cluster:
+        spec = {"signerName": "example.com/x", "usages": ["client auth"], "request": csr("ann")}
+        body: Object = {"metadata": {"name": "r"}, "spec": spec, "status": forged}
+        made = await cluster.http("POST", PATH, body)
+        assert (made.status, made.json["status"]) == (201, {})
+        answer = await cluster.http("PUT", f"{PATH}/r", {**made.json, "status": forged})
+        assert (answer.status, answer.json["status"]) == (200, {})
+        other = {**made.json, "spec": {**made.json["spec"], "username": "root", "groups": ["g"]}}
+        for part in ("", "/status", "/approval"):
+            body = {**other, "metadata": {"name": "r"}, "status": {}}
+            answer = await cluster.http("PUT", f"{PATH}/r{part}", body)
+            assert answer.status == 200, answer.message
+            assert answer.json["spec"] == made.json["spec"]
