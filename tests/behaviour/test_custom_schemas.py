@@ -243,3 +243,21 @@ async def test_expressions_of_rules_are_timed() -> None:
         await cluster.http("POST", WIDGETS, widget("x", a=1))
         text = (await cluster.http("GET", "/metrics")).body.decode()
         assert "apiserver_cel_evaluation_duration_seconds_count 1\n" in text
+
+
+async def test_replicas_that_were_never_set_can_be_scaled() -> None:
+    paths = {"specReplicasPath": ".spec.n", "statusReplicasPath": ".status.n"}
+    async with api_cluster() as cluster:
+        await define(cluster, fields(n={"type": "integer"}), subresources={"scale": paths})
+        await cluster.http("POST", WIDGETS, widget("a"))
+        scale = f"{WIDGETS}/a/scale"
+        missing = await cluster.http("GET", scale)
+        assert missing.message == 'the spec replicas field ".spec.n" does not exist'
+        idle = await cluster.http("PATCH", scale, {"metadata": {}}, content_type=MERGE)
+        assert (idle.status, idle.message) == (
+            400, 'the spec replicas field ".spec.n" cannot be empty',
+        )  # fmt: skip
+        patch = {"spec": {"replicas": 3}}
+        scaled = await cluster.http("PATCH", scale, patch, content_type=MERGE)
+        assert (scaled.status, scaled.json["spec"]) == (200, {"replicas": 3})
+        assert (await cluster.http("GET", f"{WIDGETS}/a")).json["spec"] == {"n": 3}

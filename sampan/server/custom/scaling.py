@@ -23,15 +23,17 @@ async def stored_object(server: Server, resource: Descriptor, namespace: str, na
     return opened[0]
 
 
-def custom_replicas(obj: Object, resource: Descriptor) -> tuple[int, Object]:
-    """(replicas wanted, status of the Scale). NotFound when the object does not say: upstream has
-    an internal error for it."""
+def custom_replicas(obj: Object, resource: Descriptor, *, unset: int | None) -> tuple[int, Object]:
+    """(replicas wanted, status of the Scale). `unset` stands for what the object does not say;
+    without it that is NotFound: upstream has an internal error for it."""
     from sampan.api.structural.jsonpath import at, dotted
 
     assert resource.custom is not None
     paths = resource.custom.scale
     assert paths is not None
     wanted = at(obj, dotted(paths.spec_replicas))
+    if wanted is None:
+        wanted = unset
     if wanted is None:
         raise NotFound(f'the spec replicas field "{paths.spec_replicas}" does not exist')
     status: Object = {"replicas": _whole(at(obj, dotted(paths.status_replicas)))}

@@ -44,6 +44,9 @@ COLUMNS = (
     Column("Available", "integer", "The number of replicas there are."),
     AGE,
 )
+UNSET = -(2**31)
+"""What a Scale shows to a patch where a custom resource has no replicas yet: a patch that leaves it
+alone is refused, one that sets it is not (as upstream)."""
 COPIED = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
@@ -68,11 +71,11 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
     change = _change(context, request, resource)
 
     def compute(old: Object, private: Object) -> Object:
-        wanted = change(scale_of(old, resource))
+        wanted = change(scale_of(old, resource, unset=UNSET))
         return _apply(wanted, old, private, resource)
 
     written = await update(context, attributes.name, compute)
-    return answer_written(context, request, Written(scale_of(written.obj, resource)))
+    return answer_written(context, request, Written(scale_of(written.obj, resource, unset=0)))
 
 
 def _change(context: Context, request: Request, resource: Descriptor) -> Callable[[Object], Any]:
@@ -123,7 +126,7 @@ async def _handle_apply(server: Server, request: Request, attributes: Attributes
         return _apply(scale, old, private, resource)
 
     written = await update(context, attributes.name, compute)
-    return answer_written(context, request, Written(scale_of(written.obj, resource)))
+    return answer_written(context, request, Written(scale_of(written.obj, resource, unset=0)))
 
 
 def _context(
@@ -146,11 +149,12 @@ def _cells(scale: Object, now_s: float) -> list[Any]:
 PRINTED = Kind(group=GROUP, version="v1", kind=KIND, columns=COLUMNS, cells=_cells)
 
 
-def scale_of(obj: Object, resource: Descriptor) -> Object:
-    """The Scale that shows `obj`. Raises NotFound where a custom resource has no replicas."""
+def scale_of(obj: Object, resource: Descriptor, *, unset: int | None = None) -> Object:
+    """The Scale that shows `obj`. A custom resource may have no replicas: then it shows `unset`,
+    or NotFound is raised."""
     meta = obj["metadata"]
     if resource.custom is not None:
-        replicas, shown = custom_replicas(obj, resource)
+        replicas, shown = custom_replicas(obj, resource, unset=unset)
     else:
         spec, status = obj.get("spec") or {}, obj.get("status") or {}
         replicas, shown = spec.get("replicas", 1), {"replicas": status.get("replicas", 0)}
@@ -184,6 +188,9 @@ def _apply(wanted: Any, old: Object, private: Object, resource: Descriptor) -> O
             f"the name of the object ({meta['name']}) does not match the name on the URL ({name})"
         )
     replicas = (wanted.get("spec") or {}).get("replicas") or 0
+    if replicas == UNSET and resource.custom is not None and resource.custom.scale is not None:
+        path = resource.custom.scale.spec_replicas
+        raise BadRequest(f'the spec replicas field "{path}" cannot be empty')
     if replicas < 0:
         cause = fields.invalid("spec.replicas", replicas, "must be greater than or equal to 0")
         raise invalid(GROUP, KIND, name, [cause])

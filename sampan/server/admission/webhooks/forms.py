@@ -63,7 +63,7 @@ async def _shown(write: Write, obj: Object, target: Descriptor) -> Object:
     if write.attributes.subresource == "scale" and obj.get("kind") != "Scale":
         from ...subresources.scale import scale_of
 
-        return scale_of(obj, asked)
+        return scale_of(obj, asked, unset=0)
     if has_own_kind(write):
         kind = target.subresources[write.attributes.subresource]
         group = kind.group or target.group if kind.version else target.group
