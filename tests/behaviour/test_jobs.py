@@ -151,7 +151,7 @@ async def test_restarts_count_where_the_node_restarts() -> None:
 async def test_an_index_has_failures_of_its_own() -> None:
     async with cluster() as found:
         found.script(Outcome(exit_code=1), "j-1-*")
-        spec = {"completions": 3, "parallelism": 3, "completionMode": "Indexed"}
+        spec: Object = {"completions": 3, "parallelism": 3, "completionMode": "Indexed"}
         await found.create(job(**spec, backoffLimitPerIndex=1))
         await found.settle()
         assert await status(found) == {
@@ -174,7 +174,7 @@ async def test_too_many_indexes_fail() -> None:
     async with cluster() as found:
         found.script(Outcome(exit_code=1), "j-[12]-*")
         found.script(RUNS, "j-[03]-*")
-        spec = {"completions": 4, "parallelism": 4, "completionMode": "Indexed"}
+        spec: Object = {"completions": 4, "parallelism": 4, "completionMode": "Indexed"}
         await found.create(job(**spec, backoffLimitPerIndex=0, maxFailedIndexes=1))
         await found.settle()
         said = await status(found)
@@ -250,7 +250,7 @@ async def test_some_indexes_may_be_enough(rule: Object, done: str) -> None:
         found.script(RUNS)
         for index in done.split(","):
             found.script(Outcome(run_s=0), f"j-{index}-*")
-        spec = {"completions": 4, "parallelism": 4, "completionMode": "Indexed"}
+        spec: Object = {"completions": 4, "parallelism": 4, "completionMode": "Indexed"}
         await found.create(job(**spec, successPolicy={"rules": [rule]}))
         await found.settle()
         assert await status(found) == {

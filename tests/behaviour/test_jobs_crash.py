@@ -76,7 +76,7 @@ class Drill:
         life = AheadLife(Mortal(self.cluster.client.transport, writes))
         await life.start()
         minute = (time.gmtime().tm_min + 30) % 60
-        indexed = {"completionMode": "Indexed", "completions": 2, "parallelism": 2}
+        indexed: Object = {"completionMode": "Indexed", "completions": 2, "parallelism": 2}
         for body in (
             job("good", completions=3, parallelism=2),
             job("bad", backoffLimit=0, **indexed),
