@@ -8,11 +8,13 @@ import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from sampan.server import settings
 from sampan.server.admission.webhooks import dispatch
 from sampan.server.exchange import User
 from tests.kit.cluster import Answer, Cluster, api_cluster
@@ -596,3 +598,38 @@ async def test_refusals_and_what_is_let_through_are_counted() -> None:
             'operation="CREATE",rejected="true"} 1',
         ):
             assert f"apiserver_admission_{line}" in text
+
+
+async def test_what_the_audit_log_hears(tmp_path: Path) -> None:
+    def script(path: str, request: dict[str, Any]) -> dict[str, Any]:
+        if path == "/note":
+            return {"allowed": True, "auditAnnotations": {"why": "because"}}
+        if "late" in request["object"]["data"]:
+            return {"allowed": True}
+        return patched(added("late", "1"))
+
+    async with bench(script, folder=tmp_path, audit_log=tmp_path / "audit.log") as b:
+        rules = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": "Request"}]}
+        (tmp_path / "audit-policy.yaml").write_text(orjson.dumps(rules).decode())
+        settings.load(b.cluster.server)
+        await b.register("mutating", "change", reinvocationPolicy="IfNeeded")
+        await b.register("mutating", "second")
+        await b.register("validating", "note")
+        dead = {"url": "https://localhost:1/x"}
+        await b.register("validating", "open", clientConfig=dead, failurePolicy="Ignore")
+        assert (await b.create(data={"own": "x"})).status == 201
+    lines = [orjson.loads(line) for line in (tmp_path / "audit.log").read_bytes().splitlines()]
+    (event,) = [item for item in lines if item["objectRef"].get("resource") == "configmaps"
+                and item["stage"] == "ResponseComplete"]  # fmt: skip
+    notes = event["annotations"]
+    assert notes["note.example.com/why"] == "because"
+    changed = "mutation.webhook.admission.k8s.io/round_0_index"
+    assert orjson.loads(notes[f"{changed}_0"]) == {
+        "configuration": "change", "webhook": "change.example.com", "mutated": True,
+    }  # fmt: skip
+    assert orjson.loads(notes[f"{changed}_1"])["mutated"] is False
+    patch = orjson.loads(notes["patch.webhook.admission.k8s.io/round_0_index_0"])
+    assert patch["patch"] == [added("late", "1")]
+    assert patch["patchType"] == "JSONPatch"
+    opened = "failed-open.validating.webhook.admission.k8s.io/round_0_index_1"
+    assert notes[opened] == "open.example.com"
