@@ -74,6 +74,9 @@ def group_attempts(
     out: dict[str, list[Attempt]] = {}
     for container in containers:
         name = container.annotations.get(CONTAINER_NAME, "")
+        if not name:
+            # It holds the pod's namespaces (pause.py).
+            continue
         image = images.find(container.image)
         out.setdefault(name, []).append(attempt_of(container, specs.get(name), image))
     for runs in out.values():

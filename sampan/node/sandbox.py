@@ -15,6 +15,7 @@ from pathlib import Path
 from sampan.aio.backoff import Backoff
 from sampan.api.errors import NotFound, Object, StatusError
 from sampan.api.resources import resource
+from sampan.runtime.interface import RuntimeFailure
 
 from .downward import Facts
 from .environment import Environment, linked_services
@@ -81,6 +82,8 @@ class Sandbox:
             await attaching
             if not self.etc_files:
                 self.etc_files = self._write_etc()
+            if self.pod["spec"].get("shareProcessNamespace"):
+                await self._share_processes()
         except VolumeError as error:
             # A watch tells when what is missing has come; anything else is tried again.
             raise self._held("FailedMount", str(error)) from error
@@ -128,11 +131,25 @@ class Sandbox:
             }
         self.refresh()
 
+    async def _share_processes(self) -> None:
+        from .pause import ensure_pause
+
+        try:
+            await ensure_pause(self._parts, self.pod)
+        except RuntimeFailure as error:
+            text = f"Failed to create pod sandbox: {error}"
+            raise self._held("FailedCreatePodSandBox", text) from error
+
     async def remove(self, *, volumes: bool) -> None:
         """Give the network back, and the volumes when nothing can use them any more."""
         self._parts.objects.release(self.uid)
         self._tokens.clear()
         self.ready = False
+        if self.pod["spec"].get("shareProcessNamespace"):
+            from .pause import remove_pause
+
+            with suppress(RuntimeFailure):
+                await remove_pause(self._parts, self.uid)
         with suppress(Exception):
             await self._parts.network.detach(self.uid)
         if volumes:

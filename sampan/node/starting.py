@@ -123,7 +123,15 @@ def _specify(worker: PodWorker, container: Mapping[str, Any], image: Image) -> C
 
 
 def _target_pid(worker: PodWorker, container: Mapping[str, Any]) -> int:
-    """The process whose PID namespace a debugging container joins; 0 for one of its own."""
+    """The process whose PID namespace a container joins: the pod's, or that of a debugging
+    container's target; 0 for one of its own."""
+    if worker.state.spec.get("shareProcessNamespace"):
+        from .pause import find_pause
+
+        holder = find_pause(worker.parts, worker.state.uid)
+        if holder is None:
+            raise ConfigError("the process that holds the pod's namespace has ended")
+        return holder.pid
     run = worker.state.last(container.get("targetContainerName") or "")
     found = worker.parts.runtime.get(run.id) if run is not None and run.id else None
     return found.pid if found is not None and found.state == State.RUNNING else 0

@@ -122,6 +122,9 @@ class PodWorker:
 
     def exited(self, container: Container) -> None:
         name = container.annotations.get(CONTAINER_NAME, "")
+        if not name:
+            # What held the pod's processes together is gone, and they with it.
+            self.sandbox.ready = False
         runs = self.state.attempts.get(name, [])
         for index, run in enumerate(runs):
             if run.id == container.id:

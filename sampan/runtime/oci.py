@@ -173,6 +173,8 @@ class OciRuntime:
 
     def _finish(self, entry: Entry, ended: Exit) -> None:
         entry.exit = ended
+        if entry.record.shares_processes:
+            cgroups.kill(entry.record.cgroup)
         entry.ended.set()
         if not entry.deleting:
             self._exited[entry.record.id] = entry.container

@@ -32,6 +32,8 @@ class Record:
     failure: str = ""
     """Why it could not be made to run: told at `start`, as upstream's runtimes do."""
     log_path: str = ""
+    shares_processes: bool = False
+    """Its PID namespace lives on without it, and so would what it leaves running."""
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 

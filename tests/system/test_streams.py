@@ -423,6 +423,38 @@ def test_debug_looks_into_the_processes_of_its_target(user: User, kubectl: Path)
 KUBECTL_NUMBER = {item.values[0]: number for number, item in enumerate(KUBECTLS)}
 
 
+def test_containers_that_share_processes_see_each_other(user: User) -> None:
+    """Also after one of them has ended, whose leftovers go with it."""
+    pod = box()
+    pod["metadata"] = {"name": "shared"}
+    pod["spec"]["shareProcessNamespace"] = True
+    first, second = pod["spec"]["containers"]
+    second["command"][2] = (
+        "sleep 4444 & touch /tmp/x; sleep 0.5; while [ -e /tmp/x ]; do sleep 0.1; done"
+    )
+    start(user, pod)
+
+    def processes() -> list[str]:
+        text = user.kubectl("exec", "shared", "-c", first["name"], "--", "ps", "-o", "pid,args").ok
+        return [line.strip() for line in text.splitlines()]
+
+    assert "1 /pause" in processes()
+    left = [line.split()[0] for line in processes() if line.endswith("sleep 4444")]
+    assert len(left) == 1
+    user.kubectl("exec", "shared", "-c", second["name"], "--", "rm", "/tmp/x").ok
+    until(lambda: restarts(user, "shared", second["name"]), 1)
+    again = [line.split()[0] for line in processes() if line.endswith("sleep 4444")]
+    assert len(again) == 1
+    assert again != left
+    user.kubectl("delete", "pod", "shared", "--now").ok
+    assert not [line for line in traces(user.name, user.data).processes if "/pause" in line]
+
+
+def restarts(user: User, pod: str, name: str) -> int:
+    found = user.get("pod", pod)["status"]["containerStatuses"]
+    return next(int(item["restartCount"]) for item in found if item["name"] == name)
+
+
 def test_a_resize_reaches_the_kernel_and_memory_wants_a_restart(user: User) -> None:
     def patch(**limits: str) -> None:
         change = {

@@ -59,6 +59,7 @@ async def _create(
         tty=spec.tty,
         log_path=str(spec.log_path),
         annotations=dict(spec.annotations),
+        shares_processes=spec.share_pid_with != 0,
     )
     try:
         made = await conmon.create(places, spec, log_size_max)
