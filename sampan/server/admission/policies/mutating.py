@@ -6,6 +6,7 @@ reinvocationPolicy IfNeeded had seen it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from ..webhooks.metrics import condition
 from ..webhooks.review import request_of
 from .matching import Invocation, invocations
 from .source import Candidate
+from .validating import LONG_S
 
 if TYPE_CHECKING:
     from sampan.api.cel import Budget
@@ -118,7 +120,10 @@ async def _apply(server: Server, write: Write, invocation: Invocation) -> bool:
             problem = str(error)
         except StatusError as error:
             problem = error.message.removeprefix("Internal error occurred: ")
-        metrics.mutation(names, problem, perf_counter() - began)
+        seconds = perf_counter() - began
+        metrics.mutation(names, problem, seconds)
+        if seconds > LONG_S:
+            await asyncio.sleep(0)
         if problem:
             _fail(write, invocation, problem)
     return changed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 OPERATIONS = ("CREATE", "UPDATE", "DELETE", "CONNECT")
 FAILURE_KEY = "validation.policy.admission.k8s.io/validation_failure"
+LONG_S = 0.01
+"""An evaluation beyond it is followed by a turn of the loop, so that a policy of many costly
+expressions holds up the others for one of them at a time."""
 ANNOTATION_BYTES = 10 * 1024
 """The longest value of an audit annotation, as upstream."""
 
@@ -72,7 +76,7 @@ async def _run(server: Server, write: Write, candidates: tuple[Candidate, ...]) 
             objects = await objects_for(write, target, early=False)
             request = request_of(write, target, "", objects)
             values = seen[target] = values_of(server, write, request)
-        verdicts = evaluate_policy(server, write, invocation, values, notes)
+        verdicts = await evaluate_policy(server, write, invocation, values, notes)
         denied += _carry_out(server, write, invocation, verdicts)
     for key, texts in notes.items():
         write.annotate(key, ", ".join(texts))
@@ -116,7 +120,7 @@ def _denial(write: Write, invocation: Invocation, verdict: Verdict) -> Exception
     return REASONS[verdict.reason](error.message, details)
 
 
-def evaluate_policy(
+async def evaluate_policy(
     server: Server,
     write: Write,
     invocation: Invocation,
@@ -124,7 +128,8 @@ def evaluate_policy(
     notes: dict[str, list[str]],
 ) -> list[Verdict]:
     """The verdicts against a write; audit annotations go to `notes`. A policy that fails to
-    evaluate is a verdict too, if its failurePolicy is Fail."""
+    evaluate is a verdict too, if its failurePolicy is Fail. Behind an evaluation that took long
+    the loop has a turn."""
     from sampan.api.cel import Budget
 
     from .inputs import Failed, meets_timed, with_variables
@@ -148,6 +153,10 @@ def evaluate_policy(
 
     verdicts = []
     for verdict, failed in _validations(policy.spec, programs, whole, budget):
+        if verdict is None or verdict.seconds > LONG_S:
+            await asyncio.sleep(0)
+        if verdict is None:
+            continue
         if failed and not policy.fails:
             ignored(verdict)
         else:
@@ -157,8 +166,9 @@ def evaluate_policy(
 
 def _validations(
     spec: Object, programs: Any, values: Mapping[str, Any], budget: Budget
-) -> Iterator[tuple[Verdict, bool]]:
-    """What did not hold, each with whether it could not be evaluated."""
+) -> Iterator[tuple[Verdict | None, bool]]:
+    """What did not hold, each with whether it could not be evaluated; None behind what held, but
+    took long."""
     from .inputs import Failed, OutOfBudget, evaluate
 
     for index, (raw, (expression, _)) in enumerate(
@@ -167,6 +177,8 @@ def _validations(
         began = perf_counter()
         try:
             if evaluate(expression, values, budget) is True:
+                if perf_counter() - began > LONG_S:
+                    yield None, False
                 continue
         except OutOfBudget as error:
             yield Verdict(str(error), seconds=perf_counter() - began), True
