@@ -32,7 +32,7 @@ DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
 REPLICASETS = "/apis/apps/v1/namespaces/default/replicasets"
 
 
-def config(name: str = "c", labels: Mapping[str, str] | None = None, **data: str) -> Obj:
+def config(name: str = "c", labels: Mapping[str, str] | None = None, /, **data: str) -> Obj:
     metadata = {"name": name, **({"labels": labels} if labels else {})}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
@@ -113,7 +113,9 @@ class Bench:
         self.requests = Requests(cluster.server, cluster.client, cluster.store)
         self.http = self.requests.http
 
-    async def expect(self, status: int, method: str, path: str, body: Any = None, **how: Any) -> Any:
+    async def expect(
+        self, status: int, method: str, path: str, body: Any = None, **how: Any
+    ) -> Any:
         answer = await self.http(method, path, body, **how)
         assert answer.status == status, (answer.status, answer.body)
         return answer.json
@@ -234,7 +236,9 @@ async def live_through(bench: Bench, path: str, made: Obj, change: Obj, back: Ob
         noted = {"metadata": {"annotations": {"patched": "true"}}}
         patched = await bench.patch(f"{path}/{name}", {**noted, **change})
         assert patched["metadata"]["annotations"] == {"patched": "true"}
-        assert int(patched["metadata"]["resourceVersion"]) > int(read["metadata"]["resourceVersion"])
+        assert int(patched["metadata"]["resourceVersion"]) > int(
+            read["metadata"]["resourceVersion"]
+        )
         assert holds(patched, change)
         update = merged(patched, back)
         update["metadata"]["annotations"]["updated"] = "true"

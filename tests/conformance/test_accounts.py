@@ -82,9 +82,7 @@ async def test_the_root_certificate_is_in_every_namespace(bench: Bench) -> None:
     path = f"{NAMESPACES}/e2e/configmaps/{ROOT_CA}"
     made = await bench.state(path, lambda obj: True)
     await bench.delete(path)
-    again = await bench.state(
-        path, lambda obj: obj["metadata"]["uid"] != made["metadata"]["uid"]
-    )
+    again = await bench.state(path, lambda obj: obj["metadata"]["uid"] != made["metadata"]["uid"])
     assert again["data"] == made["data"]
     await bench.put(path, {**again, "data": {"ca.crt": ""}})
     right = await bench.state(path, lambda obj: obj["data"] == made["data"])

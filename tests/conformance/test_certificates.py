@@ -6,7 +6,7 @@ import base64
 import datetime
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
@@ -27,7 +27,7 @@ def request() -> str:
     made = builder.add_extension(names, critical=False).sign(
         ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()
     )
-    return encoded(pem(made))
+    return encoded(made.public_bytes(serialization.Encoding.PEM))
 
 
 def encoded(data: bytes) -> str:

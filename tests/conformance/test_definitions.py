@@ -177,9 +177,7 @@ async def test_objects_are_selected_by_fields_of_each_version(bench: Bench) -> N
     }
     async with hook_server(convert) as hook, AsyncExitStack() as stack:
         await bench.create(DEFINITIONS, two_versions(hook))
-        seen = {
-            path: await stack.enter_async_context(bench.watching(path)) for path in chosen
-        }
+        seen = {path: await stack.enter_async_context(bench.watching(path)) for path in chosen}
         for name, fields in (
             ("one", {"host": "host1", "port": "80"}),
             ("two", {"host": "host1", "port": "8080"}),
@@ -198,5 +196,3 @@ async def test_objects_are_selected_by_fields_of_each_version(bench: Bench) -> N
             assert await bench.names(path) == []
             await seen[path].count(2 * len(names))
             assert seen[path].names[len(names) :] == [("DELETED", name) for name in names]
-
-

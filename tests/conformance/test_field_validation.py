@@ -101,9 +101,7 @@ async def test_anything_goes_without_a_schema(bench: Bench) -> None:
 
 
 async def test_unknown_fields_of_a_custom_resource(bench: Bench) -> None:
-    answer = await apply(
-        bench, with_spec(SPEC), "unknownField: unknown\nspec:\n  foo: foo1\n"
-    )
+    answer = await apply(bench, with_spec(SPEC), "unknownField: unknown\nspec:\n  foo: foo1\n")
     assert ".unknownField: field not declared in schema" in answer.message
 
 
@@ -125,5 +123,3 @@ async def test_duplicates_where_unknown_fields_are_kept(bench: Bench) -> None:
     answer = await apply(bench, with_spec(OPEN), rest)
     assert answer.status >= 400
     assert 'line 9: key "foo" already set in map' in answer.message
-
-

@@ -63,5 +63,3 @@ async def test_priority_levels(bench: Bench) -> None:
     name = await live_through(bench, LEVELS, LEVEL, shares(4), shares(2))
     await statuses(bench, f"{LEVELS}/{name}")
     await die(bench, LEVELS, name)
-
-

@@ -102,9 +102,7 @@ async def test_pods_with_another_owner_stay(bench: Bench) -> None:
     kept = sorted(item["metadata"]["name"] for item in pods)[: MANY // 2]
     for name in kept:
         patch = {"metadata": {"ownerReferences": [reference]}}
-        await bench.patch(
-            f"{PODS}/{name}", patch, "application/strategic-merge-patch+json"
-        )
+        await bench.patch(f"{PODS}/{name}", patch, "application/strategic-merge-patch+json")
     await bench.delete(
         f"{CONTROLLERS}/rc",
         propagationPolicy="Foreground",

@@ -210,9 +210,9 @@ async def test_a_controller_is_scaled(bench: Bench, kubectl: Kubectl) -> None:
     for count in (1, 2):
         (await kubectl("scale", "rc", "update-demo", f"--replicas={count}", "--timeout=5m")).ok
         await running(bench, count)
-        await bench.state(
-            f"{CONTROLLERS}/update-demo", lambda obj, n=count: obj["status"]["replicas"] == n
-        )
+        await bench.cluster.settle()
+        found = await bench.get(f"{CONTROLLERS}/update-demo")
+        assert found["status"]["replicas"] == count
 
 
 async def fetched(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Obj:

@@ -73,10 +73,8 @@ async def statuses(bench: Bench, path: str) -> None:
     """get, patch and update of the status of a policy."""
     read = await bench.get(f"{path}/status")
     condition = {"type": "PatchStatusFailed", "status": "False", "reason": "e2e",
-                 "message": "Set from e2e", "lastTransitionTime": "2026-01-01T00:00:00Z"}  # fmt: skip
-    patched = await bench.patch(
-        f"{path}/status", {"status": {"conditions": [condition]}}
-    )
+                 "message": "Set", "lastTransitionTime": "2026-01-01T00:00:00Z"}  # fmt: skip
+    patched = await bench.patch(f"{path}/status", {"status": {"conditions": [condition]}})
     assert condition in patched["status"]["conditions"]
     assert patched["metadata"]["uid"] == read["metadata"]["uid"]
     patched["status"]["conditions"] = [{**condition, "type": "StatusUpdated"}]
@@ -114,9 +112,7 @@ async def test_a_policy_mutates_deployments(bench: Bench) -> None:
         "patchType": "ApplyConfiguration",
         "applyConfiguration": {"expression": "Object{spec: Object.spec{replicas: 1337}}"},
     }
-    await installed(
-        bench, "mutating", {"reinvocationPolicy": "Never", "mutations": [mutation]}
-    )
+    await installed(bench, "mutating", {"reinvocationPolicy": "Never", "mutations": [mutation]})
     # Held back from making all of them.
     made = await bench.create(HERE, {**deployment(), "spec": {**deployment()["spec"],
                                                               "paused": True}})  # fmt: skip
@@ -131,9 +127,7 @@ async def test_a_policy_annotates_deployments(bench: Bench) -> None:
         "patchType": "ApplyConfiguration",
         "applyConfiguration": {"expression": expression},
     }
-    await installed(
-        bench, "mutating", {"reinvocationPolicy": "Never", "mutations": [mutation]}
-    )
+    await installed(bench, "mutating", {"reinvocationPolicy": "Never", "mutations": [mutation]})
     made = await bench.create(HERE, deployment())
     assert made["metadata"]["annotations"]["mutated-by"] == "admission-policy"
     assert made["spec"]["replicas"] == 1
@@ -146,8 +140,7 @@ async def test_mutating_policies(bench: Bench) -> None:
         "patchType": "ApplyConfiguration",
         "applyConfiguration": {"expression": "Object{spec: Object.spec{replicas: 100}}"},
     }
-    spec = {"reinvocationPolicy": "Never", "mutations": [mutation],
-            "matchConstraints": {"resourceRules": [{**RULE, "operations": ["CREATE"]}]}}  # fmt: skip
+    spec = {"reinvocationPolicy": "Never", "mutations": [mutation], "matchConstraints": MATCHING}
     change = {"spec": {"reinvocationPolicy": "IfNeeded"}}
     back = {"spec": {"reinvocationPolicy": "Never"}}
     await die(bench, path, await live_through(bench, path, {"spec": spec}, change, back))

@@ -32,7 +32,7 @@ HARD = {
     "gold.storageclass.storage.k8s.io/requests.storage": "10Gi",
     DONGLE: "3",
 }
-NOTHING = {name: "0" for name in HARD} | {"resourcequotas": "1"}
+NOTHING = dict.fromkeys(HARD, "0") | {"resourcequotas": "1"}
 COMPUTE = {"cpu": "500m", "memory": "500Mi"}
 
 
@@ -45,7 +45,7 @@ async def used(bench: Bench, name: str = "test-quota", /, **values: str) -> None
     wanted = {key.replace("__", "."): value for key, value in values.items()}
     await bench.state(
         f"{QUOTAS}/{name}",
-        lambda obj: (obj["status"].get("used") and holds(obj["status"]["used"], wanted)),
+        lambda obj: obj["status"].get("used") and holds(obj["status"]["used"], wanted),
     )
 
 
@@ -127,7 +127,11 @@ async def test_the_life_of_a_replica_set(bench: Bench) -> None:
     await begun(bench)
     body = {
         "metadata": {"name": "test-rs"},
-        "spec": {"replicas": 0, "selector": {"matchLabels": {"a": "b"}}, "template": template(a="b")},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"a": "b"}},
+            "template": template(a="b"),
+        },
     }
     await bench.create(REPLICASETS, body)
     await used(bench, **{"count/replicasets__apps": "1"})
@@ -153,7 +157,7 @@ async def test_the_life_of_a_pod(bench: Bench) -> None:
     await bench.refused(422, "PUT", f"{PODS}/test-pod", made)
     await used(bench, **taken)
     await bench.delete(f"{PODS}/test-pod", gracePeriodSeconds=0)
-    await used(bench, **{name: "0" for name in taken})
+    await used(bench, **dict.fromkeys(taken, "0"))
 
 
 async def scoped(bench: Bench, hard: Obj, *scopes: str) -> None:
@@ -201,7 +205,10 @@ async def test_an_update_and_a_deletion(bench: Bench) -> None:
     made["spec"]["hard"] = {"cpu": "2", "memory": "1Gi"}
     made["metadata"].pop("resourceVersion")
     await bench.put(f"{QUOTAS}/test-quota", made)
-    assert (await bench.get(f"{QUOTAS}/test-quota"))["spec"]["hard"] == {"cpu": "2", "memory": "1Gi"}
+    assert (await bench.get(f"{QUOTAS}/test-quota"))["spec"]["hard"] == {
+        "cpu": "2",
+        "memory": "1Gi",
+    }
     await bench.delete(f"{QUOTAS}/test-quota")
     await bench.expect(404, "GET", f"{QUOTAS}/test-quota")
 
@@ -215,9 +222,7 @@ async def test_the_life_of_a_quota(bench: Bench) -> None:
     chosen = "?labelSelector=e2e-rq-label%3Dx"
     assert await bench.names(f"/api/v1/resourcequotas{chosen}") == ["e2e-quota"]
     patch = {"metadata": {"labels": {"e2e-rq-label": "y"}}, "spec": {"hard": {"memory": "750Mi"}}}
-    patched = await bench.patch(
-        f"{QUOTAS}/e2e-quota", patch, STRATEGIC
-    )
+    patched = await bench.patch(f"{QUOTAS}/e2e-quota", patch, STRATEGIC)
     assert patched["metadata"]["labels"] == {"e2e-rq-label": "y"}
     assert patched["spec"]["hard"] == {"cpu": "500m", "memory": "750Mi"}
     await bench.delete(f"{QUOTAS}?labelSelector=e2e-rq-label%3Dy")

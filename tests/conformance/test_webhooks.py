@@ -103,7 +103,7 @@ async def takes_effect(bench: Bench, path: str, name: str) -> bool:
         assert answer.status in (201, 400, 403), answer.message
         return answer.status != 201
     assert answer.status == 201, answer.message
-    return answer.json["data"].get("mutated") == "yes"
+    return bool(answer.json["data"].get("mutated") == "yes")
 
 
 async def test_they_are_in_the_discovery_documents(bench: Bench) -> None:
@@ -166,7 +166,9 @@ async def test_attaching_is_denied(hooks: Hooks) -> None:
         seen.append(request)
         return said
 
-    await hooks.register(VALIDATING, hooks.webhook("attach", refuse, rule("pods/attach", "CONNECT")))
+    await hooks.register(
+        VALIDATING, hooks.webhook("attach", refuse, rule("pods/attach", "CONNECT"))
+    )
     path = f"{PODS}/to-be-attached-pod/attach?stdin=true&stdout=true&container=c"
     answer = await bench.refused(400, "POST", path, None)
     assert text in answer.message
@@ -406,9 +408,7 @@ async def test_match_conditions_are_kept(hooks: Hooks, path: str) -> None:
 async def test_match_conditions_that_do_not_compile_are_refused(hooks: Hooks, path: str) -> None:
     conditions = [{"name": "invalid-expression-1", "expression": "... [] bad expression"}]
     webhook = hooks.webhook("maps", script_of(path), matchConditions=conditions)
-    answer = await hooks.bench.refused(
-        422, "POST", path, {"metadata": NONE, "webhooks": [webhook]}
-    )
+    answer = await hooks.bench.refused(422, "POST", path, {"metadata": NONE, "webhooks": [webhook]})
     assert "compilation failed" in answer.message
 
 
