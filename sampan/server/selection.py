@@ -144,8 +144,17 @@ _FIELD = re.compile("[^=!,]+")
 """What may be a field in a selector's text."""
 
 
-@lru_cache(maxsize=1024)
 def _selectable(resource: Descriptor) -> frozenset[str]:
     """The names of a kind's own selectable fields: those it gives for an empty object."""
+    # A definition is not kept alive by what was once asked of it.
+    return _fields_of(resource) if resource.custom is not None else _builtin_fields_of(resource)
+
+
+@lru_cache(maxsize=1024)
+def _builtin_fields_of(resource: Descriptor) -> frozenset[str]:
+    return _fields_of(resource)
+
+
+def _fields_of(resource: Descriptor) -> frozenset[str]:
     empty = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": {}}
     return frozenset(resource.rules.fields(empty))

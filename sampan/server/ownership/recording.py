@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from operator import is_
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from sampan.api import schema
-from sampan.api.descriptor import Descriptor
+from sampan.api.descriptor import Descriptor, Structure
 from sampan.api.errors import Object
 
 from ..conversion import view_of
@@ -108,18 +109,33 @@ def record_updated(context: Context, old: Object, new: Object) -> None:
         metadata["managedFields"] = entries
 
 
-@lru_cache(maxsize=1024)
 def reset_of(resource: Descriptor, subresource: str) -> FieldSet:
     """What writes to an endpoint never change, so that nobody owns it by them (upstream's
     GetResetFields): status by the object itself, everything else by status."""
     if not subresource:
-        return {"f:status": LEAF} if resource.has_status else {}
+        return STATUS if resource.has_status else {}
     if subresource != "status":
         return {}
-    if resource.structure is not None:
-        properties = resource.structure.schema.get("properties", {})
-        names = {*properties, "metadata", "spec"} - {"status"}
-    else:
-        shape = schema.definitions().get(resource.definition, {})
-        names = set(shape.get("properties", {})) - {"status", "metadata"}
+    structure = resource.structure
+    if structure is None:
+        return _reset_by_status(resource.definition)
+    made = _resets.get(structure)
+    if made is None:
+        names = {*structure.schema.get("properties", {}), "metadata", "spec"} - {"status"}
+        made = _resets[structure] = _fields(names)
+    return made
+
+
+STATUS: FieldSet = {"f:status": LEAF}
+_resets: WeakKeyDictionary[Structure, FieldSet] = WeakKeyDictionary()
+"""Of custom resources; gone with the definition, which a cache by arguments would keep alive."""
+
+
+@cache
+def _reset_by_status(definition: str) -> FieldSet:
+    shape = schema.definitions().get(definition, {})
+    return _fields(set(shape.get("properties", {})) - {"status", "metadata"})
+
+
+def _fields(names: set[str]) -> FieldSet:
     return {f"f:{name}": LEAF for name in sorted(names - {"apiVersion", "kind"})}
