@@ -76,6 +76,7 @@ class JobController(Controller):
         self.expectations = Expectations(context.clock)
         self.recorder = context.recorder("job-controller")
         self.counters = metrics.counters()
+        self.durations = metrics.Durations()
         self.backoffs: dict[Request, Backoff] = {}
         self.released: dict[Request, set[str]] = {}
         """uids of pods whose finalizer is gone, until the cache shows it."""
@@ -89,7 +90,7 @@ class JobController(Controller):
         self.pods.on_change(self._pod_changed)
 
     def exposition(self) -> str:
-        return self.counters.exposition()
+        return self.counters.exposition() + self.durations.exposition()
 
     def _job_changed(self, old: Object | None, new: Object | None) -> None:
         if new is None and old is not None:
@@ -151,19 +152,21 @@ class JobController(Controller):
         if int(known["metadata"]["resourceVersion"]) < self.written.get(request, 0):
             return None
         waiting_s = self.expectations.outstanding_s(request)
-        now_s = self.clock.now()
+        now_s, begin_s = self.clock.now(), self.clock.monotonic()
         pods = await claim(self.pods, self.jobs, known, finalizer=FINALIZER)
         job = {**known, "status": _started(known, now_s)}
         removed = frozenset(self.released.get(request, ()))
         observed = Observed(job, pods, removed, self.backoffs.get(request))
         found = survey(observed, now_s)
         done = await self._act(request, found, bool(waiting_s))
-        status = self._status(found, done, bool(waiting_s))
+        status, result = self._status(found, done, bool(waiting_s)), "error"
         try:
             await self._track(request, known, found, status)
+            result = "success" if done.error is None else "error"
         finally:
-            result = "error" if done.error is not None else "success"
+            took_s = self.clock.monotonic() - begin_s
             self.counters.add(metrics.SYNCS, metrics.mode(job), result, done.action)
+            self.durations.observe(job, result, done.action, took_s)
         if done.error is not None:
             raise done.error
         self.queue.rest(request, PACE_S * len(pods))

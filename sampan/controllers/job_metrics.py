@@ -7,8 +7,11 @@ from sampan.api.errors import Object
 from . import job_indexes as indexes
 from .job_plan import Survey, has_finalizer, is_indexed
 from .runtime import pods as podlib
-from .runtime.metrics import Counters
+from .runtime.metrics import Counters, Histogram
 
+DURATION = "job_controller_job_sync_duration_seconds"
+# prometheus.ExponentialBuckets(0.004, 2, 15)
+DURATION_BUCKETS_S = tuple(0.004 * 2**power for power in range(15))
 SYNCS = "job_controller_job_syncs_total"
 FINISHED = "job_controller_jobs_finished_total"
 PODS = "job_controller_job_pods_finished_total"
@@ -36,6 +39,25 @@ def counters() -> Counters:
             EXTERNAL: ("controller_name",),
         }
     )
+
+
+class Durations:
+    """How long syncs took, by what they did: at most sixteen histograms."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Histogram] = {}
+
+    def observe(self, job: Object, result: str, action: str, seconds: float) -> None:
+        label = f'completion_mode="{mode(job)}",result="{result}",action="{action}"'
+        known = self._known.setdefault(label, Histogram(DURATION_BUCKETS_S))
+        known.observe(seconds)
+
+    def exposition(self) -> str:
+        """Prometheus text; "" before the first sync."""
+        out = [f"# TYPE {DURATION} histogram"] if self._known else []
+        for label, known in self._known.items():
+            out += known.lines(DURATION, label)
+        return "".join(f"{line}\n" for line in out)
 
 
 def mode(job: Object) -> str:

@@ -82,25 +82,27 @@ class PodGcController(Controller):
         """Delete at once, there being no kubelet to do it; a pod that was cut off has failed."""
         meta = pod["metadata"]
         try:
-            if why is not None and not podlib.is_finished(pod):
+            if not podlib.is_finished(pod):
+                # Its phase stays if a finalizer keeps it: a job waits for that (KEP-3939).
                 await self._fail(pod, why)
             options = {"gracePeriodSeconds": 0, "preconditions": {"uid": meta["uid"]}}
             await self.client.delete(self.resource, meta["name"], meta["namespace"], options)
         except NotFound:
             return
 
-    async def _fail(self, pod: Object, why: str) -> None:
-        status = pod.get("status") or {}
-        disruption = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "lastTransitionTime": format_time(self.clock.now()),
-            "reason": "DeletionByPodGC",
-            "message": why,
-        }
-        conditions = with_condition(status.get("conditions"), disruption)
-        body = {**pod, "status": {**status, "phase": "Failed", "conditions": conditions}}
-        await self.client.update(self.resource, body, "status")
+    async def _fail(self, pod: Object, why: str | None) -> None:
+        """The pod has failed; `why` it was cut off, if it was."""
+        status = {**(pod.get("status") or {}), "phase": "Failed"}
+        if why is not None:
+            disruption = {
+                "type": "DisruptionTarget",
+                "status": "True",
+                "lastTransitionTime": format_time(self.clock.now()),
+                "reason": "DeletionByPodGC",
+                "message": why,
+            }
+            status["conditions"] = with_condition(status.get("conditions"), disruption)
+        await self.client.update(self.resource, {**pod, "status": status}, "status")
 
 
 def _finished(pod: Object) -> tuple[str, ...]:

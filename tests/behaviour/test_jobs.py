@@ -328,6 +328,30 @@ async def test_when_a_pod_that_goes_is_replaced(policy: str, early: int) -> None
         assert len(await pods(found)) == 1
 
 
+async def test_a_pod_that_no_node_ever_had_is_replaced() -> None:
+    async with cluster() as found:
+        nowhere = {"nodeSelector": {"no": "where"}}
+        await found.create(job(pod=nowhere, podReplacementPolicy="Failed"))
+        await found.settle()
+        first = (await pods(found))[0]["metadata"]["name"]
+        await found.delete("pod", first)
+        await found.advance(11)
+        assert await status(found) == {"active": 1, "failed": 1}
+        assert (await pods(found))[0]["metadata"]["name"] != first
+
+
+async def test_the_host_names_of_an_indexed_job_must_be_possible() -> None:
+    async with cluster() as found:
+        spec: Object = {"completionMode": "Indexed", "parallelism": 1}
+        await found.create(job("j" * 61, **spec, completions=10))
+        with pytest.raises(Invalid, match=f"with invalid DNS label: {'k' * 61}-10"):
+            await found.create(job("k" * 61, **spec, completions=11))
+        await found.settle()
+        made = (await pods(found, phase="Succeeded"))[0]
+        assert len(made["metadata"]["name"]) <= 63
+        assert made["spec"]["hostname"].startswith("j" * 61 + "-")
+
+
 async def test_a_job_of_somebody_else_is_left_alone() -> None:
     async with cluster() as found:
         await found.create(job(managedBy="example.com/queue"))
@@ -418,6 +442,8 @@ async def test_what_is_counted_is_told_under_upstreams_names() -> None:
     ) in text
     assert f'job_controller_job_pods_finished_total{{{mode},result="succeeded"}} 2\n' in text
     assert 'job_controller_job_pods_creation_total{reason="new",status="succeeded"} 2\n' in text
+    label = f'{{{mode},result="success",action="pods_created"}}'
+    assert f"job_controller_job_sync_duration_seconds_count{label} 2\n" in text
 
 
 def _metrics(found: Cluster) -> str:

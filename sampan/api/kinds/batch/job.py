@@ -8,6 +8,7 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import BadRequest, Cause, Object
+from ...names import label_problems
 from ...selectors import from_label_selector
 from ...times import TimeError, parse_time
 from ..core.podspec.equality import same
@@ -79,7 +80,21 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     check_job_spec(spec, "spec", out)
     if old is not None:
         _check_update(spec, old, out)
+    else:
+        _check_hosts(obj, spec, out)
     return out
+
+
+def _check_hosts(obj: Object, spec: Object, out: list[Cause]) -> None:
+    """The host names of an Indexed job's pods end in their indexes."""
+    completions = spec.get("completions") or 0
+    if spec.get("completionMode") != "Indexed" or completions <= 0:
+        return
+    own_name = obj["metadata"].get("name") or ""
+    last = f"{own_name}-{completions - 1}"
+    if label_problems(last):
+        why = f"will not able to create pod with invalid DNS label: {last}"
+        out.append(fields.invalid("metadata.name", own_name, why))
 
 
 def _check_selected(obj: Object, spec: Object, out: list[Cause]) -> None:
