@@ -123,8 +123,9 @@ def name_problems(name: str, rule: str, *, prefix: bool = False) -> list[str]:
     generateName, whose trailing dash will be followed by something."""
     if rule == "path":
         return path_problems(name, prefix=prefix)
-    if prefix and name.endswith("-"):
-        name = name[:-1] + "a"
+    if prefix and len(name) > 1 and name.endswith("-"):
+        # Upstream passes over the character before it, too; the name itself is checked anyway.
+        name = name[:-2] + "a"
     return RULES[rule](name)
 
 

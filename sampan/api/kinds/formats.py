@@ -46,6 +46,8 @@ _CONFIG_KEY_TEXT = regex_problem(
     "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
     "[-._a-zA-Z0-9]+", "key.name", "KEY_NAME", "key-name",
 )  # fmt: skip
+_HTTP_PATH = re.compile(r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+")
+_HTTP_PATH_TEXT = regex_problem("Invalid path", _HTTP_PATH.pattern)
 _HEADER = re.compile(r"[-A-Za-z0-9]+")
 _HEADER_TEXT = regex_problem(
     "a valid HTTP header must consist of alphanumeric characters or '-'",
@@ -84,6 +86,8 @@ def check_domain_path(value: str, path: str, out: list[Cause]) -> None:
         out.append(fields.invalid(path, value, why))
     else:
         out += [fields.invalid(path, domain, why) for why in subdomain_problems(domain)]
+        if not _HTTP_PATH.fullmatch(rest):
+            out.append(fields.invalid(path, rest, _HTTP_PATH_TEXT))
 
 
 def check_labels(labels: Mapping[str, str] | None, path: str, out: list[Cause]) -> None:

@@ -198,6 +198,22 @@ OTHERS: list[tuple[str, str, Object, Object | None, list[str]]] = [
 ]  # fmt: skip
 
 
+PATH = r"Invalid path (regex used for validation is '[A-Za-z0-9/\-._~%!$&'()*+,;=:]+')"
+OTHERS += [
+    ("ingressclasses", "networking.k8s.io", {"spec": {"controller": "a.b/c d"}}, None,
+     [f'spec.controller: Invalid value: "c d": {PATH}']),
+    ("ingressclasses", "networking.k8s.io", {"spec": {"controller": "a" * 251}}, None,
+     ["spec.controller: Too long: may not be more than 250 bytes",
+      f'spec.controller: Invalid value: "{"a" * 251}": must be a domain-prefixed path (such as '
+      '"acme.io/foo")']),
+    ("ingressclasses", "networking.k8s.io",
+     {"spec": {"controller": "a.b/c", "parameters": {"scope": "Namespace"}}}, None,
+     ["spec.parameters.kind: Required value: kind is required",
+      "spec.parameters.name: Required value: name is required",
+      "spec.parameters.namespace: Required value: `parameters.scope` is set to 'Namespace'"]),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(("plural", "group", "obj", "old", "expected"), OTHERS)
 def test_others(
     plural: str, group: str, obj: Object, old: Object | None, expected: list[str]

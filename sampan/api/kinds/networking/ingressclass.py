@@ -28,12 +28,9 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     if old is not None:
         before = (old.get("spec") or {}).get("controller")
         out += fields.unchanged("spec.controller", controller, before)
-    if not controller:
-        out.append(fields.required("spec.controller"))
-    elif len(controller) > MAX_CONTROLLER:
+    if len(controller) > MAX_CONTROLLER:
         out.append(fields.too_long("spec.controller", "", MAX_CONTROLLER))
-    else:
-        check_domain_path(controller, "spec.controller", out)
+    check_domain_path(controller, "spec.controller", out)
     if spec.get("parameters") is not None:
         _check_parameters(spec["parameters"], "spec.parameters", out)
     return out
