@@ -278,12 +278,15 @@ def _index_wait_s(last: Object | None, now_s: float) -> float:
 
 
 def _surplus(found: Survey, least: int, now_s: float) -> list[Object]:
-    """Pods without a place (no index, one too high, a second of the same), then the cheapest."""
-    out: list[Object] = []
-    left: list[Object] = found.active
+    """Pods without a place (no index, one too high, a second of the same), then the cheapest.
+
+    First those without the finalizer: nobody would count them. They were being given up when the
+    controller died, or somebody took it off."""
+    out = [pod for pod in found.active if not has_finalizer(pod)]
+    left = [pod for pod in found.active if has_finalizer(pod)] if out else found.active
     if is_indexed(found.job):
         completions, by_index = found.job["spec"]["completions"], dict[int, list[Object]]()
-        for pod in found.active:
+        for pod in left:
             index = indexes.valid_index(pod, completions)
             if index is None:
                 out.append(pod)

@@ -387,6 +387,20 @@ async def test_pods_are_adopted_and_released() -> None:
         assert await status(found) == {"active": 1, "ready": 1}
 
 
+async def test_a_pod_that_would_not_be_counted_is_replaced() -> None:
+    async with cluster() as found:
+        found.script(Outcome(run_s=10))
+        await found.create(job(completions=2, parallelism=2, backoffLimit=0))
+        await found.settle()
+        first = (await pods(found))[0]["metadata"]["name"]
+        await found.patch("pod", first, {"metadata": {"finalizers": None}})
+        await found.advance(30)
+        assert await status(found) == {"succeeded": 2, **FINISHED}
+        left = [pod["metadata"]["name"] for pod in await pods(found)]
+        assert len(left) == 2
+        assert first not in left
+
+
 async def test_finished_jobs_go_with_their_pods_when_their_time_is_over() -> None:
     async with cluster() as found:
         await found.create(job(ttlSecondsAfterFinished=60))
