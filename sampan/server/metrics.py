@@ -57,12 +57,16 @@ class Metrics:
             target, verb = attributes.resource, attributes.verb
             # What an extension server does not name is the client's invention: no series of it.
             plural = target.plural if target.kind else ""
+            # Nor of a subresource that nothing has.
+            part = attributes.subresource
+            if part and part not in target.subresources:
+                part = ""
             key = (
                 VERBS.get(verb, verb.upper()),
                 target.group,
                 target.version,
                 plural,
-                attributes.subresource if plural else "",
+                part,
             )
             scope = scope_of(attributes)
         counter = (key, scope, status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sampan.api.descriptor import Descriptor
 from sampan.api.errors import MethodNotAllowed, NotFound
 
 from .exchange import Attributes, Request
@@ -77,8 +78,7 @@ def _resource(
     passed_on = len(parts) > 2 and parts[2] in CONNECT
     if resource is None or "" in (parts[:3] if passed_on else parts):
         return None
-    # A cluster-scoped object is not reachable through a namespace (CVE-2019-11247).
-    if namespace and not resource.namespaced:
+    if is_misplaced(resource, namespace):
         return None
     name = parts[1] if len(parts) > 1 else ""
     subresource = parts[2] if len(parts) > 2 else ""
@@ -98,6 +98,11 @@ def _resource(
         if not name and verb != "deletecollection":
             found.name = _selected_name(request)
     return found
+
+
+def is_misplaced(resource: Descriptor, namespace: str) -> bool:
+    """A cluster-scoped object is not reachable through a namespace (CVE-2019-11247)."""
+    return bool(namespace) and not resource.namespaced
 
 
 def _verb(request: Request, name: str, watch: bool) -> str:
