@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -46,11 +46,16 @@ class AheadLife(Life):
 class EndingNode(PretendNode):
     """Pods end well as soon as they run; of the jobs that fail, the first fails and others run."""
 
+    holding = True
+    """Pods of the job `held` run on."""
+
     async def _advance(self, pod: Object, namespace: str, name: str) -> None:
         if pod["status"].get("phase") != "Running" or pod["metadata"].get("deletionTimestamp"):
             await super()._advance(pod, namespace, name)
             return
         phase = "Succeeded"
+        if name.startswith("held") and self.holding:
+            return
         if name.startswith("bad"):
             if pod["metadata"]["annotations"][INDEX] != "0":
                 return
@@ -83,28 +88,50 @@ class Drill:
         ):
             await self.client.create(JOBS, body, "default")
         await self.client.create(CRONS, cron("cron", f"{minute} * * * *"), "default")
-        crashed = await self._until(life)
+        crashed = await self._until(life, END)
         if crashed:
             await life.end()
             life = AheadLife(Mortal(self.cluster.client.transport, 0))
             await life.start()
-            await self._until(life)
-        assert self.end_state() == END
+            await self._until(life, END)
         await life.end()
-        for kind, names in ((CRONS, ["cron"]), (JOBS, [*self._jobs()]), (PODS, self._pods())):
-            for name in names:
-                await self.client.delete(kind, name, "default", AT_ONCE)
+        await self._clear()
+        return crashed
+
+    async def suspend(self, writes: int, node: EndingNode) -> bool:
+        """A job that is suspended while it runs and then goes on, with one crash on the way."""
+        life = AheadLife(Mortal(self.cluster.client.transport, writes))
+        await life.start()
+        crashed, node.holding = False, True
+        await self.client.create(JOBS, job("held", completions=2, parallelism=2), "default")
+        for suspended, end in ((None, RUNNING), (True, SUSPENDED), (False, RESUMED)):
+            if suspended is not None:
+                node.holding = suspended
+                await self.client.patch(JOBS, "held", {"spec": {"suspend": suspended}}, "default")
+            if await self._until(life, end):
+                crashed = True
+                await life.end()
+                life = AheadLife(Mortal(self.cluster.client.transport, 0))
+                await life.start()
+                await self._until(life, end)
+        await life.end()
+        await self._clear()
+        return crashed
+
+    async def _clear(self) -> None:
+        for kind in (CRONS, JOBS, PODS):
+            for item in self.caches[kind].list():
+                await self.client.delete(kind, item["metadata"]["name"], "default", AT_ONCE)
         while any(map(len, self.caches.values())):
             self.changed.clear()
             await asyncio.wait_for(self.changed.wait(), PATIENCE_S)
-        return crashed
 
-    async def _until(self, life: Life) -> bool:
-        """Wait for the end of all; True if the controllers died before."""
+    async def _until(self, life: Life, end: Object) -> bool:
+        """Wait for this state; True if the controllers died before."""
         dead = asyncio.ensure_future(life.transport.dead.wait())
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while not self._is_over():
+                while self.end_state() != end:
                     if dead.done():
                         return True
                     self.changed.clear()
@@ -120,16 +147,10 @@ class Drill:
     def _jobs(self) -> dict[str, Object]:
         return {item["metadata"]["name"]: item for item in self.caches[JOBS].list()}
 
-    def _pods(self) -> Sequence[str]:
-        return [item["metadata"]["name"] for item in self.caches[PODS].list()]
-
-    def _is_over(self) -> bool:
-        return self.end_state() == END
-
     def end_state(self) -> Object:
         jobs = {}
         for name, item in sorted(self._jobs().items()):
-            said = item["status"]
+            said = item.get("status") or {}
             pods = [
                 pod
                 for pod in self.caches[PODS].list()
@@ -138,7 +159,7 @@ class Drill:
             jobs[name.split("-")[0]] = {
                 "conditions": [found["type"] for found in said.get("conditions") or ()],
                 "counts": (said.get("succeeded"), said.get("failed"), said.get("active")),
-                "uncounted": said.get("uncountedTerminatedPods"),
+                "uncounted": said.get("uncountedTerminatedPods") or {},
                 "pods": sorted(pod["status"]["phase"] for pod in pods),
                 "held": any(pod["metadata"].get("finalizers") for pod in pods),
             }
@@ -157,6 +178,15 @@ def _ended(kind: str, interim: str, pods: list[str], failed: int | None = None) 
     }
 
 
+def _held(conditions: list[str], counts: tuple[Any, ...], pods: list[str]) -> Object:
+    """The job `held`; what runs is held by its finalizer."""
+    found = {"conditions": conditions, "counts": counts, "uncounted": {}, "pods": pods}
+    return {"jobs": {"held": {**found, "held": "Running" in pods}}, "crons": []}
+
+
+RUNNING = _held([], (None, None, 2), ["Running", "Running"])
+SUSPENDED = _held(["Suspended"], (None, None, None), [])
+RESUMED = _held(["Suspended", "SuccessCriteriaMet", "Complete"], (2, None, None), ["Succeeded"] * 2)
 END = {
     "jobs": {
         "bad": _ended("Failed", "FailureTarget", ["Failed"], 2),
@@ -168,7 +198,8 @@ END = {
 
 
 @pytest.mark.trust
-async def test_a_crash_after_every_write_changes_nothing_in_the_end() -> None:
+@pytest.mark.parametrize(("what", "least"), [("ends", 20), ("suspended", 15)])
+async def test_a_crash_after_every_write_changes_nothing_in_the_end(what: str, least: int) -> None:
     async with api_cluster() as cluster:
         supervisor = Supervisor()
         informers = Informers(cluster.client, supervisor)
@@ -177,8 +208,8 @@ async def test_a_crash_after_every_write_changes_nothing_in_the_end() -> None:
         drill = Drill(cluster, informers)
         await informers.synced()
         writes = 1
-        while await drill.run(writes):
+        while await (drill.run(writes) if what == "ends" else drill.suspend(writes, node)):
             writes += 1
         await supervisor.stop()
-        # Pods, statuses, finalizers, the cron job's job: all were tried.
-        assert writes > 20
+        # Pods, statuses, finalizers, deletions, the cron job's job: all were tried.
+        assert writes > least
