@@ -187,9 +187,21 @@ class Queue:
         if self._open and self._ready and len(self._workers) < self._limit:
             task = asyncio.create_task(self._work(), name=f"{self.name} worker")
             self._workers.add(task)
+            # Of one that is cancelled before it begins.
             task.add_done_callback(self._workers.discard)
 
     async def _work(self) -> None:
+        try:
+            await self._drain()
+        finally:
+            # At once, not by the callback: a name added before that one runs would find this
+            # worker counted, start none, and wait for ever.
+            task = asyncio.current_task()
+            assert task is not None
+            self._workers.discard(task)
+
+    async def _drain(self) -> None:
+        """Work until nothing is ready."""
         while self._ready and self._open:
             request = self._ready.popleft()
             now = self._clock.monotonic()

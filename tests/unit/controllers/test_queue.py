@@ -179,3 +179,23 @@ async def test_a_name_at_rest_is_taken_up_once_when_its_rest_is_over(rig: Rig) -
     rig.queue.add(A)
     await settle()
     assert rig.take() == "a"
+
+
+async def test_a_name_that_comes_as_the_last_worker_ends_is_not_forgotten() -> None:
+    rig = Rig(workers=1)
+    loop = asyncio.get_running_loop()
+    process = rig.process
+
+    async def last(request: Request) -> Requeue | None:
+        if request is A:
+            # Between the worker's last step and the callbacks of its end.
+            loop.call_soon(loop.call_soon, rig.queue.add, B)
+        return await process(request)
+
+    rig.queue._process = last
+    rig.queue.add(A)
+    rig.queue.open()
+    await settle()
+    assert rig.take() == "ab"
+    await rig.queue.stop()
+    rig.timer.cancel()
