@@ -8,7 +8,7 @@ import pytest
 
 from sampan.api.errors import Invalid, Object
 from sampan.testing import Outcome
-from sampan.testing.cluster import Cluster
+from sampan.testing.cluster import Cluster, Options
 
 from .job_kit import FINISHED, cluster, events, failed, job, pods, status
 
@@ -220,6 +220,51 @@ async def test_exit_codes_fail_the_job_at_once() -> None:
             f"Warning PodFailurePolicy: Container c for pod default/{name} failed with exit code "
             "42 matching FailJob rule at index 0"
         )
+
+
+async def test_exit_codes_fail_an_index_at_once() -> None:
+    rule = {"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [42]}}
+    spec: Object = {"completions": 4, "parallelism": 2, "completionMode": "Indexed"}
+    async with cluster() as found:
+        found.script(Outcome(exit_code=42), "j-[02]-*")
+        policy = {"rules": [rule]}
+        await found.create(job(**spec, backoffLimitPerIndex=3, podFailurePolicy=policy))
+        await found.settle()
+        assert await status(found) == {
+            "succeeded": 2, "failed": 2, "completedIndexes": "1,3", "failedIndexes": "0,2",
+            **failed("FailedIndexes"),
+        }  # fmt: skip
+        assert (
+            'job_controller_pod_failures_handled_by_failure_policy_total{action="FailIndex"} 2\n'
+        ) in _metrics(found)
+
+
+async def test_what_others_say_in_the_status_stays() -> None:
+    async with cluster() as found:
+        found.script(Outcome(run_s=10))
+        await found.create(job())
+        await found.settle()
+        mine = {"type": "Mine", "status": "True", "reason": "Said"}
+        change = {"status": {"conditions": [mine]}}
+        await found.patch("job", "j", change, subresource="status")
+        await found.advance(11)
+        assert await status(found) == {"succeeded": 1, "Mine": "Said", **FINISHED}
+
+
+async def test_a_silent_nodes_pods_are_replaced() -> None:
+    async with await Cluster.start(Options(nodes=2, virtual_time=True)) as found:
+        found.script(RUNS)
+        await found.create(job())
+        await found.settle()
+        first = (await pods(found))[0]
+        found.stop_node(first["spec"]["nodeName"])
+        # 40 s until it is missed, 300 s that pods tolerate it.
+        await found.advance(400)
+        second = next(pod for pod in await pods(found) if pod["spec"] != first["spec"])
+        assert second["spec"]["nodeName"] != first["spec"]["nodeName"]
+        assert await status(found) == {
+            "active": 1, "ready": 1, "failed": 1, "terminating": 1,
+        }  # fmt: skip
 
 
 async def test_disruptions_are_ignored_and_replaced() -> None:
