@@ -174,7 +174,7 @@ class Fuzzer:
             if random.random() < 0.1:
                 name = random.choice(sorted(value) or ["x"])
                 directive, given = random.choice(DIRECTIVES)
-                value[directive.format(name)] = given
+                value[directive.format(name)] = deepcopy(given)
         elif isinstance(value, list):
             for inner in value:
                 self._direct(inner)
