@@ -73,7 +73,8 @@ class Fuzzer:
         if "$ref" in shape:
             shape = definitions()[shape["$ref"]]
         if random.random() < 0.08 or depth > DEPTH:
-            return random.choice(ODD)
+            # One's own: bodies are changed further.
+            return deepcopy(random.choice(ODD))
         kind = shape.get("type")
         if "properties" in shape:
             return self._object(shape, depth)
