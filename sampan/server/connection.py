@@ -120,6 +120,9 @@ class Connection(asyncio.Protocol):
         if self._task is not None:
             self._task.cancel()
         self._drain()
+        # The parser knows this connection: what it holds would wait for the collector of cycles.
+        self._parser = None
+        self._queue.clear()
 
     def _check_time(self) -> None:
         """One timer per connection, set again only when it fires: a request moves the deadline."""

@@ -5,10 +5,12 @@ served meanwhile."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import ssl
 import struct
+import weakref
 
 import orjson
 import pytest
@@ -316,6 +318,23 @@ async def test_answers_nobody_takes_are_bounded_over_all(monkeypatch: pytest.Mon
 
 def slow_ports(listener: Listener) -> set[int]:
     return {item._transport.get_extra_info("peername")[1] for item in listener._shared.slow}
+
+
+async def test_a_connection_that_is_gone_takes_nothing() -> None:
+    """Without waiting for the collector of cycles: large answers would pile up until it comes."""
+    async with listening() as (_, listener):
+        gc.collect()
+        gc.disable()
+        try:
+            async with connected(listener) as wire:
+                await wire.get("/healthz")
+                known = weakref.ref(next(iter(listener._shared.connections)))
+                cut(wire)
+            await until(lambda: not listener.connections)
+            await asyncio.sleep(0)
+            assert known() is None
+        finally:
+            gc.enable()
 
 
 async def test_a_watcher_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
