@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -58,6 +59,8 @@ def termination_message(container: Container, spec: Mapping[str, Any]) -> str:
     if path:
         try:
             with Path(path).open("rb") as file:
+                # The end of what was written is what counts, as upstream.
+                file.seek(max(0, file.seek(0, os.SEEK_END) - MESSAGE_MAX))
                 text = file.read(MESSAGE_MAX).decode("utf-8", "replace")
         except OSError:
             text = ""
@@ -96,8 +99,8 @@ def remembered(status: Object) -> Attempt | None:
             state=EXITED,
             image_ref=status.get("image", ""),
             image_id=status.get("imageID", ""),
-            started_at=_seconds(ended.get("startedAt")),
-            finished_at=_seconds(ended.get("finishedAt")),
+            started_at=seconds_of(ended.get("startedAt")),
+            finished_at=seconds_of(ended.get("finishedAt")),
             exit_code=ended.get("exitCode", 0),
             reason=ended.get("reason", ""),
             message=ended.get("message", ""),
@@ -110,7 +113,7 @@ def remembered(status: Object) -> Attempt | None:
         state=EXITED,
         image_ref=status.get("image", ""),
         image_id=status.get("imageID", ""),
-        started_at=_seconds(now["running"].get("startedAt")),
+        started_at=seconds_of(now["running"].get("startedAt")),
         exit_code=UNKNOWN_EXIT,
         reason=UNKNOWN_REASON,
         message=UNKNOWN_MESSAGE,
@@ -121,7 +124,8 @@ def _id(text: str) -> str:
     return text.partition("://")[2]
 
 
-def _seconds(text: str | None) -> float:
+def seconds_of(text: str | None) -> float:
+    """A metav1.Time as seconds since the epoch; 0 for none."""
     if not text:
         return 0
     return float(calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")))

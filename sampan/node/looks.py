@@ -20,6 +20,7 @@ BODY_MAX = 10 * 1024
 HEAD_MAX = 64 * 1024
 OUTPUT_MAX = 10 * 1024
 REDIRECTS_MAX = 10
+PROBE_AGENT, HOOK_AGENT = "kube-probe/1.36", "kube-lifecycle/1.36"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,9 @@ class Target:
 
 
 async def look(
-    runtime: Runtime, target: Target, probe: Mapping[str, Any], timeout_s: float
+    runtime: Runtime, target: Target, probe: Mapping[str, Any], timeout_s: float | None
 ) -> Look:
-    """Carry out one probe; never raises but for cancellation."""
+    """Carry out one probe; never raises but for cancellation. Without a time-out it may last."""
     if probe.get("exec"):
         command = probe["exec"].get("command") or ()
         return await look_by_command(runtime, target.container_id, command, timeout_s)
@@ -72,7 +73,7 @@ def resolve_port(port: Any, container: Mapping[str, Any]) -> int:
     return number
 
 
-async def look_by_tcp(host: str, port: int, timeout_s: float) -> Look:
+async def look_by_tcp(host: str, port: int, timeout_s: float | None) -> Look:
     try:
         async with asyncio.timeout(timeout_s):
             _, writer = await asyncio.open_connection(host, port)
@@ -85,7 +86,7 @@ async def look_by_tcp(host: str, port: int, timeout_s: float) -> Look:
 
 
 async def look_by_command(
-    runtime: Runtime, container_id: str, command: Any, timeout_s: float
+    runtime: Runtime, container_id: str, command: Any, timeout_s: float | None
 ) -> Look:
     try:
         session = await runtime.exec(container_id, list(command))
@@ -108,31 +109,41 @@ async def look_by_command(
     return Look(code == 0, output.decode("utf-8", "replace"))
 
 
-async def look_by_http(target: Target, action: Mapping[str, Any], timeout_s: float) -> Look:
+async def look_by_http(target: Target, action: Mapping[str, Any], timeout_s: float | None) -> Look:
     """Any status of 200 to 399 is good. Redirects to the same host are followed."""
+    status, failure = await ask_by_http(target, action, timeout_s, PROBE_AGENT)
+    if failure:
+        return Look(False, failure)
+    if 200 <= status < 400:
+        return Look(True)
+    return Look(False, f"HTTP probe failed with statuscode: {status}")
+
+
+async def ask_by_http(
+    target: Target, action: Mapping[str, Any], timeout_s: float | None, agent: str
+) -> tuple[int, str]:
+    """(status, "") of the answer, or (0, why there was none)."""
     try:
         port = resolve_port(action.get("port"), target.container)
     except ValueError as error:
-        return Look(False, str(error))
+        return 0, str(error)
     scheme = (action.get("scheme") or "HTTP").lower()
     host = action.get("host") or target.ip
     path = action.get("path") or "/"
     url = f"{scheme}://{_join(host, port)}{path if path.startswith('/') else '/' + path}"
     headers = {item["name"]: item.get("value", "") for item in action.get("httpHeaders") or ()}
+    if "user-agent" not in {name.lower() for name in headers}:
+        headers["User-Agent"] = agent
     try:
         async with asyncio.timeout(timeout_s):
-            status = await _get_following(url, headers)
+            return await _get_following(url, headers), ""
     except TimeoutError:
-        return Look(
-            False,
+        return 0, (
             f'Get "{url}": context deadline exceeded '
-            "(Client.Timeout exceeded while awaiting headers)",
+            "(Client.Timeout exceeded while awaiting headers)"
         )
     except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
-        return Look(False, f'Get "{url}": {_failure_text(error, host, port)}')
-    if 200 <= status < 400:
-        return Look(True)
-    return Look(False, f"HTTP probe failed with statuscode: {status}")
+        return 0, f'Get "{url}": {_failure_text(error, host, port)}'
 
 
 def _failure_text(error: Exception, host: str, port: int) -> str:
@@ -166,7 +177,7 @@ async def _get(url: str, headers: Mapping[str, str]) -> tuple[int, str]:
     )
     try:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        sent = {"Host": parts.netloc, "User-Agent": "kube-probe/1.36", "Accept": "*/*"}
+        sent = {"Host": parts.netloc, "Accept": "*/*"}
         names = {name.lower() for name in headers}
         sent = {name: value for name, value in sent.items() if name.lower() not in names}
         lines = [f"GET {path} HTTP/1.1"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .allocation import WHOLE_POD, changed_resources, needs_restart
+from .hooks import hook_of
 from .state import EXITED, RUNNING, Crash, PodState, Waiting, any_regular_started, is_sidecar
 
 # kubelet's MaxContainerBackOff and its initial value; a container that ran twice the
@@ -31,6 +32,8 @@ class Kill:
     name: str
     why: str
     """The event's message."""
+    probe: str = ""
+    """The probe that wants it, which may have a grace period of its own."""
     again: bool = True
     """It is started again even where its exit code and the policy would leave it."""
 
@@ -78,8 +81,7 @@ def decide(state: PodState, now: float) -> Plan:
         return plan
     _resize_pod(state, now, plan)
     if _init(state, now, plan):
-        for container in state.spec["containers"]:
-            _consider(state, container, state.policy, now, plan)
+        _regular(state, now, plan)
     if state.sandbox:
         for container in state.spec.get("ephemeralContainers") or ():
             # They are added to a pod that runs, and run once.
@@ -119,7 +121,7 @@ def _init(state: PodState, now: float, plan: Plan) -> bool:
         last = state.last(name)
         if is_sidecar(container):
             _consider(state, container, "Always", now, plan)
-            running = last is not None and last.state != EXITED
+            running = last is not None and last.state != EXITED and name not in state.hooking
             if not initialised and not (running and state.health_of(name).started):
                 return False
             continue
@@ -129,6 +131,21 @@ def _init(state: PodState, now: float, plan: Plan) -> bool:
         _consider(state, container, "OnFailure", now, plan)
         return False
     return True
+
+
+def _regular(state: PodState, now: float, plan: Plan) -> None:
+    """All at once; but one with a postStart hook keeps those behind it from starting until the
+    hook has ended, which many rely on to have a proxy before its users."""
+    blocked = False
+    for container in state.spec["containers"]:
+        name = container["name"]
+        _consider(state, container, state.policy, now, plan)
+        starts = bool(plan.start) and plan.start[-1] == name
+        if blocked and starts:
+            plan.start.pop()
+            plan.crashes.pop(name, None)
+        elif name in state.hooking or (starts and hook_of(container, "postStart")):
+            blocked = True
 
 
 def _consider(
@@ -145,7 +162,7 @@ def _consider(
             plan.kill.append(Kill(name, why))
         elif condemned:
             why = f"Container {name} failed {condemned} probe, will be restarted"
-            plan.kill.append(Kill(name, why, again=state.policy != "Never"))
+            plan.kill.append(Kill(name, why, condemned, again=state.policy != "Never"))
         elif last.state == RUNNING:
             _resize(state, container, now, plan)
         return

@@ -13,8 +13,10 @@ from sampan.runtime.interface import ContainerSpec, Image, RuntimeFailure, State
 
 from .attempts import attempt_of
 from .downward import UnknownField
+from .ending import grace_of_restart
 from .environment import ConfigError, variables
-from .looks import Target, look
+from .hooks import POST_START_FAILED, hook_of, run_hook
+from .looks import Target
 from .pulls import Held
 from .state import EXITED, Attempt, Waiting
 from .stopping import stop_container
@@ -29,7 +31,6 @@ RETRY_S = 10.0
 # How long a failed start shows as RunContainerError before it is tried again.
 START_ERROR_S = 1.0
 START_ERROR_EXIT = 128
-HOOK_TIMEOUT_S = 300.0
 
 
 async def start_container(worker: PodWorker, name: str) -> None:
@@ -43,9 +44,11 @@ async def start_container(worker: PodWorker, name: str) -> None:
         worker.state.waiting[name] = held.waiting
         return
     worker.state.waiting.pop(name, None)
-    hook = (container.get("lifecycle") or {}).get("postStart")
-    if hook:
+    hook = hook_of(container, "postStart")
+    if hook and run.state != EXITED:
         await _post_start(worker, container, run, hook)
+    if not worker.has_exited(name, run.id):
+        worker.watch_health(name, run)
 
 
 async def _image_and_sandbox(worker: PodWorker, container: Mapping[str, Any]) -> Image:
@@ -88,8 +91,6 @@ async def _create_and_start(
     old = worker.record(name, run)
     if name in worker.state.allocated:
         worker.state.actuated[name] = container.get("resources") or {}
-    if run.state != EXITED:
-        worker.watch_health(name, run)
     # It may have ended before we had noted that it ran.
     now = parts.runtime.get(run.id)
     if now is not None and now.state.value == EXITED:
@@ -222,16 +223,15 @@ async def _forget_run(worker: PodWorker, name: str, past: Attempt) -> None:
 async def _post_start(
     worker: PodWorker, container: Mapping[str, Any], run: Attempt, hook: Mapping[str, Any]
 ) -> None:
-    """Run the hook; a container whose hook fails is killed."""
+    """Run the hook; a container whose hook fails is killed. A pod that is deleted meanwhile does
+    not wait for it."""
+    name, parts = container["name"], worker.parts
     target = Target(container, run.id, worker.sandbox.ip)
-    if "sleep" in hook:
-        await worker.parts.clock.sleep(float(hook["sleep"].get("seconds") or 0))
+    worker.commit(name, stoppable=True)
+    result = await run_hook(parts.runtime, parts.clock, target, hook)
+    worker.commit(name)
+    if result.good or worker.has_exited(name, run.id):
         return
-    result = await look(worker.parts.runtime, target, hook, HOOK_TIMEOUT_S)
-    if result.good or worker.has_exited(container["name"], run.id):
-        return
-    worker.narrator.container(
-        container, "Warning", "FailedPostStartHook", f"PostStartHook failed: {result.text}"
-    )
-    why = f"FailedPostStartHook: {container['name']}"
-    await stop_container(worker, container["name"], why, worker.grace_of_spec)
+    log.info("pod %s: container %s: post-start hook: %s", worker.state.uid, name, result.text)
+    worker.narrator.container(container, "Warning", *POST_START_FAILED)
+    await stop_container(worker, name, POST_START_FAILED[0], grace_of_restart(worker, name))

@@ -121,6 +121,9 @@ class PodState:
     again: set[str] = field(default_factory=set)
     """Containers that were killed to be started anew, whatever their policy and exit code."""
 
+    hooking: set[str] = field(default_factory=set)
+    """Containers being started whose postStart hook has not ended: nobody counts on them yet."""
+
     @property
     def spec(self) -> Mapping[str, Any]:
         spec: Mapping[str, Any] = self.pod["spec"]

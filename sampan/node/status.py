@@ -27,6 +27,8 @@ from .state import (
 
 RUNTIME_NAME = "crun"
 RESIZE_PENDING, RESIZE_IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
+# kubelet's MaxPodTerminationMessageLogLength.
+MESSAGES_MAX = 12 * 1024
 UNKNOWN_EXIT = 137
 UNKNOWN_REASON = "ContainerStatusUnknown"
 UNKNOWN_MESSAGE = "The container could not be located when the pod was terminated"
@@ -76,8 +78,19 @@ def pod_status(state: PodState, now: float, host_ip: str) -> Object:
     extra = [_container_status(state, item) for item in state.spec.get("ephemeralContainers") or ()]
     if extra:
         status["ephemeralContainerStatuses"] = extra
+    _shorten_messages([*init, *main, *extra])
     status["conditions"] = _conditions(state, phase, (init, main), now)
     return status
+
+
+def _shorten_messages(statuses: Sequence[Object]) -> None:
+    """The termination messages of a pod share a limit, in equal parts."""
+    most = MESSAGES_MAX // len(statuses)
+    for status in statuses:
+        for field in ("state", "lastState"):
+            ended = status[field].get("terminated")
+            if ended and len(ended.get("message", "")) > most:
+                ended["message"] = ended["message"][:most]
 
 
 @dataclass(slots=True)
@@ -158,7 +171,7 @@ def _container_status(state: PodState, container: Mapping[str, Any]) -> Object:
     }
     if last is not None and last.id:
         status["containerID"] = f"{RUNTIME_NAME}://{last.id}"
-    if last is not None and last.state == RUNNING:
+    if last is not None and last.state == RUNNING and name not in state.hooking:
         health = state.health_of(name)
         status["state"] = {"running": {"startedAt": rfc3339(last.started_at)}}
         status["started"] = health.started

@@ -1,15 +1,18 @@
-"""Stopping one container of a pod: hook, signal, grace, SIGKILL."""
+"""Stopping one container of a pod: hook, its turn, signal, grace, SIGKILL."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from sampan.runtime.interface import RuntimeFailure, State
 
-from .looks import Target, look
+from .hooks import PRE_STOP_FAILED, hook_of, run_hook
+from .looks import Target
 from .state import EXITED
 
 if TYPE_CHECKING:
@@ -22,52 +25,89 @@ KILL_AGAIN_S = 10.0
 
 
 async def stop_container(
-    worker: PodWorker, name: str, why: str, grace: Callable[[], float]
+    worker: PodWorker,
+    name: str,
+    why: str,
+    grace: Callable[[], float],
+    turn: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Returns once it has exited. `grace()` is asked again whenever the pod changes."""
+    """Returns once it has exited. `grace()` is asked again whenever the pod changes; the signal
+    waits until it is this container's `turn()`, or its grace is used up."""
     run = worker.state.last(name)
     if run is None or run.state == EXITED or not run.id:
         return
-    clock, runtime = worker.parts.clock, worker.parts.runtime
+    clock = worker.parts.clock
     container = worker.containers[name]
     worker.narrator.container(container, "Normal", "Killing", why)
     began = clock.now()
-    hook = (container.get("lifecycle") or {}).get("preStop")
+    waited = False
+    hook = hook_of(container, "preStop")
     if hook:
-        if "sleep" in hook:
-            seconds = min(float(hook["sleep"].get("seconds") or 0), grace())
-            await _await_exit(worker, name, run.id, lambda: began + seconds)
-        else:
-            target = Target(container, run.id, worker.sandbox.ip)
-            result = await look(runtime, target, hook, grace())
-            if not result.good:
-                worker.narrator.container(
-                    container, "Warning", "FailedPreStopHook", f"PreStopHook failed: {result.text}"
-                )
+        waited = True
+        await _pre_stop(worker, container, hook, lambda: began + grace())
+    if not turn():
+        waited = True
+        await _await(
+            worker, run.id, lambda: turn() or worker.has_exited(name, run.id),
+            lambda: began + grace(),
+        )  # fmt: skip
+    # After a wait at least a moment is left (upstream: two seconds).
+    least = clock.now() + min(2.0, grace()) if waited else 0.0
+    await _signal(worker, name, lambda: max(began + grace(), least))
+
+
+async def _pre_stop(
+    worker: PodWorker,
+    container: Mapping[str, Any],
+    hook: Mapping[str, Any],
+    until: Callable[[], float],
+) -> None:
+    """The hook, for as long as its container runs and the grace lasts."""
+    name = container["name"]
+    run = worker.state.last(name)
+    assert run is not None
+    target = Target(container, run.id, worker.sandbox.ip)
+    parts = worker.parts
+    task = asyncio.ensure_future(run_hook(parts.runtime, parts.clock, target, hook))
+    task.add_done_callback(lambda _: worker.pulse.beat())
+    try:
+        gone = partial(worker.has_exited, name, run.id)
+        await _await(worker, run.id, lambda: task.done() or gone(), until)
+        if not gone() and not (task.done() and task.result().good):
+            worker.narrator.container(container, "Warning", *PRE_STOP_FAILED)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _signal(worker: PodWorker, name: str, until: Callable[[], float]) -> None:
+    """Its stop signal, and SIGKILL once the time is up."""
+    run = worker.state.last(name)
+    assert run is not None
+    clock, runtime = worker.parts.clock, worker.parts.runtime
+    gone = partial(worker.has_exited, name, run.id)
     number = _stop_signal(worker, name)
-    while not worker.has_exited(name, run.id):
+    while not gone():
         try:
             await runtime.kill(run.id, number)
         except RuntimeFailure as error:
             log.warning("container %s: %s", run.id, error)
         if number != signal.SIGKILL:
-            # After a hook at least a moment is left (upstream: two seconds).
-            least = clock.now() + min(2.0, grace()) if hook else 0.0
-            await _await_exit(worker, name, run.id, lambda: max(began + grace(), least))  # noqa: B023
+            await _await(worker, run.id, gone, until)
             number = signal.SIGKILL
             continue
         again = clock.now() + KILL_AGAIN_S
-        await _await_exit(worker, name, run.id, lambda: again)  # noqa: B023
+        await _await(worker, run.id, gone, lambda: again)  # noqa: B023
 
 
-async def _await_exit(
-    worker: PodWorker, name: str, run_id: str, until: Callable[[], float]
+async def _await(
+    worker: PodWorker, run_id: str, done: Callable[[], bool], until: Callable[[], float]
 ) -> None:
-    """Until it has exited, or the time that `until` says (asked anew at every change)."""
+    """Until it is done, or the time that `until` says (asked anew at every change)."""
     while True:
         seen = worker.pulse.count
         _look_again(worker, run_id)
-        if worker.has_exited(name, run_id):
+        if done():
             return
         left = until() - worker.parts.clock.now()
         if left <= 0:

@@ -24,9 +24,11 @@ from sampan.api.errors import Conflict, NotFound, Object, StatusError
 from sampan.api.resources import resource
 from sampan.runtime.interface import Container
 
-from .attempts import attempt_of, group_attempts, remembered
+from .attempts import attempt_of, group_attempts, remembered, seconds_of
+from .ending import grace_of_deletion, grace_of_finish, grace_of_restart, stop_containers
+from .hooks import hook_of
 from .looks import Target
-from .machine import CRASH_LOOP, Plan, decide
+from .machine import CRASH_LOOP, Kill, Plan, decide
 from .narration import Narrator
 from .parts import Parts
 from .probing import Prober
@@ -34,7 +36,7 @@ from .pulse import Pulse
 from .resizing import Resizer
 from .sandbox import Sandbox
 from .starting import start_container
-from .state import CREATED, EXITED, RUNNING, Attempt, Health, PodState, Waiting, is_sidecar
+from .state import CREATED, EXITED, RUNNING, Attempt, Health, PodState, Waiting
 from .status import pod_status
 from .stopping import stop_container
 from .translate import CONTAINER_NAME
@@ -42,9 +44,6 @@ from .translate import CONTAINER_NAME
 log = logging.getLogger("sampan.node.worker")
 
 QUIET_S = 1.0
-GRACE_DEFAULT_S = 30.0
-# A container always gets a moment between SIGTERM and SIGKILL.
-GRACE_MIN_S = 1.0
 STATUS_FIELDS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 CONFIG_REASONS = ("CreateContainerConfigError", "ContainerCreating", "PodInitializing")
 
@@ -165,6 +164,16 @@ class PodWorker:
     def _is_deleted(self) -> bool:
         return bool(self.state.pod["metadata"].get("deletionTimestamp"))
 
+    @property
+    def gone(self) -> bool:
+        """The pod's object is no more: it was removed by force."""
+        return self._gone
+
+    @property
+    def ends(self) -> bool:
+        """The pod is being deleted."""
+        return self._gone or self._is_deleted()
+
     async def _adopt(self) -> None:
         """Take over what an earlier agent left."""
         state = self.state
@@ -181,7 +190,9 @@ class PodWorker:
                     state.attempts[name] = [lost]
         for name in [name for name, runs in state.attempts.items() if not runs]:
             del state.attempts[name]
-        state.started_at = self.parts.clock.now()
+        # What a deadline counts from outlives the agent.
+        started = self.state.known.get("startTime")
+        state.started_at = seconds_of(started) if started else self.parts.clock.now()
         if state.known.get("phase") in ("Succeeded", "Failed"):
             state.stopped = True
         elif any(run.state == RUNNING for runs in state.attempts.values() for run in runs):
@@ -208,6 +219,7 @@ class PodWorker:
         plan = decide(state, now)
         if plan.failure:
             state.failure = plan.failure
+            self.narrator.pod("Normal", *plan.failure)
         for name, held in plan.waiting.items():
             if state.waiting.get(name) != held and name not in self._operations:
                 state.waiting[name] = held
@@ -220,7 +232,7 @@ class PodWorker:
         for kill in plan.kill:
             if kill.again:
                 state.again.add(kill.name)
-            self._launch(kill.name, partial(self._restart, kill.name, kill.why))
+            self._launch(kill.name, partial(self._restart, kill))
         if plan.done and self._release is None:
             self._release = asyncio.create_task(self._finish(), name=f"finish {state.uid}")
         refresh_at = self.sandbox.refresh_at
@@ -275,6 +287,8 @@ class PodWorker:
             return
         if name in plan.crashes:
             self.state.crashes[name] = plan.crashes[name]
+        if hook_of(self.containers[name], "postStart"):
+            self.state.hooking.add(name)
         self._launch(name, partial(start_container, self, name))
 
     def _launch(self, name: str, run: Callable[[], Any], *, quiet: bool = False) -> None:
@@ -293,12 +307,14 @@ class PodWorker:
             self.state.waiting[name] = Waiting("CreateContainerError", str(error), retry_at)
         finally:
             self._operations.pop(name, None)
+            self.state.hooking.discard(name)
             self.pulse.beat()
 
-    def commit(self, name: str) -> None:
-        """From here on the operation must not be interrupted: something exists."""
+    def commit(self, name: str, *, stoppable: bool = False) -> None:
+        """From here on the operation must not be interrupted, as something exists; or may be
+        again."""
         if name in self._operations:
-            self._operations[name].stoppable = False
+            self._operations[name].stoppable = stoppable
 
     async def prepared(self) -> None:
         """The pod's network and volumes; shared by all containers. Raises Held."""
@@ -332,10 +348,12 @@ class PodWorker:
             prober.stop()
         self.state.health.pop(name, None)
 
-    async def _restart(self, name: str, why: str) -> None:
+    async def _restart(self, kill: Kill) -> None:
         """Kill a container whose probe failed; its exit starts it again."""
-        self.commit(name)
-        await stop_container(self, name, why, self.grace_of_spec)
+        self.commit(kill.name)
+        await stop_container(
+            self, kill.name, kill.why, grace_of_restart(self, kill.name, kill.probe)
+        )
 
     # The end
 
@@ -343,33 +361,19 @@ class PodWorker:
         """The pod has run its course: stop what still runs, free the network, keep the logs."""
         try:
             await self._end_starts()
-            await self._stop_containers("Stopping container {}", self.grace_of_spec)
+            await stop_containers(self, partial(grace_of_finish, self))
             self.state.stopped = True
             self.parts.ledger.release(self.state.uid)
             await self.sandbox.remove(volumes=False)
         finally:
             self.pulse.beat()
 
-    def grace_of_spec(self) -> float:
-        seconds = self.state.spec.get("terminationGracePeriodSeconds")
-        return max(GRACE_MIN_S, float(GRACE_DEFAULT_S if seconds is None else seconds))
-
-    def grace_of_deletion(self) -> float:
-        """Seconds from the beginning of the stop; may shrink while we wait.
-
-        A pod whose object has gone was removed by force: its containers get the least.
-        """
-        seconds = self.state.pod["metadata"].get("deletionGracePeriodSeconds")
-        if self._gone or seconds is None:
-            return GRACE_MIN_S
-        return max(GRACE_MIN_S, float(seconds))
-
     async def _stop(self) -> None:
         """The pod is deleted: stop its containers, say so, clean up, let its object go."""
         state = self.state
         state.terminating = True
         await self._end_operations()
-        await self._stop_containers("Stopping container {}", self.grace_of_deletion)
+        await stop_containers(self, partial(grace_of_deletion, self))
         state.stopped = True
         now = self.parts.clock.now()
         if not self._gone:
@@ -394,18 +398,6 @@ class PodWorker:
                 operation.task.cancel()
         if self._operations:
             await asyncio.wait([item.task for item in self._operations.values()])
-
-    async def _stop_containers(self, why: str, grace: Callable[[], float]) -> None:
-        """Regular containers together, then the sidecars, last one first."""
-        for name in tuple(self.probers):
-            self.probers.pop(name).stop()
-        sidecars = [name for name, item in self.containers.items() if is_sidecar(item)]
-        others = [name for name in self.containers if name not in sidecars]
-        await asyncio.gather(
-            *(stop_container(self, name, why.format(name), grace) for name in others)
-        )
-        for name in reversed(sidecars):
-            await stop_container(self, name, why.format(name), grace)
 
     async def _clean_up(self) -> None:
         runs = [run for runs in self.state.attempts.values() for run in runs if run.id]
