@@ -82,8 +82,8 @@ async def overtaken(cluster: Cluster, port: int, *, pipelined: bool) -> list[int
     them, several times over."""
     connections = 1 if pipelined else CLIENTS
     each = 60 if pipelined else 1
-    # Each list is work, since no index answers its selector; and small, since a client that does not
-    # read what it asked for is not answered further.
+    # Each list is work, since no index answers its selector; and small, since a client that does
+    # not read what it asked for is not answered further.
     request = get(f"{MAPS}?labelSelector=a!%3Db,c", "greedy") * each
     greedy = [await asyncio.open_connection("127.0.0.1", port) for _ in range(connections)]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
