@@ -1,4 +1,4 @@
-"""One look at a container: by HTTP, by TCP, by a command. Results in upstream's words.
+"""One look at a container: by HTTP, by TCP, by gRPC, by a command. Results in upstream's words.
 
 pkg/probe/{http,tcp,exec}. The HTTP client here reads no more than it needs: a status and the first
 10 KiB of the body; certificates are not checked, as upstream's probes do not either.
@@ -56,6 +56,12 @@ async def look(
         except ValueError as error:
             return Look(False, str(error))
         return await look_by_tcp(action.get("host") or target.ip, port, timeout_s)
+    if probe.get("grpc"):
+        from .healthrpc import look_by_grpc
+
+        action = probe["grpc"]
+        service = action.get("service") or ""
+        return await look_by_grpc(target.ip, int(action["port"]), service, timeout_s)
     return Look(False, "missing probe handler")
 
 
@@ -78,9 +84,9 @@ async def look_by_tcp(host: str, port: int, timeout_s: float | None) -> Look:
         async with asyncio.timeout(timeout_s):
             _, writer = await asyncio.open_connection(host, port)
     except TimeoutError:
-        return Look(False, f"dial tcp {_join(host, port)}: i/o timeout")
+        return Look(False, f"dial tcp {join_address(host, port)}: i/o timeout")
     except OSError as error:
-        return Look(False, f"dial tcp {_join(host, port)}: {dial_text(error)}")
+        return Look(False, f"dial tcp {join_address(host, port)}: {dial_text(error)}")
     writer.transport.abort()
     return Look(True)
 
@@ -130,7 +136,7 @@ async def ask_by_http(
     scheme = (action.get("scheme") or "HTTP").lower()
     host = action.get("host") or target.ip
     path = action.get("path") or "/"
-    url = f"{scheme}://{_join(host, port)}{path if path.startswith('/') else '/' + path}"
+    url = f"{scheme}://{join_address(host, port)}{path if path.startswith('/') else '/' + path}"
     headers = {item["name"]: item.get("value", "") for item in action.get("httpHeaders") or ()}
     if "user-agent" not in {name.lower() for name in headers}:
         headers["User-Agent"] = agent
@@ -148,7 +154,7 @@ async def ask_by_http(
 
 def _failure_text(error: Exception, host: str, port: int) -> str:
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
-        return f"dial tcp {_join(host, port)}: {dial_text(error)}"
+        return f"dial tcp {join_address(host, port)}: {dial_text(error)}"
     if isinstance(error, EOFError):
         return "EOF"
     return str(error)
@@ -221,5 +227,6 @@ def dial_text(error: OSError) -> str:
     return f"connect: {text[:1].lower()}{text[1:]}"
 
 
-def _join(host: str, port: int) -> str:
+def join_address(host: str, port: int) -> str:
+    """As Go writes it: an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
