@@ -9,10 +9,12 @@ from .cronjob import CronJobController
 from .deployment import DeploymentController
 from .endpoints import EndpointsController
 from .endpointslice import EndpointSliceController
+from .ephemeralvolume import EphemeralVolumeController
 from .garbage import GarbageCollector
 from .job import JobController
 from .joborphans import JobOrphanController
 from .legacytokens import LegacyTokenController
+from .localvolumes import LocalVolumeController
 from .namespace import NamespaceController
 from .node import NodeController
 from .nodeipam import NodeIpamController
@@ -28,6 +30,7 @@ from .runtime.controller import Controller
 from .serviceaccount import ServiceAccountController
 from .tainteviction import TaintEvictionController
 from .ttlafterfinished import TtlAfterFinishedController
+from .volumebinder import VolumeBinderController
 
 CONTROLLERS: tuple[type[Controller], ...] = (
     ServiceAccountController,
@@ -52,6 +55,9 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     LegacyTokenController,
     BootstrapTokenController,
     PolicyStatusController,
+    EphemeralVolumeController,
+    VolumeBinderController,
+    LocalVolumeController,
     ClaimProtectionController,
     VolumeProtectionController,
     GarbageCollector,

@@ -15,6 +15,7 @@ import errno
 import logging
 import resource
 import socket
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from sampan.server.authn.serviceaccount import KEYS_FOLDER
 from sampan.server.config import ServerConfig
 from sampan.server.exchange import User
 from sampan.server.http import Listener, serve
+from sampan.server.subresources.fetching import ask
 from sampan.server.subresources.nodes import renew_context
 from sampan.store.interface import Damaged
 from sampan.store.sqlite import RESTORE, SqliteStore
@@ -103,6 +105,7 @@ async def run(child: Child) -> None:
                 token_key=paths.pki / "sa.key",
                 pod_cidr=cluster.pod_cidr,
                 reserved_share=cluster.node_pod_cidr,
+                node_call=partial(ask, server),
             ),
         )
         server.expositions.append(running.metrics)

@@ -38,6 +38,7 @@ from .rotation import rotate
 from .tokens import Tokens
 from .translate import POD_UID, Machine
 from .volumes.kernel import Kernel, LinuxKernel
+from .volumes.local import LocalVolumes
 from .volumes.place import PodVolumes
 from .worker import PodWorker
 
@@ -87,6 +88,7 @@ class Agent:
         self._unsubscribe: Callable[[], None] = lambda: None
         self._stopping = asyncio.Event()
         self._kernel = kernel or LinuxKernel()
+        self.storage = LocalVolumes(config.data, self._kernel)
         config.data.mkdir(parents=True, exist_ok=True)
         self.registration = Registration(config, client, clock, images.list)
         self.recorder = EventRecorder(client, "kubelet", config.name, clock)

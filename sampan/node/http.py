@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -104,6 +105,8 @@ class AgentServer:
         app.router.add_get("/metrics/cadvisor", self._metrics_cadvisor)
         app.router.add_get("/stats/summary", self._summary)
         app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._logs)
+        app.router.add_put("/volumes/{name}", self._make_volume)
+        app.router.add_delete("/volumes/{name}", self._remove_volume)
         for method in ("GET", "POST"):
             app.router.add_route(method, "/exec/{namespace}/{pod}/{container}", self._exec)
             app.router.add_route(method, "/attach/{namespace}/{pod}/{container}", self._attach)
@@ -258,6 +261,27 @@ class AgentServer:
         )
         return await self._stream(request, session)
 
+    async def _make_volume(self, request: web.Request) -> web.Response:
+        return await self._storage(request, self._agent.storage.make)
+
+    async def _remove_volume(self, request: web.Request) -> web.Response:
+        return await self._storage(request, self._agent.storage.remove)
+
+    async def _storage(
+        self, request: web.Request, act: Callable[[str], Awaitable[Path]]
+    ) -> web.Response:
+        """A volume of class `standard`; the answer says where it is, or was."""
+        from aiohttp import web
+
+        refuse_proxied(request)
+        try:
+            path = await act(request.match_info["name"])
+        except ValueError as error:
+            raise Refused(400, str(error)) from error
+        except OSError as error:
+            raise Refused(500, str(error)) from error
+        return web.Response(body=orjson.dumps({"path": str(path)}), content_type="application/json")
+
     async def _port_forward(self, request: web.Request) -> web.StreamResponse:
         from .dialling import dial
         from .forwarding import Pod, serve_forward
@@ -306,9 +330,9 @@ class AgentServer:
 
 
 def refuse_proxied(request: web.Request) -> None:
-    """No sessions through nodes/proxy."""
+    """No sessions through nodes/proxy, and no volumes."""
     if PROXIED in request.headers:
-        raise Refused(403, "nodes/proxy opens no sessions in pods")
+        raise Refused(403, "nodes/proxy opens no sessions in pods and touches no volumes")
 
 
 class _Session:

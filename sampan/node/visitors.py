@@ -45,6 +45,8 @@ PARTS = {
     "/healthz": ("healthz", "proxy"),
     "/configz": ("configz", "proxy"),
     "/statusz": ("statusz", "proxy"),
+    # Ours. No role grants it: only the API server makes and removes volumes.
+    "/volumes": ("volumes",),
 }
 """Sub-resources of nodes by path, any one of which lets a client in; others are `proxy`."""
 

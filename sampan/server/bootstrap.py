@@ -1,4 +1,5 @@
-"""What every cluster has: namespaces, priority classes, roles, the `kubernetes` service.
+"""What every cluster has: namespaces, classes of priority and storage, roles, the `kubernetes`
+service.
 
 Run once at each start, before the first request. What is there already is looked up in memory and
 left alone, so later starts write next to nothing; the first one writes it all at once, and the
@@ -19,6 +20,7 @@ import orjson
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import AlreadyExists, Object
 from sampan.api.resources import resource
+from sampan.api.volumes import FIRST_CONSUMER, IS_DEFAULT, LOCAL, STANDARD
 
 from .aggregation.trust import CONFIG_MAP, authentication_data
 from .authz.policy import Default, default_policy, leads_elsewhere, missing_parts
@@ -146,6 +148,7 @@ def _objects(server: Server) -> Iterator[Default]:
             value=value,
             description=description,
         )
+    yield _standard_class()
     network = ipaddress.ip_network(server.config.service_cidr)
     port = {
         "name": PORT,
@@ -167,6 +170,20 @@ def _objects(server: Server) -> Iterator[Default]:
         "kube-public",
         data={"kubeconfig": _cluster_info(server, ca)},
     )
+
+
+def _standard_class() -> Default:
+    """The class of claims that name none: directories of the node their first pod runs on."""
+    made = _default(
+        resource("storageclasses", "storage.k8s.io"),
+        STANDARD,
+        provisioner=LOCAL,
+        reclaimPolicy="Delete",
+        volumeBindingMode=FIRST_CONSUMER,
+        allowVolumeExpansion=True,
+    )
+    made.obj["metadata"]["annotations"] = {IS_DEFAULT: "true"}
+    return made
 
 
 def _cluster_info(server: Server, ca: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +17,9 @@ from sampan.client.events import EventRecorder
 from sampan.client.informer import Informer, Informers
 
 from .queue import Queue, Request, Requeue
+
+NodeCall = Callable[[str, str, str], Awaitable[tuple[int, str]]]
+"""Asks a node's agent: (node, method, path) to (status, text). Raises InternalError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,8 @@ class Options:
     """A share that is never given: the server's own node has it, by its configuration."""
     terminated_pods: int = 12500
     """Finished pods kept before the oldest go (--terminated-pod-gc-threshold)."""
+    node_call: NodeCall | None = None
+    """None where nodes have no agents."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A plain GET to a node agent, its answer read as it comes.
+"""A plain request to a node agent, its answer read as it comes.
 
 Bounds: at most `HIGH_BYTES` wait unread; then the node is no longer read from, and TCP holds it
 back. The head of the answer must come within `HEAD_S`, the rest when it likes (logs are followed).
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 HEAD_S = 30.0
 HIGH_BYTES = 256 * 1024
 LOW_BYTES = 64 * 1024
+TEXT_BYTES = 4096
+"""Of an answer that is read whole."""
 
 
 class NodeAnswer(asyncio.Protocol):
@@ -124,14 +126,23 @@ class NodeAnswer(asyncio.Protocol):
             self._transport.close()
 
 
-async def fetch(server: Server, node: str, target: str, *, insecure: bool = False) -> NodeAnswer:
-    """GET `target` (path and query) from the agent of `node`; the head has come when it returns.
+async def ask(server: Server, node: str, method: str, target: str) -> tuple[int, str]:
+    """The status and (short) text of a node's answer. Raises NotFound and InternalError."""
+    answer = await fetch(server, node, target, method=method)
+    return answer.head.result(), await answer.text(TEXT_BYTES)
+
+
+async def fetch(
+    server: Server, node: str, target: str, *, insecure: bool = False, method: str = "GET"
+) -> NodeAnswer:
+    """Request `target` (path and query) of the agent of `node`; the head has come when it returns.
 
     `insecure` leaves the node's certificate unchecked. Raises NotFound and InternalError.
     """
     transport, answer = await connect(server, node, NodeAnswer, insecure=insecure)
     transport.write(
-        f"GET {target} HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\n\r\n".encode("latin-1")
+        f"{method} {target} HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\n"
+        "Content-Length: 0\r\n\r\n".encode("latin-1")
     )
     try:
         await asyncio.wait_for(asyncio.shield(answer.head), HEAD_S)

@@ -1,0 +1,201 @@
+"""The provisioner of class `standard`: volumes that are directories of one node.
+
+It does for `sampan.dev/local` what an external provisioner does for its own driver: a claim that
+was given to it (annotation storage-provisioner) and, when it waits for its first consumer, to a
+node (selected-node), gets a PersistentVolume; one that is released under the policy Delete is taken
+away, and a claim that grows is granted it. The directory is made and removed by the node's agent,
+which names it by the claim's uid alone; `Options.node_call` asks it. Simulated nodes have nothing
+to ask: their volumes are objects only.
+
+A request with a namespace is a claim, one without is a volume.
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from sampan.api.errors import AlreadyExists, InternalError, NotFound, Object
+from sampan.api.resources import resource
+from sampan.api.volumes import (
+    BIND_COMPLETED,
+    FIRST_CONSUMER,
+    LOCAL,
+    PROVISIONED_BY,
+    PROVISIONER,
+    PROVISIONER_FINALIZER,
+    SELECTED_NODE,
+    annotation,
+    capacity_of,
+    class_of,
+    size_of,
+)
+from sampan.client.events import NORMAL, WARNING
+
+from .localvolumes_plan import hosts, node_of, refusal, volume_for, without_annotation
+from .runtime.controller import Context, Controller
+from .runtime.queue import Request
+
+SIMULATED = "simulated://"
+MADE_UP = "/var/lib/sampan/storage"
+"""Where the volumes of simulated nodes say they are."""
+
+
+class Unprovisioned(InternalError):
+    """The node could not make or remove the directory; tried again later."""
+
+
+class LocalVolumeController(Controller):
+    """See the module."""
+
+    name = "local_volumes"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.claim_resource = resource("persistentvolumeclaims")
+        self.volume_resource = resource("persistentvolumes")
+        self.recorder = context.recorder(LOCAL)
+        self.claims = self.informer(self.claim_resource)
+        self.volumes = self.informer(self.volume_resource)
+        self.classes = self.informer(resource("storageclasses", "storage.k8s.io"))
+        self.nodes = self.informer(resource("nodes"))
+        self.claims.on_change(self._claim_changed)
+        self.volumes.on_change(self._volume_changed)
+
+    def _claim_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is not None and annotation(new, PROVISIONER) == LOCAL:
+            self.add(new)
+
+    def _volume_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is not None and annotation(new, PROVISIONED_BY) == LOCAL:
+            self.add(new)
+
+    async def reconcile(self, request: Request) -> None:
+        if request.namespace:
+            claim = self.claims.get(*request)
+            if claim is None or annotation(claim, PROVISIONER) != LOCAL:
+                return
+            if annotation(claim, BIND_COMPLETED):
+                await self._grow(claim)
+            elif not claim["spec"].get("volumeName"):
+                await self._provision(claim)
+        else:
+            volume = self.volumes.get(*request)
+            if volume is not None and annotation(volume, PROVISIONED_BY) == LOCAL:
+                await self._reclaim(volume)
+
+    # Making
+
+    async def _provision(self, claim: Object) -> None:
+        kind = self.classes.get("", class_of(claim) or "")
+        if kind is None or claim["metadata"].get("deletionTimestamp"):
+            return
+        chosen = annotation(claim, SELECTED_NODE)
+        if not chosen and kind.get("volumeBindingMode") == FIRST_CONSUMER:
+            return
+        name = f"pvc-{claim['metadata']['uid']}"
+        if self.volumes.get("", name) is not None:
+            return
+        why = refusal(claim)
+        node = self.nodes.get("", chosen) if chosen else hosts(self.nodes.list(), claim)
+        if node is None and chosen and await self.nodes.get_live("", chosen) is None:
+            # It has gone since it was chosen: the scheduler is to choose again.
+            changed = without_annotation(claim, SELECTED_NODE)
+            await self.client.update(self.claim_resource, changed)
+            return
+        if node is None and not why:
+            why = "no node is ready"
+        where = f"{claim['metadata']['namespace']}/{claim['metadata']['name']}"
+        text = f'External provisioner is provisioning volume for claim "{where}"'
+        self.recorder.event(claim, NORMAL, "Provisioning", text)
+        try:
+            if why or node is None:
+                raise Unprovisioned(why)
+            path = await self._call(node, "PUT", name)
+        except InternalError as error:
+            start = f'failed to provision volume with StorageClass "{kind["metadata"]["name"]}": '
+            self.recorder.event(claim, WARNING, "ProvisioningFailed", f"{start}{error}")
+            raise
+        try:
+            await self.client.create(self.volume_resource, volume_for(claim, kind, node, f"{path}"))
+        except AlreadyExists:
+            return
+        text = f"Successfully provisioned volume {name}"
+        self.recorder.event(claim, NORMAL, "ProvisioningSucceeded", text)
+
+    async def _grow(self, claim: Object) -> None:
+        """A directory has no size of its own: what is asked for is granted, the volume first."""
+        volume = self.volumes.get("", claim["spec"].get("volumeName") or "")
+        wanted = size_of(claim["spec"])
+        known = claim.get("status") or {}
+        granted = (known.get("capacity") or {}).get("storage", 0)
+        if (
+            volume is None
+            or annotation(volume, PROVISIONED_BY) != LOCAL
+            or known.get("phase") != "Bound"
+            or wanted <= size_of({"resources": {"requests": {"storage": granted}}})
+        ):
+            return
+        size = {"storage": claim["spec"]["resources"]["requests"]["storage"]}
+        if capacity_of(volume) < wanted:
+            changed = {**volume, "spec": {**volume["spec"], "capacity": size}}
+            await self.client.update(self.volume_resource, changed)
+        status = {**known, "capacity": size}
+        await self.client.update(self.claim_resource, {**claim, "status": status}, "status")
+        self.recorder.event(claim, NORMAL, "VolumeResizeSuccessful", "Resize volume succeeded")
+
+    # Taking away
+
+    async def _reclaim(self, volume: Object) -> None:
+        meta, spec = volume["metadata"], volume["spec"]
+        going = bool(meta.get("deletionTimestamp"))
+        held = PROVISIONER_FINALIZER in (meta.get("finalizers") or ())
+        phase = (volume.get("status") or {}).get("phase")
+        if spec.get("persistentVolumeReclaimPolicy") != "Delete":
+            if going and held:
+                await self._let_go(volume)
+            return
+        # A volume that is deleted by hand while it is bound goes when its claim has gone.
+        if phase not in ("Released", "Failed") and not (going and phase != "Bound"):
+            return
+        if going and not held:
+            return
+        name = node_of(volume)
+        node = await self.nodes.get_live("", name)
+        if node is not None:
+            try:
+                await self._call(node, "DELETE", meta["name"])
+            except InternalError as error:
+                self.recorder.event(volume, WARNING, "VolumeFailedDelete", str(error))
+                raise
+        if not going:
+            try:
+                options = {"preconditions": {"uid": meta["uid"]}}
+                await self.client.delete(self.volume_resource, meta["name"], options=options)
+            except NotFound:
+                return
+            live = await self.volumes.get_live("", meta["name"])
+            if live is None or live["metadata"]["uid"] != meta["uid"]:
+                return
+            volume = live
+        await self._let_go(volume)
+
+    async def _let_go(self, volume: Object) -> None:
+        meta = volume["metadata"]
+        kept = [item for item in meta.get("finalizers") or () if item != PROVISIONER_FINALIZER]
+        try:
+            await self.client.update(
+                self.volume_resource, {**volume, "metadata": {**meta, "finalizers": kept}}
+            )
+        except NotFound:
+            return
+
+    async def _call(self, node: Object, method: str, name: str) -> str:
+        """Ask the node's agent; returns the directory's path. Raises Unprovisioned."""
+        info = (node.get("status") or {}).get("nodeInfo") or {}
+        call = self.context.options.node_call
+        if call is None or info.get("containerRuntimeVersion", "").startswith(SIMULATED):
+            return f"{MADE_UP}/{name}"
+        status, text = await call(node["metadata"]["name"], method, f"/volumes/{name}")
+        if status != 200:
+            raise Unprovisioned(text.strip() or f"the node answered {status}")
+        return str(orjson.loads(text)["path"])

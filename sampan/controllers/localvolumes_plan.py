@@ -1,0 +1,92 @@
+"""The volumes of class `standard` as objects. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from zlib import crc32
+
+from sampan.api.errors import Object
+from sampan.api.volumes import LOCAL, PROVISIONED_BY, PROVISIONER_FINALIZER
+
+from .runtime.conditions import condition
+
+HOSTNAME = "kubernetes.io/hostname"
+NODE = f"{LOCAL}-node"
+"""Annotation: the node that has the directory (its hostname label may be anything)."""
+
+
+def refusal(claim: Object) -> str:
+    """Why no directory can be what the claim asks for, "" if one can."""
+    spec = claim["spec"]
+    if spec.get("volumeMode") == "Block":
+        return f"{LOCAL} makes no block devices (volumeMode Block)"
+    if spec.get("dataSource") or spec.get("dataSourceRef"):
+        return f"{LOCAL} makes no volumes from other volumes or snapshots"
+    if spec.get("selector"):
+        return "claim Selector is not supported"
+    return ""
+
+
+def hosts(nodes: Iterable[Object], claim: Object) -> Object | None:
+    """A node for a claim that does not wait for its pod: any that is ready and not cordoned, and
+    always the same one for the same claim."""
+    ready = sorted(
+        (
+            node
+            for node in nodes
+            if not (node.get("spec") or {}).get("unschedulable") and _is_ready(node)
+        ),
+        key=lambda node: str(node["metadata"]["name"]),
+    )
+    return ready[crc32(claim["metadata"]["uid"].encode()) % len(ready)] if ready else None
+
+
+def _is_ready(node: Object) -> bool:
+    found = condition((node.get("status") or {}).get("conditions"), "Ready")
+    return found is not None and found.get("status") == "True"
+
+
+def volume_for(claim: Object, kind: Object, node: Object, path: str) -> Object:
+    """The volume for a claim, kept for it from the beginning."""
+    meta = claim["metadata"]
+    policy = kind.get("reclaimPolicy") or "Delete"
+    host = (node["metadata"].get("labels") or {}).get(HOSTNAME) or node["metadata"]["name"]
+    rule = {"key": HOSTNAME, "operator": "In", "values": [host]}
+    head: Object = {
+        "name": f"pvc-{meta['uid']}",
+        "annotations": {PROVISIONED_BY: LOCAL, NODE: node["metadata"]["name"]},
+    }
+    if policy == "Delete":
+        head["finalizers"] = [PROVISIONER_FINALIZER]
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": head,
+        "spec": {
+            "accessModes": claim["spec"]["accessModes"],
+            "capacity": {"storage": claim["spec"]["resources"]["requests"]["storage"]},
+            "claimRef": {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "namespace": meta["namespace"],
+                "name": meta["name"],
+                "uid": meta["uid"],
+                "resourceVersion": meta["resourceVersion"],
+            },
+            "local": {"path": path},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [rule]}]}},
+            "persistentVolumeReclaimPolicy": policy,
+            "storageClassName": kind["metadata"]["name"],
+            "volumeMode": claim["spec"].get("volumeMode") or "Filesystem",
+        },
+    }
+
+
+def node_of(volume: Object) -> str:
+    return str((volume["metadata"].get("annotations") or {}).get(NODE) or "")
+
+
+def without_annotation(obj: Object, name: str) -> Object:
+    meta = obj["metadata"]
+    kept = {key: text for key, text in (meta.get("annotations") or {}).items() if key != name}
+    return {**obj, "metadata": {**meta, "annotations": kept}}
