@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -19,6 +20,9 @@ from sampan.wire import quantity
 # DefaultMilliCPURequest and DefaultMemoryRequest.
 SCORED_MILLI_CPU = 100
 SCORED_MEMORY_BYTES = 200 * 1024 * 1024
+
+PARSED = 1024
+"""Distinct demands remembered: pods of one template are read once and share one object."""
 
 Port = tuple[str, str, int]
 """(host IP, protocol, host port)."""
@@ -36,30 +40,78 @@ class Demand:
     node_selector: Mapping[str, str]
     affinity: Object
     """spec.affinity.nodeAffinity, {} when absent."""
+    images: Sequence[str]
+    """By container, as status.images of a node names them."""
     shape: bytes
 
 
 def demand_of(pod: Object) -> Demand:
-    """Read a pod's demand. spec.nodeName is no part of it: such a pod is placed already."""
+    """Read a pod's demand; equal texts give one and the same object. spec.nodeName is no part of
+    it: such a pod is placed already."""
     spec = pod["spec"]
-    containers = spec.get("containers") or ()
-    requests = requests_of(spec)
+    text = [
+        [_read(item) for item in spec.get("containers") or ()],
+        [_read(item) for item in spec.get("initContainers") or ()],
+        spec.get("resources"),
+        spec.get("overhead"),
+        spec.get("tolerations") or (),
+        spec.get("nodeSelector") or {},
+        (spec.get("affinity") or {}).get("nodeAffinity") or {},
+    ]
+    return _parse(orjson.dumps(text, option=orjson.OPT_SORT_KEYS))
+
+
+def _read(container: Object) -> list[Any]:
+    """What counts of a container."""
+    ports = container.get("ports") or ()
+    return [
+        (container.get("resources") or {}).get("requests"),
+        [port for port in ports if port.get("hostPort")] if ports else (),
+        container.get("image"),
+        container.get("restartPolicy"),
+    ]
+
+
+@lru_cache(maxsize=PARSED)
+def _parse(text: bytes) -> Demand:
+    started, prepared, resources, overhead, tolerations, selector, affinity = orjson.loads(text)
+    containers, init_containers = (
+        [
+            {"resources": {"requests": item[0]}, "ports": item[1], "restartPolicy": item[3]}
+            for item in items
+        ]
+        for items in (started, prepared)
+    )
+    spec = {
+        "containers": containers,
+        "initContainers": init_containers,
+        "resources": resources,
+        "overhead": overhead,
+    }
     cpu = memory = 0
     for container in containers:
-        asked = (container.get("resources") or {}).get("requests") or {}
+        asked = container["resources"]["requests"] or {}
         cpu += quantity.milli(asked["cpu"]) if "cpu" in asked else SCORED_MILLI_CPU
         memory += quantity.whole(asked["memory"]) if "memory" in asked else SCORED_MEMORY_BYTES
-    ports = ports_of(containers)
-    tolerations = spec.get("tolerations") or ()
-    selector = spec.get("nodeSelector") or {}
-    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
-    shape = orjson.dumps(
-        [requests, cpu, memory, ports, tolerations, selector, affinity],
-        option=orjson.OPT_SORT_KEYS,
-    )
+    sidecars = [item for item in init_containers if item["restartPolicy"] == "Always"]
+    images = [image_name(item[2]) for item in (*started, *prepared) if item[2]]
     # The encoder's result keeps its whole buffer (4 KB); the shape lives as long as the pod.
-    shape = bytes(memoryview(shape))
-    return Demand(requests, cpu, memory, ports, tolerations, selector, affinity, shape)
+    return Demand(
+        requests_of(spec),
+        cpu,
+        memory,
+        ports_of([*containers, *sidecars]),
+        tolerations,
+        selector,
+        affinity,
+        images,
+        bytes(memoryview(text)),
+    )
+
+
+def image_name(name: str) -> str:
+    """With its tag, as nodes name it."""
+    return name if ":" in name.rpartition("/")[2] else name + ":latest"
 
 
 def requests_of(spec: Object) -> dict[str, int]:

@@ -8,14 +8,18 @@ and who was behind starts over.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
 
 from sampan.api.errors import Object
 
-from .demand import Demand, Port, amount_of
+from .demand import Port, amount_of
+from .guest import Guest
+from .relations import Held, Labels
 
 LOG_LENGTH = 100_000
+FELT = 4096
+"""Sets of labels for which it is remembered whose terms select them."""
 
 
 @dataclass(slots=True)
@@ -31,22 +35,31 @@ class NodeState:
     used: dict[str, int] = field(default_factory=dict)
     scored_cpu: int = 0
     scored_memory: int = 0
-    pods: dict[str, Demand] = field(default_factory=dict)
+    pods: dict[str, Guest] = field(default_factory=dict)
     """By pod uid."""
     ports: dict[Port, int] = field(default_factory=dict)
 
 
 class Nodes:
-    """All nodes by name."""
+    """All nodes by name, and what else of the cluster filters look at."""
 
     def __init__(self) -> None:
         self.by_name: dict[str, NodeState] = {}
+        self.namespaces: dict[str, Labels] = {}
+        """The labels of every namespace."""
+        self.held: dict[Held, int] = {}
+        """Terms that placed pods hold against or for others, and how many pods hold each."""
+        self._felt: dict[Hashable, list[Held]] = {}
+        self.layout = 0
+        """Moves when a node comes, goes, or changes its labels, taints or cordon."""
+        self.watch: Callable[[Guest, str, int], None] | None = None
+        """Told of every pod (and its node) that comes, +1, or goes, -1."""
         self.log: list[str] = []
         self.log_start = 0
         """Position of `log[0]` in the whole history of changes."""
         self._where: dict[str, str] = {}
         # Pods whose node is not known (yet): counted when it appears.
-        self._homeless: dict[str, tuple[str, Demand]] = {}
+        self._homeless: dict[str, tuple[str, Guest]] = {}
 
     @property
     def position(self) -> int:
@@ -60,77 +73,121 @@ class Nodes:
 
     def set_node(self, node: Object) -> bool:
         """Take in a new or changed node. False if nothing that scheduling looks at changed."""
-        name = node["metadata"]["name"]
-        spec, status = node.get("spec") or {}, node.get("status") or {}
-        allocatable = {
-            key: amount_of(key, value)
-            for key, value in (status.get("allocatable") or status.get("capacity") or {}).items()
-        }
-        labels = node["metadata"].get("labels") or {}
-        taints = tuple(spec.get("taints") or ())
-        unschedulable = bool(spec.get("unschedulable"))
-        old = self.by_name.get(name)
+        state = read_node(node)
+        old = self.by_name.get(state.name)
         if old is None:
-            state = NodeState(name, node, allocatable, labels, taints, unschedulable)
-            self.by_name[name] = state
-            for uid, (home, demand) in list(self._homeless.items()):
-                if home == name:
+            self.by_name[state.name] = state
+            self.layout += 1
+            for uid, (home, guest) in list(self._homeless.items()):
+                if home == state.name:
                     del self._homeless[uid]
-                    self._count(state, uid, demand)
+                    self._count(state, guest)
         else:
             old.node = node
-            same = (old.allocatable, old.labels, old.taints, old.unschedulable) == (
-                allocatable,
-                labels,
-                taints,
-                unschedulable,
+            moved = (old.labels, old.taints, old.unschedulable) != (
+                state.labels,
+                state.taints,
+                state.unschedulable,
             )
-            if same:
+            if not moved and old.allocatable == state.allocatable:
                 return False
-            old.allocatable, old.labels, old.taints = allocatable, labels, taints
-            old.unschedulable = unschedulable
-        self._changed(name)
+            self.layout += moved
+            old.allocatable, old.labels, old.taints = state.allocatable, state.labels, state.taints
+            old.unschedulable = state.unschedulable
+        self._changed(state.name)
         return True
 
     def remove_node(self, name: str) -> None:
         state = self.by_name.pop(name, None)
         if state is not None:
-            for uid, demand in state.pods.items():
-                self._homeless[uid] = (name, demand)
+            for uid, guest in state.pods.items():
+                self._homeless[uid] = (name, guest)
+                self._hold(guest, -1)
+            self.layout += 1
             self._changed(name)
 
-    def place(self, uid: str, node_name: str, demand: Demand) -> None:
-        """Count a pod on a node (assumed or confirmed); moving it is fine."""
+    def place(self, guest: Guest, node_name: str) -> None:
+        """Count a pod on a node (assumed or confirmed); moving it is fine, and so is a change of
+        its labels, or its deletion's beginning."""
+        uid = guest.uid
         if self._where.get(uid) == node_name:
-            return
+            state = self.by_name.get(node_name)
+            known = state.pods.get(uid) if state is not None else None
+            if known is None or known == guest:
+                return
         self.displace(uid)
         self._where[uid] = node_name
         state = self.by_name.get(node_name)
         if state is None:
-            self._homeless[uid] = (node_name, demand)
+            self._homeless[uid] = (node_name, guest)
             return
-        self._count(state, uid, demand)
+        self._count(state, guest)
         self._changed(node_name)
 
-    def displace(self, uid: str) -> bool:
-        """Give back what a pod was promised. False if it was on no node."""
+    def displace(self, uid: str) -> str | None:
+        """Give back what a pod was promised; the node it was on, None if it was on none."""
         name = self._where.pop(uid, None)
         if name is None:
-            return False
+            return None
         self._homeless.pop(uid, None)
         state = self.by_name.get(name)
         if state is not None and uid in state.pods:
-            demand = state.pods.pop(uid)
-            self._tally(state, demand, -1)
+            guest = state.pods.pop(uid)
+            self._tally(state, guest, -1)
+            self._hold(guest, -1)
+            if self.watch is not None:
+                self.watch(guest, name, -1)
             self._changed(name)
-        return True
+        return name
 
-    def _count(self, state: NodeState, uid: str, demand: Demand) -> None:
-        state.pods[uid] = demand
-        self._tally(state, demand, 1)
+    def home(self, uid: str) -> str | None:
+        """The node a pod is placed on."""
+        return self._where.get(uid)
+
+    def _count(self, state: NodeState, guest: Guest) -> None:
+        state.pods[guest.uid] = guest
+        self._tally(state, guest, 1)
+        self._hold(guest, 1)
+        if self.watch is not None:
+            self.watch(guest, state.name, 1)
+
+    def _hold(self, guest: Guest, sign: int) -> None:
+        for item in guest.relations.held:
+            count = self.held.get(item, 0) + sign
+            if count == 0 or count == sign == 1:
+                self._felt.clear()
+            if count:
+                self.held[item] = count
+            else:
+                del self.held[item]
+
+    def set_namespace(self, name: str, labels: Labels | None) -> None:
+        """The labels of a namespace; None when it is gone."""
+        self._felt.clear()
+        if labels is None:
+            self.namespaces.pop(name, None)
+        else:
+            self.namespaces[name] = labels
+
+    def felt(self, guest: Guest) -> list[Held]:
+        """The terms of placed pods that select this one; remembered by namespace and labels."""
+        if not self.held:
+            return []
+        key = guest.namespace, tuple(guest.labels.items())
+        found = self._felt.get(key)
+        if found is None:
+            if len(self._felt) >= FELT:
+                self._felt.clear()
+            found = self._felt[key] = [
+                item
+                for item in self.held
+                if item.term.selects(guest.namespace, guest.labels, self.namespaces)
+            ]
+        return found
 
     @staticmethod
-    def _tally(state: NodeState, demand: Demand, sign: int) -> None:
+    def _tally(state: NodeState, guest: Guest, sign: int) -> None:
+        demand = guest.demand
         for key, amount in demand.requests.items():
             state.used[key] = state.used.get(key, 0) + sign * amount
         state.scored_cpu += sign * demand.scored_cpu
@@ -141,3 +198,34 @@ class Nodes:
                 state.ports[port] = count
             else:
                 state.ports.pop(port, None)
+
+
+def read_node(node: Object) -> NodeState:
+    spec, status = node.get("spec") or {}, node.get("status") or {}
+    allocatable = {
+        key: amount_of(key, value)
+        for key, value in (status.get("allocatable") or status.get("capacity") or {}).items()
+    }
+    return NodeState(
+        node["metadata"]["name"],
+        node,
+        allocatable,
+        node["metadata"].get("labels") or {},
+        tuple(spec.get("taints") or ()),
+        bool(spec.get("unschedulable")),
+    )
+
+
+def without(state: NodeState, uids: set[str]) -> NodeState:
+    """A copy of a node as it would be without these pods; for thought experiments."""
+    copy = replace(
+        state,
+        used={},
+        ports={},
+        scored_cpu=0,
+        scored_memory=0,
+        pods={uid: guest for uid, guest in state.pods.items() if uid not in uids},
+    )
+    for guest in copy.pods.values():
+        Nodes._tally(copy, guest, 1)
+    return copy

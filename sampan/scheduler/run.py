@@ -22,7 +22,7 @@ from sampan.client.events import EventRecorder
 from sampan.client.informer import Informers
 from sampan.client.interface import STRATEGIC_PATCH
 
-from .demand import Demand, demand_of
+from .guest import Guest, guest_of
 from .nodes import Nodes
 from .queue import Queue
 from .shapes import Shapes
@@ -45,11 +45,11 @@ class Scheduler:
         self._clock = clock
         self._pods = informers.informer(resource("pods"))
         self._node_informer = informers.informer(resource("nodes"))
+        self._namespaces = informers.informer(resource("namespaces"))
         self._nodes = Nodes()
         self._shapes = Shapes(self._nodes)
         self._queue = Queue()
-        self._pending: dict[str, tuple[Object, Demand]] = {}
-        self._demands: dict[str, Demand] = {}
+        self._pending: dict[str, tuple[Object, Guest]] = {}
         self._events = EventRecorder(client, NAME, clock=clock)
         self._slots = asyncio.Semaphore(BINDINGS)
         self._changed = asyncio.Event()
@@ -60,7 +60,12 @@ class Scheduler:
     async def run(self) -> None:
         await self._pods.synced()
         await self._node_informer.synced()
-        stops = [self._node_informer.on_change(self._on_node), self._pods.on_change(self._on_pod)]
+        await self._namespaces.synced()
+        stops = [
+            self._namespaces.on_change(self._on_namespace),
+            self._node_informer.on_change(self._on_node),
+            self._pods.on_change(self._on_pod),
+        ]
         recorder = asyncio.create_task(self._events.run(), name="scheduler events")
         try:
             while True:
@@ -82,26 +87,38 @@ class Scheduler:
         elif self._nodes.set_node(new):
             self._wake()
 
+    def _on_namespace(self, old: Object | None, new: Object | None) -> None:
+        name = (new or old or {})["metadata"]["name"]
+        labels = ((new or {}).get("metadata") or {}).get("labels") or {}
+        if new is None:
+            self._nodes.set_namespace(name, None)
+        elif self._nodes.namespaces.get(name) != labels:
+            self._nodes.set_namespace(name, labels)
+            self._shapes.namespaces_changed()
+            if old is not None:
+                self._wake()
+
     def _on_pod(self, old: Object | None, new: Object | None) -> None:
         pod = new or old or {}
         uid = pod["metadata"]["uid"]
         ended = new is None or (new.get("status") or {}).get("phase") in FINAL
         if ended:
             self._drop(uid)
-            self._demands.pop(uid, None)
             if self._nodes.displace(uid):
                 self._wake()
         elif node_name := pod["spec"].get("nodeName"):
             self._drop(uid)
-            self._nodes.place(uid, node_name, self._demand(uid, pod))
+            if old is None or not same(old, pod) or self._nodes.home(uid) != node_name:
+                self._nodes.place(guest_of(pod), node_name)
         elif self._is_ours(pod):
             known = self._pending.get(uid)
-            if known is None or known[0]["spec"] != pod["spec"]:
-                self._demands.pop(uid, None)
+            if known is None or not same(known[0], pod):
                 priority = pod["spec"].get("priority") or 0
                 self._queue.add(uid, priority, self._clock.monotonic())
                 self._changed.set()
-            self._pending[uid] = (pod, self._demand(uid, pod))
+                self._pending[uid] = (pod, guest_of(pod))
+            else:
+                self._pending[uid] = (pod, known[1])
         else:
             self._drop(uid)
 
@@ -113,12 +130,6 @@ class Scheduler:
             and not spec.get("schedulingGates")
             and "deletionTimestamp" not in pod["metadata"]
         )
-
-    def _demand(self, uid: str, pod: Object) -> Demand:
-        demand = self._demands.get(uid)
-        if demand is None:
-            demand = self._demands[uid] = demand_of(pod)
-        return demand
 
     def _drop(self, uid: str) -> None:
         self._pending.pop(uid, None)
@@ -137,13 +148,13 @@ class Scheduler:
             if uid is None:
                 self._slots.release()
                 return
-            pod, demand = self._pending[uid]
-            node = self._shapes.best(demand)
+            pod, guest = self._pending[uid]
+            node = self._shapes.best(guest)
             if node is not None:
-                self._nodes.place(uid, node.name, demand)
+                self._nodes.place(guest, node.name)
                 self._spawn(self._bind(uid, pod, node.name))
             else:
-                why = explain(demand, self._nodes.by_name.values())
+                why = explain(guest, self._nodes)
                 self._queue.park(uid, self._clock.monotonic())
                 self._spawn(self._report(pod, why))
         self._changed.set()
@@ -237,3 +248,13 @@ class Scheduler:
             )
         except (StatusError, OSError) as error:
             log.debug("status of %s/%s: %s", meta["namespace"], meta["name"], error)
+
+
+def same(old: Object, new: Object) -> bool:
+    """Do two versions of a pod look the same to scheduling?"""
+    before, after = old["metadata"], new["metadata"]
+    return (
+        old["spec"] == new["spec"]
+        and before.get("labels") == after.get("labels")
+        and ("deletionTimestamp" in before) == ("deletionTimestamp" in after)
+    )

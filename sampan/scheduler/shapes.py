@@ -6,16 +6,24 @@ are replaced lazily: each node has a stamp per shape, and an entry with an old s
 
 At most `SHAPES` shapes are kept, the least recently used is dropped; a dropped one is rebuilt when
 it comes again, at the price of one look at every node.
+
+Pods that other pods matter to (affinity, anti-affinity, topology spread, and those whom others'
+anti-affinity means) are chosen for in `columns/`; only they load NumPy.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
+from typing import TYPE_CHECKING
 
 from .demand import Demand
+from .guest import Guest
 from .nodes import Nodes, NodeState
 from .verdict import fits, score
+
+if TYPE_CHECKING:
+    from .columns.board import Board
 
 SHAPES = 64
 
@@ -78,14 +86,38 @@ class Shapes:
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
         self._shapes: OrderedDict[bytes, Shape] = OrderedDict()
+        self._board: Board | None = None
 
-    def best(self, demand: Demand) -> NodeState | None:
-        """As `verdict.choose` over all nodes."""
+    def best(self, guest: Guest) -> NodeState | None:
+        """As `verdict.choose`."""
+        nodes = self._nodes
+        if self._is_related(guest):
+            from .columns.board import Board
+            from .columns.choice import best
+
+            if self._board is None:
+                self._board = Board(nodes)
+            return best(self._board, guest)
+        demand = guest.demand
         shape = self._shapes.get(demand.shape)
         if shape is None:
-            shape = self._shapes[demand.shape] = Shape(demand, self._nodes)
+            shape = self._shapes[demand.shape] = Shape(demand, nodes)
             if len(self._shapes) > SHAPES:
                 self._shapes.popitem(last=False)
         else:
             self._shapes.move_to_end(demand.shape)
         return shape.best()
+
+    def _is_related(self, guest: Guest) -> bool:
+        relations, nodes = guest.relations, self._nodes
+        if relations.hard or relations.affinity or relations.anti:
+            return True
+        if nodes.felt(guest):
+            return True
+        # Preferences choose between nodes; of one there is no choice.
+        return bool(relations.soft or relations.preferred) and len(nodes.by_name) > 1
+
+    def namespaces_changed(self) -> None:
+        """Namespaces have other labels: selectors of namespaces select others."""
+        if self._board is not None:
+            self._board.forget()

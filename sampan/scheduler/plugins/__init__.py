@@ -2,22 +2,26 @@
 
 A filter is a pure function of demand and node: no reasons when the node fits, else upstream's. A
 score is a number from 0 to 100. Order of filters is upstream's default: the first that fails gives
-the node's verdict. `helpless` says that evicting pods could never make the node fit.
+the node's verdict. `helpless` says that evicting pods could never make the node fit. What depends
+on other nodes (`RELATIONS`) is prepared once per pod, and only for pods it concerns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from sampan.scheduler.demand import Demand
-from sampan.scheduler.nodes import NodeState
+from sampan.scheduler.guest import Guest
+from sampan.scheduler.nodes import Nodes, NodeState
 
 from . import (
+    inter_pod_affinity,
     node_affinity,
     node_ports,
     node_resources,
     node_unschedulable,
+    pod_topology_spread,
     taint_toleration,
 )
 
@@ -35,6 +39,19 @@ class Score(NamedTuple):
     weight: int
 
 
+class Relation(NamedTuple):
+    """Filter and score at once, of a state that is prepared from all nodes."""
+
+    name: str
+    prepare: Callable[[Guest, Nodes], Any]
+    """The state; None when the plugin does not concern this pod."""
+    reasons: Callable[[Any, NodeState], tuple[str, bool]]
+    """(why the node does not fit or "", whether evicting pods is of no help)."""
+    points: Callable[[Any, Sequence[NodeState]], list[int]]
+    """Of the fitting nodes, in their order."""
+    weight: int
+
+
 FILTERS: tuple[Filter, ...] = (
     Filter("NodeUnschedulable", node_unschedulable.reasons, helpless=True),
     Filter("TaintToleration", taint_toleration.reasons, helpless=True),
@@ -47,4 +64,21 @@ SCORES: tuple[Score, ...] = (
     Score("TaintToleration", taint_toleration.points, 3),
     Score("NodeAffinity", node_affinity.points, 2),
     Score("NodeResourcesFit", node_resources.points, 1),
+)
+
+RELATIONS: tuple[Relation, ...] = (
+    Relation(
+        "PodTopologySpread",
+        pod_topology_spread.prepare,
+        pod_topology_spread.reasons,
+        pod_topology_spread.points,
+        2,
+    ),
+    Relation(
+        "InterPodAffinity",
+        inter_pod_affinity.prepare,
+        inter_pod_affinity.reasons,
+        inter_pod_affinity.points,
+        2,
+    ),
 )

@@ -7,12 +7,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sampan.scheduler.demand import demand_of
+from sampan.scheduler.guest import guest_of
 from sampan.scheduler.nodes import Nodes
 from sampan.scheduler.shapes import Shapes
 from sampan.scheduler.verdict import choose
 
-NODE_NAMES = st.sampled_from(["n1", "n2", "n3", "n4"])
+NODE_NAMES = st.sampled_from(["n1", "n2", "n3", "n4", "n5"])
 TAINTS = st.lists(
     st.builds(
         lambda key, effect: {"key": key, "effect": effect},
@@ -21,17 +21,78 @@ TAINTS = st.lists(
     ),
     max_size=2,
 )
-NODES = st.builds(
-    lambda name, cpu, zone, taints, off: {
-        "metadata": {"name": name, "labels": {"zone": zone}},
+
+
+def node(name: str, cpu: str, zone: str, taints: list[Any], off: bool) -> dict[str, Any]:
+    labels = {"kubernetes.io/hostname": name} | ({"zone": zone} if zone else {})
+    return {
+        "metadata": {"name": name, "labels": labels},
         "spec": {"taints": taints, "unschedulable": off},
         "status": {"allocatable": {"cpu": cpu, "memory": "1Gi", "pods": "5"}},
-    },
+    }
+
+
+NODES = st.builds(
+    node,
     NODE_NAMES,
     st.sampled_from(["1", "2", "500m"]),
-    st.sampled_from(["x", "y"]),
-    TAINTS,
-    st.booleans(),
+    st.sampled_from(["x", "y", "y", ""]),
+    st.one_of(st.just([]), TAINTS),
+    st.sampled_from([False, False, False, True]),
+)
+KEYS = st.sampled_from(["zone", "kubernetes.io/hostname"])
+SELECTORS = st.sampled_from(
+    [
+        {"matchLabels": {"app": "a"}},
+        {"matchLabels": {"app": "b"}},
+        {"matchExpressions": [{"key": "app", "operator": "Exists"}]},
+        {},
+        None,
+    ]
+)
+
+
+def present(**fields: Any) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+TERMS = st.builds(
+    lambda key, selector, names, wide: present(
+        topologyKey=key, labelSelector=selector, namespaces=names, namespaceSelector=wide
+    ),
+    KEYS,
+    SELECTORS,
+    st.sampled_from([None, None, ["other"]]),
+    st.sampled_from([None, None, {}, {"matchLabels": {"team": "t"}}]),
+)
+WEIGHTED = st.builds(
+    lambda weight, term: {"weight": weight, "podAffinityTerm": term}, st.integers(1, 100), TERMS
+)
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+RULES = st.one_of(
+    st.none(),
+    st.builds(
+        lambda required, preferred: {REQUIRED: required, PREFERRED: preferred},
+        st.lists(TERMS, max_size=2),
+        st.lists(WEIGHTED, max_size=2),
+    ),
+)
+CONSTRAINTS = st.builds(
+    lambda skew, key, action, rest, selector: {
+        "maxSkew": skew,
+        "topologyKey": key,
+        "whenUnsatisfiable": action,
+        "labelSelector": selector,
+        **rest,
+    },
+    st.integers(1, 2),
+    KEYS,
+    st.sampled_from(["DoNotSchedule", "ScheduleAnyway"]),
+    st.sampled_from(
+        [{}, {"minDomains": 3}, {"nodeAffinityPolicy": "Ignore"}, {"nodeTaintsPolicy": "Honor"}]
+    ),
+    SELECTORS,
 )
 
 
@@ -48,57 +109,105 @@ def pod(cpu: str, zone: str, tolerate: bool, port: int) -> dict[str, Any]:
         spec["nodeSelector"] = {"zone": zone}
     if tolerate:
         spec["tolerations"] = [{"operator": "Exists"}]
-    return {"spec": spec}
+    return {"metadata": {"namespace": "default"}, "spec": spec}
 
 
 PODS = st.builds(
     pod,
     st.sampled_from(["100m", "600m"]),
-    st.sampled_from(["", "x"]),
+    st.sampled_from(["", "", "x"]),
     st.booleans(),
     st.sampled_from([0, 0, 8080]),
 )
+
+
+def relate(
+    plain: dict[str, Any], who: tuple[str, str], near: Any, far: Any, spread: list[Any]
+) -> dict[str, Any]:
+    namespace, app = who
+    spec = plain["spec"] | {"affinity": present(podAffinity=near, podAntiAffinity=far)}
+    meta = {"namespace": namespace, "labels": {"app": app} if app else {}}
+    return {"metadata": meta, "spec": spec | {"topologySpreadConstraints": spread}}
+
+
+WHO = st.tuples(st.sampled_from(["default", "other"]), st.sampled_from(["a", "b", ""]))
+RELATED = st.builds(relate, PODS, WHO, RULES, RULES, st.lists(CONSTRAINTS, max_size=2))
 STEPS = st.one_of(
+    st.tuples(st.just("node"), NODES),
     st.tuples(st.just("node"), NODES),
     st.tuples(st.just("remove"), NODE_NAMES),
     st.tuples(st.just("pod"), PODS),
+    st.tuples(st.just("pod"), RELATED),
+    st.tuples(st.just("pod"), RELATED),
     st.tuples(st.just("end"), st.integers(0, 9)),
+    st.tuples(st.just("leave"), st.integers(0, 9)),
+    st.tuples(st.just("label"), st.sampled_from([{}, {"team": "t"}])),
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(STEPS, max_size=30))
-def test_shapes_choose_as_the_definition(steps: list[tuple[str, Any]]) -> None:
-    nodes = Nodes()
-    shapes = Shapes(nodes)
-    for number, (verb, what) in enumerate(steps):
+class Twins:
+    """One cluster, asked twice each time: the definition, and the fast choice."""
+
+    def __init__(self) -> None:
+        self.nodes = Nodes()
+        self.shapes = Shapes(self.nodes)
+        self.pods: dict[str, Any] = {}
+
+    def take(self, number: int, verb: str, what: Any) -> None:
+        nodes = self.nodes
         if verb == "node":
             nodes.set_node(what)
         elif verb == "remove":
             nodes.remove_node(what)
         elif verb == "end":
             nodes.displace(str(what))
+        elif verb == "leave":
+            home = nodes.home(str(what))
+            if home is not None:
+                leaving = guest_of(self.pods[str(what)])
+                leaving.leaving = True
+                nodes.place(leaving, home)
+        elif verb == "label":
+            nodes.set_namespace("other", what)
+            self.shapes.namespaces_changed()
         else:
-            demand = demand_of(what)
-            expected = choose(demand, nodes.by_name.values())
-            found = shapes.best(demand)
-            assert (found.name if found else None) == (expected.name if expected else None)
-            if found:
-                nodes.place(str(number), found.name, demand)
+            self.schedule(str(number), what)
+
+    def schedule(self, uid: str, what: Any) -> None:
+        what["metadata"]["uid"] = uid
+        self.pods[uid] = what
+        guest = guest_of(what)
+        expected = choose(guest, self.nodes)
+        found = self.shapes.best(guest)
+        assert (found.name if found else None) == (expected.name if expected else None)
+        if found:
+            self.nodes.place(guest, found.name)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(NODES, max_size=4), st.lists(STEPS, max_size=25))
+def test_shapes_choose_as_the_definition(first: list[Any], steps: list[tuple[str, Any]]) -> None:
+    twins = Twins()
+
+    for item in first:
+        twins.nodes.set_node(item)
+    for number, (verb, what) in enumerate(steps):
+        twins.take(number, verb, what)
 
 
 def test_what_a_node_gave_comes_back() -> None:
     nodes = Nodes()
-    demand = demand_of(pod("600m", "", False, 8080))
-    nodes.place("early", "n1", demand)
+    guest = guest_of(pod("600m", "", False, 8080))
+    guest.uid = "early"
+    nodes.place(guest, "n1")
     nodes.set_node(
         {
             "metadata": {"name": "n1"},
             "status": {"allocatable": {"cpu": "1", "memory": "1Gi", "pods": "9"}},
         }
     )
-    assert Shapes(nodes).best(demand) is None
+    assert Shapes(nodes).best(guest) is None
     nodes.displace("early")
-    assert Shapes(nodes).best(demand) is not None
+    assert Shapes(nodes).best(guest) is not None
     state = nodes.by_name["n1"]
     assert (state.used, state.ports, state.pods, state.scored_cpu) == ({"cpu": 0}, {}, {}, 0)

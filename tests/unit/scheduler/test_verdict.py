@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sampan.scheduler.demand import demand_of, requests_of
+from sampan.scheduler.demand import requests_of
+from sampan.scheduler.guest import guest_of
 from sampan.scheduler.nodes import Nodes
 from sampan.scheduler.plugins.node_affinity import selects
 from sampan.scheduler.plugins.taint_toleration import tolerates
@@ -33,7 +34,7 @@ def container(**requests: str) -> dict[str, Any]:
 
 
 def why(spec: dict[str, Any], *items: dict[str, Any]) -> str:
-    return explain(demand_of({"spec": spec}), nodes_of(*items).by_name.values())
+    return explain(guest_of({"metadata": {}, "spec": spec}), nodes_of(*items))
 
 
 BIG = {"containers": [container(cpu="2", memory="4Gi")]}

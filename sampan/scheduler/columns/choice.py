@@ -1,0 +1,45 @@
+"""The best node for a pod that other pods matter to: all nodes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from sampan.scheduler.guest import Guest
+from sampan.scheduler.nodes import NodeState
+from sampan.scheduler.plugins import RELATIONS
+
+from . import affinity, spread
+from .board import Board, Floats, Mask
+
+
+class Column(NamedTuple):
+    filter_nodes: Callable[[Board, Guest, Mask], None]
+    points: Callable[[Board, Guest, Mask], Floats]
+
+
+COLUMNS = {
+    "PodTopologySpread": Column(spread.filter_nodes, spread.points),
+    "InterPodAffinity": Column(affinity.filter_nodes, affinity.points),
+}
+
+
+def best(board: Board, guest: Guest) -> NodeState | None:
+    """As `verdict.choose`."""
+    board.refresh()
+    if not board.names:
+        return None
+    single = board.single(guest.demand)
+    mask = single.fit.copy()
+    for relation in RELATIONS:
+        COLUMNS[relation.name].filter_nodes(board, guest, mask)
+        if not mask.any():
+            return None
+    totals = single.score.copy()
+    for relation in RELATIONS:
+        totals += relation.weight * COLUMNS[relation.name].points(board, guest, mask)
+    totals[~mask] = -np.inf
+    # The first of equals, and nodes stand in the order of their names.
+    return board.state(int(totals.argmax()))
