@@ -11,9 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sampan.api.kinds.core.podspec.status import may_restart
+
 from .allocation import WHOLE_POD, changed_resources, needs_restart
 from .hooks import hook_of
-from .state import EXITED, RUNNING, Crash, PodState, Waiting, any_regular_started, is_sidecar
+from .state import (
+    EXITED,
+    RUNNING,
+    Crash,
+    PodState,
+    Waiting,
+    any_regular_started,
+    can_restart,
+    is_sidecar,
+)
 
 # kubelet's MaxContainerBackOff and its initial value; a container that ran twice the
 # longest delay starts over.
@@ -90,27 +101,25 @@ def decide(state: PodState, now: float) -> Plan:
 
 
 def is_finished(state: PodState) -> bool:
-    """No container will run again: all have exited and the restart policy leaves them so."""
-    if state.policy == "Always" or state.again:
+    """No container will run again: all have exited and the restart policies leave them so."""
+    if state.again:
         return False
-    for container in state.spec.get("initContainers") or ():
-        last = state.last(container["name"])
-        if (
-            state.policy == "Never"
-            and not is_sidecar(container)
-            and last is not None
-            and last.state == EXITED
-            and last.exit_code != 0
-            and not any_regular_started(state)
-        ):
-            return True
-    for container in state.spec["containers"]:
-        last = state.last(container["name"])
-        if last is None or last.state != EXITED:
-            return False
-        if state.policy == "OnFailure" and last.exit_code != 0:
-            return False
-    return True
+    if not any_regular_started(state):
+        for container in state.spec.get("initContainers") or ():
+            last = state.last(container["name"])
+            if last is not None and not is_sidecar(container) and _has_given_up(state, container):
+                return last.exit_code != 0
+    return all(_has_given_up(state, container) for container in state.spec["containers"])
+
+
+def _has_given_up(state: PodState, container: Mapping[str, Any]) -> bool:
+    """It has exited, and its policy and rules leave it so."""
+    last = state.last(container["name"])
+    return (
+        last is not None
+        and last.state == EXITED
+        and not may_restart(container, state.policy, last.exit_code)
+    )
 
 
 def _init(state: PodState, now: float, plan: Plan) -> bool:
@@ -161,14 +170,14 @@ def _consider(
             why = f"Container {name} definition changed, will be restarted"
             plan.kill.append(Kill(name, why))
         elif condemned:
-            why = f"Container {name} failed {condemned} probe, will be restarted"
-            plan.kill.append(Kill(name, why, condemned, again=state.policy != "Never"))
+            again = can_restart(container, state.policy)
+            why = f"Container {name} failed {condemned} probe{', will be restarted' * again}"
+            plan.kill.append(Kill(name, why, condemned, again=again))
         elif last.state == RUNNING:
             _resize(state, container, now, plan)
         return
     if last is not None:
-        leave = policy == "Never" or (policy == "OnFailure" and last.exit_code == 0)
-        if leave and name not in state.again:
+        if not may_restart(container, policy, last.exit_code) and name not in state.again:
             return
         crash = state.crashes.get(name)
         until = _back_off_end(crash, _ended_at(state, name))

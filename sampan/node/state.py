@@ -152,6 +152,14 @@ def is_sidecar(container: Mapping[str, Any]) -> bool:
     return container.get("restartPolicy") == "Always"
 
 
+def can_restart(container: Mapping[str, Any], policy: str) -> bool:
+    """Whether it may run again after some exit: by its own policy or one of its rules, or else by
+    the pod's policy (KEP-5307)."""
+    return bool(container.get("restartPolicyRules")) or (
+        (container.get("restartPolicy") or policy) != "Never"
+    )
+
+
 def any_regular_started(state: PodState) -> bool:
     """Once one has run, the pod is initialised for good."""
     return any(state.attempts.get(item["name"]) for item in state.spec["containers"])

@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import Any
 
 from sampan.api.errors import Object
+from sampan.api.kinds.core.podspec.status import may_restart
 
 from .allocation import WHOLE_POD
 from .quality import qos_class
@@ -103,26 +104,31 @@ class _Tally:
     waiting: int = 0
     stopped: int = 0
     succeeded: int = 0
+    restartable: int = 0
+    given_up: int = 0
+    """Init containers that failed and are not tried again."""
 
 
 def _phase(state: PodState, init: Sequence[Object], main: Sequence[Object]) -> str:
     """kubelet's getPhase: counts of waiting, running and stopped containers decide."""
     tally = _Tally()
     for container, status in zip(state.spec.get("initContainers") or (), init, strict=True):
-        _count_init(tally, is_sidecar(container), status)
-    for status in main:
+        _count_init(tally, state, container, status)
+    for container, status in zip(state.spec["containers"], main, strict=True):
         now = status["state"]
         if "running" in now or status["name"] in state.again:
             tally.running += 1
         elif "terminated" in now:
             tally.stopped += 1
-            tally.succeeded += now["terminated"]["exitCode"] == 0
+            code = now["terminated"]["exitCode"]
+            tally.succeeded += code == 0
+            tally.restartable += may_restart(container, state.policy, code)
         elif status["lastState"].get("terminated"):
             tally.stopped += 1
+            tally.restartable += 1
         else:
             tally.waiting += 1
-    policy = state.policy
-    if tally.failed and policy == "Never":
+    if tally.given_up:
         return "Failed"
     if (tally.pending or tally.failed) and not any_regular_started(state):
         return "Failed" if state.stopped and tally.failed else "Pending"
@@ -130,17 +136,19 @@ def _phase(state: PodState, init: Sequence[Object], main: Sequence[Object]) -> s
         return "Pending"
     if tally.running:
         return "Running"
-    if tally.stopped == tally.succeeded and (state.stopped or policy != "Always"):
-        return "Succeeded"
-    return "Failed" if state.stopped or policy == "Never" else "Running"
+    if tally.restartable and not state.stopped:
+        return "Running"
+    return "Succeeded" if tally.stopped == tally.succeeded else "Failed"
 
 
-def _count_init(tally: _Tally, sidecar: bool, status: Object) -> None:
+def _count_init(
+    tally: _Tally, state: PodState, container: Mapping[str, Any], status: Object
+) -> None:
     now = status["state"]
     ended = now.get("terminated")
     if ended is None and "waiting" in now:
         ended = status["lastState"].get("terminated")
-    if sidecar:
+    if is_sidecar(container):
         if "running" in now:
             tally.running += 1
             tally.pending += not status["started"]
@@ -151,6 +159,7 @@ def _count_init(tally: _Tally, sidecar: bool, status: Object) -> None:
         tally.pending += 1
     elif ended["exitCode"] != 0:
         tally.failed += 1
+        tally.given_up += not may_restart(container, state.policy, ended["exitCode"])
 
 
 def _container_status(state: PodState, container: Mapping[str, Any]) -> Object:

@@ -28,7 +28,7 @@ async def serve(answer: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
     handlers: list[asyncio.Task[None]] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append(await reader.readuntil(b"\0\0\0\0\0"))
+        asked.append(await reader.readuntil(b"trailers"))
         writer.write(frame(SETTINGS, 0, 0, b"") + frame(PING, 0, 0, b"12345678") + answer)
         with suppress(ConnectionError):
             await reader.read()

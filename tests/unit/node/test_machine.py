@@ -205,3 +205,55 @@ def test_one_that_was_killed_to_start_anew_has_not_crashed() -> None:
         done = state(policy, attempts={"c": [exited(0)]}, again={"c"})
         assert (decide(done, NOW).start, decide(done, NOW).done) == (["c"], False)
         assert pod_status(done, NOW, "")["phase"] == "Running"
+
+
+def rule(*codes: int, operator: str = "In", policy: str = "Never") -> dict[str, Any]:
+    exits = {"operator": operator, "values": list(codes)}
+    return {
+        "restartPolicy": policy,
+        "restartPolicyRules": [{"action": "Restart", "exitCodes": exits}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("pod", "own", "code", "start", "phase"),
+    [
+        ("Never", rule(42), 42, ["c"], "Running"),
+        ("Never", rule(42), 1, [], "Failed"),
+        ("Never", rule(42), 0, [], "Succeeded"),
+        ("Never", rule(42, operator="NotIn"), 1, ["c"], "Running"),
+        ("Never", rule(42, operator="NotIn"), 42, [], "Failed"),
+        ("Never", {"restartPolicy": "Always"}, 0, ["c"], "Running"),
+        ("Never", {"restartPolicy": "OnFailure"}, 1, ["c"], "Running"),
+        ("Always", {"restartPolicy": "Never"}, 1, [], "Failed"),
+        ("Always", {"restartPolicy": "OnFailure"}, 0, [], "Succeeded"),
+        ("Always", rule(42, policy="OnFailure"), 1, ["c"], "Running"),
+    ],
+)
+def test_containers_have_policies_and_rules_of_their_own(
+    pod: str, own: dict[str, Any], code: int, start: list[str], phase: str
+) -> None:
+    known = state(pod, attempts={"c": [exited(code)]})
+    known.pod["spec"]["containers"][0] |= own
+    plan = decide(known, NOW)
+    assert (plan.start, plan.done) == (start, not start)
+    assert pod_status(known, NOW, "")["phase"] == phase
+
+
+def test_an_init_container_s_rules() -> None:
+    init = {"name": "i"} | rule(42)
+    known = state(init=[init], attempts={"i": [exited(42)]})
+    assert decide(known, NOW).start == ["i"]
+    assert pod_status(known, NOW, "")["phase"] == "Pending"
+    known = state(init=[init], attempts={"i": [exited(1)]})
+    assert (decide(known, NOW).start, decide(known, NOW).done) == ([], True)
+    assert pod_status(known, NOW, "")["phase"] == "Failed"
+
+
+def test_a_container_that_may_not_run_again_is_killed_all_the_same() -> None:
+    known = state("Never", attempts={"c": [run()]}, health={"c": Health(condemned="liveness")})
+    (kill,) = decide(known, NOW).kill
+    assert (kill.why, kill.again) == ("Container c failed liveness probe", False)
+    known.pod["spec"]["containers"][0] |= rule(137)
+    (kill,) = decide(known, NOW).kill
+    assert kill.again
