@@ -7,6 +7,7 @@ from .bootstraptokens import BootstrapTokenController
 from .certificates import CertificateController
 from .cronjob import CronJobController
 from .deployment import DeploymentController
+from .disruption import DisruptionController, StaleDisruptionController
 from .endpoints import EndpointsController
 from .endpointslice import EndpointSliceController
 from .ephemeralvolume import EphemeralVolumeController
@@ -28,6 +29,7 @@ from .roleaggregation import RoleAggregationController
 from .rootca import RootCaController
 from .runtime.controller import Controller
 from .serviceaccount import ServiceAccountController
+from .statefulset import StatefulSetController
 from .tainteviction import TaintEvictionController
 from .ttlafterfinished import TtlAfterFinishedController
 from .volumebinder import VolumeBinderController
@@ -39,6 +41,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     DeploymentController,
     ReplicaSetController,
     ReplicationControllerController,
+    StatefulSetController,
     JobController,
     JobOrphanController,
     CronJobController,
@@ -50,6 +53,8 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     NodeController,
     TaintEvictionController,
     PodGcController,
+    DisruptionController,
+    StaleDisruptionController,
     ResourceQuotaController,
     RoleAggregationController,
     LegacyTokenController,
