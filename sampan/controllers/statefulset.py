@@ -1,0 +1,361 @@
+"""StatefulSets: pods with names, places and claims of their own that they keep.
+
+`statefulset_plan` decides; this carries it out. Work per sync is that of the set's own pods,
+claims and revisions, by index, plus orphans its selector takes. No pod is made while another of
+its name is there, for the server has one object per name: there are never two of one identity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from sampan.api.errors import AlreadyExists, NotFound, Object, StatusError
+from sampan.api.resources import resource
+from sampan.client.events import NORMAL, WARNING
+
+from . import statefulset_metrics as metrics
+from .replicaset import is_namespace_terminating
+from .runtime import history
+from .runtime.claim import claim
+from .runtime.controller import Context, Controller
+from .runtime.expectations import Expectations
+from .runtime.owners import add_owner_indexes, controller_of, controller_uid, refers_to
+from .runtime.parallel import AT_ONCE
+from .runtime.queue import Request, Requeue
+from .runtime.selection import selects
+from .statefulset_plan import (
+    Create,
+    Fail,
+    MakeClaim,
+    Mend,
+    Observed,
+    OwnClaim,
+    Plan,
+    Remove,
+    Step,
+    Work,
+    plan,
+)
+from .statefulset_pods import claim_names, ordinal, revision_of, start, wanted
+
+# A sync costs some 15 us per pod: a set of 1000 is looked at ten times a second at most.
+PACE_S = 100e-6
+COLLISIONS = 16
+"""Names tried for one revision before the sync is given up: each has another hash."""
+
+
+class Unready(OSError):
+    """Something a pod needs is in the way; an event has said so. It is tried again later."""
+
+
+class StatefulSetController(Controller):
+    """See the module."""
+
+    name = "statefulset"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.resource = resource("statefulsets", "apps")
+        self.pod_resource = resource("pods")
+        self.claim_resource = resource("persistentvolumeclaims")
+        self.expectations = Expectations(context.clock)
+        self.recorder = context.recorder("statefulset-controller")
+        self.gauges = metrics.Gauges()
+        self.sets = self.informer(self.resource)
+        self.pods = self.informer(self.pod_resource)
+        self.claims = self.informer(self.claim_resource)
+        self.revisions = self.informer(history.revisions_resource())
+        add_owner_indexes(self.pods)
+        add_owner_indexes(self.revisions)
+        self.sets.on_change(self._set_changed)
+        self.pods.on_change(self._pod_changed)
+        self.claims.on_change(self._claim_changed)
+
+    def exposition(self) -> str:
+        return self.gauges.exposition()
+
+    def _set_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is None and old is not None:
+            self._forget(Request(old["metadata"]["namespace"], old["metadata"]["name"]))
+        self.add_changed(old, new)
+
+    def _forget(self, request: Request) -> None:
+        self.expectations.forget(request)
+        self.gauges.forget(*request)
+
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        """Wake the set a pod belongs to, and note what was expected."""
+        pod = new if new is not None else old
+        if pod is None:
+            return
+        owner = self._owner(pod)
+        before = self._owner(old) if old is not None and new is not None else None
+        if before is not None and before != owner:
+            self.queue.add(before)
+        if owner is None:
+            if not controller_uid(pod):
+                self._wake_adopters(pod)
+            return
+        if old is None:
+            self.expectations.created(owner)
+        if new is None or new["metadata"].get("deletionTimestamp"):
+            self.expectations.deleted(owner, pod["metadata"]["uid"])
+        self.queue.add(owner)
+
+    def _owner(self, pod: Object) -> Request | None:
+        reference = controller_of(pod)
+        if reference is None or not refers_to(reference, self.resource):
+            return None
+        return Request(pod["metadata"]["namespace"], reference["name"])
+
+    def _wake_adopters(self, pod: Object) -> None:
+        """Sets that may take the pod; or that may have its name, now that it is gone."""
+        meta = pod["metadata"]
+        for found in self.sets.list(meta["namespace"]):
+            if ordinal(found, pod) >= 0 and selects(
+                found["spec"].get("selector"), meta.get("labels")
+            ):
+                self.add(found)
+
+    def _claim_changed(self, old: Object | None, new: Object | None) -> None:
+        """A set that waits for a claim to go makes it anew."""
+        if new is not None or old is None:
+            return
+        meta = old["metadata"]
+        for found in self.sets.list(meta["namespace"]):
+            if f"-{found['metadata']['name']}-" in meta["name"]:
+                self.add(found)
+
+    async def reconcile(self, request: Request) -> Requeue | None:
+        owner = self.sets.get(*request)
+        if owner is None:
+            self._forget(request)
+            return None
+        pods = await claim(self.pods, self.sets, owner, lambda pod: ordinal(owner, pod) >= 0)
+        members = [pod for pod in pods if ordinal(owner, pod) >= 0]
+        observed, revisions = await self._observe(request, owner, members)
+        now_s, waiting_s = self.clock.now(), self.expectations.outstanding_s(request)
+        todo = plan(observed, now_s)
+        error = None if waiting_s else await self._apply(request, owner, todo)
+        self._measure(request, owner, todo)
+        await self._report(owner, todo.status)
+        if error is not None:
+            raise error
+        await self._truncate(owner, members, revisions, todo.status)
+        self.queue.rest(request, PACE_S * len(members))
+        waits = [wait for wait in (todo.again_s, waiting_s) if wait]
+        return Requeue(min(waits)) if waits else None
+
+    async def _observe(
+        self, request: Request, owner: Object, pods: Sequence[Object]
+    ) -> tuple[Observed, list[Object]]:
+        """What the plan looks at, the present template's revision among it; and all revisions."""
+        revisions = history.in_order(await claim(self.revisions, self.sets, owner))
+        status = owner.get("status") or {}
+        collisions = int(status.get("collisionCount") or 0)
+        if owner["metadata"].get("deletionTimestamp"):
+            update = revisions[-1] if revisions else _no_revision(status)
+        else:
+            update, collisions = await self._update_revision(owner, revisions, collisions)
+        name = status.get("currentRevision")
+        current = next((item for item in revisions if item["metadata"]["name"] == name), update)
+        return Observed(owner, pods, self._claims_of(owner, pods), current, update, collisions), [
+            *revisions
+        ]
+
+    async def _update_revision(
+        self, owner: Object, revisions: list[Object], collisions: int
+    ) -> tuple[Object, int]:
+        """The present template's revision, found, made the newest again, or made; and how many
+        names were taken by other templates."""
+        template = owner["spec"]["template"]
+        data = history.template_data(template)
+        equal = history.newest_equal(revisions, data)
+        if equal is not None:
+            if equal is revisions[-1]:
+                return equal, collisions
+            newest = await history.renumber(self.client, equal, history.next_number(revisions))
+            return newest, collisions
+        labels = (template.get("metadata") or {}).get("labels") or {}
+        for _ in range(COLLISIONS):
+            body = history.new_revision(self.resource, owner, data, labels, collisions)
+            body["revision"] = history.next_number(revisions)
+            made = await history.create(self.client, body)
+            if made is not None:
+                return made, collisions
+            collisions += 1
+        raise OSError(f"{COLLISIONS} hashes of a revision are taken")
+
+    def _claims_of(self, owner: Object, pods: Sequence[Object]) -> dict[str, Object]:
+        if not owner["spec"].get("volumeClaimTemplates"):
+            return {}
+        first, namespace = start(owner), owner["metadata"]["namespace"]
+        places = {*range(first, first + wanted(owner)), *(ordinal(owner, pod) for pod in pods)}
+        names = (name for place in places for _, name in claim_names(owner, place))
+        found = ((name, self.claims.get(namespace, name)) for name in names)
+        return {name: item for name, item in found if item is not None}
+
+    async def _apply(self, request: Request, owner: Object, todo: Plan) -> Exception | None:
+        """Carry the plan out as far as it goes; the first error ends it."""
+        creations = todo.count(Create)
+        if creations:
+            self.expectations.expect_creations(request, creations)
+        doomed = {step.pod["metadata"]["uid"] for step in todo.steps() if isinstance(step, Remove)}
+        if doomed:
+            self.expectations.expect_deletions(request, doomed)
+        made: list[Step] = []
+
+        async def do(work: Work) -> None:
+            for step in work:
+                await self._do(owner, step)
+                made.append(step)
+
+        error: Exception | None = None
+        for stage in todo.stages:
+            error = await in_order_or_parallel(stage, do, parallel=todo.parallel)
+            if error is not None:
+                break
+        done = {id(step) for step in made}
+        for step in todo.steps():
+            if isinstance(step, Create) and id(step) not in done:
+                self.expectations.created(request)
+            elif isinstance(step, Remove) and id(step) not in done:
+                self.expectations.deleted(request, step.pod["metadata"]["uid"])
+        if isinstance(error, StatusError) and is_namespace_terminating(error):
+            return None
+        return error
+
+    async def _do(self, owner: Object, step: Step) -> None:
+        match step:
+            case Create():
+                await self._create(owner, step.body)
+            case Remove():
+                await self._remove(owner, step.pod)
+            case MakeClaim():
+                await self._make_claim(owner, step)
+            case OwnClaim():
+                await self._write_claim(step.body)
+            case Mend():
+                await self._mend(owner, step.body)
+            case Fail():
+                self._tell_pod(owner, "create", step.pod, step.message)
+                raise Unready(step.message)
+
+    async def _create(self, owner: Object, body: Object) -> None:
+        meta = body["metadata"]
+        try:
+            await self.client.create(self.pod_resource, body, meta["namespace"])
+        except AlreadyExists:
+            # Of somebody else, or made before a crash and not in the cache yet: no event.
+            raise
+        except StatusError as error:
+            if not is_namespace_terminating(error):
+                self._tell_pod(owner, "create", meta["name"], str(error))
+            raise
+        self._tell_pod(owner, "create", meta["name"])
+
+    async def _remove(self, owner: Object, pod: Object) -> None:
+        meta = pod["metadata"]
+        options = {"preconditions": {"uid": meta["uid"]}}
+        try:
+            await self.client.delete(self.pod_resource, meta["name"], meta["namespace"], options)
+        except NotFound:
+            return
+        except StatusError as error:
+            self._tell_pod(owner, "delete", meta["name"], str(error))
+            raise
+        self._tell_pod(owner, "delete", meta["name"])
+
+    async def _mend(self, owner: Object, body: Object) -> None:
+        name = body["metadata"]["name"]
+        try:
+            await self.client.update(self.pod_resource, body)
+        except NotFound:
+            return
+        except StatusError as error:
+            self._tell_pod(owner, "update", name, str(error))
+            raise
+        self._tell_pod(owner, "update", name)
+
+    async def _make_claim(self, owner: Object, step: MakeClaim) -> None:
+        meta = step.body["metadata"]
+        text = f"create Claim {meta['name']}"
+        where = f"Pod {step.pod} in StatefulSet {owner['metadata']['name']}"
+        try:
+            await self.client.create(self.claim_resource, step.body, meta["namespace"])
+        except AlreadyExists:
+            return
+        except StatusError as error:
+            if not is_namespace_terminating(error):
+                message = f"{text} for {where} failed error: {error}"
+                self.recorder.event(owner, WARNING, "FailedCreate", message)
+                problem = f"failed to create PVC {meta['name']}: {error}"
+                self._tell_pod(owner, "create", step.pod, problem)
+            raise
+        self.recorder.event(owner, NORMAL, "SuccessfulCreate", f"{text} {where} success")
+
+    async def _write_claim(self, body: Object) -> None:
+        """Write a claim back, if it is still there."""
+        try:
+            await self.client.update(self.claim_resource, body)
+        except NotFound:
+            return
+
+    def _tell_pod(self, owner: Object, verb: str, pod: str, problem: str = "") -> None:
+        text = f"{verb} Pod {pod} in StatefulSet {owner['metadata']['name']}"
+        if problem:
+            reason = f"Failed{verb.title()}"
+            self.recorder.event(owner, WARNING, reason, f"{text} failed error: {problem}")
+        else:
+            reason = f"Successful{verb.title()}"
+            self.recorder.event(owner, NORMAL, reason, f"{text} successful")
+
+    def _measure(self, request: Request, owner: Object, todo: Plan) -> None:
+        policy = owner["spec"].get("podManagementPolicy") or ""
+        self.gauges.set(*request, policy, todo.limit, todo.unavailable)
+
+    async def _report(self, owner: Object, status: Object) -> None:
+        if status == owner.get("status"):
+            return
+        try:
+            await self.client.update(self.resource, {**owner, "status": status}, "status")
+        except NotFound:
+            return
+
+    async def _truncate(
+        self, owner: Object, pods: Sequence[Object], revisions: list[Object], status: Object
+    ) -> None:
+        """Drop revisions beyond the limit that neither the set nor a pod has."""
+        limit = owner["spec"].get("revisionHistoryLimit")
+        before = owner.get("status") or {}
+        live = {status["updateRevision"], status["currentRevision"], *map(revision_of, pods)}
+        live.add(before.get("currentRevision") or "")
+        doomed = history.surplus(revisions, live, 10 if limit is None else limit, live_counts=False)
+        for item in doomed:
+            await history.remove(self.client, item)
+
+
+def _no_revision(status: Object) -> Object:
+    """Of a set whose revisions are gone already: names are all that is asked for."""
+    return {"metadata": {"name": status.get("updateRevision") or ""}}
+
+
+async def in_order_or_parallel(
+    works: Sequence[Work], do: Callable[[Work], Awaitable[None]], *, parallel: bool
+) -> Exception | None:
+    """Do what a stage says: one after another, or in batches of 1, 2, 4 ... The first error,
+    after which nothing more is begun."""
+    begun, size = 0, 1
+    while begun < len(works):
+        batch = works[begun : begun + size]
+        results = await asyncio.gather(*map(do, batch), return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                return result
+            if result is not None:
+                raise result
+        begun += len(batch)
+        if parallel:
+            size = min(size * 2, AT_ONCE)
+    return None
