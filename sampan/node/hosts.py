@@ -12,6 +12,7 @@ from typing import Any
 NAMESERVERS_MAX = 3
 SEARCHES_MAX = 32
 HOSTNAME_MAX = 63
+FQDN_MAX = 64
 CLUSTER_OPTIONS = ("ndots:5",)
 LOOPBACK_LINES = (
     "127.0.0.1\tlocalhost\n"
@@ -98,17 +99,28 @@ def _unique(items: Sequence[str]) -> list[str]:
 def names(pod: Mapping[str, Any], domain: str) -> tuple[str, str]:
     """Host name and domain: (spec.hostname or the pod's name, SUBDOMAIN.NS.svc.DOMAIN or "")."""
     spec, meta = pod["spec"], pod["metadata"]
+    if spec.get("hostnameOverride"):
+        # KEP-4762: as it stands, and without a domain.
+        return spec["hostnameOverride"], ""
     host = (spec.get("hostname") or meta["name"])[:HOSTNAME_MAX].rstrip("-.")
     subdomain = spec.get("subdomain", "")
     return host, f"{subdomain}.{meta['namespace']}.svc.{domain}" if subdomain else ""
 
 
 def hostname(pod: Mapping[str, Any], domain: str) -> str:
-    """What the kernel is told in the pod's UTS namespace."""
+    """What the kernel is told in the pod's UTS namespace. Raises ValueError when that is longer
+    than the kernel can hold."""
     host, full = names(pod, domain)
-    if pod["spec"].get("setHostnameAsFQDN") and full:
-        return f"{host}.{full}"
-    return host
+    if not pod["spec"].get("setHostnameAsFQDN") or not full:
+        return host
+    name = f"{host}.{full}"
+    if len(name) > FQDN_MAX:
+        raise ValueError(
+            "failed to construct FQDN from pod hostname and cluster domain, "
+            f"FQDN {name} is too long ({FQDN_MAX} characters is the max, "
+            f"{len(name)} characters requested)"
+        )
+    return name
 
 
 def hosts_text(pod: Mapping[str, Any], ip: str, domain: str, node_hosts: str) -> str:

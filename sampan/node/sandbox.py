@@ -87,8 +87,9 @@ class Sandbox:
         except VolumeError as error:
             # A watch tells when what is missing has come; anything else is tried again.
             raise self._held("FailedMount", str(error)) from error
-        except OSError as error:
-            raise self._held("FailedCreatePodSandBox", str(error)) from error
+        except (OSError, ValueError) as error:
+            text = f"Failed to create pod sandbox: {error}"
+            raise self._held("FailedCreatePodSandBox", text) from error
         finally:
             await asyncio.gather(attaching, return_exceptions=True)
         self._complained = ""

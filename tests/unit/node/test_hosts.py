@@ -76,3 +76,16 @@ def test_hosts_file() -> None:
     assert hostname(named, "cluster.local") == "h"
     fqdn = pod(hostname="h", subdomain="sub", setHostnameAsFQDN=True)
     assert hostname(fqdn, "cluster.local") == "h.sub.ns.svc.cluster.local"
+
+
+def test_a_name_that_overrides_has_no_domain() -> None:
+    named = pod(hostname="h", subdomain="sub", hostnameOverride="db.example.com")
+    assert hostname(named, "cluster.local") == "db.example.com"
+    text = hosts_text(named, "10.0.0.2", "cluster.local", "")
+    assert text.endswith("\n10.0.0.2\tdb.example.com\n")
+
+
+def test_a_full_name_has_to_fit_into_the_kernel() -> None:
+    long = pod(hostname="h" * 40, subdomain="sub", setHostnameAsFQDN=True)
+    with pytest.raises(ValueError, match=r"too long \(64 characters is the max, 65 characters"):
+        hostname(long, "cluster.local")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .... import fields
 from ....errors import Cause, Object
@@ -71,7 +72,7 @@ def _check_transitions(
             out.append(fields.forbidden(f"{path}[{position}].state", STILL))
 
 
-def may_restart(container: Object, rule: str, code: int) -> bool:
+def may_restart(container: Mapping[str, Any], rule: str, code: int) -> bool:
     """May a container that ended so run again? Its own policy counts before the pod's, and its
     rules before its policy (KEP-5307)."""
     for item in container.get("restartPolicyRules") or ():
