@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from .descriptor import Descriptor
 from .errors import Cause, Object
@@ -45,10 +44,6 @@ def namespace_of(obj: Object) -> str:
     return str(obj["metadata"].get("namespace", ""))
 
 
-def uid_of(obj: Object) -> str:
-    return str(obj["metadata"].get("uid", ""))
-
-
 def key_of(obj: Object) -> str:
     """ "namespace/name", or the name alone of a cluster-scoped object."""
     meta = obj["metadata"]
@@ -62,10 +57,6 @@ def labels_of(obj: Object) -> Mapping[str, str]:
 
 def annotations_of(obj: Object) -> Mapping[str, str]:
     return obj["metadata"].get("annotations") or _NO_LABELS
-
-
-def is_deleting(obj: Object) -> bool:
-    return bool(obj["metadata"].get("deletionTimestamp"))
 
 
 def new_uid() -> str:
@@ -279,8 +270,3 @@ def validate_finalizers(finalizers: Sequence[str], path: str) -> list[Cause]:
         why = f"finalizer {ORPHAN} and {FOREGROUND} cannot be both set"
         causes.append(invalid(path, finalizers, why))
     return causes
-
-
-def apply_condition(status: dict[str, Any], new: Object) -> None:
-    """Set a condition in a status that is the caller's own."""
-    status["conditions"] = with_condition(status.get("conditions") or (), new)

@@ -171,10 +171,6 @@ def validate_labels(labels: Mapping[str, str], path: str) -> list[Cause]:
     return causes
 
 
-def validate_label_key(key: str, path: str) -> list[Cause]:
-    return [invalid(path, key, why) for why in label_key_problems(key)]
-
-
 def random_suffix(length: int = SUFFIX_LENGTH) -> str:
     return "".join(secrets.choice(SUFFIX_ALPHABET) for _ in range(length))
 

@@ -29,7 +29,6 @@ from .answer import encode
 from .authn import Authenticator, openid
 from .authz import Authorizer
 from .authz.questions import Undecided, settle
-from .body import read_object
 from .cache import Cache
 from .changes import Observer
 from .config import ServerConfig
@@ -377,10 +376,6 @@ class Server:
         allowed, reason = self.authorizer.authorize(attributes)
         if not allowed:
             raise forbidden(attributes, reason)
-
-    def decode_body(self, request: Request) -> Object:
-        """The request's body as an object (JSON or YAML); in process it is the caller's."""
-        return read_object(request).value
 
     def patched(self, request: Request, old: Object, resource: Descriptor | None) -> Object:
         """The request's patch applied to a copy of `old`. No strategic patch without `resource`."""

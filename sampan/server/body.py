@@ -112,10 +112,3 @@ def load_yaml(body: bytes, duplicates: list[str]) -> Any:
     from sampan.wire import yaml as yaml_wire
 
     return yaml_wire.loads(body, duplicates)
-
-
-def parse_yaml(body: bytes) -> Any:
-    try:
-        return load_yaml(body, [])
-    except ValueError as error:
-        raise BadRequest(f"error decoding YAML: {error}") from None

@@ -16,7 +16,6 @@ class Registry:
     def __init__(self, descriptors: Iterable[Descriptor] = ()) -> None:
         self._by_path: dict[tuple[str, str, str], Descriptor] = {}
         self._by_kind: dict[tuple[str, str, str], Descriptor] = {}
-        self._versions: set[tuple[str, str]] = set()
         self.generation = 0
         self.listeners: list[Callable[[], None]] = []
         """Called after each change."""
@@ -33,14 +32,12 @@ class Registry:
         item = descriptor
         self._by_path[item.group, item.version, item.plural] = item
         self._by_kind[item.group, item.version, item.kind] = item
-        self._versions.add((item.group, item.version))
         self._tell()
 
     def remove(self, descriptor: Descriptor) -> None:
         item = descriptor
         self._by_path.pop((item.group, item.version, item.plural), None)
         self._by_kind.pop((item.group, item.version, item.kind), None)
-        self._versions = {(entry.group, entry.version) for entry in self}
         self._tell()
 
     def _tell(self) -> None:
@@ -53,9 +50,6 @@ class Registry:
 
     def find_kind(self, group: str, version: str, kind: str) -> Descriptor | None:
         return self._by_kind.get((group, version, kind))
-
-    def serves(self, group: str, version: str) -> bool:
-        return (group, version) in self._versions
 
     def newest(self, group: str, plural: str) -> Descriptor | None:
         """Any version of a resource: the one added last."""

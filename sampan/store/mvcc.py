@@ -72,9 +72,6 @@ class State:
         self.oldest = max(self.oldest, min(before, self.revision + 1))
         return dropped
 
-    def oldest_event(self) -> Event | None:
-        return self._window[0] if self._window else None
-
     def since(self, after: int) -> list[Event]:
         """The events with revisions greater than `after`, in order."""
         if after < self.oldest - 1:

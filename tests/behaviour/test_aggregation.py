@@ -18,6 +18,7 @@ from sampan.server.http import serve
 from tests.kit.cluster import ADMIN, Cluster, api_cluster, request_of, server_files
 from tests.kit.definitions import DEFINITIONS, definition
 from tests.kit.hooks import Call, HookServer, Reply, hook_server, serving_context
+from tests.kit.wire import check_echo, echo_body
 
 APISERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 GROUP, VERSION = "wardle.example.com", "v1alpha1"
@@ -465,44 +466,14 @@ async def test_bodies_are_passed_on_as_they_come() -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         heads.append(head)
-        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        left = total
-        while left:
-            block = await reader.read(min(left, 65536))
-            if not block:
-                break
-            left -= len(block)
-            writer.write(b"%x\r\n%b\r\n" % (len(block), block))
-            await writer.drain()
-        writer.write(b"0\r\n\r\n")
-        await writer.drain()
+        await echo_body(reader, writer, total)
         writer.close()
 
     async with bench() as b, behind(b, echo), listening(b.cluster) as (reader, writer):
         head = f"POST {BASE}/namespaces/x/flunders HTTP/1.1\r\nHost: h\r\n"
         head += f"Authorization: Bearer root\r\nContent-Length: {total}\r\n\r\n"
         writer.write(head.encode())
-        first = b"first"
-        writer.write(first)
-        async with asyncio.timeout(10):
-            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-            # The answer has begun before the body is complete.
-            assert await reader.readuntil(first) == b"5\r\nfirst"
-
-            async def send() -> None:
-                for _ in range(total // 65536 - 1):
-                    writer.write(b"x" * 65536)
-                    await writer.drain()
-                writer.write(b"x" * (65536 - len(first)))
-
-            sending = asyncio.create_task(send())
-            await reader.readline()
-            got = len(first)
-            while size := int(await reader.readline(), 16):
-                got += len(await reader.readexactly(size))
-                await reader.readline()
-            await sending
-        assert got == total
+        await check_echo(reader, writer, total)
         assert b"X-Remote-User: admin" in heads[0]
         assert f"Content-Length: {total}".encode() in heads[0]
 

@@ -16,6 +16,7 @@ import pytest
 from sampan.server.exchange import User
 from tests.behaviour.test_streams import MERGE, NS, UPGRADE, House, echo, house, plain
 from tests.kit.cluster import Answer
+from tests.kit.wire import check_echo, echo_body
 
 
 def own_address() -> str:
@@ -176,40 +177,12 @@ async def test_bodies_stream_both_ways_beyond_any_limit() -> None:
         async def script(
             head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         ) -> None:
-            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            left = total
-            while left:
-                block = await reader.read(min(left, 65536))
-                left -= len(block)
-                writer.write(b"%x\r\n%b\r\n" % (len(block), block))
-                await writer.drain()
-            writer.write(b"0\r\n\r\n")
-            await writer.drain()
+            await echo_body(reader, writer, total)
 
         backend.script = script
         head = f"POST {NS}/services/s:web/proxy/ HTTP/1.1\r\nContent-Length: {total}\r\n"
         reader, writer = await home.open(head)
-        first = b"first"
-        writer.write(first)
-        async with asyncio.timeout(10):
-            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-            # The answer has begun before the body is complete.
-            assert await reader.readuntil(first) == b"5\r\nfirst"
-
-            async def send() -> None:
-                for _ in range(total // 65536 - 1):
-                    writer.write(b"x" * 65536)
-                    await writer.drain()
-                writer.write(b"x" * (65536 - len(first)))
-
-            sending = asyncio.create_task(send())
-            await reader.readline()
-            got = len(first)
-            while size := int(await reader.readline(), 16):
-                got += len(await reader.readexactly(size))
-                await reader.readline()
-            await sending
-        assert got == total
+        await check_echo(reader, writer, total)
         writer.close()
 
 

@@ -89,3 +89,45 @@ async def connected(listener: Listener, tls: ssl.SSLContext | None = None) -> As
         yield Wire(reader, writer)
     finally:
         writer.close()
+
+
+BLOCK = 65536
+
+
+async def echo_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, total: int) -> None:
+    """A backend's answer: the request's body, in chunks, while it still comes."""
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    left = total
+    while left and (block := await reader.read(min(left, BLOCK))):
+        left -= len(block)
+        writer.write(b"%x\r\n%b\r\n" % (len(block), block))
+        await writer.drain()
+    writer.write(b"0\r\n\r\n")
+    await writer.drain()
+
+
+async def check_echo(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, total: int
+) -> None:
+    """Send a body of `total` bytes, whose head was sent, and see that it comes back as it goes."""
+    first = b"first"
+    writer.write(first)
+    async with asyncio.timeout(10):
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        # The answer has begun before the body is complete.
+        assert await reader.readuntil(first) == b"5\r\nfirst"
+
+        async def send() -> None:
+            for _ in range(total // BLOCK - 1):
+                writer.write(b"x" * BLOCK)
+                await writer.drain()
+            writer.write(b"x" * (BLOCK - len(first)))
+
+        sending = asyncio.create_task(send())
+        await reader.readline()
+        got = len(first)
+        while size := int(await reader.readline(), 16):
+            got += len(await reader.readexactly(size))
+            await reader.readline()
+        await sending
+    assert got == total

@@ -18,11 +18,6 @@ VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update
 PART_VERBS = ("get", "patch", "update")
 
 
-def is_served(definition: Object) -> bool:
-    """Do clients see the resources of a definition? Once established, for as long as it is."""
-    return condition_is(definition, "Established")
-
-
 def descriptors_of(
     definition: Object, storage: Storage, decoders: Callable[[str, Rules], Any]
 ) -> list[Descriptor]:

@@ -17,8 +17,7 @@ from sampan.api.resources import resource
 from sampan.api.selectors import Selector, from_label_selector
 
 from ...exchange import Write
-from ..webhooks.rules import GROUP, Asked, Rule, is_exempt, rule_of, target_of
-from ..webhooks.source import asked_of
+from ..webhooks.rules import GROUP, Asked, Candidates, Rule, is_exempt, rule_of, target_of
 
 if TYPE_CHECKING:
     from ...app import Server
@@ -135,8 +134,7 @@ class Policies:
         self._server = server
         self._objects: dict[str, dict[str, Object]] = {plural: {} for plural in KINDS}
         self._policies: dict[str, tuple[Policy, ...]] = {"validate": (), "mutate": ()}
-        self._candidates: dict[tuple[str, Asked], tuple[Candidate, ...]] = {}
-        self._generation = -1
+        self._candidates = Candidates(server, self._find)
 
     def start(self) -> None:
         for plural in KINDS:
@@ -148,16 +146,7 @@ class Policies:
 
     def candidates(self, kind: str, write: Write) -> tuple[Candidate, ...]:
         """Policies whose rules may be about a write, in the order of their names."""
-        asked = asked_of(write.attributes, write.operation)
-        if asked is None or not self._server.ready:
-            return ()
-        if self._generation != self._server.resources.generation:
-            self._generation = self._server.resources.generation
-            self._candidates.clear()
-        found = self._candidates.get((kind, asked))
-        if found is None:
-            found = self._candidates[kind, asked] = self._find(kind, asked)
-        return found
+        return self._candidates.of(kind, write)
 
     def _find(self, kind: str, asked: Asked) -> tuple[Candidate, ...]:
         target = asked.resource
@@ -210,7 +199,7 @@ class Policies:
             for name in sorted(policies)
             if name in bindings
         )
-        self._candidates.clear()
+        self._candidates.forget()
         self._server.admission.forget()
 
     def _policy(self, obj: Object, bindings: tuple[Binding, ...], before: Policy | None) -> Policy:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
+
+from ...exchange import Attributes, Write
+
+if TYPE_CHECKING:
+    from ...app import Server
 
 GROUP = "admissionregistration.k8s.io"
 EXEMPT = frozenset(
@@ -25,6 +30,44 @@ class Asked(NamedTuple):
     operation: str
     namespaced: bool
     """Is it about something in a namespace? A namespace itself is not."""
+
+
+def asked_of(attributes: Attributes, operation: str) -> Asked | None:
+    target = attributes.resource
+    if target is None:
+        return None
+    # A namespace is cluster-scoped, though its requests carry its own name as the namespace.
+    namespaced = bool(attributes.namespace) and target.namespaced
+    return Asked(target, attributes.subresource, operation, namespaced)
+
+
+Found = TypeVar("Found")
+
+
+class Candidates(Generic[Found]):
+    """What may concern a kind of request, found once per kind of request that comes; made anew
+    when the resources change, or what is found (`forget`)."""
+
+    def __init__(self, server: Server, find: Callable[[str, Asked], tuple[Found, ...]]) -> None:
+        self._server = server
+        self._find = find
+        self._known: dict[tuple[str, Asked], tuple[Found, ...]] = {}
+        self._generation = -1
+
+    def of(self, kind: str, write: Write) -> tuple[Found, ...]:
+        asked = asked_of(write.attributes, write.operation)
+        if asked is None or not self._server.ready:
+            return ()
+        if self._generation != self._server.resources.generation:
+            self._generation = self._server.resources.generation
+            self._known.clear()
+        found = self._known.get((kind, asked))
+        if found is None:
+            found = self._known[kind, asked] = self._find(kind, asked)
+        return found
+
+    def forget(self) -> None:
+        self._known.clear()
 
 
 class Rule(NamedTuple):

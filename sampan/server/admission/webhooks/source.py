@@ -14,11 +14,11 @@ from sampan.api.errors import Object
 from sampan.api.resources import resource
 from sampan.api.selectors import Selector, from_label_selector
 
-from ...exchange import Attributes, Write
+from ...exchange import Write
 from ...webhooks.target import Target
 from ...webhooks.target import target_of as call_target_of
 from .metrics import WebhookMetrics
-from .rules import GROUP, Asked, Rule, is_exempt, rule_of, target_of
+from .rules import GROUP, Asked, Candidates, Rule, is_exempt, rule_of, target_of
 
 if TYPE_CHECKING:
     from ...app import Server
@@ -86,8 +86,7 @@ class Hooks:
         self.metrics = WebhookMetrics()
         self._configurations: dict[str, dict[str, Object]] = {name: {} for name in PLURALS}
         self._hooks: dict[str, tuple[Hook, ...]] = {"admit": (), "validate": ()}
-        self._candidates: dict[tuple[str, Asked], tuple[Candidate, ...]] = {}
-        self._generation = -1
+        self._candidates = Candidates(server, self._find)
 
     def start(self) -> None:
         self._server.expositions.append(self.metrics.exposition)
@@ -100,16 +99,7 @@ class Hooks:
 
     def candidates(self, kind: str, write: Write) -> tuple[Candidate, ...]:
         """The webhooks whose rules are about a write, in the order they are called."""
-        asked = asked_of(write.attributes, write.operation)
-        if asked is None or not self._server.ready:
-            return ()
-        if self._generation != self._server.resources.generation:
-            self._generation = self._server.resources.generation
-            self._candidates.clear()
-        found = self._candidates.get((kind, asked))
-        if found is None:
-            found = self._candidates[kind, asked] = self._find(kind, asked)
-        return found
+        return self._candidates.of(kind, write)
 
     def _find(self, kind: str, asked: Asked) -> tuple[Candidate, ...]:
         if is_exempt(asked.resource):
@@ -138,19 +128,10 @@ class Hooks:
             else:
                 known[name] = obj
             self._hooks[kind] = compile_hooks(kind, known)
-            self._candidates.clear()
+            self._candidates.forget()
             self._server.admission.forget()
 
         return changed
-
-
-def asked_of(attributes: Attributes, operation: str) -> Asked | None:
-    target = attributes.resource
-    if target is None:
-        return None
-    # A namespace is cluster-scoped, though its requests carry its own name as the namespace.
-    namespaced = bool(attributes.namespace) and target.namespaced
-    return Asked(target, attributes.subresource, operation, namespaced)
 
 
 def compile_hooks(kind: str, configurations: dict[str, Object]) -> tuple[Hook, ...]:
