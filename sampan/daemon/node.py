@@ -21,6 +21,7 @@ from sampan.client.informer import Informers
 from sampan.dns.serve import DnsConfig, DnsServer
 from sampan.linux.namespaces import enter_node_namespace
 from sampan.node.agent import Agent
+from sampan.proxy.policy.run import PolicyKeeper
 from sampan.proxy.run import Proxy, ProxyConfig
 from sampan.version import GIT_VERSION
 
@@ -73,6 +74,8 @@ async def run(child: Child) -> None:
         informers,
         ProxyConfig(cluster.name, cluster.node_name, cluster.node_pod_cidr, cluster.service_cidr),
     )
+    policies = PolicyKeeper(informers, cluster.name, cluster.node_name)
+    network.admit = policies.admit
     dns = DnsServer(
         client,
         informers,
@@ -83,6 +86,7 @@ async def run(child: Child) -> None:
         supervisor.start("agent", agent.run)
         supervisor.start("certificates", lambda: credentials.run(client, cluster, clock))
         supervisor.start("proxy", proxy.run)
+        supervisor.start("network policies", policies.run)
         supervisor.start("dns", dns.run)
         await asyncio.gather(agent.ready.wait(), proxy.ready.wait(), dns.ready.wait())
         child.say(state="ready")

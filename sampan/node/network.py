@@ -15,7 +15,7 @@ for each pod once more and gets the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
 from typing import TypeVar
@@ -47,6 +47,8 @@ class BridgeNetwork:
             IPv4Network(service_cidr) if service_cidr else None,
         )
         self._plumbing = Plumbing(config, cluster, networks)
+        self.admit: Callable[[str, str], Awaitable[None]] | None = None
+        """Asked (uid, address) before a pod may use its address: network policies."""
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._ready: dict[str, PodAddress] = {}
         self._watch: TransactionWatch | None = None
@@ -64,10 +66,13 @@ class BridgeNetwork:
             asyncio.get_running_loop().add_reader(self._watch.fileno(), self._hear)
 
     async def attach(self, pod_uid: str) -> PodAddress:
-        """Raises ValueError for a uid that cannot name a file, AddressesExhausted, OSError."""
+        """Raises ValueError for a uid that cannot name a file, AddressesExhausted, OSError, and
+        what `admit` raises: the pod has no network then, and may be attached again."""
         found = self._ready.get(pod_uid)
         if found is None:
             found = await self._run(lambda: self._plumbing.attach(pod_uid))
+            if self.admit is not None:
+                await self.admit(pod_uid, found.ip)
             self._ready[pod_uid] = found
         return found
 

@@ -234,7 +234,7 @@ class Plumbing:
                     str(self._network.network_address), self._network.prefixlen
                 )
             )
-        for table in (self._table, self._service_table):
+        for table in (self._table, self._service_table, f"{self._service_table}.policy"):
             nft.apply_blocking(nft.remove_table("ip", table))
 
     def close(self) -> None:

@@ -185,7 +185,7 @@ async def test_a_node_lists_its_own_pods_and_reads_itself() -> None:
         assert await status(cluster, "/api/v1/nodes/n1") == 200
         for path in ("/api/v1/services", "/apis/storage.k8s.io/v1/csidrivers"):
             assert await status(cluster, path) == 200
-        for path in ("/api/v1/namespaces", "/api/v1/endpoints", "/apis/apps/v1/deployments"):
+        for path in ("/api/v1/limitranges", "/api/v1/endpoints", "/apis/apps/v1/deployments"):
             assert await status(cluster, path) == 403
 
 

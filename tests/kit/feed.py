@@ -95,12 +95,14 @@ class Feed:
 
 def _namespace_of(path: str) -> tuple[str, ...]:
     parts = path.split("/")
-    return (parts[parts.index("namespaces") + 1],) if "namespaces" in parts else ()
+    return (parts[parts.index("namespaces") + 1],) if "namespaces" in parts[:-1] else ()
 
 
 def _within(key: str, collection: str) -> bool:
     """Whether the object at `key` belongs to a collection, of one namespace or of all."""
-    if "/namespaces/" not in collection and "/namespaces/" in key:
+    if not collection.endswith("/namespaces") and (
+        "/namespaces/" not in collection and "/namespaces/" in key
+    ):
         root, _, rest = key.partition("/namespaces/")
         key = f"{root}/{rest.partition('/')[2]}"
     return key.rpartition("/")[0] == collection

@@ -163,7 +163,8 @@ class Bench:
         self.feed = Feed()
         self.supervisor = Supervisor()
         self.network = BridgeNetwork(node_config(tmp_path), "test", service_cidr=SERVICE_CIDR)
-        informers = Informers(Client(self.feed), self.supervisor)
+        self.client = Client(self.feed)
+        informers = Informers(self.client, self.supervisor)
         config = ProxyConfig("test", "node-1", POD_CIDR, SERVICE_CIDR)
         self.nft = Applied()
         self.proxy = Proxy(informers, config, self.nft)
@@ -202,22 +203,26 @@ class Applied(Nft):
 
     def __init__(self) -> None:
         super().__init__()
-        self._scripts: list[str] = []
+        self.scripts: list[str] = []
         self._news = asyncio.Condition()
 
     async def apply(self, script: str) -> None:
         await super().apply(script)
         async with self._news:
-            self._scripts.append(script)
+            self.scripts.append(script)
             self._news.notify_all()
 
     @asynccontextmanager
     async def applies(self, text: str) -> AsyncIterator[None]:
         """What is done inside leads to a transaction with `text`; wait until it is committed."""
-        mark = len(self._scripts)
+        mark = len(self.scripts)
         yield
+        await self.settled(text, mark)
+
+    async def settled(self, text: str, since: int = 0) -> None:
+        """Until a transaction with `text`, of those after `since`, is committed."""
         async with asyncio.timeout(10), self._news:
-            await self._news.wait_for(lambda: any(text in s for s in self._scripts[mark:]))
+            await self._news.wait_for(lambda: any(text in s for s in self.scripts[since:]))
 
 
 async def test_pods_and_services_reach_each_other(node: int, tmp_path: Path) -> None:

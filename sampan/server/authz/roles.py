@@ -170,10 +170,11 @@ NODE: Final[Sequence[RuleRow]] = (
     ("create delete get list patch update watch", "resource.k8s.io", "resourceslices"),
 )
 
-# Service rules and cluster DNS are part of the node here, and speak as the node.
+# Service rules, cluster DNS and network policies are part of the node here, and speak as the node.
 NODE_NETWORK: Final[Sequence[RuleRow]] = (
-    ("list watch", "core", "services"),
+    ("list watch", "core", "namespaces services"),
     ("list watch", "discovery.k8s.io", "endpointslices"),
+    ("list watch", "networking.k8s.io", "networkpolicies"),
 )
 
 PROXIER: Final[Sequence[RuleRow]] = (

@@ -1,0 +1,232 @@
+"""NetworkPolicies and pods as the rules need them: selectors compiled, ports and blocks as numbers.
+
+Pure. What makes no sense (it was stored by a server that checked less) allows nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+from sampan.api.errors import Object
+from sampan.api.selectors import EVERYTHING, Selector, from_label_selector
+
+Key = tuple[str, str]
+Range = tuple[int, int]
+
+_PROTOCOLS = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}
+LAST_PORT = 65535
+_LAST_ADDRESS = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Pods that a peer means: of one namespace, or (with `namespace` "") of the selected ones."""
+
+    namespace: str
+    namespaces: Selector
+    pods: Selector
+
+    def __str__(self) -> str:
+        where = self.namespace or f"[{self.namespaces}]"
+        return f"{where}/[{self.pods}]"
+
+
+ALL_PODS = Group("", EVERYTHING, EVERYTHING)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Port:
+    """Ports `low` to `high`; with a name, whatever number the pod gives that name."""
+
+    protocol: str
+    low: int = 0
+    high: int = LAST_PORT
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of one direction. No ports: all traffic. `everyone`: whatever the address."""
+
+    ports: tuple[Port, ...] = ()
+    everyone: bool = False
+    groups: tuple[Group, ...] = ()
+    blocks: tuple[Range, ...] = ()
+    """Address ranges, merged and sorted."""
+
+    def __str__(self) -> str:
+        ports = ",".join(f"{p.protocol}:{p.name}:{p.low}-{p.high}" for p in self.ports)
+        peers = "*" if self.everyone else ";".join([*map(str, self.groups), str(self.blocks)])
+        return f"{ports} {peers}"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`ingress` and `egress` are None when the policy says nothing about that direction."""
+
+    namespace: str
+    pods: Selector
+    ingress: tuple[Rule, ...] | None
+    egress: tuple[Rule, ...] | None
+
+    def rules(self, direction: str) -> tuple[Rule, ...] | None:
+        return self.ingress if direction == "in" else self.egress
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod with an address of the pod network. `ports`: (name, protocol) and number."""
+
+    namespace: str
+    labels: Mapping[str, str]
+    ip: str
+    local: bool
+    ports: tuple[tuple[tuple[str, str], int], ...] = ()
+
+    def number(self, port: Port) -> int:
+        """What the pod calls by the port's name; 0 if nothing."""
+        return dict(self.ports).get((port.name, port.protocol), 0)
+
+
+def compile_policy(obj: Object) -> Policy:
+    """Raises BadRequest for a selector that cannot be read."""
+    meta, spec = obj["metadata"], obj.get("spec") or {}
+    kinds = spec.get("policyTypes") or (
+        ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"]
+    )
+    namespace = meta["namespace"]
+
+    def compiled(kind: str, peers: str) -> tuple[Rule, ...] | None:
+        if kind not in kinds:
+            return None
+        rules = (_rule(item, peers, namespace) for item in spec.get(kind.lower()) or ())
+        return tuple(item for item in rules if item is not None)
+
+    return Policy(
+        namespace,
+        from_label_selector(spec.get("podSelector") or {}),
+        compiled("Ingress", "from"),
+        compiled("Egress", "to"),
+    )
+
+
+def _rule(rule: Object, peers: str, namespace: str) -> Rule | None:
+    ports = tuple(port for item in rule.get("ports") or () if (port := _port(item)) is not None)
+    if rule.get("ports") and not ports:
+        return None
+    wanted = rule.get(peers) or ()
+    if not wanted:
+        return Rule(ports, everyone=True)
+    groups: dict[Group, None] = {}
+    blocks: list[Range] = []
+    for peer in wanted:
+        if peer.get("ipBlock") is not None:
+            blocks += _block(peer["ipBlock"])
+            continue
+        group = _group(peer, namespace)
+        if group is not None:
+            groups[group] = None
+    return Rule(ports, groups=tuple(groups), blocks=merge(blocks))
+
+
+def _group(peer: Object, namespace: str) -> Group | None:
+    pods, namespaces = peer.get("podSelector"), peer.get("namespaceSelector")
+    chosen = EVERYTHING if pods is None else from_label_selector(pods)
+    if namespaces is not None:
+        return Group("", from_label_selector(namespaces), chosen)
+    return None if pods is None else Group(namespace, EVERYTHING, chosen)
+
+
+def _port(item: Object) -> Port | None:
+    protocol = _PROTOCOLS.get(item.get("protocol") or "TCP")
+    number = item.get("port")
+    if protocol is None:
+        return None
+    if number is None:
+        return Port(protocol)
+    if isinstance(number, str):
+        return Port(protocol, 0, 0, number)
+    end = item.get("endPort") or number
+    return Port(protocol, number, end) if 0 < number <= end <= LAST_PORT else None
+
+
+def _block(block: Object) -> Iterable[Range]:
+    """The block without its exceptions. IPv6 blocks mean nobody in an IPv4 network."""
+    whole = _range(block.get("cidr"))
+    if whole is None:
+        return
+    low, end = whole
+    holes = [hole for text in block.get("except") or () if (hole := _range(text)) is not None]
+    for first, last in merge(holes):
+        if last < low or first > end:
+            continue
+        if first > low:
+            yield low, first - 1
+        low = last + 1
+    if low <= end:
+        yield low, end
+
+
+def _range(text: object) -> Range | None:
+    try:
+        network = IPv4Network(text, strict=False) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    if network is None:
+        return None
+    return int(network.network_address), int(network.broadcast_address)
+
+
+def merge(ranges: Iterable[Range]) -> tuple[Range, ...]:
+    """The same numbers as ranges that neither overlap nor touch: a set of intervals takes no
+    others."""
+    out: list[Range] = []
+    for low, high in sorted(ranges):
+        if out and low <= out[-1][1] + 1:
+            out[-1] = out[-1][0], max(out[-1][1], high)
+        else:
+            out.append((low, high))
+    return tuple(out)
+
+
+def block_text(low: int, high: int) -> str:
+    """A range of addresses as nft reads it."""
+    if low == high:
+        return str(IPv4Address(low))
+    if (low, high) == (0, _LAST_ADDRESS):
+        return "0.0.0.0/0"
+    return f"{IPv4Address(low)}-{IPv4Address(high)}"
+
+
+def pod_facts(obj: Object, node_name: str, ip: str = "") -> Pod | None:
+    """None for a pod that policies do not reach: it shares the node's address, is over, or has no
+    address yet. `ip` is the address its node is about to give it, before the status says so."""
+    spec, status = obj["spec"], obj.get("status") or {}
+    address = ip or status.get("podIP") or ""
+    if spec.get("hostNetwork") or status.get("phase") in ("Succeeded", "Failed"):
+        return None
+    try:
+        address = str(IPv4Address(address))
+    except ValueError:
+        return None
+    meta = obj["metadata"]
+    return Pod(
+        meta["namespace"],
+        meta.get("labels") or {},
+        address,
+        spec.get("nodeName") == node_name,
+        tuple(_named_ports(spec)),
+    )
+
+
+def _named_ports(spec: Object) -> Iterable[tuple[tuple[str, str], int]]:
+    containers: Sequence[Object] = [
+        *(spec.get("containers") or ()), *(spec.get("initContainers") or ()),
+    ]  # fmt: skip
+    for container in containers:
+        for port in container.get("ports") or ():
+            protocol = _PROTOCOLS.get(port.get("protocol") or "TCP")
+            if port.get("name") and protocol:
+                yield (port["name"], protocol), port["containerPort"]
