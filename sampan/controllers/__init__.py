@@ -6,6 +6,7 @@ A controller reads informers and writes through the client; `plan` is pure, reco
 from .bootstraptokens import BootstrapTokenController
 from .certificates import CertificateController
 from .cronjob import CronJobController
+from .daemonset import DaemonSetController
 from .deployment import DeploymentController
 from .disruption import DisruptionController, StaleDisruptionController
 from .endpoints import EndpointsController
@@ -42,6 +43,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     ReplicaSetController,
     ReplicationControllerController,
     StatefulSetController,
+    DaemonSetController,
     JobController,
     JobOrphanController,
     CronJobController,
