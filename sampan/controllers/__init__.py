@@ -13,6 +13,7 @@ from .endpoints import EndpointsController
 from .endpointslice import EndpointSliceController
 from .ephemeralvolume import EphemeralVolumeController
 from .garbage import GarbageCollector
+from .horizontalpodautoscaler import HorizontalPodAutoscalerController
 from .job import JobController
 from .joborphans import JobOrphanController
 from .legacytokens import LegacyTokenController
@@ -57,6 +58,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     PodGcController,
     DisruptionController,
     StaleDisruptionController,
+    HorizontalPodAutoscalerController,
     ResourceQuotaController,
     RoleAggregationController,
     LegacyTokenController,

@@ -32,6 +32,7 @@ from sampan.server.app import Server
 from sampan.server.config import ServerConfig
 from sampan.server.exchange import User
 from sampan.server.http import Listener, serve
+from sampan.server.usage import summarize_by
 from sampan.store.interface import Record
 from sampan.store.memory import MemoryStore
 from sampan.store.mvcc import State
@@ -130,6 +131,7 @@ class Cluster(Objects):
             Client(self.server.local_transport(NODES)), informers, clock, _shape(self.options)
         )
         self._nodes.start(supervisor)
+        summarize_by(self.server, self._nodes.summary)
 
     async def close(self) -> None:
         """End everything; nothing is left behind. Clients that still watch are cut off."""

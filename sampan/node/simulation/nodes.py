@@ -33,6 +33,7 @@ from ..reports import Reports
 from ..status import rfc3339
 from .outcome import Match, Outcome, Rule, Script
 from .pod import SimulatedPod
+from .usage import summary
 
 log = logging.getLogger("sampan.node.simulation")
 
@@ -146,6 +147,15 @@ class SimulatedNodes:
             if (meta["namespace"], meta["name"]) == (namespace, name):
                 return entry.pod
         return None
+
+    def summary(self, node: str) -> Object:
+        """What a node says that it and its pods use."""
+        pods = [
+            {**entry.pod, "status": entry.said or {}}
+            for entry in self._entries.values()
+            if entry.pod["spec"]["nodeName"] == node
+        ]
+        return summary(pods, self.script, self._clock.now())
 
     # Nodes
 

@@ -34,6 +34,9 @@ class Outcome:
     """Longest wait before it is started again; None: kubelet's (10 s, doubling to 300)."""
     logs: str = ""
     """What `kubectl logs` gives."""
+    cpu: str = "1m"
+    memory: str = "16Mi"
+    """What it uses while it runs: for `kubectl top` and autoscalers."""
 
 
 RUNS = Outcome()
