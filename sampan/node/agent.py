@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from sampan.aio.clock import Clock
@@ -29,12 +29,15 @@ from .allocation import Ledger
 from .config import NodeConfig
 from .hosts import Resolver, parse_resolver
 from .interface import PodNetwork
+from .manifests import is_static, mirrored
 from .objects import Objects
 from .parts import Parts
 from .pulls import Pulls
 from .registration import Registration
 from .reports import Reports
 from .rotation import rotate
+from .static import StaticPods
+from .status import rfc3339
 from .tokens import Tokens
 from .translate import POD_UID, Machine
 from .volumes.kernel import Kernel, LinuxKernel
@@ -93,6 +96,12 @@ class Agent:
         self.registration = Registration(config, client, clock, images.list)
         self.recorder = EventRecorder(client, "kubelet", config.name, clock)
         self.parts = self._parts(images)
+        self.static = StaticPods(
+            config.static_pods or config.data / "manifests",
+            (config.name, lambda: self.registration.uid),
+            (client, self.parts.reports, clock),
+            _Static(self),
+        )
         self._pods = self._informers.informer(
             resource("pods"), fields=f"spec.nodeName={config.name}"
         )
@@ -148,6 +157,7 @@ class Agent:
             self.supervisor.start("node server", server.start)
             self.supervisor.start("container exits", self._watch_exits)
             await self._adopt()
+            self.supervisor.start("static pods", self.static.run)
             self.registration.each_tick = self._rotate_logs
             self.supervisor.start("node heartbeat", self.registration.keep_alive)
             self.ready.set()
@@ -176,6 +186,7 @@ class Agent:
 
     async def _close(self) -> None:
         self._unsubscribe()
+        self.static.close()
         self.ready.clear()
         tasks = [*self._tasks.values(), *self._orphans]
         for task in tasks:
@@ -193,7 +204,14 @@ class Agent:
         found: dict[str, list[Container]] = {}
         for container in self._runtime.list():
             found.setdefault(container.annotations.get(POD_UID, ""), []).append(container)
-        pods = {pod["metadata"]["uid"]: pod for pod in self._pods.list()}
+        pods = {}
+        for pod in self._pods.list():
+            if mirrored(pod):
+                self.static.mirror_changed(None, pod)
+            else:
+                pods[pod["metadata"]["uid"]] = pod
+        self.static.open()
+        pods |= {uid: self.static.remembered(pod) for uid, pod in self.static.wanted.items()}
         live = {
             uid
             for uid, pod in pods.items()
@@ -206,12 +224,15 @@ class Agent:
         for uid in {*found, *self.parts.volumes.known()} - pods.keys():
             self._clean_orphan(uid, found.get(uid, ()))
         for uid, pod in pods.items():
-            self._start_worker(pod, found.get(uid, []))
+            self.start_worker(pod, found.get(uid, []))
         self._unsubscribe = self._pods.on_change(self._pod_changed)
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         pod = new if new is not None else old
         if pod is None:
+            return
+        if mirrored(pod):
+            self.static.mirror_changed(old, new)
             return
         uid = pod["metadata"]["uid"]
         worker = self.workers.get(uid)
@@ -223,11 +244,12 @@ class Agent:
             if worker.state.pod is not new:
                 worker.update(new)
         elif uid not in self._done:
-            self._start_worker(new, [])
+            self.start_worker(new)
 
-    def _start_worker(self, pod: Object, found: list[Container]) -> None:
+    def start_worker(self, pod: Object, found: Sequence[Container] = ()) -> None:
+        """Look after a pod; `found` are its containers that run already."""
         uid = pod["metadata"]["uid"]
-        worker = PodWorker(self.parts, pod, found)
+        worker = PodWorker(self.parts, pod, list(found))
         if len(self.workers) >= self.config.max_pods and not found:
             used = len(self.workers)
             worker.state.failure = (
@@ -258,12 +280,13 @@ class Agent:
             log.exception("pod %s", uid)
             await self._clock.sleep(1.0)
             self.workers.pop(uid, None)
-            pod = self._pods.get(worker.narrator.namespace, worker.narrator.name)
+            found = self._pods.get(worker.narrator.namespace, worker.narrator.name)
+            pod = self.static.wanted.get(uid) or found
             if pod is not None and pod["metadata"]["uid"] == uid:
                 mine = [
                     item for item in self._runtime.list() if item.annotations.get(POD_UID) == uid
                 ]
-                self._start_worker(pod, mine)
+                self.start_worker(pod, mine)
             return
         self.workers.pop(uid, None)
         self._tasks.pop(uid, None)
@@ -274,6 +297,8 @@ class Agent:
             # It is on its way out (finalizers may hold it): there is nothing left to do for it.
             self._done.add(uid)
         self._forget_logs(worker.state.pod)
+        if is_static(worker.state.pod):
+            self.static.ended()
 
     def _rotate_logs(self) -> None:
         rotate(self._runtime.list(), self._runtime.reopen_log, self._clock.now())
@@ -319,3 +344,29 @@ def _host_resolver() -> Resolver:
         return parse_resolver(RESOLV_CONF.read_text(errors="replace"))
     except OSError:
         return Resolver()
+
+
+class _Static:
+    """The agent's workers, as static pods see them."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def known(self) -> dict[str, Object]:
+        pods = {uid: worker.state.pod for uid, worker in self._agent.workers.items()}
+        return {uid: pod for uid, pod in pods.items() if is_static(pod)}
+
+    def begin(self, pod: Object) -> None:
+        self._agent.start_worker(pod)
+
+    def end(self, uid: str) -> None:
+        """As if its object had been deleted: there is none that could be."""
+        worker = self._agent.workers[uid]
+        pod = worker.state.pod
+        meta, spec = pod["metadata"], pod["spec"]
+        if "deletionTimestamp" not in meta:
+            told = {
+                "deletionTimestamp": rfc3339(self._agent.parts.clock.now()),
+                "deletionGracePeriodSeconds": spec.get("terminationGracePeriodSeconds", 30),
+            }
+            worker.update(pod | {"metadata": meta | told})

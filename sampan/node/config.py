@@ -31,3 +31,5 @@ class NodeConfig:
     max_pods: int = 110
     streaming_idle_s: float = 4 * 3600.0
     """How long nothing may move on an exec, attach or port-forward; 0 is for ever."""
+    static_pods: Path | None = None
+    """The folder of static pods' manifests; by default `manifests` below `data`."""

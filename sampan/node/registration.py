@@ -308,9 +308,14 @@ class Registration:
         except NotFound:
             await self._client.create(leases, self._lease(stamp), LEASE_NAMESPACE)
 
+    @property
+    def uid(self) -> str:
+        """The Node's; "" before it is registered."""
+        return str(((self._node or {}).get("metadata") or {}).get("uid") or "")
+
     def _lease(self, stamp: str) -> Object:
         meta: Object = {"name": self._config.name, "namespace": LEASE_NAMESPACE}
-        uid = ((self._node or {}).get("metadata") or {}).get("uid")
+        uid = self.uid
         if uid:
             meta["ownerReferences"] = [
                 {"apiVersion": "v1", "kind": "Node", "name": self._config.name, "uid": uid}

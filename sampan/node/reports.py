@@ -17,6 +17,7 @@ from sampan.api.resources import resource
 from sampan.client.api import Client
 from sampan.client.interface import STRATEGIC_PATCH
 
+from .manifests import is_static
 from .status import status_patch
 
 log = logging.getLogger("sampan.node.reports")
@@ -25,13 +26,14 @@ log = logging.getLogger("sampan.node.reports")
 class _Pod:
     """What is known of one pod's reporting."""
 
-    __slots__ = ("acknowledged", "latest", "name", "namespace", "task", "uid")
+    __slots__ = ("acknowledged", "last", "latest", "name", "namespace", "task", "uid")
 
     def __init__(self, pod: Object) -> None:
         meta = pod["metadata"]
         self.namespace, self.name, self.uid = meta["namespace"], meta["name"], meta["uid"]
         self.acknowledged: Object = pod.get("status") or {}
         self.latest: Object | None = None
+        self.last: Object | None = None
         self.task: asyncio.Task[None] | None = None
 
 
@@ -42,6 +44,7 @@ class Reports:
         self._client = client
         self._clock = clock
         self._pods: dict[str, _Pod] = {}
+        self._shown: dict[str, Object] = {}
         self.sent = 0
 
     def put(self, pod: Object, status: Object) -> None:
@@ -50,9 +53,36 @@ class Reports:
         entry = self._pods.get(uid)
         if entry is None:
             entry = self._pods[uid] = _Pod(pod)
-        entry.latest = status
-        if entry.task is None:
-            entry.task = asyncio.create_task(self._send(entry), name=f"report {uid}")
+            if is_static(pod):
+                # Nobody but its mirror can be told.
+                entry.uid = ""
+                if uid in self._shown:
+                    self._follow(entry, self._shown[uid])
+        entry.latest = entry.last = status
+        self._begin(entry)
+
+    def show(self, uid: str, mirror: Object) -> None:
+        """What is said of static pod `uid` goes to this object of the API from now on."""
+        self._shown[uid] = mirror
+        entry = self._pods.get(uid)
+        if entry is not None and entry.uid != mirror["metadata"]["uid"]:
+            self._follow(entry, mirror)
+            entry.latest = entry.last
+            self._begin(entry)
+
+    def uid_of(self, uid: str) -> str:
+        """Under which uid the API knows the pod; "" when it does not."""
+        entry = self._pods.get(uid)
+        return entry.uid if entry is not None else uid
+
+    @staticmethod
+    def _follow(entry: _Pod, mirror: Object) -> None:
+        entry.uid = mirror["metadata"]["uid"]
+        entry.acknowledged = mirror.get("status") or {}
+
+    def _begin(self, entry: _Pod) -> None:
+        if entry.task is None and entry.uid:
+            entry.task = asyncio.create_task(self._send(entry), name=f"report {entry.uid}")
 
     async def flushed(self, uid: str) -> None:
         """Wait until everything said of the pod has been sent (or dropped)."""
@@ -62,6 +92,7 @@ class Reports:
 
     def forget(self, uid: str) -> None:
         """The pod is gone: send nothing more."""
+        self._shown.pop(uid, None)
         entry = self._pods.pop(uid, None)
         if entry is not None and entry.task is not None:
             entry.task.cancel()

@@ -410,7 +410,10 @@ class PodWorker:
     async def _delete_object(self) -> None:
         """Take the pod's object away, now that nothing is left of it."""
         meta = self.state.pod["metadata"]
-        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": meta["uid"]}}
+        uid = self.parts.reports.uid_of(meta["uid"])
+        if not uid:
+            return
+        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
         backoff = Backoff(initial_s=0.1, cap_s=10.0)
         while not self._gone:
             try:

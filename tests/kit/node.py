@@ -31,6 +31,7 @@ class FakeApi:
         self.tokens = 0
         self._revision = itertools.count(1)
         self._last = 0
+        self._made: dict[str, int] = {}
         self._watchers: list[tuple[str, dict[str, str], asyncio.Queue[WatchEvent]]] = []
 
     # For tests
@@ -100,6 +101,11 @@ class FakeApi:
         key = f"{path}/{body['metadata']['name']}"
         if key in self.objects:
             raise AlreadyExists(f"{key} already exists")
+        self._made[key] = self._made.get(key, 0) + 1
+        if self._made[key] > 1:
+            # Another object than the first of this name.
+            uid = f"uid-{body['metadata']['name']}-{self._made[key]}"
+            body = body | {"metadata": body["metadata"] | {"uid": uid}}
         return self.put(key, body)
 
     def _patch(self, path: str, body: Any) -> Object:
