@@ -38,6 +38,7 @@ class Table:
         self._owners: dict[str, dict[str, Key]] = {kind: {} for kind in _KINDS}
         self._contested: dict[Key, Rules] = {}
         self._stale: set[str] = set()
+        self._stale_sets: set[str] = set()
 
     @property
     def rules(self) -> Mapping[Key, Rules]:
@@ -48,7 +49,7 @@ class Table:
     def has_stale_chains(self) -> bool:
         """Chains nothing leads to any more wait for the next `change`: a kernel before 6.2 refuses
         to delete a chain in the very transaction that deletes the element leading to it."""
-        return bool(self._stale)
+        return bool(self._stale or self._stale_sets)
 
     def remove(self) -> str:
         return remove_table("ip", self.name)
@@ -56,8 +57,12 @@ class Table:
     def whole(self) -> str:
         """Everything anew, in one transaction: connections see the old rules or the new ones."""
         self._stale.clear()
+        self._stale_sets.clear()
         lines = [self.remove().rstrip("\n"), *self._frame()]
         for rules in self._rules.values():
+            lines += self._declare(rules.sets)
+            for name in rules.chains:
+                lines.append(f"add chain {self._table} {name}")
             for name, body in rules.chains.items():
                 lines += self._fill(name, body)
         for kind in _KINDS:
@@ -74,14 +79,20 @@ class Table:
         """From the rules of these services as they are to `wanted`; "" when nothing differs."""
         wanted = {**self._contested, **wanted}
         chains = [f"delete chain {self._table} {name}" for name in sorted(self._stale)]
+        chains += [f"delete set {self._table} {name}" for name in sorted(self._stale_sets)]
         removals: dict[str, list[str]] = {kind: [] for kind in _KINDS}
         additions: dict[str, list[str]] = {kind: [] for kind in _KINDS}
         emptied: set[str] = set()
+        unused: set[str] = set()
         before = {key: self._rules.pop(key, NOTHING) for key in wanted}
         for key, new in self._claim(before, wanted).items():
             old = before[key]
             if new != NOTHING:
                 self._rules[key] = new
+            chains += self._declare({k: v for k, v in new.sets.items() if k not in old.sets})
+            unused |= old.sets.keys() - new.sets.keys()
+            fresh = [name for name in new.chains if name not in old.chains]
+            chains += [f"add chain {self._table} {name}" for name in fresh]
             for name, body in new.chains.items():
                 if old.chains.get(name) != body:
                     chains += self._fill(name, body)
@@ -91,7 +102,7 @@ class Table:
                 removals[kind] += gone
                 additions[kind] += added
         chains += [f"flush chain {self._table} {name}" for name in sorted(emptied)]
-        self._stale = emptied
+        self._stale, self._stale_sets = emptied, unused
         removals["hairpins"], additions["hairpins"] = self._count_hairpins(before)
         lines = chains
         for verb, parts in (("delete", removals), ("add", additions)):
@@ -144,6 +155,10 @@ class Table:
         yield f"flush chain {self._table} {chain}"
         for rule in rules:
             yield f"add rule {self._table} {chain} {rule}"
+
+    def _declare(self, sets: Mapping[str, str]) -> Iterator[str]:
+        for name, what in sets.items():
+            yield f"add set {self._table} {name} {what}"
 
     def _elements(self, verb: str, kind: str, elements: Iterable[str]) -> Iterator[str]:
         source = iter(elements)

@@ -1,4 +1,5 @@
-"""The proxy of one node: watches Services and EndpointSlices, keeps the kernel's table true.
+"""The proxy of one node: watches Services, EndpointSlices and the host ports of its own pods, keeps
+the kernel's table true.
 
 Task: `run`, under the daemon's supervisor. Queue: the set of services that changed while a
 transaction was being applied, at most one entry per service; they become one transaction. Nothing
@@ -24,6 +25,7 @@ from sampan.linux.nftwatch import TransactionWatch, table_handle
 
 from .apply import Key, Table
 from .flows import stale_flows
+from .hostports import PREFIX, has_host_ports, host_rules_of
 from .rules import NOTHING, SERVICE_LABEL, Rules, Scope, rules_of
 
 log = logging.getLogger("sampan.proxy")
@@ -48,6 +50,8 @@ class Proxy:
         self._services: Informer = informers.informer(resource("services"))
         self._slices: Informer = informers.informer(resource("endpointslices", "discovery.k8s.io"))
         self._slices.add_index(_INDEX, _service_of)
+        fields = f"spec.nodeName={config.node_name}"
+        self._pods: Informer = informers.informer(resource("pods"), fields=fields)
         self._scope = Scope(config.node_name, IPv4Network(config.pod_cidr))
         self._table = Table(config.cluster, config.service_cidr)
         self._nft = nft or Nft()
@@ -68,6 +72,7 @@ class Proxy:
         try:
             await self._services.synced()
             await self._slices.synced()
+            await self._pods.synced()
             # After a failure: services that went away meanwhile are known to the table alone.
             self._changed |= self._table.rules.keys()
             self._plan()
@@ -92,6 +97,7 @@ class Proxy:
         return [
             self._services.on_change(self._service_changed),
             self._slices.on_change(self._slice_changed),
+            self._pods.on_change(self._pod_changed),
         ]
 
     def _service_changed(self, old: Object | None, new: Object | None) -> None:
@@ -103,6 +109,13 @@ class Proxy:
             for key in _service_of(item) if item is not None else ():
                 namespace, _, name = key.partition("/")
                 self._mark((namespace, name))
+
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        """Pods matter for their host ports alone; few have any."""
+        seen = [pod for pod in (old, new) if pod is not None and has_host_ports(pod)]
+        if seen and (len(seen) < 2 or host_rules_of(seen[0]) != host_rules_of(seen[1])):
+            meta = seen[0]["metadata"]
+            self._mark((meta["namespace"], PREFIX + meta["name"]))
 
     def _mark(self, key: Key) -> None:
         self._changed.add(key)
@@ -121,6 +134,9 @@ class Proxy:
         return self._table.change(wanted)
 
     def _rules(self, key: Key) -> Rules:
+        if key[1].startswith(PREFIX):
+            pod = self._pods.get(key[0], key[1].removeprefix(PREFIX))
+            return host_rules_of(pod) if pod is not None else NOTHING
         service = self._services.get(*key)
         if service is None:
             return NOTHING

@@ -163,11 +163,10 @@ class Bench:
         self.feed = Feed()
         self.supervisor = Supervisor()
         self.network = BridgeNetwork(node_config(tmp_path), "test", service_cidr=SERVICE_CIDR)
-        self.client = Client(self.feed)
-        informers = Informers(self.client, self.supervisor)
+        self.informers = Informers(Client(self.feed), self.supervisor)
         config = ProxyConfig("test", "node-1", POD_CIDR, SERVICE_CIDR)
         self.nft = Applied()
-        self.proxy = Proxy(informers, config, self.nft)
+        self.proxy = Proxy(self.informers, config, self.nft)
 
     async def open(self) -> None:
         await self.network.open()
@@ -235,6 +234,8 @@ async def test_pods_and_services_reach_each_other(node: int, tmp_path: Path) -> 
             assert await ask(two.ip, 8080, one, node) == f"two {one.ip}"
             assert await ask(one.ip, 8080, None, node) == "one 10.244.0.1"
             await _check_service(bench, node, one, two)
+            await _check_affinity(bench, node, one, two)
+            await _check_host_port(bench, node, one, two)
             await _check_the_node_as_endpoint(bench, node, one)
             await _check_refusals(bench, node, one)
             await _check_healing(bench, node, one, two)
@@ -258,6 +259,46 @@ async def _check_service(bench: Bench, node: int, one: PodAddress, two: PodAddre
         await bench.feed.put(SLICE, endpoint_slice(one.ip, two.ip))
     heard = {(await ask(CLUSTER_IP, 80, one, node)).split()[0] for _ in range(30)}
     assert heard == {"one", "two"}
+
+
+async def _check_affinity(bench: Bench, node: int, one: PodAddress, two: PodAddress) -> None:
+    """A client stays where it was, for as long as that is there."""
+    sticky = service()
+    sticky["spec"] |= {"sessionAffinity": "ClientIP", "externalIPs": ["192.0.2.77"]}
+    async with bench.nft.applies("timeout 10800s"):
+        await bench.feed.put(SERVICE, sticky)
+    client = await bench.network.attach("client")
+    heard = {(await ask(CLUSTER_IP, 80, client, node)).split()[0] for _ in range(15)}
+    assert len(heard) == 1
+    assert (await ask("192.0.2.77", 80, client, node)).split()[0] in heard
+    stays, goes = (one, two) if heard == {"two"} else (two, one)
+    async with bench.nft.applies("delete set"):
+        await bench.feed.put(SLICE, endpoint_slice(stays.ip))
+    assert (await ask(CLUSTER_IP, 80, client, node)).split()[0] not in heard
+    async with bench.nft.applies(f"dnat ip to {goes.ip}"):
+        await bench.feed.put(SLICE, endpoint_slice(one.ip, two.ip))
+    after = {(await ask(CLUSTER_IP, 80, client, node)).split()[0] for _ in range(15)}
+    assert len(after) == 1
+    assert after != heard
+
+
+async def _check_host_port(bench: Bench, node: int, one: PodAddress, two: PodAddress) -> None:
+    path = "/api/v1/namespaces/ns/pods/two"
+    pod = {
+        "metadata": {"namespace": "ns", "name": "two"},
+        "spec": {"containers": [{"ports": [{"containerPort": 8080, "hostPort": 8888}]}]},
+        "status": {"podIP": two.ip, "phase": "Running"},
+    }
+    async with bench.nft.applies("host-ns/two"):
+        await bench.feed.put(path, pod)
+    assert await ask(NODE_ADDRESS, 8888, one, node) == f"two {one.ip}"
+    for source in (None, two):
+        assert (await ask(NODE_ADDRESS, 8888, source, node)).startswith("two ")
+    assert (await ask("127.0.0.1", 8888, None, node)).startswith("two ")
+    async with bench.nft.applies("delete chain ip sampan-test host-ns/two"):
+        await bench.feed.remove(path)
+    with pytest.raises(ConnectionRefusedError):
+        await ask(NODE_ADDRESS, 8888, one, node)
 
 
 async def _check_the_node_as_endpoint(bench: Bench, node: int, one: PodAddress) -> None:

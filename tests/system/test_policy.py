@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from sampan.client.informer import Informers
 from sampan.linux.nftwatch import table_handle
 from sampan.proxy.policy.run import PolicyKeeper
 from tests.system.test_network import (
@@ -43,8 +42,7 @@ class Guarded(Bench):
     def __init__(self, tmp_path: Path) -> None:
         super().__init__(tmp_path)
         self.rules = Applied()
-        informers = Informers(self.client, self.supervisor)
-        self.keeper = PolicyKeeper(informers, "test", "node-1", self.rules)
+        self.keeper = PolicyKeeper(self.informers, "test", "node-1", self.rules)
         self.network.admit = self.keeper.admit
 
     async def open(self) -> None:

@@ -42,7 +42,7 @@ def rules_of(
 
 
 class PolicyIndex:
-    """Tell it what changed (each `put` says whether rules may depend on it), then ask for `state`."""
+    """Tell it what changed, then ask for `state`. A `put` says whether rules may depend on it."""
 
     def __init__(self) -> None:
         self._policies: dict[str, dict[Key, Policy]] = {}

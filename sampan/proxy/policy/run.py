@@ -2,9 +2,10 @@
 
 Task: `run`, under the daemon's supervisor. Without policies it watches nothing else, and there is
 no table. With the first one it begins to watch namespaces and this node's pods (the agent's own
-cache): pods of other machines cannot be reached yet, and an agent may not see them. Queue: what changed while a transaction was being applied, each thing
-once; it becomes one transaction. Nothing polls. A transaction the kernel refuses is followed by the
-whole table; if that fails as well, `run` raises and the supervisor starts it again with backoff.
+cache): pods of other machines cannot be reached yet, and an agent may not see them. Queue: what
+changed while a transaction was being applied, each thing once; it becomes one transaction. Nothing
+polls. A transaction the kernel refuses is followed by the whole table; if that fails as well, `run`
+raises and the supervisor starts it again with backoff.
 
 `admit` closes the gap between a pod's start and its rules: the node calls it with the address that
 the pod is about to use, and starts the pod when the rules for it are in the kernel.

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from sampan.proxy.rules import NOTHING, REFUSE, Rules, Scope, chain_name, rules_of
+from sampan.proxy.destinations import chain_name
+from sampan.proxy.hostports import host_rules_of
+from sampan.proxy.rules import NOTHING, REFUSE, Rules, Scope, rules_of
 
 SCOPE = Scope("here", IPv4Network("10.244.0.0/24"))
 
@@ -77,10 +79,57 @@ def test_node_ports_leave_with_the_nodes_address_unless_the_policy_is_local() ->
     )
     local = service(ports, type="NodePort", externalTrafficPolicy="Local")
     found = rules_of(local, slices, SCOPE)
-    assert found.chains["ext-ns/web/tcp/http"] == ("meta l4proto tcp dnat ip to 10.244.0.5:8080",)
-    assert rules_of(local, [slice_of(endpoint("10.244.1.6", "there"))], SCOPE).nodeports == {
-        "tcp . 30080": "drop"
+    # What is of this node, or of its pods, goes anywhere; others stay here with their address.
+    assert found.chains["ext-ns/web/tcp/http"] == (
+        "ip saddr 10.244.0.0/24 goto all-ns/web/tcp/http",
+        "fib saddr type local meta mark set meta mark | 0x4000",
+        "fib saddr type local goto all-ns/web/tcp/http",
+        "goto loc-ns/web/tcp/http",
+    )
+    assert found.chains["loc-ns/web/tcp/http"] == ("meta l4proto tcp dnat ip to 10.244.0.5:8080",)
+    found = rules_of(local, [slice_of(endpoint("10.244.1.6", "there"))], SCOPE)
+    assert found.chains["ext-ns/web/tcp/http"][-1] == "drop"
+    # Where all endpoints are near, clients keep their address under either policy.
+    found = rules_of(service(ports, type="NodePort"), [slice_of(endpoint("10.244.0.5"))], SCOPE)
+    assert found.chains["ext-ns/web/tcp/http"] == (
+        "ip saddr 127.0.0.0/8 meta mark set meta mark | 0x4000",
+        "goto all-ns/web/tcp/http",
+    )
+
+
+def test_a_local_policy_falls_back_to_what_leaves_this_node() -> None:
+    local = service(internalTrafficPolicy="Local")
+    leaving = endpoint("10.244.0.5", ready=False, serving=True, terminating=True)
+    found = rules_of(local, [slice_of(leaving, endpoint("10.244.1.6", "there"))], SCOPE)
+    assert found.chains["svc-ns/web/tcp/http"] == ("meta l4proto tcp dnat ip to 10.244.0.5:8080",)
+
+
+def test_external_addresses_are_of_the_outside() -> None:
+    named = service(externalIPs=["192.0.2.77", "junk }"])
+    found = rules_of(named, [slice_of(endpoint("10.244.0.5"))], SCOPE)
+    assert found.services["192.0.2.77 . tcp . 80"] == "goto ext-ns/web/tcp/http"
+    assert len(found.services) == 2
+
+
+def pod(**port: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"namespace": "ns", "name": "web"},
+        "spec": {"containers": [{"ports": [{"containerPort": 8080, **port}]}]},
+        "status": {"podIP": "10.244.0.5", "phase": "Running"},
     }
+
+
+def test_host_ports_lead_to_their_pod() -> None:
+    found = host_rules_of(pod(hostPort=80))
+    assert found.nodeports == {"tcp . 80": "goto host-ns/web/tcp/80"}
+    assert found.chains["host-ns/web/tcp/80"][-1] == "meta l4proto tcp dnat ip to 10.244.0.5:8080"
+    found = host_rules_of(pod(hostPort=53, protocol="UDP", hostIP="127.0.0.1"))
+    assert found.services == {"127.0.0.1 . udp . 53": "goto host-ns/web/udp/53"}
+    assert found.datagrams == {("10.244.0.5", 8080)}
+    over = pod(hostPort=80)
+    over["status"]["phase"] = "Failed"
+    for other in (pod(), over, pod(hostPort=80, hostIP="} junk")):
+        assert host_rules_of(other) == NOTHING
 
 
 def test_internal_traffic_may_have_to_stay_on_the_node() -> None:
@@ -112,10 +161,21 @@ def test_a_load_balancers_address_lets_only_its_sources_in() -> None:
 def test_session_affinity_chooses_by_the_client() -> None:
     slices = [slice_of(endpoint("10.244.0.5"), endpoint("10.244.0.6"))]
     found = rules_of(service(sessionAffinity="ClientIP"), slices, SCOPE)
+    one, two = (f"ns/web/tcp/http/10.244.0.{n}/8080" for n in (5, 6))
     assert found.chains["svc-ns/web/tcp/http"] == (
-        "meta l4proto tcp jhash ip saddr mod 2 seed 0x5a4d == 0 dnat ip to 10.244.0.5:8080",
-        "meta l4proto tcp dnat ip to 10.244.0.6:8080",
+        f"ip saddr @of-{one}/10800 goto to-{one}",
+        f"ip saddr @of-{two}/10800 goto to-{two}",
+        f"numgen random mod 2 == 0 goto to-{one}",
+        f"goto to-{two}",
     )
+    assert found.chains[f"to-{one}"] == (
+        f"update @of-{one}/10800 {{ ip saddr }}",
+        "meta l4proto tcp dnat ip to 10.244.0.5:8080",
+    )
+    assert set(found.sets) == {f"of-{one}/10800", f"of-{two}/10800"}
+    asked = {"clientIP": {"timeoutSeconds": 60}}
+    short = service(sessionAffinity="ClientIP", sessionAffinityConfig=asked)
+    assert all("timeout 60s" in what for what in rules_of(short, slices, SCOPE).sets.values())
 
 
 def test_many_endpoints_share_one_map() -> None:
