@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sampan.api.errors import Object
+from sampan.api.volumes import claim_name
 
 from .demand import Demand, demand_of
 from .relations import Relations, relations_of
@@ -24,6 +25,12 @@ class Guest:
     relations: Relations
     leaving: bool = False
     """Being deleted: topology spread no longer counts it."""
+    nominated: str = ""
+    """The node others leave for it (status.nominatedNodeName); set by `Nodes.nominate` alone."""
+    preempts: bool = True
+    """preemptionPolicy is not Never."""
+    claims: tuple[tuple[str, bool], ...] = ()
+    """The claims behind its volumes, and whether they are made for it (ephemeral volumes)."""
 
 
 def guest_of(pod: Object) -> Guest:
@@ -37,4 +44,14 @@ def guest_of(pod: Object) -> Guest:
         demand_of(pod),
         relations_of(pod),
         "deletionTimestamp" in meta,
+        preempts=spec.get("preemptionPolicy") != "Never",
+        claims=claims_of(pod) if spec.get("volumes") else (),
     )
+
+
+def claims_of(pod: Object) -> tuple[tuple[str, bool], ...]:
+    named = (
+        (claim_name(pod["metadata"]["name"], volume), "ephemeral" in volume)
+        for volume in pod["spec"]["volumes"]
+    )
+    return tuple(item for item in named if item[0])

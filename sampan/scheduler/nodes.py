@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from sampan.api.errors import Object
 
 from .demand import Port, amount_of
 from .guest import Guest
 from .relations import Held, Labels
+
+if TYPE_CHECKING:
+    from .volumes import Volumes
 
 LOG_LENGTH = 100_000
 FELT = 4096
@@ -50,8 +54,14 @@ class Nodes:
         self.held: dict[Held, int] = {}
         """Terms that placed pods hold against or for others, and how many pods hold each."""
         self._felt: dict[Hashable, list[Held]] = {}
+        self.volumes: Volumes | None = None
+        """What pods' claims ask of nodes; None where nobody knows."""
         self.layout = 0
         """Moves when a node comes, goes, or changes its labels, taints or cordon."""
+        self.nominated: dict[str, dict[str, Guest]] = {}
+        """By node, then uid."""
+        self.nominations = 0
+        """Moves when a nomination comes or goes."""
         self.watch: Callable[[Guest, str, int], None] | None = None
         """Told of every pod (and its node) that comes, +1, or goes, -1."""
         self.log: list[str] = []
@@ -132,8 +142,8 @@ class Nodes:
         self._homeless.pop(uid, None)
         state = self.by_name.get(name)
         if state is not None and uid in state.pods:
-            guest = state.pods.pop(uid)
-            self._tally(state, guest, -1)
+            guest = state.pods[uid]
+            remove_guest(state, guest)
             self._hold(guest, -1)
             if self.watch is not None:
                 self.watch(guest, name, -1)
@@ -145,8 +155,7 @@ class Nodes:
         return self._where.get(uid)
 
     def _count(self, state: NodeState, guest: Guest) -> None:
-        state.pods[guest.uid] = guest
-        self._tally(state, guest, 1)
+        add_guest(state, guest)
         self._hold(guest, 1)
         if self.watch is not None:
             self.watch(guest, state.name, 1)
@@ -185,19 +194,54 @@ class Nodes:
             ]
         return found
 
-    @staticmethod
-    def _tally(state: NodeState, guest: Guest, sign: int) -> None:
-        demand = guest.demand
-        for key, amount in demand.requests.items():
-            state.used[key] = state.used.get(key, 0) + sign * amount
-        state.scored_cpu += sign * demand.scored_cpu
-        state.scored_memory += sign * demand.scored_memory
-        for port in demand.ports:
-            count = state.ports.get(port, 0) + sign
-            if count:
-                state.ports[port] = count
-            else:
-                state.ports.pop(port, None)
+    # Nominations: pods that others were sent away for, and that are not placed yet.
+
+    def nominate(self, guest: Guest, name: str) -> None:
+        """Keep a place for the pod on this node; "" gives it up."""
+        waiting = self.nominated.get(guest.nominated)
+        if waiting and waiting.pop(guest.uid, None) is not None:
+            if not waiting:
+                del self.nominated[guest.nominated]
+            self.nominations += 1
+        guest.nominated = name
+        if name:
+            self.nominated.setdefault(name, {})[guest.uid] = guest
+            self.nominations += 1
+
+    def ahead(self, guest: Guest, name: str) -> list[Guest]:
+        """Those a place is kept for on this node, and that this pod must not push aside."""
+        waiting = self.nominated.get(name)
+        if not waiting:
+            return []
+        return [
+            other
+            for other in waiting.values()
+            if other.priority >= guest.priority and other.uid != guest.uid
+        ]
+
+
+def add_guest(state: NodeState, guest: Guest) -> None:
+    state.pods[guest.uid] = guest
+    tally(state, guest, 1)
+
+
+def remove_guest(state: NodeState, guest: Guest) -> None:
+    del state.pods[guest.uid]
+    tally(state, guest, -1)
+
+
+def tally(state: NodeState, guest: Guest, sign: int) -> None:
+    demand = guest.demand
+    for key, amount in demand.requests.items():
+        state.used[key] = state.used.get(key, 0) + sign * amount
+    state.scored_cpu += sign * demand.scored_cpu
+    state.scored_memory += sign * demand.scored_memory
+    for port in demand.ports:
+        count = state.ports.get(port, 0) + sign
+        if count:
+            state.ports[port] = count
+        else:
+            state.ports.pop(port, None)
 
 
 def read_node(node: Object) -> NodeState:
@@ -227,5 +271,5 @@ def without(state: NodeState, uids: set[str]) -> NodeState:
         pods={uid: guest for uid, guest in state.pods.items() if uid not in uids},
     )
     for guest in copy.pods.values():
-        Nodes._tally(copy, guest, 1)
+        tally(copy, guest, 1)
     return copy

@@ -2,16 +2,22 @@
 
 Ready pods leave by priority, then age. A pod no node fits waits until something happens that could
 help (`wake`), and then at least its back-off since the last attempt: 1 s, doubling to 10 s, as
-upstream's. Each pod is in exactly one place; the size is the number of pending pods.
+upstream's. What could help is asked once per group of like pods, so an event costs the number of
+groups, not of pods. Who has waited `PARKED_S` is tried whatever happened, in case an event was
+missed. Each pod is in exactly one place; the size is the number of pending pods.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any
 
 INITIAL_BACKOFF_S = 1.0
 MAX_BACKOFF_S = 10.0
+PARKED_S = 300.0
+"""Upstream's DefaultPodMaxInUnschedulablePodsDuration."""
 
 
 @dataclass(slots=True)
@@ -25,6 +31,8 @@ class Waiting:
     not_before_s: float = 0.0
     parked: bool = False
     """Waits for a change."""
+    parked_s: float = 0.0
+    group: Hashable = None
     missed_wake: bool = False
     """A change came while the pod was being tried: it may have been too late to count."""
     trying: bool = False
@@ -37,12 +45,35 @@ class Queue:
         self._pods: dict[str, Waiting] = {}
         self._ready: list[tuple[int, float, str]] = []
         self._delayed: list[tuple[float, str]] = []
+        self._groups: dict[Hashable, dict[str, Waiting]] = {}
+        self._parked: dict[str, Waiting] = {}
+        """In the order of parking."""
+        self._trying: dict[str, Waiting] = {}
 
     def __len__(self) -> int:
         return len(self._pods)
 
     def __contains__(self, uid: str) -> bool:
         return uid in self._pods
+
+    @property
+    def parked(self) -> int:
+        """How many wait for a change."""
+        return len(self._parked)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """scheduler_pending_pods by queue."""
+        now_delayed = sum(1 for item in self._pods.values() if self._is_delayed(item))
+        return {
+            "active": len(self._pods) - now_delayed - len(self._parked),
+            "backoff": now_delayed,
+            "unschedulable": len(self._parked),
+        }
+
+    @staticmethod
+    def _is_delayed(item: Waiting) -> bool:
+        return not item.parked and not item.trying and item.not_before_s > item.arrived_s
 
     def add(self, uid: str, priority: int, now_s: float) -> None:
         """A new pod, or one whose spec changed: it may be tried at once."""
@@ -51,11 +82,24 @@ class Queue:
             item = self._pods[uid] = Waiting(uid, priority, now_s)
         elif not item.parked:
             return
-        item.parked = False
+        self._leave_group(item)
         self._push(item)
 
     def remove(self, uid: str) -> None:
-        self._pods.pop(uid, None)
+        item = self._pods.pop(uid, None)
+        if item is not None:
+            self._leave_group(item)
+            self._trying.pop(uid, None)
+
+    def _leave_group(self, item: Waiting) -> None:
+        if not item.parked:
+            return
+        item.parked = False
+        del self._parked[item.uid]
+        members = self._groups[item.group]
+        del members[item.uid]
+        if not members:
+            del self._groups[item.group]
 
     def _push(self, item: Waiting) -> None:
         heapq.heappush(self._ready, (-item.priority, item.arrived_s, item.uid))
@@ -68,6 +112,7 @@ class Queue:
             item = self._pods.get(uid)
             if item is not None and not item.parked and not item.trying:
                 item.trying, item.missed_wake = True, False
+                self._trying[uid] = item
                 item.attempts += 1
                 return uid
         return None
@@ -78,42 +123,60 @@ class Queue:
             item = self._pods.get(uid)
             if item is not None and not item.parked and item.not_before_s <= now_s:
                 self._push(item)
+        while self._parked:
+            oldest = next(iter(self._parked.values()))
+            if oldest.parked_s + PARKED_S > now_s:
+                break
+            self._unpark(oldest, now_s)
 
-    def park(self, uid: str, now_s: float) -> None:
-        """No node fits: wait for a change, and for the back-off."""
-        item = self._pods.get(uid)
+    def park(self, uid: str, now_s: float, group: Hashable = None) -> None:
+        """No node fits: wait for a change, and for the back-off. `wake` asks about `group`."""
+        item = self._settle(uid, now_s)
         if item is not None:
-            item.trying, item.parked = False, True
-            item.not_before_s = now_s + backoff_s(item.attempts)
+            item.parked, item.parked_s, item.group = True, now_s, group
+            self._parked[uid] = item
+            self._groups.setdefault(group, {})[uid] = item
             if item.missed_wake:
                 self._unpark(item, now_s)
 
     def retry(self, uid: str, now_s: float) -> None:
         """Something else went wrong: try again after the back-off."""
-        item = self._pods.get(uid)
+        item = self._settle(uid, now_s)
         if item is not None:
-            item.trying, item.parked = False, False
-            item.not_before_s = now_s + backoff_s(item.attempts)
             heapq.heappush(self._delayed, (item.not_before_s, uid))
 
-    def wake(self, now_s: float) -> None:
-        """Something changed that may let parked pods fit."""
-        for item in self._pods.values():
-            if item.parked:
+    def _settle(self, uid: str, now_s: float) -> Waiting | None:
+        item = self._pods.get(uid)
+        if item is not None:
+            self._trying.pop(uid, None)
+            self._leave_group(item)
+            item.trying = False
+            item.not_before_s = now_s + backoff_s(item.attempts)
+        return item
+
+    def wake(self, now_s: float, helps: Callable[[Any], bool] = lambda _: True) -> bool:
+        """Something changed: the parked pods of groups it helps may be tried. Were there any?"""
+        woken = [group for group in self._groups if helps(group)]
+        for group in woken:
+            for item in [*self._groups[group].values()]:
                 self._unpark(item, now_s)
-            elif item.trying:
-                item.missed_wake = True
+        for item in self._trying.values():
+            item.missed_wake = True
+        return bool(woken)
 
     def _unpark(self, item: Waiting, now_s: float) -> None:
-        item.parked = False
+        self._leave_group(item)
         if item.not_before_s <= now_s:
             self._push(item)
         else:
             heapq.heappush(self._delayed, (item.not_before_s, item.uid))
 
     def next_due_s(self) -> float | None:
-        """When the next back-off ends; None when nothing waits for time."""
-        return self._delayed[0][0] if self._delayed else None
+        """When the next back-off, or the longest wait, ends; None when nothing waits for time."""
+        due = [self._delayed[0][0]] if self._delayed else []
+        if self._parked:
+            due.append(next(iter(self._parked.values())).parked_s + PARKED_S)
+        return min(due, default=None)
 
 
 def backoff_s(attempts: int) -> float:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from sampan.aio.clock import Clock
@@ -20,13 +19,15 @@ from sampan.api.resources import resource
 from sampan.client.api import Client
 from sampan.client.events import EventRecorder
 from sampan.client.informer import Informers
-from sampan.client.interface import STRATEGIC_PATCH
 
+from .failing import Failing, Failure, Stuck, claims_help, coming_helps, leaving_helps, node_helps
 from .guest import Guest, guest_of
-from .nodes import Nodes
+from .nodes import Nodes, NodeState
+from .preemption import Surroundings
 from .queue import Queue
 from .shapes import Shapes
-from .verdict import explain
+from .telling import Telling
+from .volumes import Volumes
 
 log = logging.getLogger("sampan.scheduler")
 
@@ -41,30 +42,37 @@ class Scheduler:
     """Made by the daemon; `run` until it is cancelled."""
 
     def __init__(self, client: Client, informers: Informers, clock: Clock) -> None:
-        self._client = client
         self._clock = clock
         self._pods = informers.informer(resource("pods"))
         self._node_informer = informers.informer(resource("nodes"))
         self._namespaces = informers.informer(resource("namespaces"))
+        self._budgets = informers.informer(resource("poddisruptionbudgets", "policy"))
         self._nodes = Nodes()
+        self._volumes = self._nodes.volumes = Volumes(client, informers, clock)
         self._shapes = Shapes(self._nodes)
+        self._failing = Failing(self._nodes, self._around)
         self._queue = Queue()
         self._pending: dict[str, tuple[Object, Guest]] = {}
         self._events = EventRecorder(client, NAME, clock=clock)
+        self._telling = Telling(client, self._events, clock)
         self._slots = asyncio.Semaphore(BINDINGS)
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.attempts: dict[str, int] = {"scheduled": 0, "unschedulable": 0, "error": 0}
         """scheduler_schedule_attempts_total by result."""
+        self.victims = 0
+        """Pods sent away for others."""
 
     async def run(self) -> None:
-        await self._pods.synced()
-        await self._node_informer.synced()
-        await self._namespaces.synced()
+        for informer in (self._pods, self._node_informer, self._namespaces, self._budgets):
+            await informer.synced()
+        await self._volumes.synced()
         stops = [
+            self._volumes.on_change(lambda: self._wake(claims_help)),
             self._namespaces.on_change(self._on_namespace),
             self._node_informer.on_change(self._on_node),
             self._pods.on_change(self._on_pod),
+            self._budgets.on_change(lambda old, new: self._failing.forget()),
         ]
         recorder = asyncio.create_task(self._events.run(), name="scheduler events")
         try:
@@ -82,10 +90,14 @@ class Scheduler:
     # What informers say
 
     def _on_node(self, old: Object | None, new: Object | None) -> None:
+        nodes = self._nodes
+        layout = nodes.layout
         if new is None:
-            self._nodes.remove_node((old or {})["metadata"]["name"])
-        elif self._nodes.set_node(new):
-            self._wake()
+            nodes.remove_node((old or {})["metadata"]["name"])
+            self._wake(coming_helps)
+        elif nodes.set_node(new):
+            state, moved = nodes.by_name[new["metadata"]["name"]], nodes.layout != layout
+            self._wake(lambda stuck: node_helps(stuck, state, moved))
 
     def _on_namespace(self, old: Object | None, new: Object | None) -> None:
         name = (new or old or {})["metadata"]["name"]
@@ -96,31 +108,48 @@ class Scheduler:
             self._nodes.set_namespace(name, labels)
             self._shapes.namespaces_changed()
             if old is not None:
-                self._wake()
+                self._wake(coming_helps)
 
     def _on_pod(self, old: Object | None, new: Object | None) -> None:
         pod = new or old or {}
         uid = pod["metadata"]["uid"]
-        ended = new is None or (new.get("status") or {}).get("phase") in FINAL
-        if ended:
+        if new is None or (new.get("status") or {}).get("phase") in FINAL:
             self._drop(uid)
-            if self._nodes.displace(uid):
-                self._wake()
+            self._leave(uid)
         elif node_name := pod["spec"].get("nodeName"):
             self._drop(uid)
             if old is None or not same(old, pod) or self._nodes.home(uid) != node_name:
-                self._nodes.place(guest_of(pod), node_name)
+                self._settle(uid, pod, node_name)
         elif self._is_ours(pod):
-            known = self._pending.get(uid)
-            if known is None or not same(known[0], pod):
-                priority = pod["spec"].get("priority") or 0
-                self._queue.add(uid, priority, self._clock.monotonic())
-                self._changed.set()
-                self._pending[uid] = (pod, guest_of(pod))
-            else:
-                self._pending[uid] = (pod, known[1])
+            self._await(uid, pod)
         else:
             self._drop(uid)
+
+    def _settle(self, uid: str, pod: Object, node_name: str) -> None:
+        """A pod is on its node; resized, relabelled or leaving it may be."""
+        position = self._nodes.position
+        known = self._nodes.home(uid) is not None
+        self._nodes.place(guest_of(pod), node_name)
+        if self._nodes.position != position:
+            if known:
+                node = self._nodes.by_name.get(node_name)
+                self._wake(lambda stuck: leaving_helps(stuck, node))
+            else:
+                self._wake(coming_helps)
+
+    def _await(self, uid: str, pod: Object) -> None:
+        """A pod of ours has no node."""
+        known = self._pending.get(uid)
+        if known is not None and same(known[0], pod):
+            self._pending[uid] = (pod, known[1])
+            return
+        if known is not None:
+            self._nodes.nominate(known[1], "")
+        guest = guest_of(pod)
+        self._nodes.nominate(guest, (pod.get("status") or {}).get("nominatedNodeName") or "")
+        self._pending[uid] = (pod, guest)
+        self._queue.add(uid, guest.priority, self._clock.monotonic())
+        self._changed.set()
 
     @staticmethod
     def _is_ours(pod: Object) -> bool:
@@ -132,12 +161,27 @@ class Scheduler:
         )
 
     def _drop(self, uid: str) -> None:
-        self._pending.pop(uid, None)
-        self._queue.remove(uid)
+        known = self._pending.pop(uid, None)
+        if known is not None:
+            self._queue.remove(uid)
+            self._release(known[1])
 
-    def _wake(self) -> None:
-        self._queue.wake(self._clock.monotonic())
-        self._changed.set()
+    def _release(self, guest: Guest) -> None:
+        """Give up the place kept for a pod."""
+        if guest.nominated:
+            node = self._nodes.by_name.get(guest.nominated)
+            self._nodes.nominate(guest, "")
+            self._wake(lambda stuck: leaving_helps(stuck, node))
+
+    def _leave(self, uid: str) -> None:
+        name = self._nodes.displace(uid)
+        if name is not None:
+            node = self._nodes.by_name.get(name)
+            self._wake(lambda stuck: leaving_helps(stuck, node))
+
+    def _wake(self, helps: Callable[[Stuck], bool]) -> None:
+        if self._queue.wake(self._clock.monotonic(), helps):
+            self._changed.set()
 
     # Deciding
 
@@ -151,14 +195,56 @@ class Scheduler:
             pod, guest = self._pending[uid]
             node = self._shapes.best(guest)
             if node is not None:
+                self._nodes.nominate(guest, "")
                 self._nodes.place(guest, node.name)
-                self._spawn(self._bind(uid, pod, node.name))
+                if self._queue.parked:
+                    self._wake(coming_helps)
+                self._spawn(self._bind(pod, guest, node))
             else:
-                why = explain(guest, self._nodes)
-                self._queue.park(uid, self._clock.monotonic())
-                self._spawn(self._report(pod, why))
+                self._spawn(self._fail(pod, guest))
         self._changed.set()
         await asyncio.sleep(0)
+
+    def _fail(self, pod: Object, guest: Guest) -> Coroutine[Any, Any, None]:
+        """No node fits: see who could leave, and wait for what would help."""
+        failure = self._failing.look(guest)
+        self.attempts["unschedulable"] += 1
+        below: list[Object] = []
+        if failure.plan.node:
+            self._failing.preempting.add(guest.uid)
+            for other in [*self._nodes.nominated.get(failure.plan.node, {}).values()]:
+                if other.priority < guest.priority:
+                    self._nodes.nominate(other, "")
+                    below.append(self._pending[other.uid][0])
+            self._nodes.nominate(guest, failure.plan.node)
+        elif guest.nominated and not failure.waits:
+            self._nodes.nominate(guest, "")
+        self._queue.park(guest.uid, self._clock.monotonic(), failure.stuck)
+        return self._tell_failure(pod, guest, failure, below)
+
+    async def _tell_failure(
+        self, pod: Object, guest: Guest, failure: Failure, below: list[Object]
+    ) -> None:
+        """`below` are pods whose nomination gave way to this one's."""
+        try:
+            await self._telling.report(pod, failure.text, guest.nominated)
+            for other in below:
+                await self._telling.clear_nomination(other)
+            for guest_below in failure.plan.victims:
+                victim = self._pods.get(guest_below.namespace, guest_below.name)
+                if victim is not None and victim["metadata"]["uid"] == guest_below.uid:
+                    self.victims += 1
+                    await self._telling.preempt(victim, pod, failure.plan.node)
+        finally:
+            if failure.plan.node:
+                self._failing.preempting.discard(guest.uid)
+
+    def _around(self) -> Surroundings:
+        return Surroundings(self._budgets.list(), self._started)
+
+    def _started(self, guest: Guest) -> str:
+        pod = self._pods.get(guest.namespace, guest.name) or {}
+        return (pod.get("status") or {}).get("startTime") or ""
 
     async def _wait(self) -> None:
         """Until something changes or a back-off ends."""
@@ -187,67 +273,34 @@ class Scheduler:
         if not task.cancelled() and task.exception() is not None:
             log.error("a scheduling task failed", exc_info=task.exception())
 
-    # Telling the API
-
-    async def _bind(self, uid: str, pod: Object, node_name: str) -> None:
-        meta = pod["metadata"]
-        binding = {
-            "apiVersion": "v1",
-            "kind": "Binding",
-            "metadata": {"name": meta["name"], "namespace": meta["namespace"], "uid": uid},
-            "target": {"kind": "Node", "name": node_name},
-        }
+    async def _bind_volumes(self, guest: Guest, node: NodeState) -> None:
+        """May take minutes, in which others are bound: the slot is theirs."""
+        self._slots.release()
         try:
-            await self._client.create(
-                resource("pods"), binding, meta["namespace"], meta["name"], "binding"
-            )
+            await self._volumes.bind(guest, node)
+        finally:
+            await self._slots.acquire()
+
+    async def _bind(self, pod: Object, guest: Guest, node: NodeState) -> None:
+        uid = guest.uid
+        try:
+            if guest.claims:
+                await self._bind_volumes(guest, node)
+            await self._telling.bind(pod, node.name)
         except NotFound:
-            self._nodes.displace(uid)
+            self._leave(uid)
             self._drop(uid)
         except (StatusError, OSError) as error:
             self.attempts["error"] += 1
-            self._nodes.displace(uid)
+            self._leave(uid)
             # A conflict means that somebody else bound or changed it: the informer will say.
             if not isinstance(error, Conflict):
+                meta = pod["metadata"]
                 log.warning("binding %s/%s: %s", meta["namespace"], meta["name"], error)
             self._queue.retry(uid, self._clock.monotonic())
             self._changed.set()
         else:
             self.attempts["scheduled"] += 1
-            text = f"Successfully assigned {meta['namespace']}/{meta['name']} to {node_name}"
-            self._events.event(pod, "Normal", "Scheduled", text)
-
-    async def _report(self, pod: Object, why: str) -> None:
-        """Event and condition of a pod that fits nowhere; an unchanged condition is not sent."""
-        self.attempts["unschedulable"] += 1
-        self._events.event(pod, "Warning", "FailedScheduling", why)
-        conditions = (pod.get("status") or {}).get("conditions") or ()
-        known: Object = next((item for item in conditions if item["type"] == "PodScheduled"), {})
-        if (known.get("status"), known.get("message")) == ("False", why):
-            return
-        moved = known.get("lastTransitionTime") if known.get("status") == "False" else None
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock.now()))
-        condition = {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": "Unschedulable",
-            "message": why,
-            "lastProbeTime": None,
-            "lastTransitionTime": moved or stamp,
-        }
-        meta = pod["metadata"]
-        patch = {"metadata": {"uid": meta["uid"]}, "status": {"conditions": [condition]}}
-        try:
-            await self._client.patch(
-                resource("pods"),
-                meta["name"],
-                patch,
-                meta["namespace"],
-                "status",
-                content_type=STRATEGIC_PATCH,
-            )
-        except (StatusError, OSError) as error:
-            log.debug("status of %s/%s: %s", meta["namespace"], meta["name"], error)
 
 
 def same(old: Object, new: Object) -> bool:

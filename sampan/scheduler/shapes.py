@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from .demand import Demand
 from .guest import Guest
 from .nodes import Nodes, NodeState
-from .verdict import fits, score
+from .verdict import choose, fits, is_free, judge, prepare, score
 
 if TYPE_CHECKING:
     from .columns.board import Board
@@ -42,15 +42,23 @@ class Shape:
         self._stamp = 0
         self._seen = -1
 
-    def best(self) -> NodeState | None:
+    def best(self, guest: Guest) -> NodeState | None:
         self._catch_up()
-        heap = self._heap
+        heap, nodes = self._heap, self._nodes
+        aside: list[Entry] = []
+        found = None
         while heap:
-            _, name, stamp = heap[0]
+            entry = heap[0]
+            _, name, stamp = entry
             if self._stamps.get(name) == stamp:
-                return self._nodes.by_name[name]
+                if not nodes.nominated or is_free(guest, nodes.by_name[name], nodes):
+                    found = nodes.by_name[name]
+                    break
+                aside.append(entry)
             heapq.heappop(heap)
-        return None
+        for entry in aside:
+            heapq.heappush(heap, entry)
+        return found
 
     def _catch_up(self) -> None:
         nodes = self._nodes
@@ -91,6 +99,11 @@ class Shapes:
     def best(self, guest: Guest) -> NodeState | None:
         """As `verdict.choose`."""
         nodes = self._nodes
+        if guest.claims:
+            return choose(guest, nodes)
+        own = nodes.by_name.get(guest.nominated)
+        if own is not None and judge(guest, own, prepare(guest, nodes), nodes) is None:
+            return own
         if self._is_related(guest):
             from .columns.board import Board
             from .columns.choice import best
@@ -106,7 +119,7 @@ class Shapes:
                 self._shapes.popitem(last=False)
         else:
             self._shapes.move_to_end(demand.shape)
-        return shape.best()
+        return shape.best(guest)
 
     def _is_related(self, guest: Guest) -> bool:
         relations, nodes = guest.relations, self._nodes

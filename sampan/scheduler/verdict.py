@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .demand import Demand
 from .guest import Guest
-from .nodes import Nodes, NodeState
+from .nodes import Nodes, NodeState, add_guest, without
 from .plugins import FILTERS, RELATIONS, SCORES, Relation
 
 NO_VICTIMS = "No preemption victims found for incoming pod"
@@ -42,8 +43,11 @@ def prepare(guest: Guest, nodes: Nodes) -> States:
     return [(item, state) for item, state in prepared if state is not None]
 
 
-def judge(guest: Guest, node: NodeState, states: States) -> Verdict | None:
-    """The first filter that fails, in their order; None when the node fits."""
+def judge(guest: Guest, node: NodeState, states: States, nodes: Nodes) -> Verdict | None:
+    """The first filter that fails, in their order; None when the node fits. Pods that a place is
+    kept for here, and that are as important, count as if they were here already."""
+    if nodes.nominated:
+        node = crowded(guest, node, nodes)
     for item in FILTERS:
         found = item.reasons(guest.demand, node)
         if found:
@@ -55,10 +59,29 @@ def judge(guest: Guest, node: NodeState, states: States) -> Verdict | None:
     return None
 
 
+def crowded(guest: Guest, node: NodeState, nodes: Nodes) -> NodeState:
+    """The node with those on it who are nominated to it and go first."""
+    ahead = nodes.ahead(guest, node.name)
+    if ahead:
+        node = without(node, set())
+        for other in ahead:
+            add_guest(node, other)
+    return node
+
+
+def is_free(guest: Guest, node: NodeState, nodes: Nodes) -> bool:
+    """Does a node that fits also fit with those who are nominated to it?"""
+    return fits(guest.demand, crowded(guest, node, nodes))
+
+
 def choose(guest: Guest, nodes: Nodes) -> NodeState | None:
-    """The fitting node with the highest score; of equals, the first by name."""
+    """The node the pod is nominated to, if it fits; else the fitting node with the highest score;
+    of equals, the first by name."""
     states = prepare(guest, nodes)
-    fitting = [node for node in nodes.by_name.values() if judge(guest, node, states) is None]
+    own = nodes.by_name.get(guest.nominated)
+    if own is not None and judge(guest, own, states, nodes) is None:
+        return own
+    fitting = [node for node in nodes.by_name.values() if judge(guest, node, states, nodes) is None]
     if not fitting:
         return None
     totals = [score(guest.demand, node) for node in fitting]
@@ -69,23 +92,27 @@ def choose(guest: Guest, nodes: Nodes) -> NodeState | None:
     return min(ranked, key=lambda item: (-item[0], item[1].name))[1]
 
 
-def explain(guest: Guest, nodes: Nodes) -> str:
-    """Why no node fits, in the words of upstream's FitError."""
-    reasons: Counter[str] = Counter()
-    preemption: Counter[str] = Counter()
-    states = prepare(guest, nodes)
-    for node in nodes.by_name.values():
-        verdict = judge(guest, node, states)
-        if verdict is not None:
-            reasons.update(verdict.reasons)
-            preemption[NOT_HELPFUL if verdict.helpless else NO_VICTIMS] += 1
-    count = len(nodes.by_name)
+def verdicts_of(guest: Guest, nodes: Nodes, states: States) -> dict[str, Verdict]:
+    """Why each node does not fit; nodes that do are left out."""
+    judged = ((node.name, judge(guest, node, states, nodes)) for node in nodes.by_name.values())
+    return {name: verdict for name, verdict in judged if verdict is not None}
+
+
+def stop_of(states: States) -> str:
+    """Why no node will do, whatever it is like (PreFilter); "" when it depends on the node."""
+    return next(filter(None, (relation.stops(state) for relation, state in states)), "")
+
+
+def explain(verdicts: Mapping[str, Verdict], count: int, stop: str, preemption: str) -> str:
+    """Why no node of `count` fits, in the words of upstream's FitError. `stop` is `stop_of`'s;
+    `preemption` is why it did not help, "" when it did."""
     if not count:
         return "no nodes available to schedule pods"
-    return (
-        f"0/{count} nodes are available: {histogram(reasons)}. no new claims to deallocate, "
-        f"preemption: 0/{count} nodes are available: {histogram(preemption)}."
-    )
+    reasons = Counter(reason for item in verdicts.values() for reason in item.reasons)
+    text = f"0/{count} nodes are available: {stop or histogram(reasons)}."
+    if preemption:
+        text += f" no new claims to deallocate, preemption: {preemption}"
+    return text
 
 
 def histogram(reasons: Counter[str]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from sampan.scheduler.guest import Guest
 from sampan.scheduler.nodes import NodeState
 from sampan.scheduler.plugins import RELATIONS
+from sampan.scheduler.verdict import is_free
 
 from . import affinity, spread
 from .board import Board, Floats, Mask
@@ -24,6 +25,8 @@ COLUMNS = {
     "PodTopologySpread": Column(spread.filter_nodes, spread.points),
     "InterPodAffinity": Column(affinity.filter_nodes, affinity.points),
 }
+# Pods with claims are chosen for one node after the other.
+RELATED = tuple(item for item in RELATIONS if item.name in COLUMNS)
 
 
 def best(board: Board, guest: Guest) -> NodeState | None:
@@ -33,12 +36,18 @@ def best(board: Board, guest: Guest) -> NodeState | None:
         return None
     single = board.single(guest.demand)
     mask = single.fit.copy()
-    for relation in RELATIONS:
+    for relation in RELATED:
         COLUMNS[relation.name].filter_nodes(board, guest, mask)
         if not mask.any():
             return None
+    for name in board.nodes.nominated:
+        slot = board.slots.get(name)
+        if slot is not None and mask[slot]:
+            mask[slot] = is_free(guest, board.state(slot), board.nodes)
+    if not mask.any():
+        return None
     totals = single.score.copy()
-    for relation in RELATIONS:
+    for relation in RELATED:
         totals += relation.weight * COLUMNS[relation.name].points(board, guest, mask)
     totals[~mask] = -np.inf
     # The first of equals, and nodes stand in the order of their names.

@@ -23,6 +23,7 @@ from . import (
     node_unschedulable,
     pod_topology_spread,
     taint_toleration,
+    volume_binding,
 )
 
 
@@ -50,6 +51,8 @@ class Relation(NamedTuple):
     points: Callable[[Any, Sequence[NodeState]], list[int]]
     """Of the fitting nodes, in their order."""
     weight: int
+    stops: Callable[[Any], str] = lambda state: ""
+    """Why no node will do, whatever it is like (PreFilter); "" to look at them."""
 
 
 FILTERS: tuple[Filter, ...] = (
@@ -67,6 +70,14 @@ SCORES: tuple[Score, ...] = (
 )
 
 RELATIONS: tuple[Relation, ...] = (
+    Relation(
+        "VolumeBinding",
+        volume_binding.prepare,
+        volume_binding.reasons,
+        volume_binding.points,
+        1,
+        volume_binding.stops,
+    ),
     Relation(
         "PodTopologySpread",
         pod_topology_spread.prepare,

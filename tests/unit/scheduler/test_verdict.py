@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from sampan.scheduler.demand import requests_of
+from sampan.scheduler.failing import Failing
 from sampan.scheduler.guest import guest_of
 from sampan.scheduler.nodes import Nodes
 from sampan.scheduler.plugins.node_affinity import selects
 from sampan.scheduler.plugins.taint_toleration import tolerates
-from sampan.scheduler.verdict import explain
+from sampan.scheduler.preemption import Surroundings
 
 
 def node(name: str, **spec: Any) -> dict[str, Any]:
@@ -34,7 +35,8 @@ def container(**requests: str) -> dict[str, Any]:
 
 
 def why(spec: dict[str, Any], *items: dict[str, Any]) -> str:
-    return explain(guest_of({"metadata": {}, "spec": spec}), nodes_of(*items))
+    failing = Failing(nodes_of(*items), Surroundings)
+    return failing.look(guest_of({"metadata": {}, "spec": spec})).text
 
 
 BIG = {"containers": [container(cpu="2", memory="4Gi")]}

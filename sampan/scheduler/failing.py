@@ -1,0 +1,148 @@
+"""What becomes of a pod that fits nowhere: why, who could leave for it, and what would help it.
+
+Pods of one kind fail for the same reasons, so as long as nothing has changed the answer for the
+first is the answer for all (`_known`, emptied with every change: it never holds more than the kinds
+that were tried since).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+from .demand import Demand
+from .guest import Guest
+from .nodes import Nodes, NodeState
+from .plugins import RELATIONS
+from .preemption import Plan, Surroundings, plan
+from .verdict import explain, fits, histogram, prepare, stop_of, verdicts_of
+
+NEVER = "not eligible due to preemptionPolicy=Never."
+LEAVING = "not eligible due to a terminating pod on the nominated node."
+UNDER_WAY = "waiting for the preemption for this pod to be finished"
+VOLUMES = "VolumeBinding"
+RELATED = frozenset(item.name for item in RELATIONS) - {VOLUMES}
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """Pods that wait for the same: what `queue.Queue.wake` asks about."""
+
+    shape: bytes
+    plugins: frozenset[str]
+    """Whose filters failed, on any node."""
+    priority: int
+    demand: Demand = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    text: str
+    stuck: Stuck
+    plan: Plan
+    waits: bool = False
+    """Others are leaving for this pod already: its nomination stays."""
+
+
+class Failing:
+    def __init__(self, nodes: Nodes, around: Callable[[], Surroundings]) -> None:
+        self._nodes = nodes
+        self._around = around
+        self._known: dict[Hashable, Failure] = {}
+        self._stamp: Hashable = None
+        self.preempting: set[str] = set()
+        """Uids of pods for which others are being sent away."""
+
+    def forget(self) -> None:
+        """Budgets have changed."""
+        self._known.clear()
+
+    def look(self, guest: Guest) -> Failure:
+        nodes = self._nodes
+        stamp = nodes.position, nodes.layout, nodes.nominations
+        if stamp != self._stamp:
+            self._stamp = stamp
+            self._known.clear()
+        alone = guest.nominated or guest.claims or guest.uid in self.preempting
+        key = (
+            guest.uid if alone else "",
+            guest.demand.shape,
+            guest.priority,
+            guest.preempts,
+            guest.relations,
+            (guest.namespace, *guest.labels.items())
+            if nodes.held or guest.relations.held or guest.relations.hard
+            else (),
+        )
+        found = self._known.get(key)
+        if found is None:
+            found = self._look(guest)
+            if not found.plan.node:
+                self._known[key] = found
+        return found
+
+    def _look(self, guest: Guest) -> Failure:
+        nodes = self._nodes
+        states = prepare(guest, nodes)
+        verdicts = verdicts_of(guest, nodes, states)
+        count = len(nodes.by_name)
+        result, why = Plan(), self._ineligible(guest)
+        if not why:
+            result = plan(guest, nodes, verdicts, states, self._around())
+            if not result.node:
+                why = f"0/{count} nodes are available: {histogram(result.reasons)}."
+        stuck = Stuck(
+            guest.demand.shape,
+            frozenset(item.plugin for item in verdicts.values()),
+            guest.priority,
+            guest.demand,
+        )
+        return Failure(
+            explain(verdicts, count, stop_of(states), why),
+            stuck,
+            result,
+            why in (LEAVING, UNDER_WAY),
+        )
+
+    def _ineligible(self, guest: Guest) -> str:
+        """Why this pod may send nobody away now."""
+        if not guest.preempts:
+            return NEVER
+        if guest.uid in self.preempting:
+            return UNDER_WAY
+        home = self._nodes.by_name.get(guest.nominated)
+        if home is not None and any(
+            other.leaving and other.priority < guest.priority for other in home.pods.values()
+        ):
+            return LEAVING
+        return ""
+
+
+# What helps: upstream's queueing hints.
+
+
+def node_helps(stuck: Stuck, node: NodeState, moved: bool) -> bool:
+    """A node came or changed; `moved` when its labels or taints did, which counts for others."""
+    if moved and stuck.plugins & RELATED:
+        return True
+    return fits(stuck.demand, node)
+
+
+def leaving_helps(stuck: Stuck, node: NodeState | None) -> bool:
+    """A pod left this node, or the place kept for one is free."""
+    if stuck.plugins & RELATED:
+        return True
+    return node is not None and (
+        fits(stuck.demand, node)
+        or any(other.priority < stuck.priority for other in node.pods.values())
+    )
+
+
+def claims_help(stuck: Stuck) -> bool:
+    """A claim, a volume or a class came or changed."""
+    return VOLUMES in stuck.plugins
+
+
+def coming_helps(stuck: Stuck) -> bool:
+    """A pod was placed, or its labels changed, or those of a namespace."""
+    return bool(stuck.plugins & RELATED)
