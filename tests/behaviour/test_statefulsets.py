@@ -17,6 +17,7 @@ from .statefulset_kit import (
     claim_template,
     images,
     stateful_set,
+    template,
 )
 from .test_workloads import settled
 from .workload_kit import PODS, World, world
@@ -293,8 +294,12 @@ async def test_an_orphan_with_the_right_name_is_adopted_and_a_strange_one_let_go
 )
 async def test_claims_are_made_and_go_as_the_policy_says(deleted: str, scaled: str) -> None:
     async with world() as w:
+        mounted = template("db", "db:1")
+        mount = {"name": "data", "mountPath": "/data"}
+        mounted["spec"]["containers"][0]["volumeMounts"] = [mount]
         body = stateful_set(
             replicas=2,
+            template=mounted,
             volumeClaimTemplates=[claim_template()],
             persistentVolumeClaimRetentionPolicy={"whenDeleted": deleted, "whenScaled": scaled},
         )

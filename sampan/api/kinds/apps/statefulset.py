@@ -74,13 +74,32 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
         check_nonnegative(spec.get(field), f"spec.{field}", out)
     if spec.get("ordinals"):
         check_nonnegative(spec["ordinals"].get("start"), "spec.ordinals.start", out)
-    check_selected_template(spec, "spec", "StatefulSet", out, empty="statefulset")
+    whole = {**spec, "template": with_claim_volumes(spec)}
+    check_selected_template(whole, "spec", "StatefulSet", out, empty="statefulset")
     if old is not None:
         kept = {key: value for key, value in spec.items() if key not in MUTABLE}
         before = {key: value for key, value in old["spec"].items() if key not in MUTABLE}
         if not same(kept, before):
             out.append(fields.forbidden("spec", IMMUTABLE))
     return out
+
+
+def with_claim_volumes(spec: Object) -> Object:
+    """The template with the volumes its pods will have from the claim templates, behind its own.
+
+    Upstream does not check the pod's spec of a StatefulSet at all, for want of these; a pod that
+    can never be made is better refused here.
+    """
+    template, claims = spec.get("template"), spec.get("volumeClaimTemplates")
+    if not template or not template.get("spec") or not claims:
+        return template or {}
+    volumes = [*(template["spec"].get("volumes") or ())]
+    taken = {item.get("name") for item in volumes}
+    for claim in claims:
+        name = (claim.get("metadata") or {}).get("name")
+        if name and name not in taken:
+            volumes.append({"name": name, "persistentVolumeClaim": {"claimName": name}})
+    return {**template, "spec": {**template["spec"], "volumes": volumes}}
 
 
 def _one_of(words: tuple[str, ...]) -> str:
