@@ -6,7 +6,8 @@ Source: k8s.io/component-helpers storage/volume, pkg/controller/volume/persisten
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from sampan.wire import quantity
 
@@ -156,7 +157,7 @@ def default_class(classes: Iterable[Object]) -> str:
     return str(min(m["name"] for m in found if m.get("creationTimestamp", "") == newest))
 
 
-def claim_name(pod_name: str, volume: Object) -> str:
+def claim_name(pod_name: str, volume: Mapping[str, Any]) -> str:
     """The claim behind a pod's volume, "" for volumes of other types."""
     if volume.get("persistentVolumeClaim"):
         return str(volume["persistentVolumeClaim"].get("claimName") or "")

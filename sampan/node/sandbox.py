@@ -13,10 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from sampan.aio.backoff import Backoff
-from sampan.api.errors import NotFound, Object, StatusError
-from sampan.api.resources import resource
+from sampan.api.errors import Object, StatusError
 from sampan.runtime.interface import RuntimeFailure
 
+from .claims import find_claims
 from .downward import Facts
 from .environment import Environment, linked_services
 from .hosts import hostname, hosts_text, resolver
@@ -25,7 +25,6 @@ from .objects import references
 from .parts import Parts
 from .pulls import Held
 from .state import Waiting
-from .volumes.claim import bound_volume, volume_path
 from .volumes.place import has_mounts
 from .volumes.projected import wanted_tokens
 from .volumes.source import Sources, Token, VolumeError
@@ -230,23 +229,10 @@ class Sandbox:
         )
 
     async def _find_claims(self) -> None:
-        """The directories behind the pod's claims; they do not change once bound."""
-        namespace = self.pod["metadata"]["namespace"]
-        for volume in self.pod["spec"].get("volumes") or ():
-            name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
-            if not name or name in self._claims:
-                continue
-            try:
-                client = self._parts.client
-                claim = await client.get(resource("persistentvolumeclaims"), name, namespace)
-                bound = await client.get(resource("persistentvolumes"), bound_volume(claim))
-                self._claims[name] = volume_path(bound)
-            except (VolumeError, StatusError, OSError) as error:
-                text = str(error)
-                if isinstance(error, NotFound):
-                    text = f'persistentvolumeclaim "{name}" not found'
-                text = f'MountVolume.SetUp failed for volume "{volume["name"]}" : {text}'
-                raise self._held("FailedMount", text) from error
+        try:
+            await find_claims(self._parts.client, self.pod, self._claims)
+        except VolumeError as error:
+            raise self._held("FailedMount", str(error)) from error
 
     def _write_etc(self) -> dict[str, Path]:
         parts, pod = self._parts, self.pod

@@ -7,7 +7,7 @@ that a container's whole configuration can be tested as a table.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ RESTART_COUNT = "io.kubernetes.container.restartCount"
 IMAGE_NAME = "io.kubernetes.container.image"
 TERMINATION_FILE = "io.kubernetes.container.terminationFile"
 
+FILLED = frozenset(("configMap", "secret", "downwardAPI", "projected", "image"))
 PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
 
 
@@ -81,7 +82,7 @@ def container_spec(
         env=_environment(container, image, own, name),
         working_dir=container.get("workingDir") or image.working_dir or "/",
         hostname=name,
-        mounts=_mounts(container, own, place),
+        mounts=_mounts(container, own, place, read_only_volumes(spec)),
         network_namespace=place.network_namespace,
         share_pid_with=-1 if spec.get("hostPID") else place.pid_of_pod,
         share_ipc_with=-1 if spec.get("hostIPC") else 0,
@@ -135,13 +136,30 @@ def sub_path(mount: Mapping[str, Any], own: Mapping[str, str]) -> str:
     return expanded
 
 
-def _mounts(container: Mapping[str, Any], own: Mapping[str, str], place: Place) -> Sequence[Mount]:
+def read_only_volumes(spec: Mapping[str, Any]) -> frozenset[str]:
+    """Volumes no container may write to, whatever its mount says: what the API or an image filled,
+    and claims that are used so."""
+    return frozenset(
+        volume["name"]
+        for volume in spec.get("volumes") or ()
+        if not FILLED.isdisjoint(volume)
+        or (volume.get("persistentVolumeClaim") or {}).get("readOnly")
+    )
+
+
+def _mounts(
+    container: Mapping[str, Any],
+    own: Mapping[str, str],
+    place: Place,
+    read_only: Collection[str],
+) -> Sequence[Mount]:
     out = []
     targets = set()
     for mount in container.get("volumeMounts") or ():
         target = posixpath.normpath(posixpath.join("/", mount["mountPath"]))
         source = place.volumes[mount["name"], sub_path(mount, own)]
-        options = ["rbind", "ro" if mount.get("readOnly") else "rw"]
+        closed = mount.get("readOnly") or mount["name"] in read_only
+        options = ["rbind", "ro" if closed else "rw"]
         options.append(PROPAGATION.get(mount.get("mountPropagation", ""), "rprivate"))
         out.append(Mount(target, str(source), "bind", tuple(options)))
         targets.add(target)

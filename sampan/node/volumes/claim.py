@@ -1,34 +1,65 @@
-"""persistentVolumeClaim volumes whose volume is a directory of this node (hostPath, local)."""
+"""Volumes behind claims whose data is a directory of this node (hostPath, local). Pure but for a
+look at the path."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from sampan.api.errors import Object
+from sampan.api.volumes import is_for_pod
 
 from .host_path import host_path
 from .source import VolumeError
 
 
-def bound_volume(claim: Object) -> str:
-    """The name of the claim's volume. Raises VolumeError while it is not bound."""
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Where a claim's data is."""
+
+    path: Path
+    owned: bool
+    """fsGroup changes it: not for hostPath, which is the administrator's."""
+
+
+def bound_volume(claim: Object, pod: Object, *, own: bool) -> str:
+    """The name of the claim's volume. Raises VolumeError while the pod may not use it.
+
+    `own`: the claim is to have been made for the pod (ephemeral volumes).
+    """
     meta = claim["metadata"]
-    name = claim["spec"].get("volumeName", "")
-    if not name or (claim.get("status") or {}).get("phase") != "Bound":
+    where = f"{meta['namespace']}/{meta['name']}"
+    if own and not is_for_pod(pod, claim):
+        name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        raise VolumeError(f"PVC {where} was not created for pod {name} (pod is not owner)")
+    if meta.get("deletionTimestamp"):
+        raise VolumeError(f"error processing PVC {where}: PVC is being deleted")
+    volume = claim["spec"].get("volumeName", "")
+    if not volume or (claim.get("status") or {}).get("phase") != "Bound":
+        raise VolumeError(f"error processing PVC {where}: PVC is not bound")
+    if claim["spec"].get("volumeMode") == "Block":
+        raise VolumeError(f"PVC {where} has volumeMode Block, which no volume here offers")
+    return str(volume)
+
+
+def check_volume(volume: Object, claim: Object) -> None:
+    """Is the volume really the claim's? Raises VolumeError."""
+    reference = volume["spec"].get("claimRef") or {}
+    if reference.get("uid") != claim["metadata"]["uid"]:
         raise VolumeError(
-            f"error processing PVC {meta['namespace']}/{meta['name']}: PVC is not bound"
+            f'PV "{volume["metadata"]["name"]}" is bound to a different claim than '
+            f'"{claim["metadata"]["namespace"]}/{claim["metadata"]["name"]}"'
         )
-    return str(name)
 
 
-def volume_path(volume: Object) -> Path:
+def volume_path(volume: Object) -> Claimed:
     """Where a PersistentVolume lives on this node. Raises VolumeError for other types."""
     spec = volume["spec"]
     if spec.get("hostPath"):
-        return host_path(spec["hostPath"])
+        return Claimed(host_path(spec["hostPath"]), owned=False)
     if spec.get("local"):
         path = Path(spec["local"]["path"])
         if not path.exists():
             raise VolumeError(f'path "{path}" does not exist')
-        return path
+        return Claimed(path, owned=True)
     raise VolumeError("no volume plugin matched")

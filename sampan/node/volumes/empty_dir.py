@@ -3,29 +3,68 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sampan.api.errors import Object
 from sampan.wire.quantity import whole
 
 from .kernel import Kernel
 from .source import VolumeError
 
+WRITABLE = 0o777
+"""Everybody may write, as upstream: whose the containers' users are is not known."""
+FRESH = ".fresh"
+"""Suffix of a directory that is being made."""
 
-def empty_dir(directory: Path, source: Mapping[str, Any], gid: int, kernel: Kernel) -> Path:
-    """Make it (again): everybody may write, as upstream."""
-    directory.mkdir(parents=True, exist_ok=True)
+
+def empty_dir(
+    directory: Path, source: Mapping[str, Any], gid: int, kernel: Kernel, pod: Object
+) -> Path:
+    """Make it. One that is there is left as the pod has it: its containers may have changed the
+    mode of its root. Raises VolumeError and OSError."""
     medium = source.get("medium") or ""
     if medium == "Memory":
+        directory.mkdir(parents=True, exist_ok=True)
         if directory not in kernel.mounted():
-            limit = source.get("sizeLimit")
-            kernel.tmpfs(directory, whole(limit) if limit else 0, 0o777)
-    elif medium:
+            kernel.tmpfs(directory, memory_size(source, pod), WRITABLE)
+            _open_up(directory, gid)
+        return directory
+    if medium:
         raise VolumeError(f"storage medium {medium!r} is not supported on this node")
-    mode = 0o777
+    if not directory.exists():
+        fresh = directory.with_name(directory.name + FRESH)
+        fresh.mkdir(parents=True, exist_ok=True)
+        _open_up(fresh, gid)
+        fresh.rename(directory)
+    return directory
+
+
+def _open_up(directory: Path, gid: int) -> None:
+    mode = WRITABLE
     if gid >= 0:
         os.chown(directory, -1, gid)
         mode |= 0o2000
     directory.chmod(mode)
-    return directory
+
+
+def memory_size(source: Mapping[str, Any], pod: Object) -> int:
+    """The least of the volume's own limit and what the pod's containers may use of memory
+    (KEP-1967); 0 when nothing limits it."""
+    spec = pod["spec"]
+    limits = [_memory(spec), _sum(spec.get("containers") or ())]
+    if source.get("sizeLimit"):
+        limits.append(whole(source["sizeLimit"]))
+    return min((limit for limit in limits if limit), default=0)
+
+
+def _memory(holder: Mapping[str, Any]) -> int:
+    limits = (holder.get("resources") or {}).get("limits") or {}
+    return whole(limits["memory"]) if "memory" in limits else 0
+
+
+def _sum(containers: Iterable[Mapping[str, Any]]) -> int:
+    """What all containers together may use; 0 when one of them has no limit."""
+    each = [_memory(item) for item in containers]
+    return sum(each) if all(each) else 0

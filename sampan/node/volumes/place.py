@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sampan.api.errors import Object
+from sampan.api.volumes import claim_name
 
 from . import atomic
 from .downward import downward_files
@@ -78,11 +79,14 @@ class PodVolumes:
         uid, name = sources.facts.pod["metadata"]["uid"], volume["name"]
         if "emptyDir" in volume:
             folder = self._volume_dir(uid, "empty-dir", name)
-            return empty_dir(folder, volume["emptyDir"] or {}, sources.fs_group, self._kernel)
+            source = volume["emptyDir"] or {}
+            pod = sources.facts.pod
+            return empty_dir(folder, source, sources.fs_group, self._kernel, pod)
         if "hostPath" in volume:
             return host_path(volume["hostPath"])
-        if "persistentVolumeClaim" in volume:
-            return claims[volume["persistentVolumeClaim"]["claimName"]]
+        claim = claim_name(sources.facts.pod["metadata"]["name"], volume)
+        if claim:
+            return claims[claim]
         made = files(volume, sources)
         if made is None:
             kind = next((key for key in volume if key != "name"), "none")
@@ -144,9 +148,14 @@ def has_mounts(pod: Object) -> bool:
     """Whether the pod has volumes that are mounted below its directory."""
     spec = pod["spec"]
     return any(
-        (volume.get("emptyDir") or {}).get("medium") for volume in spec.get("volumes") or ()
+        "image" in volume or (volume.get("emptyDir") or {}).get("medium")
+        for volume in spec.get("volumes") or ()
     ) or any(
-        mount.get("subPath") or mount.get("subPathExpr")
+        # What the pod itself has mounted in a volume is not to be walked when that is removed.
+        mount.get("subPath")
+        or mount.get("subPathExpr")
+        or mount.get("recursiveReadOnly")
+        or mount.get("mountPropagation") == "Bidirectional"
         for field in ("initContainers", "containers")
         for container in spec.get(field) or ()
         for mount in container.get("volumeMounts") or ()

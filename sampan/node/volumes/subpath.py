@@ -7,6 +7,7 @@ symbolic link in the volume, however it is swapped, leads out (CVE-2017-1002101,
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from sampan.linux.openat2 import open_in_root
@@ -37,20 +38,32 @@ def bind_sub_path(volume: Path, sub_path: str, target: Path, kernel: Kernel) -> 
 
 
 def _open(root: int, sub_path: str) -> int:
-    """A descriptor of the path inside the root; missing directories are made on the way."""
+    """A descriptor of the path inside the root; missing directories are made on the way, with the
+    volume's own mode (SafeMakeDir), so that whoever may write to the volume may write there."""
     try:
         return open_in_root(root, sub_path, os.O_PATH)
     except FileNotFoundError:
         pass
-    done = ""
+    done, mode = "", stat.S_IMODE(os.fstat(root).st_mode)
     for part in (item for item in sub_path.split("/") if item not in ("", ".")):
         parent = open_in_root(root, done or ".", DIRECTORY)
         try:
             if part != "..":
-                os.mkdir(part, 0o755, dir_fd=parent)
+                _make(parent, part, mode)
         except FileExistsError:
             pass
         finally:
             os.close(parent)
         done = f"{done}/{part}" if done else part
     return open_in_root(root, sub_path, os.O_PATH)
+
+
+def _make(parent: int, name: str, mode: int) -> None:
+    """Raises OSError, FileExistsError among them."""
+    os.mkdir(name, 0o700, dir_fd=parent)
+    made = os.open(name, DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        # Past the umask, and past a link that has taken its place.
+        os.chmod(f"/proc/self/fd/{made}", mode)
+    finally:
+        os.close(made)

@@ -165,6 +165,23 @@ def test_mounts_are_ordered_and_etc_files_yield_to_volumes() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("source", "option"),
+    [
+        ({"emptyDir": {}}, "rw"),
+        ({"persistentVolumeClaim": {"claimName": "c"}}, "rw"),
+        ({"persistentVolumeClaim": {"claimName": "c", "readOnly": True}}, "ro"),
+        ({"secret": {"secretName": "s"}}, "ro"),
+        ({"projected": {"sources": []}}, "ro"),
+        ({"image": {"reference": "busybox"}}, "ro"),
+    ],
+)
+def test_volumes_that_nobody_writes_to(source: Any, option: str) -> None:
+    mounts = [{"name": "v", "mountPath": "/v", "readOnly": False}]
+    made = translate({"volumeMounts": mounts}, volumes=[{"name": "v"} | source])
+    assert next(item for item in made.mounts if item.target == "/v").options[1] == option
+
+
 def test_sub_path_expression() -> None:
     assert sub_path({"subPathExpr": "x/$(A)"}, {"A": "1"}) == "x/1"
     with pytest.raises(ConfigError):

@@ -11,7 +11,11 @@ import pytest
 
 from sampan.node.downward import Facts
 from sampan.node.volumes.atomic import File, read, write
-from sampan.node.volumes.place import PodVolumes
+from sampan.node.volumes.claim import bound_volume, check_volume
+from sampan.node.volumes.empty_dir import memory_size
+from sampan.node.volumes.local import LocalVolumes
+from sampan.node.volumes.ownership import give_to_group
+from sampan.node.volumes.place import PodVolumes, has_mounts
 from sampan.node.volumes.projected import token_key, wanted_tokens
 from sampan.node.volumes.source import Sources, Token, VolumeError
 from sampan.node.volumes.subpath import bind_sub_path
@@ -192,3 +196,105 @@ def test_tokens_that_are_wanted() -> None:
         [{"name": "p", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]
     ).facts.pod
     assert wanted_tokens(pod) == {("", 3600)}
+
+
+async def test_an_empty_dir_keeps_the_mode_its_pod_gave_it(tmp_path: Path) -> None:
+    volumes, _ = made(tmp_path)
+    inputs = sources([{"name": "d", "emptyDir": {}}])
+    path = volumes.set_up(inputs, {})["d"]
+    path.chmod(0o700)
+    assert volumes.set_up(inputs, {})["d"].stat().st_mode & 0o7777 == 0o700
+
+
+def test_memory_of_an_empty_dir_is_the_least_of_its_limits() -> None:
+    limited = {"resources": {"limits": {"memory": "1Mi"}}}
+    pod = {"spec": {"containers": [limited, limited]}}
+    assert memory_size({"sizeLimit": "1Gi"}, pod) == 2 << 20
+    assert memory_size({"sizeLimit": "1Ki"}, pod) == 1 << 10
+    assert memory_size({}, {"spec": {"containers": [limited, {}]}}) == 0
+
+
+def test_sub_paths_are_made_with_the_volumes_mode(tmp_path: Path) -> None:
+    volume = tmp_path / "v"
+    volume.mkdir()
+    volume.chmod(0o2777)
+    bind_sub_path(volume, "a/b", tmp_path / "t", FakeKernel())
+    assert (volume / "a/b").stat().st_mode & 0o777 == 0o777
+
+
+def test_mounts_of_the_pods_own_are_looked_for() -> None:
+    mount = {"name": "v", "mountPath": "/v"}
+    pod: dict[str, Any] = {"spec": {"containers": [{"volumeMounts": [mount]}]}}
+    assert not has_mounts(pod)
+    mount["mountPropagation"] = "Bidirectional"
+    assert has_mounts(pod)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changes owners")
+def test_a_group_is_given_what_is_there_and_nothing_outside(tmp_path: Path) -> None:
+    volume, outside = tmp_path / "v", tmp_path / "out"
+    (volume / "deep").mkdir(parents=True)
+    (volume / "deep/file").write_text("x")
+    (volume / "deep/file").chmod(0o4600)
+    outside.mkdir(mode=0o700)
+    (outside / "secret").touch(mode=0o600)
+    (volume / "link").symlink_to(outside)
+    (volume / "deep/link").symlink_to(outside / "secret")
+    assert give_to_group(volume, 4321, "OnRootMismatch")
+    assert (volume / "deep").stat().st_mode & 0o7777 == 0o2775
+    file = (volume / "deep/file").stat()
+    assert (file.st_gid, file.st_mode & 0o7777) == (4321, 0o4660)
+    assert outside.stat().st_mode & 0o7777 == 0o700
+    assert {path.stat().st_gid for path in (outside, outside / "secret")} == {os.getgid()}
+    assert (volume / "link").lstat().st_gid == 4321
+    # What is right at the root is believed, when the pod says so, and only then.
+    (volume / "new").touch()
+    os.chown(volume / "new", -1, 0)
+    assert not give_to_group(volume, 4321, "OnRootMismatch")
+    assert (volume / "new").stat().st_gid == 0
+    assert give_to_group(volume, 4321, "Always")
+    assert (volume / "new").stat().st_gid == 4321
+
+
+def test_a_claim_is_used_by_who_may() -> None:
+    pod = {"metadata": {"name": "p", "namespace": "ns", "uid": "u"}}
+    meta: dict[str, Any] = {"name": "c", "namespace": "ns", "uid": "cu"}
+    claim: dict[str, Any] = {"metadata": meta, "spec": {"volumeName": "v"}, "status": {}}
+    with pytest.raises(VolumeError, match="PVC ns/c: PVC is not bound"):
+        bound_volume(claim, pod, own=False)
+    claim["status"]["phase"] = "Bound"
+    assert bound_volume(claim, pod, own=False) == "v"
+    with pytest.raises(VolumeError, match=r"PVC ns/c was not created for pod ns/p \(pod is not"):
+        bound_volume(claim, pod, own=True)
+    meta["ownerReferences"] = [{"uid": "u", "controller": True}]
+    assert bound_volume(claim, pod, own=True) == "v"
+    meta["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    with pytest.raises(VolumeError, match="PVC is being deleted"):
+        bound_volume(claim, pod, own=True)
+    check_volume({"metadata": {"name": "v"}, "spec": {"claimRef": {"uid": "cu"}}}, claim)
+    with pytest.raises(VolumeError, match='PV "v" is bound to a different claim than "ns/c"'):
+        check_volume({"metadata": {"name": "v"}, "spec": {"claimRef": {"uid": "x"}}}, claim)
+
+
+async def test_local_volumes_are_named_by_uids_alone(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    local = LocalVolumes(tmp_path, kernel)
+    name = "pvc-62bb990e-6e3e-4d0c-a80c-56bde485be73"
+    for wrong in ("..", "pvc-..", f"{name}/..", f"../{name}", f"{name}\n", "pvc-x"):
+        with pytest.raises(ValueError, match="no name of a local volume"):
+            await local.make(wrong)
+        with pytest.raises(ValueError, match="no name of a local volume"):
+            await local.remove(wrong)
+    path = await local.make(name)
+    assert path == tmp_path / "storage" / name
+    assert path.stat().st_mode & 0o777 == 0o777
+    outside = tmp_path / "out"
+    outside.mkdir()
+    (outside / "kept").touch()
+    (path / "link").symlink_to(outside)
+    kernel.points.append(path / "mounted")
+    await local.make(name)
+    assert await local.remove(name) == await local.remove(name) == path
+    assert not path.exists()
+    assert kernel.points == []
+    assert (outside / "kept").exists()
