@@ -18,7 +18,7 @@ from typing import Any
 
 from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock, SystemClock
-from sampan.api.errors import NotFound, Object, StatusError
+from sampan.api.errors import AlreadyExists, NotFound, Object, StatusError
 from sampan.api.resources import resource
 
 from .api import Client
@@ -98,7 +98,7 @@ class EventRecorder:
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{about.get('name', '')}.{self._stamp():x}",
+                "name": self._name(about),
                 "namespace": about.get("namespace") or "default",
             },
             "involvedObject": about,
@@ -131,6 +131,9 @@ class EventRecorder:
         """Wait until everything noted so far is written."""
         await self._queue.join()
 
+    def _name(self, about: Object) -> str:
+        return f"{about.get('name', '')}.{self._stamp():x}"
+
     def _stamp(self) -> int:
         """Nanoseconds of now, made unique: two events of one object may share an instant."""
         self._last_ns = max(self._last_ns + 1, int(self._clock.now() * 1e9))
@@ -145,6 +148,10 @@ class EventRecorder:
         for _ in range(TRIES):
             try:
                 await self._write(key, event)
+            except AlreadyExists:
+                # Another recorder told of another kind's object of this name at the same instant.
+                event["metadata"]["name"] = self._name(event["involvedObject"])
+                continue
             except StatusError as error:
                 # As upstream: the server has seen it and does not want it (a namespace that is
                 # terminating, say). Nobody is helped by trying again.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sampan.aio.tasks import Supervisor
-from sampan.api.errors import NotFound, Object
+from sampan.api.errors import AlreadyExists, NotFound, Object
 from sampan.client import events
 from sampan.client.api import Client
 from sampan.client.events import EventRecorder
@@ -121,6 +121,12 @@ async def test_an_unreachable_server_is_tried_again_a_refusal_is_not(rig: Rig) -
     rig.transport.fail = [NotFound("no namespace")]
     await rig.say("b")
     await rig.clock.advance(60)
+    assert rig.counts() == [("a", 1)]
+
+
+async def test_a_name_that_is_taken_is_changed(rig: Rig) -> None:
+    rig.transport.fail = [AlreadyExists("taken")]
+    await rig.say("a")
     assert rig.counts() == [("a", 1)]
 
 
