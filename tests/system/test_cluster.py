@@ -197,6 +197,49 @@ def test_down_and_up_keep_names_addresses_and_certificates(user: User) -> None:
     user.kubectl("rollout", "status", "deployment/frontend", "--timeout=60s").ok
 
 
+STORE = """
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: store}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: store}
+spec:
+  selector: {matchLabels: {app: store}}
+  template:
+    metadata: {labels: {app: store}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      securityContext: {fsGroup: 2000, runAsUser: 1000}
+      containers:
+      - name: c
+        image: guestbook-backend:1.0
+        command: [sh, -c, "echo $HOSTNAME >> /data/deep/log; exec sleep 1000"]
+        volumeMounts: [{name: data, mountPath: /data/deep, subPath: a/b}]
+      volumes: [{name: data, persistentVolumeClaim: {claimName: store}}]
+"""
+
+
+def test_what_a_claim_holds_outlives_its_pods_and_goes_with_it(user: User) -> None:
+    names = []
+    for _ in range(2):
+        user.kubectl("apply", "-f", "-", text=STORE).ok
+        user.kubectl("rollout", "status", "deployment/store", "--timeout=60s").ok
+        names.append(user.get("pods", "-l", "app=store")["items"][0]["metadata"]["name"])
+        log = user.kubectl("exec", "deployment/store", "--", "cat", "/data/deep/log").ok
+        assert log.split() == names
+        user.kubectl("delete", "deployment", "store", "--cascade=foreground", "--wait").ok
+    volume = user.get("pvc", "store")["spec"]["volumeName"]
+    folder = Path(user.get("pv", volume)["spec"]["local"]["path"])
+    assert folder.is_relative_to(user.data)
+    assert (folder / "a/b/log").read_text().split() == names
+    user.kubectl("delete", "pvc", "store", "--wait").ok
+    user.kubectl("wait", "pv", volume, "--for=delete", "--timeout=60s").ok
+    assert not folder.exists()
+
+
 def test_deleting_everything_leaves_nothing_on_the_node(user: User) -> None:
     user.kubectl("delete", "-f", str(GUESTBOOK), "--wait").ok
     wait = ("wait", "pod", "-l", "app=guestbook", "--for=delete", "--timeout=60s")
