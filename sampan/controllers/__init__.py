@@ -18,6 +18,7 @@ from .job import JobController
 from .joborphans import JobOrphanController
 from .legacytokens import LegacyTokenController
 from .localvolumes import LocalVolumeController
+from .loadbalancer import LoadBalancerController
 from .namespace import NamespaceController
 from .node import NodeController
 from .nodeipam import NodeIpamController
@@ -51,6 +52,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     TtlAfterFinishedController,
     EndpointSliceController,
     EndpointsController,
+    LoadBalancerController,
     NodeIpamController,
     CertificateController,
     NodeController,

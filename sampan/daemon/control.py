@@ -105,6 +105,7 @@ async def run(child: Child) -> None:
                 token_key=paths.pki / "sa.key",
                 pod_cidr=cluster.pod_cidr,
                 reserved_share=cluster.node_pod_cidr,
+                service_cidr=cluster.service_cidr,
                 node_call=partial(ask, server),
             ),
         )

@@ -23,7 +23,7 @@ def has_host_ports(pod: Object) -> bool:
 
 
 def host_rules_of(pod: Object) -> Rules:
-    """NOTHING for a pod without host ports, without an address, on the node's own network, or over."""
+    """NOTHING for a pod without host ports or address, on the node's own network, or over."""
     spec, status = pod["spec"], pod.get("status") or {}
     address = ipv4(status.get("podIP"))
     if not address or spec.get("hostNetwork") or status.get("phase") in ("Succeeded", "Failed"):

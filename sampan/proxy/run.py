@@ -25,6 +25,7 @@ from sampan.linux.nftwatch import TransactionWatch, table_handle
 
 from .apply import Key, Table
 from .flows import stale_flows
+from .health import Health, HealthPorts, health_of
 from .hostports import PREFIX, has_host_ports, host_rules_of
 from .rules import NOTHING, SERVICE_LABEL, Rules, Scope, rules_of
 
@@ -59,6 +60,9 @@ class Proxy:
         self._wake = asyncio.Event()
         self._handle = 0
         self._stale: set[Flow] = set()
+        self._health = HealthPorts()
+        self._asked: dict[Key, Health] = {}
+        self._checks: dict[Key, Health | None] = {}
         self.ready = asyncio.Event()
         self.rebuilds = 0
         """How often the whole table was made: 1 in a quiet life."""
@@ -78,6 +82,7 @@ class Proxy:
             self._plan()
             await self._rebuild()
             await self._forget_flows()
+            await self._settle_health()
             self.ready.set()
             while True:
                 await self._wake.wait()
@@ -86,6 +91,8 @@ class Proxy:
         finally:
             loop.remove_reader(watch.fileno())
             watch.close()
+            self._health.close()
+            self._asked.clear()
             for undo in unsubscribe:
                 undo()
 
@@ -139,13 +146,28 @@ class Proxy:
             return host_rules_of(pod) if pod is not None else NOTHING
         service = self._services.get(*key)
         if service is None:
+            self._check(key, None)
             return NOTHING
         try:
             slices = self._slices.by_index(_INDEX, f"{key[0]}/{key[1]}")
+            self._check(key, health_of(service, slices, self._scope.node_name))
             return rules_of(service, slices, self._scope)
         except (AttributeError, KeyError, TypeError, ValueError):
             log.exception("service %s/%s is not proxied: it makes no sense", *key)
             return NOTHING
+
+    def _check(self, key: Key, health: Health | None) -> None:
+        """Few services have a port for health checks; those that changed are settled together."""
+        if self._asked.get(key) != health:
+            self._checks[key] = health
+            if health is None:
+                del self._asked[key]
+            else:
+                self._asked[key] = health
+
+    async def _settle_health(self) -> None:
+        checks, self._checks = self._checks, {}
+        await self._health.settle(checks)
 
     async def _turn(self) -> None:
         script = self._plan()
@@ -161,6 +183,7 @@ class Proxy:
             if self._table.has_stale_chains:
                 self._wake.set()
         await self._forget_flows()
+        await self._settle_health()
 
     async def _forget_flows(self) -> None:
         """After the rules have changed: a flow forgotten earlier would come back as it was."""

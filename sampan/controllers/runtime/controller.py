@@ -40,6 +40,8 @@ class Options:
     """The pods' network, of which each node gets a share; "" leaves nodes alone."""
     reserved_share: str = ""
     """A share that is never given: the server's own node has it, by its configuration."""
+    service_cidr: str = ""
+    """The services' network, whose last addresses are load balancers'; "" gives them none."""
     terminated_pods: int = 12500
     """Finished pods kept before the oldest go (--terminated-pod-gc-threshold)."""
     node_call: NodeCall | None = None

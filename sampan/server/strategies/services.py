@@ -64,6 +64,10 @@ class ServiceStrategy(Strategy):
             or ([spec["clusterIP"]] if "clusterIP" in spec else [])
             if text and text != HEADLESS and _is(self._parse, text)
         }
+        # A load balancer's address may be of this network too, and is nobody else's then.
+        for item in ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ():
+            if _is(self._parse, item.get("ip") or ""):
+                addresses.add(int(self._parse(item["ip"])))
         ports = {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
         if spec.get("healthCheckNodePort"):
             ports.add(spec["healthCheckNodePort"])

@@ -1,0 +1,127 @@
+"""healthCheckNodePort: external load balancers ask whether this node has endpoints of a service.
+
+Tasks: one per open connection, which is closed after its answer or `ANSWER_S`; at most
+`MAX_CONNECTIONS` at once, further ones are closed unanswered. The answers are those of upstream's
+proxy (pkg/proxy/healthcheck): 200 with endpoints, 503 without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sampan.api.errors import Object
+
+from .endpoints import ipv4, port_number
+
+log = logging.getLogger("sampan.proxy")
+
+ANSWER_S = 5.0
+# A load balancer asks every few seconds; anything more is somebody else.
+MAX_CONNECTIONS = 100
+_REASONS = {200: "OK", 503: "Service Unavailable"}
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What is said at a port."""
+
+    namespace: str
+    name: str
+    port: int
+    endpoints: int
+    """Ready ones on this node."""
+
+
+def health_of(service: Object, slices: Iterable[Object], node_name: str) -> Health | None:
+    """None for a service that no load balancer asks about."""
+    spec, meta = service.get("spec") or {}, service["metadata"]
+    port = port_number(spec.get("healthCheckNodePort"))
+    if port is None or spec.get("externalTrafficPolicy") != "Local":
+        return None
+    found = {
+        address
+        for item in slices
+        for entry in item.get("endpoints") or ()
+        if entry.get("nodeName") == node_name
+        and (entry.get("conditions") or {}).get("ready") is not False
+        and (address := ipv4((entry.get("addresses") or [""])[0]))
+    }
+    return Health(meta["namespace"], meta["name"], port, len(found))
+
+
+def answer(health: Health) -> bytes:
+    """The whole response."""
+    code = 200 if health.endpoints else 503
+    body = json.dumps(
+        {
+            "service": {"namespace": health.namespace, "name": health.name},
+            "localEndpoints": health.endpoints,
+            "serviceProxyHealthy": True,
+        }
+    )
+    head = (
+        f"HTTP/1.1 {code} {_REASONS[code]}\r\nContent-Type: application/json\r\n"
+        "X-Content-Type-Options: nosniff\r\n"
+        f"X-Load-Balancing-Endpoint-Weight: {health.endpoints}\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return (head + body).encode()
+
+
+class HealthPorts:
+    """The listeners. `settle` opens and closes what has changed."""
+
+    def __init__(self) -> None:
+        self._health: dict[Key, Health] = {}
+        self._servers: dict[Key, tuple[int, asyncio.Server]] = {}
+        self._open = 0
+
+    async def settle(self, changes: Mapping[Key, Health | None]) -> None:
+        """What is said about these services from now on. A port that is taken is logged."""
+        for key, health in changes.items():
+            if health is not None:
+                self._health[key] = health
+            else:
+                self._health.pop(key, None)
+            port, server = self._servers.get(key, (0, None))
+            if server is not None and (health is None or health.port != port):
+                server.close()
+                del self._servers[key]
+                server = None
+            if health is not None and server is None:
+                try:
+                    self._servers[key] = health.port, await self._listen(key, health.port)
+                except OSError as error:
+                    log.error("health checks of %s/%s at %d: %s", *key, health.port, error)
+
+    def close(self) -> None:
+        for _, server in self._servers.values():
+            server.close()
+        self._servers.clear()
+        self._health.clear()
+
+    async def _listen(self, key: Key, port: int) -> asyncio.Server:
+        async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if self._open >= MAX_CONNECTIONS:
+                writer.close()
+                return
+            self._open += 1
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    await reader.readuntil(b"\r\n\r\n")
+                    if key in self._health:
+                        writer.write(answer(self._health[key]))
+                        await writer.drain()
+            except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                pass
+            finally:
+                self._open -= 1
+                writer.close()
+
+        return await asyncio.start_server(converse, "0.0.0.0", port, limit=8192)
