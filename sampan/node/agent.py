@@ -118,6 +118,7 @@ class Agent:
             network=self._network,
             pulls=Pulls(images, clock),
             volumes=PodVolumes(config.data, config.run, self._kernel),
+            kernel=self._kernel,
             objects=Objects(self._informers),
             tokens=Tokens(client, clock),
             services=self._informers.informer(resource("services")),

@@ -21,6 +21,7 @@ from .pulls import Pulls
 from .reports import Reports
 from .tokens import Tokens
 from .translate import Machine
+from .volumes.kernel import Kernel
 from .volumes.place import PodVolumes
 
 
@@ -34,6 +35,7 @@ class Parts:
     network: PodNetwork
     pulls: Pulls
     volumes: PodVolumes
+    kernel: Kernel
     objects: Objects
     tokens: Tokens
     services: Informer

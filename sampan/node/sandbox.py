@@ -27,6 +27,7 @@ from .pulls import Held
 from .state import Waiting
 from .volumes.place import has_mounts
 from .volumes.projected import wanted_tokens
+from .volumes.shared import SharedIpc, share_ipc, shares_ipc
 from .volumes.source import Sources, Token, VolumeError
 
 log = logging.getLogger("sampan.node.sandbox")
@@ -54,6 +55,7 @@ class Sandbox:
         self.namespace_path = ""
         self.volumes: dict[str, Path] = {}
         self.etc_files: dict[str, Path] = {}
+        self.ipc: SharedIpc | None = None
         self.ready = False
         self._tokens: dict[tuple[str, int], Token] = {}
         self._claims: dict[str, Path] = {}
@@ -81,6 +83,9 @@ class Sandbox:
             await attaching
             if not self.etc_files:
                 self.etc_files = self._write_etc()
+            if self.ipc is None and shares_ipc(self.pod):
+                folder = self._parts.volumes.directory(self.uid)
+                self.ipc = await asyncio.to_thread(share_ipc, folder, self._parts.kernel)
             if self.pod["spec"].get("shareProcessNamespace"):
                 await self._share_processes()
         except VolumeError as error:
@@ -153,7 +158,8 @@ class Sandbox:
         with suppress(Exception):
             await self._parts.network.detach(self.uid)
         if volumes:
-            await self._parts.volumes.remove(self.uid, mounts=has_mounts(self.pod))
+            mounts = has_mounts(self.pod) or shares_ipc(self.pod)
+            await self._parts.volumes.remove(self.uid, mounts=mounts)
 
     def sources(self) -> Sources:
         return Sources(self._facts(), self._lookup, self._tokens)

@@ -20,7 +20,7 @@ from .looks import Target
 from .pulls import Held
 from .state import EXITED, Attempt, Waiting
 from .stopping import stop_container
-from .translate import Place, container_spec, sub_path
+from .translate import SHM, Place, container_spec, sub_path
 
 if TYPE_CHECKING:
     from .worker import PodWorker
@@ -106,7 +106,7 @@ def _specify(worker: PodWorker, container: Mapping[str, Any], image: Image) -> C
     last = worker.state.last(name)
     count = last.restart_count + 1 if last is not None else 0
     try:
-        around = worker.sandbox.environment()
+        around, ipc = worker.sandbox.environment(), worker.sandbox.ipc
         place = Place(
             id=secrets.token_hex(32),
             restart_count=count,
@@ -116,6 +116,9 @@ def _specify(worker: PodWorker, container: Mapping[str, Any], image: Image) -> C
             etc_files=worker.sandbox.etc_files,
             volumes=_volumes(worker, container),
             pid_of_pod=_target_pid(worker, container),
+            ipc_namespace=str(ipc.namespace) if ipc else "",
+            shared_memory=_shared_memory(worker),
+            ipc_of_pod=_debugged_pid(worker, container),
         )
         place.log_path.parent.mkdir(parents=True, exist_ok=True)
         return container_spec(container, image, around, place, parts.machine)
@@ -134,6 +137,22 @@ def _target_pid(worker: PodWorker, container: Mapping[str, Any]) -> int:
             raise ConfigError("the process that holds the pod's namespace has ended")
         return holder.pid
     run = worker.state.last(container.get("targetContainerName") or "")
+    found = worker.parts.runtime.get(run.id) if run is not None and run.id else None
+    return found.pid if found is not None and found.state == State.RUNNING else 0
+
+
+def _shared_memory(worker: PodWorker) -> str:
+    """What is mounted at /dev/shm, unless it is the container's own."""
+    if worker.state.spec.get("hostIPC"):
+        return SHM
+    return str(worker.sandbox.ipc.memory) if worker.sandbox.ipc else ""
+
+
+def _debugged_pid(worker: PodWorker, container: Mapping[str, Any]) -> int:
+    """A process of the pod's only container, whose shared memory a debugging one sees too."""
+    if worker.sandbox.ipc or container not in (worker.state.spec.get("ephemeralContainers") or ()):
+        return 0
+    run = worker.state.last(worker.state.spec["containers"][0]["name"])
     found = worker.parts.runtime.get(run.id) if run is not None and run.id else None
     return found.pid if found is not None and found.state == State.RUNNING else 0
 

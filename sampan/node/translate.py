@@ -22,6 +22,7 @@ from .quality import cgroup_parent, cgroup_resources
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TERMINATION_LOG = "/dev/termination-log"
+SHM = "/dev/shm"
 
 # Names under which the agent finds its own containers again (upstream's CRI labels).
 POD_UID = "io.kubernetes.pod.uid"
@@ -61,6 +62,12 @@ class Place:
     """(volume name, expanded subPath) -> its directory or file on the node."""
     pid_of_pod: int = 0
     """A process whose PID namespace to join (shareProcessNamespace)."""
+    ipc_namespace: str = ""
+    """Path of the IPC namespace that the pod's containers share."""
+    ipc_of_pod: int = 0
+    """A process whose IPC namespace to join instead (a debugging container)."""
+    shared_memory: str = ""
+    """What is mounted at /dev/shm; "" for a memory of the container's own."""
 
 
 def container_spec(
@@ -85,7 +92,8 @@ def container_spec(
         mounts=_mounts(container, own, place, read_only_volumes(spec)),
         network_namespace=place.network_namespace,
         share_pid_with=-1 if spec.get("hostPID") else place.pid_of_pod,
-        share_ipc_with=-1 if spec.get("hostIPC") else 0,
+        share_ipc_with=-1 if spec.get("hostIPC") else place.ipc_of_pod,
+        ipc_namespace=place.ipc_namespace,
         cgroup_parent=cgroup_parent(pod),
         resources=cgroup_resources(spec, container, machine.memory_bytes),
         security=confine(pod, container, image.user, machine.seccomp_profiles),
@@ -166,6 +174,9 @@ def _mounts(
     for target, source in place.etc_files.items():
         if target not in targets and "/etc" not in targets:
             out.append(Mount(target, str(source), "bind", ("rbind", "rw", "rprivate")))
+    if place.shared_memory and SHM not in targets:
+        options = ["rbind", "rw", "nosuid", "nodev", "noexec", "rprivate"]
+        out.append(Mount(SHM, place.shared_memory, "bind", tuple(options)))
     log = container.get("terminationMessagePath") or TERMINATION_LOG
     if log not in targets:
         out.append(Mount(log, str(place.termination_file), "bind", ("rbind", "rw", "rprivate")))

@@ -195,7 +195,11 @@ def _annotations(spec: ContainerSpec, around: Surroundings) -> dict[str, str]:
 def _namespaces(spec: ContainerSpec) -> list[dict[str, str]]:
     """A pod on the node's network keeps the node's host name too, as upstream's does."""
     namespaces: list[dict[str, str]] = [{"type": "mount"}]
+    if spec.ipc_namespace:
+        namespaces.append({"type": "ipc", "path": spec.ipc_namespace})
     for kind, shared in (("pid", spec.share_pid_with), ("ipc", spec.share_ipc_with)):
+        if kind == "ipc" and spec.ipc_namespace:
+            continue
         if shared > 0:
             namespaces.append({"type": kind, "path": f"/proc/{shared}/ns/{kind}"})
         elif shared == 0:

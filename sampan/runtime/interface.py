@@ -142,6 +142,8 @@ class ContainerSpec:
     """Join the PID namespace of this process; 0 makes a new one; -1 shares the node's."""
     share_ipc_with: int = 0
     """As `share_pid_with`, for the IPC namespace."""
+    ipc_namespace: str = ""
+    """Path of a pinned IPC namespace to join instead."""
     cgroup_parent: str = ""
     """Relative to the cluster's cgroup root, e.g. "kubepods/burstable/pod<uid>"."""
     resources: Resources = field(default_factory=Resources)

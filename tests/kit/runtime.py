@@ -272,3 +272,6 @@ class FakeKernel:
 
     def detach(self, target: Path) -> None:
         self.points.remove(target)
+
+    def pin_ipc(self, target: Path) -> None:
+        self.points.append(target)

@@ -7,6 +7,7 @@ half-way leaves nothing on the machine but its cgroups, which the test removes.
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,6 +30,7 @@ from tests.kit.images import busybox_archive
 from tests.kit.node import FakeApi
 
 PODS = "/api/v1/namespaces/default/pods"
+LOG_OF_P = "data/pods/uid-p/volumes/kubernetes.io~empty-dir/d/part/log"
 CONFIG_MAP = "/api/v1/namespaces/default/configmaps/m"
 UPLINK = (
     "ip link set lo up", "ip link add up0 type bridge", "ip address add 192.0.2.9/24 dev up0",
@@ -219,9 +221,62 @@ async def restart(scene: Scene) -> None:
         await scene.until(lambda: not any("/pods/" in path for path in scene.api.objects))
 
 
+async def together(scene: Scene) -> None:
+    """A sidecar, hooks and shared memory: who starts and stops when, and who sees what."""
+    scene.api.put(CONFIG_MAP, {"data": {}})
+    mounts = [{"name": "d", "mountPath": "/d", "subPath": "part"}]
+
+    def container(name: str, script: str, **more: Any) -> dict[str, Any]:
+        command = ["sh", "-c", script, name]
+        policy = {"image": "busybox", "imagePullPolicy": "IfNotPresent"}
+        return {"name": name, "command": command, "volumeMounts": mounts} | policy | more
+
+    async with scene.agent() as agent:
+        loop = "while true; do sleep 0.05; done"
+        side = container(
+            "side", f"trap 'echo side-stops >> /d/log; exit 0' TERM; touch /d/up; {loop}",
+            restartPolicy="Always",
+            startupProbe={"exec": {"command": ["ls", "/d/up"]}, "periodSeconds": 1},
+            lifecycle={"preStop": {"exec": {"command": ["sh", "-c", "echo pre-stop >> /d/log"]}}},
+        )  # fmt: skip
+        init = container("init", "echo init >> /d/log; echo left > /dev/shm/left")
+        hook = {"exec": {"command": ["sh", "-c", "sleep 0.3; echo post-start >> /d/log"]}}
+        first = container(
+            "c", f"trap 'sleep 0.3; echo c-stops >> /d/log; exit 0' TERM; {loop}",
+            lifecycle={"postStart": hook},
+        )  # fmt: skip
+        second = container("second", f"echo second >> /d/log; {loop}")
+        scene.bind("p", "")
+        pod = scene.api.objects[f"{PODS}/p"]
+        spec = pod["spec"] | {"initContainers": [side, init], "containers": [first, second]}
+        scene.api.put(f"{PODS}/p", pod | {"spec": spec})
+        await scene.until(lambda: scene.status("p")["phase"] == "Running")
+        assert await execute(agent, "p", "cat", "/dev/shm/left") == (0, "left\n")
+        _, log = await execute(agent, "p", "cat", "/d/log")
+        assert log.split() == ["init", "post-start", "second"]
+        places = set()
+        for name in ("side", "c", "second"):
+            run = agent.workers["uid-p"].state.last(name)
+            assert run is not None
+            found = agent.parts.runtime.get(run.id)
+            assert found is not None
+            places.add(os.readlink(f"/proc/{found.pid}/ns/ipc"))
+        assert len(places) == 1
+        assert places != {os.readlink("/proc/self/ns/ipc")}
+        log_file = (scene.base / LOG_OF_P).open()
+        scene.delete("p", 2)
+        await scene.until(lambda: f"{PODS}/p" not in scene.api.objects)
+        with log_file:
+            assert log_file.read().split()[3:] == ["pre-stop", "c-stops", "side-stops"]
+        await scene.until(lambda: not agent.workers)
+        left = [str(point.target) for point in list_mounts() if "uid-p" in str(point.target)]
+        assert not left
+
+
 SCENES: dict[str, Callable[[Scene], Awaitable[None]]] = {
     "lifecycle": lifecycle,
     "restart": restart,
+    "together": together,
 }
 
 

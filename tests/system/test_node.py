@@ -16,7 +16,7 @@ pytestmark = pytest.mark.root
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("scene", ["lifecycle", "restart"])
+@pytest.mark.parametrize("scene", ["lifecycle", "restart", "together"])
 def test_scene(scene: str, tmp_path: Path) -> None:
     cluster = f"sampan-t{os.getpid()}"
     try:

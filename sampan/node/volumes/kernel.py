@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from sampan.linux import mounts
+from sampan.linux import ipcns, mounts
 
 
 class Kernel(Protocol):
@@ -19,6 +19,10 @@ class Kernel(Protocol):
         ...
 
     def detach(self, target: Path) -> None: ...
+
+    def pin_ipc(self, target: Path) -> None:
+        """Mount a new IPC namespace there; the calling thread is in it for a moment."""
+        ...
 
 
 class LinuxKernel:
@@ -35,3 +39,6 @@ class LinuxKernel:
 
     def detach(self, target: Path) -> None:
         mounts.unmount(target, detach=True)
+
+    def pin_ipc(self, target: Path) -> None:
+        ipcns.pin(target)
