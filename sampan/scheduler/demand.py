@@ -7,7 +7,7 @@ that pods made from one template share one shape and are scheduled together (`sh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -43,6 +43,8 @@ class Demand:
     images: Sequence[str]
     """By container, as status.images of a node names them."""
     shape: bytes
+    pod: Object = field(default_factory=dict, compare=False)
+    """One pod of the shape, where a profile has plugins of the user's; else {}."""
 
 
 def demand_of(pod: Object) -> Demand:

@@ -15,7 +15,8 @@ from .guest import Guest
 from .nodes import Nodes, NodeState
 from .plugins import RELATIONS
 from .preemption import Plan, Surroundings, plan
-from .verdict import explain, fits, histogram, prepare, stop_of, verdicts_of
+from .profile import Profile
+from .verdict import explain, histogram, prepare, stop_of, verdicts_of
 
 NEVER = "not eligible due to preemptionPolicy=Never."
 LEAVING = "not eligible due to a terminating pod on the nominated node."
@@ -32,6 +33,7 @@ class Stuck:
     plugins: frozenset[str]
     """Whose filters failed, on any node."""
     priority: int
+    profile: Profile
     demand: Demand = field(compare=False)
 
 
@@ -67,6 +69,7 @@ class Failing:
         key = (
             guest.uid if alone else "",
             guest.demand.shape,
+            guest.profile,
             guest.priority,
             guest.preempts,
             guest.relations,
@@ -95,6 +98,7 @@ class Failing:
             guest.demand.shape,
             frozenset(item.plugin for item in verdicts.values()),
             guest.priority,
+            guest.profile,
             guest.demand,
         )
         return Failure(
@@ -125,7 +129,7 @@ def node_helps(stuck: Stuck, node: NodeState, moved: bool) -> bool:
     """A node came or changed; `moved` when its labels or taints did, which counts for others."""
     if moved and stuck.plugins & RELATED:
         return True
-    return fits(stuck.demand, node)
+    return stuck.profile.fits(stuck.demand, node)
 
 
 def leaving_helps(stuck: Stuck, node: NodeState | None) -> bool:
@@ -133,7 +137,7 @@ def leaving_helps(stuck: Stuck, node: NodeState | None) -> bool:
     if stuck.plugins & RELATED:
         return True
     return node is not None and (
-        fits(stuck.demand, node)
+        stuck.profile.fits(stuck.demand, node)
         or any(other.priority < stuck.priority for other in node.pods.values())
     )
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import orjson
 
 from sampan.api.errors import Object
 from sampan.api.volumes import claim_name
 
 from .demand import Demand, demand_of
-from .relations import Relations, relations_of
+from .relations import Constraint, Relations, relations_of
+
+if TYPE_CHECKING:
+    from .profile import Profile
 
 
 @dataclass(slots=True)
@@ -29,11 +35,22 @@ class Guest:
     """The node others leave for it (status.nominatedNodeName); set by `Nodes.nominate` alone."""
     preempts: bool = True
     """preemptionPolicy is not Never."""
+    profile: Profile = field(default=None, compare=False)  # type: ignore[assignment]
+    """Who decides for it; for placed pods nobody asks."""
+    soft: tuple[Constraint, ...] = field(default=(), compare=False)
+    """Its soft spread constraints, or its profile's defaults."""
     claims: tuple[tuple[str, bool], ...] = ()
     """The claims behind its volumes, and whether they are made for it (ephemeral volumes)."""
 
 
-def guest_of(pod: Object) -> Guest:
+def guest_of(pod: Object, profile: Profile | None = None) -> Guest:
+    """`profile` decides for it; None for the default one."""
+    from .profile import DEFAULT
+
+    chosen = profile or DEFAULT
+    demand, relations = demand_of(pod), relations_of(pod)
+    if chosen.own:
+        demand = told_all(demand, pod)
     meta, spec = pod["metadata"], pod["spec"]
     return Guest(
         meta.get("uid", ""),
@@ -41,12 +58,23 @@ def guest_of(pod: Object) -> Guest:
         meta.get("name", ""),
         meta.get("labels") or {},
         spec.get("priority") or 0,
-        demand_of(pod),
-        relations_of(pod),
+        demand,
+        relations,
         "deletionTimestamp" in meta,
+        profile=chosen,
+        soft=relations.soft,
         preempts=spec.get("preemptionPolicy") != "Never",
         claims=claims_of(pod) if spec.get("volumes") else (),
     )
+
+
+def told_all(demand: Demand, pod: Object) -> Demand:
+    """With the pod itself, for plugins that may read all of it but its names: what they can read
+    is part of the shape."""
+    meta = pod["metadata"]
+    text = [meta.get("labels"), meta.get("annotations"), pod["spec"], meta.get("namespace")]
+    shape = demand.shape + orjson.dumps(text, option=orjson.OPT_SORT_KEYS)
+    return replace(demand, pod=pod, shape=shape)
 
 
 def claims_of(pod: Object) -> tuple[tuple[str, bool], ...]:

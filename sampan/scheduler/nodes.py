@@ -8,7 +8,7 @@ and who was behind starts over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,21 @@ if TYPE_CHECKING:
     from .volumes import Volumes
 
 LOG_LENGTH = 100_000
+IMAGES = 10_000
+"""Images of which it is remembered when their holders changed."""
 FELT = 4096
 """Sets of labels for which it is remembered whose terms select them."""
+
+
+@dataclass(slots=True, eq=False)
+class Image:
+    """A container image some nodes have; one object for all of them."""
+
+    size: int
+    nodes: int = 1
+    """Of the cluster, when the holders last changed."""
+    holders: int = 0
+    """Of those, how many have it."""
 
 
 @dataclass(slots=True)
@@ -36,6 +49,8 @@ class NodeState:
     labels: Mapping[str, str]
     taints: tuple[Object, ...]
     unschedulable: bool
+    images: Mapping[str, Image] = field(default_factory=dict)
+    """By name."""
     used: dict[str, int] = field(default_factory=dict)
     scored_cpu: int = 0
     scored_memory: int = 0
@@ -54,6 +69,10 @@ class Nodes:
         self.held: dict[Held, int] = {}
         """Terms that placed pods hold against or for others, and how many pods hold each."""
         self._felt: dict[Hashable, list[Held]] = {}
+        self._images: dict[str, Image] = {}
+        self._images_moved: dict[str, int] = {}
+        """When the holders of an image last changed, as a count of such changes."""
+        self._images_count = 0
         self.volumes: Volumes | None = None
         """What pods' claims ask of nodes; None where nobody knows."""
         self.layout = 0
@@ -88,18 +107,21 @@ class Nodes:
         if old is None:
             self.by_name[state.name] = state
             self.layout += 1
+            self._set_images(state, node)
             for uid, (home, guest) in list(self._homeless.items()):
                 if home == state.name:
                     del self._homeless[uid]
                     self._count(state, guest)
         else:
+            noted = _annotations(old.node) != _annotations(node)
             old.node = node
+            imaged = self._set_images(old, node)
             moved = (old.labels, old.taints, old.unschedulable) != (
                 state.labels,
                 state.taints,
                 state.unschedulable,
             )
-            if not moved and old.allocatable == state.allocatable:
+            if not (moved or imaged or noted) and old.allocatable == state.allocatable:
                 return False
             self.layout += moved
             old.allocatable, old.labels, old.taints = state.allocatable, state.labels, state.taints
@@ -110,6 +132,7 @@ class Nodes:
     def remove_node(self, name: str) -> None:
         state = self.by_name.pop(name, None)
         if state is not None:
+            self._set_images(state, {})
             for uid, guest in state.pods.items():
                 self._homeless[uid] = (name, guest)
                 self._hold(guest, -1)
@@ -194,6 +217,34 @@ class Nodes:
             ]
         return found
 
+    def _set_images(self, state: NodeState, node: Object) -> bool:
+        """Take in status.images. False if they are the same as before."""
+        listed = (node.get("status") or {}).get("images") or ()
+        sizes = {
+            name: item.get("sizeBytes") or 0 for item in listed for name in item.get("names") or ()
+        }
+        count = len(self.by_name)
+        if sizes.keys() == state.images.keys():
+            return False
+        self._images_count += 1
+        if len(self._images_moved) > IMAGES:
+            self._images_moved.clear()
+        for name in sizes.keys() ^ state.images.keys():
+            image = self._images.setdefault(name, Image(sizes.get(name, 0)))
+            image.holders += 1 if name in sizes else -1
+            image.nodes = max(1, count)
+            self._images_moved[name] = self._images_count
+            if not image.holders:
+                del self._images[name]
+        state.images = {name: self._images[name] for name in sizes}
+        return True
+
+    def images_of(self, names: Sequence[str]) -> int:
+        """A number that moves when nodes get or lose one of these images."""
+        if not self._images_moved:
+            return 0
+        return sum(self._images_moved.get(name, 0) for name in names)
+
     # Nominations: pods that others were sent away for, and that are not placed yet.
 
     def nominate(self, guest: Guest, name: str) -> None:
@@ -242,6 +293,10 @@ def tally(state: NodeState, guest: Guest, sign: int) -> None:
             state.ports[port] = count
         else:
             state.ports.pop(port, None)
+
+
+def _annotations(node: Object) -> Object:
+    return node["metadata"].get("annotations") or {}
 
 
 def read_node(node: Object) -> NodeState:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 INITIAL_BACKOFF_S = 1.0
@@ -27,6 +28,8 @@ class Waiting:
     uid: str
     priority: int
     arrived_s: float
+    number: int
+    """Which of its time it is."""
     attempts: int = 0
     not_before_s: float = 0.0
     parked: bool = False
@@ -43,7 +46,8 @@ class Queue:
 
     def __init__(self) -> None:
         self._pods: dict[str, Waiting] = {}
-        self._ready: list[tuple[int, float, str]] = []
+        self._ready: list[tuple[int, float, int, str]] = []
+        self._numbers = count()
         self._delayed: list[tuple[float, str]] = []
         self._groups: dict[Hashable, dict[str, Waiting]] = {}
         self._parked: dict[str, Waiting] = {}
@@ -79,7 +83,7 @@ class Queue:
         """A new pod, or one whose spec changed: it may be tried at once."""
         item = self._pods.get(uid)
         if item is None:
-            item = self._pods[uid] = Waiting(uid, priority, now_s)
+            item = self._pods[uid] = Waiting(uid, priority, now_s, next(self._numbers))
         elif not item.parked:
             return
         self._leave_group(item)
@@ -102,13 +106,13 @@ class Queue:
             del self._groups[item.group]
 
     def _push(self, item: Waiting) -> None:
-        heapq.heappush(self._ready, (-item.priority, item.arrived_s, item.uid))
+        heapq.heappush(self._ready, (-item.priority, item.arrived_s, item.number, item.uid))
 
     def pop(self, now_s: float) -> str | None:
         """The next pod to try; it stays in the queue as being tried."""
         self._release(now_s)
         while self._ready:
-            _, _, uid = heapq.heappop(self._ready)
+            uid = heapq.heappop(self._ready)[-1]
             item = self._pods.get(uid)
             if item is not None and not item.parked and not item.trying:
                 item.trying, item.missed_wake = True, False

@@ -74,8 +74,6 @@ class Relations:
     """(weight, term); preferred anti-affinity weighs below zero."""
     hard: tuple[Constraint, ...] = ()
     soft: tuple[Constraint, ...] = ()
-    all_keys: bool = True
-    """Nodes must have every soft constraint's label to score: not so for default constraints."""
     held: tuple[Held, ...] = ()
 
 

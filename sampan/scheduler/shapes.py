@@ -17,10 +17,9 @@ import heapq
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from .demand import Demand
 from .guest import Guest
 from .nodes import Nodes, NodeState
-from .verdict import choose, fits, is_free, judge, prepare, score
+from .verdict import choose, is_free, judge, prepare
 
 if TYPE_CHECKING:
     from .columns.board import Board
@@ -34,13 +33,14 @@ Entry = tuple[float, str, int]
 class Shape:
     """The fitting nodes of one shape, best first."""
 
-    def __init__(self, demand: Demand, nodes: Nodes) -> None:
-        self._demand = demand
+    def __init__(self, guest: Guest, nodes: Nodes) -> None:
+        self._profile, self._demand = guest.profile, guest.demand
         self._nodes = nodes
         self._heap: list[Entry] = []
         self._stamps: dict[str, int] = {}
         self._stamp = 0
         self._seen = -1
+        self._images = 0
 
     def best(self, guest: Guest) -> NodeState | None:
         self._catch_up()
@@ -62,7 +62,8 @@ class Shape:
 
     def _catch_up(self) -> None:
         nodes = self._nodes
-        if self._seen < nodes.log_start:
+        if self._seen < nodes.log_start or self._images != nodes.images_of(self._demand.images):
+            self._images = nodes.images_of(self._demand.images)
             self._heap, self._stamps = [], {}
             for name in nodes.by_name:
                 self._renew(name)
@@ -75,13 +76,13 @@ class Shape:
 
     def _renew(self, name: str) -> None:
         node = self._nodes.by_name.get(name)
-        if node is None or not fits(self._demand, node):
+        if node is None or not self._profile.fits(self._demand, node):
             self._stamps.pop(name, None)
             return
         # Stamps are never used twice, so an entry of a node that went and came is stale for good.
         self._stamp += 1
         self._stamps[name] = self._stamp
-        heapq.heappush(self._heap, (-score(self._demand, node), name, self._stamp))
+        heapq.heappush(self._heap, (-self._profile.score(self._demand, node), name, self._stamp))
 
     def _compact(self) -> None:
         self._heap = [item for item in self._heap if self._stamps.get(item[1]) == item[2]]
@@ -93,7 +94,7 @@ class Shapes:
 
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
-        self._shapes: OrderedDict[bytes, Shape] = OrderedDict()
+        self._shapes: OrderedDict[tuple[str, bytes], Shape] = OrderedDict()
         self._board: Board | None = None
 
     def best(self, guest: Guest) -> NodeState | None:
@@ -111,14 +112,14 @@ class Shapes:
             if self._board is None:
                 self._board = Board(nodes)
             return best(self._board, guest)
-        demand = guest.demand
-        shape = self._shapes.get(demand.shape)
+        key = guest.profile.name, guest.demand.shape
+        shape = self._shapes.get(key)
         if shape is None:
-            shape = self._shapes[demand.shape] = Shape(demand, nodes)
+            shape = self._shapes[key] = Shape(guest, nodes)
             if len(self._shapes) > SHAPES:
                 self._shapes.popitem(last=False)
         else:
-            self._shapes.move_to_end(demand.shape)
+            self._shapes.move_to_end(key)
         return shape.best(guest)
 
     def _is_related(self, guest: Guest) -> bool:
@@ -128,7 +129,7 @@ class Shapes:
         if nodes.felt(guest):
             return True
         # Preferences choose between nodes; of one there is no choice.
-        return bool(relations.soft or relations.preferred) and len(nodes.by_name) > 1
+        return bool(guest.soft or relations.preferred) and len(nodes.by_name) > 1
 
     def namespaces_changed(self) -> None:
         """Namespaces have other labels: selectors of namespaces select others."""

@@ -9,10 +9,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .demand import Demand
 from .guest import Guest
 from .nodes import Nodes, NodeState, add_guest, without
-from .plugins import FILTERS, RELATIONS, SCORES, Relation
+from .plugins import Relation
 
 NO_VICTIMS = "No preemption victims found for incoming pod"
 NOT_HELPFUL = "Preemption is not helpful for scheduling"
@@ -28,18 +27,9 @@ class Verdict(NamedTuple):
     helpless: bool
 
 
-def fits(demand: Demand, node: NodeState) -> bool:
-    """By the node alone; other nodes may still speak against it."""
-    return not any(item.reasons(demand, node) for item in FILTERS)
-
-
-def score(demand: Demand, node: NodeState) -> float:
-    return sum(item.weight * item.points(demand, node) for item in SCORES)
-
-
 def prepare(guest: Guest, nodes: Nodes) -> States:
     """The relations that concern this pod, each with its state."""
-    prepared = ((item, item.prepare(guest, nodes)) for item in RELATIONS)
+    prepared = ((item, item.prepare(guest, nodes)) for item in guest.profile.relations)
     return [(item, state) for item, state in prepared if state is not None]
 
 
@@ -48,7 +38,7 @@ def judge(guest: Guest, node: NodeState, states: States, nodes: Nodes) -> Verdic
     kept for here, and that are as important, count as if they were here already."""
     if nodes.nominated:
         node = crowded(guest, node, nodes)
-    for item in FILTERS:
+    for item in guest.profile.filters:
         found = item.reasons(guest.demand, node)
         if found:
             return Verdict(item.name, found, item.helpless)
@@ -71,7 +61,7 @@ def crowded(guest: Guest, node: NodeState, nodes: Nodes) -> NodeState:
 
 def is_free(guest: Guest, node: NodeState, nodes: Nodes) -> bool:
     """Does a node that fits also fit with those who are nominated to it?"""
-    return fits(guest.demand, crowded(guest, node, nodes))
+    return guest.profile.fits(guest.demand, crowded(guest, node, nodes))
 
 
 def choose(guest: Guest, nodes: Nodes) -> NodeState | None:
@@ -84,7 +74,7 @@ def choose(guest: Guest, nodes: Nodes) -> NodeState | None:
     fitting = [node for node in nodes.by_name.values() if judge(guest, node, states, nodes) is None]
     if not fitting:
         return None
-    totals = [score(guest.demand, node) for node in fitting]
+    totals = [guest.profile.score(guest.demand, node) for node in fitting]
     for relation, state in states:
         for number, points in enumerate(relation.points(state, fitting)):
             totals[number] += relation.weight * points

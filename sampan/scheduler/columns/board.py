@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sampan.scheduler.demand import Demand
 from sampan.scheduler.guest import Guest
 from sampan.scheduler.nodes import Nodes, NodeState
 from sampan.scheduler.relations import Relations
-from sampan.scheduler.verdict import fits, score
 
 TALLIES = 256
 SHAPES = 64
@@ -34,19 +32,22 @@ Amount = Callable[[Guest], int]
 class Single:
     """What each node says by itself of one shape: does it fit, and how well."""
 
-    def __init__(self, board: Board, demand: Demand) -> None:
+    def __init__(self, board: Board, guest: Guest) -> None:
         self._board = board
-        self._demand = demand
+        self._profile, self._demand = guest.profile, guest.demand
         count = len(board.names)
         self.fit: Mask = np.zeros(count, bool)
         self.score: Floats = np.zeros(count, np.float64)
         self._seen = -1
+        self._images = 0
         self.scopes: dict[Hashable, Mask] = {}
         """Masks of nodes that depend on nothing but the shape, for whoever needs them."""
 
     def catch_up(self) -> None:
         nodes = self._board.nodes
-        if self._seen < nodes.log_start:
+        images = nodes.images_of(self._demand.images)
+        if self._seen < nodes.log_start or self._images != images:
+            self._images = images
             changed = self._board.names
         else:
             changed = [*dict.fromkeys(nodes.log[self._seen - nodes.log_start :])]
@@ -56,8 +57,8 @@ class Single:
             if node is None:
                 continue
             slot = self._board.slots[name]
-            self.fit[slot] = fitting = fits(self._demand, node)
-            self.score[slot] = score(self._demand, node) if fitting else 0.0
+            self.fit[slot] = fitting = self._profile.fits(self._demand, node)
+            self.score[slot] = self._profile.score(self._demand, node) if fitting else 0.0
 
 
 class Tally:
@@ -78,7 +79,7 @@ class Board:
         self.layout = -1
         self._states: list[NodeState] = []
         self._tallies: OrderedDict[Hashable, Tally] = OrderedDict()
-        self._singles: OrderedDict[bytes, Single] = OrderedDict()
+        self._singles: OrderedDict[tuple[str, bytes], Single] = OrderedDict()
         self._domains: dict[str, tuple[Ints, int]] = {}
         # Which tallies count pods of these labels: most pods are copies of few templates.
         # The relations are kept so that no other object takes the identity the key names.
@@ -105,14 +106,15 @@ class Board:
     def state(self, slot: int) -> NodeState:
         return self._states[slot]
 
-    def single(self, demand: Demand) -> Single:
-        found = self._singles.get(demand.shape)
+    def single(self, guest: Guest) -> Single:
+        key = guest.profile.name, guest.demand.shape
+        found = self._singles.get(key)
         if found is None:
-            found = self._singles[demand.shape] = Single(self, demand)
+            found = self._singles[key] = Single(self, guest)
             if len(self._singles) > SHAPES:
                 self._singles.popitem(last=False)
         else:
-            self._singles.move_to_end(demand.shape)
+            self._singles.move_to_end(key)
         found.catch_up()
         return found
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from sampan.scheduler.guest import Guest
 from sampan.scheduler.nodes import NodeState
-from sampan.scheduler.plugins import RELATIONS
 from sampan.scheduler.verdict import is_free
 
 from . import affinity, spread
@@ -25,8 +24,6 @@ COLUMNS = {
     "PodTopologySpread": Column(spread.filter_nodes, spread.points),
     "InterPodAffinity": Column(affinity.filter_nodes, affinity.points),
 }
-# Pods with claims are chosen for one node after the other.
-RELATED = tuple(item for item in RELATIONS if item.name in COLUMNS)
 
 
 def best(board: Board, guest: Guest) -> NodeState | None:
@@ -34,9 +31,11 @@ def best(board: Board, guest: Guest) -> NodeState | None:
     board.refresh()
     if not board.names:
         return None
-    single = board.single(guest.demand)
+    # Pods with claims are not chosen for here (`shapes.py`).
+    related = [item for item in guest.profile.relations if item.name in COLUMNS]
+    single = board.single(guest)
     mask = single.fit.copy()
-    for relation in RELATED:
+    for relation in related:
         COLUMNS[relation.name].filter_nodes(board, guest, mask)
         if not mask.any():
             return None
@@ -47,7 +46,7 @@ def best(board: Board, guest: Guest) -> NodeState | None:
     if not mask.any():
         return None
     totals = single.score.copy()
-    for relation in RELATED:
+    for relation in related:
         totals += relation.weight * COLUMNS[relation.name].points(board, guest, mask)
     totals[~mask] = -np.inf
     # The first of equals, and nodes stand in the order of their names.

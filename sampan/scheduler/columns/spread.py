@@ -40,7 +40,7 @@ def filter_nodes(board: Board, guest: Guest, mask: Mask) -> None:
 
 def points(board: Board, guest: Guest, mask: Mask) -> Floats:
     """0 to 100 for the nodes of the mask, of which there is one at least."""
-    soft, every = guest.relations.soft, guest.relations.all_keys
+    soft, every = guest.soft, bool(guest.relations.soft)
     nothing: Floats = np.zeros(len(board.names), np.float64)
     if not soft:
         return nothing
@@ -80,7 +80,7 @@ def _have_keys(board: Board, constraints: Sequence[Constraint]) -> Mask:
 
 def _included(board: Board, guest: Guest, item: Constraint) -> Mask:
     """The nodes the constraint's policies count: the same for all pods of the shape."""
-    scopes = board.single(guest.demand).scopes
+    scopes = board.single(guest).scopes
     key = (item.honor_affinity, item.honor_taints)
     found = scopes.get(key)
     if found is None:

@@ -16,10 +16,12 @@ from sampan.scheduler.guest import Guest
 from sampan.scheduler.nodes import Nodes, NodeState
 
 from . import (
+    image_locality,
     inter_pod_affinity,
     node_affinity,
     node_ports,
     node_resources,
+    node_resources_balanced,
     node_unschedulable,
     pod_topology_spread,
     taint_toleration,
@@ -32,12 +34,16 @@ class Filter(NamedTuple):
     reasons: Callable[[Demand, NodeState], list[str]]
     """Why the node does not fit; [] when it does."""
     helpless: bool
+    concerns: Callable[[Demand], object] = lambda demand: True
+    """Can it fail for such a pod at all?"""
 
 
 class Score(NamedTuple):
     name: str
     points: Callable[[Demand, NodeState], float]
     weight: int
+    concerns: Callable[[Demand], object] = lambda demand: True
+    """Can nodes differ by it for such a pod?"""
 
 
 class Relation(NamedTuple):
@@ -58,15 +64,22 @@ class Relation(NamedTuple):
 FILTERS: tuple[Filter, ...] = (
     Filter("NodeUnschedulable", node_unschedulable.reasons, helpless=True),
     Filter("TaintToleration", taint_toleration.reasons, helpless=True),
-    Filter("NodeAffinity", node_affinity.reasons, helpless=True),
-    Filter("NodePorts", node_ports.reasons, helpless=False),
+    Filter("NodeAffinity", node_affinity.reasons, True, node_affinity.restricts),
+    Filter("NodePorts", node_ports.reasons, False, lambda demand: demand.ports),
     Filter("NodeResourcesFit", node_resources.reasons, helpless=False),
 )
 
 SCORES: tuple[Score, ...] = (
     Score("TaintToleration", taint_toleration.points, 3),
-    Score("NodeAffinity", node_affinity.points, 2),
+    Score("NodeAffinity", node_affinity.points, 2, node_affinity.prefers),
     Score("NodeResourcesFit", node_resources.points, 1),
+    Score(
+        "NodeResourcesBalancedAllocation",
+        node_resources_balanced.points,
+        1,
+        lambda demand: "cpu" in demand.requests or "memory" in demand.requests,
+    ),
+    Score("ImageLocality", image_locality.points, 1, lambda demand: demand.images),
 )
 
 RELATIONS: tuple[Relation, ...] = (

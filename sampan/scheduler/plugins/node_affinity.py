@@ -18,6 +18,14 @@ def reasons(demand: Demand, node: NodeState) -> list[str]:
     return ["node(s) didn't match Pod's node affinity/selector"]
 
 
+def restricts(demand: Demand) -> bool:
+    return bool(demand.node_selector or demand.affinity.get(REQUIRED))
+
+
+def prefers(demand: Demand) -> bool:
+    return bool(demand.affinity.get(PREFERRED))
+
+
 def selects(
     selector: Mapping[str, str], affinity: Object, name: str, labels: Mapping[str, str]
 ) -> bool:

@@ -73,7 +73,7 @@ def has_keys(constraints: Sequence[Constraint], node: NodeState) -> bool:
 
 
 def prepare(guest: Guest, nodes: Nodes) -> State | None:
-    return State(guest, nodes) if guest.relations.hard or guest.relations.soft else None
+    return State(guest, nodes) if guest.relations.hard or guest.soft else None
 
 
 def reasons(state: State, node: NodeState) -> tuple[str, bool]:
@@ -92,10 +92,10 @@ def reasons(state: State, node: NodeState) -> tuple[str, bool]:
 
 def points(state: State, fitting: Sequence[NodeState]) -> list[int]:
     """0 to 100 for each fitting node: fewer matching pods in its domains is more."""
-    guest, soft = state.guest, state.guest.relations.soft
+    guest, soft = state.guest, state.guest.soft
     if not soft:
         return [0] * len(fitting)
-    every = guest.relations.all_keys
+    every = bool(guest.relations.soft)
     scored = [node for node in fitting if not every or has_keys(soft, node)]
     if not scored:
         return [0] * len(fitting)

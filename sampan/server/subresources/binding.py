@@ -92,6 +92,8 @@ def assign(old: Object, pod: Object, body: Object, now: str) -> Object:
         "lastTransitionTime": now,
     }
     status = pod.setdefault("status", {})
+    # A place was kept for it; it has one now (KEP-5278).
+    status.pop("nominatedNodeName", None)
     others = [item for item in status.get("conditions") or () if item["type"] != "PodScheduled"]
     status["conditions"] = [*others, scheduled]
     return pod
