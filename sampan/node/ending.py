@@ -60,8 +60,8 @@ def grace_of_restart(worker: PodWorker, name: str, probe: str = "") -> Callable[
 async def stop_containers(worker: PodWorker, grace: Callable[[], float]) -> None:
     """Regular containers together; sidecars after them, last one first (KEP-753). Hooks run at
     once for all: a sidecar's signal, not its hook, waits for those it serves."""
-    for name in tuple(worker.probers):
-        worker.probers.pop(name).stop()
+    for prober in worker.probers.values():
+        prober.wind_down()
     inits = worker.state.spec.get("initContainers") or ()
     sidecars = [item["name"] for item in inits if is_sidecar(item)]
     others = [name for name in worker.containers if name not in sidecars]

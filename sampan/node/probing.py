@@ -17,6 +17,7 @@ from .looks import Target, look
 from .narration import Narrator
 from .probes import (
     FIELDS,
+    READINESS,
     STARTUP,
     Timing,
     apply,
@@ -46,6 +47,7 @@ class Prober:
         self._changed = changed
         self.health = health or initial_health(target.container)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ending = False
         self._follow()
 
     def stop(self) -> None:
@@ -53,9 +55,18 @@ class Prober:
             task.cancel()
         self._tasks.clear()
 
+    def wind_down(self) -> None:
+        """The pod is being stopped: whether it is ready is still of interest (those who send it
+        requests want to know), whether it lives is not."""
+        self._ending = True
+        for kind in [kind for kind in self._tasks if kind != READINESS]:
+            self._tasks.pop(kind).cancel()
+
     def _follow(self) -> None:
         """Run the probes that are due now; the startup probe ends with its success."""
         wanted = kinds_to_run(self._target.container, self.health)
+        if self._ending:
+            wanted = [kind for kind in wanted if kind == READINESS]
         if STARTUP in self._tasks and STARTUP not in wanted:
             del self._tasks[STARTUP]
         for kind in wanted:

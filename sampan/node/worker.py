@@ -273,6 +273,10 @@ class PodWorker:
         if young:
             plan.wake(min(young))
             return
+        self._say(now)
+
+    def _say(self, now: float) -> None:
+        """Send the status if it says something new."""
         self.state.sandbox = self.sandbox.ready
         self.state.ip = self.sandbox.ip or self.state.ip or self.state.known.get("podIP", "")
         status = pod_status(self.state, now, self.parts.config.address)
@@ -373,7 +377,12 @@ class PodWorker:
         state = self.state
         state.terminating = True
         await self._end_operations()
-        await stop_containers(self, partial(grace_of_deletion, self))
+        telling = asyncio.create_task(self._tell_of_stop(), name=f"telling {state.uid}")
+        try:
+            await stop_containers(self, partial(grace_of_deletion, self))
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
         state.stopped = True
         now = self.parts.clock.now()
         if not self._gone:
@@ -382,6 +391,15 @@ class PodWorker:
         await asyncio.gather(self._clean_up(), self.parts.reports.flushed(state.uid))
         if not self._gone:
             await self._delete_object()
+
+    async def _tell_of_stop(self) -> None:
+        """While some containers still run, say which have ended and who is ready; once none does
+        the last word follows anyway."""
+        while True:
+            await self.pulse.wait()
+            runs = [runs[-1] for runs in self.state.attempts.values() if runs]
+            if not self._gone and any(run.state == RUNNING for run in runs):
+                self._say(self.parts.clock.now())
 
     async def _end_operations(self) -> None:
         for task in (self._release, self._renewal):

@@ -178,3 +178,33 @@ async def test_a_deadline_outlives_the_agent_and_is_told(node: Node) -> None:
         assert run.state == EXITED
         text = "Pod was active on the node longer than the specified deadline"
         assert ("Normal", "DeadlineExceeded", text) in node.api.events()
+
+
+async def test_a_pod_that_is_stopped_tells_who_is_ready_and_who_has_ended(node: Node) -> None:
+    node.runtime.obeys = lambda number: None
+    answers = {"r": 0, "l": 0}
+    node.runtime.exec_answer = lambda args: (b"", answers[args[0]])
+    probes = {
+        f"{kind}Probe": {"exec": {"command": [kind[0]]}, "periodSeconds": 1, "failureThreshold": 1}
+        for kind in ("readiness", "liveness")
+    }
+    async with node.running():
+        node.bind(containers=more(AFTER, **probes))
+        await node.until(lambda: node.container("p", "c")["ready"])
+        await settle()
+        node.delete("p", 30)
+        await settle()
+        answers |= {"r": 1, "l": 1}
+        await node.clock.advance(1.1)
+        assert not node.container("p", "c")["ready"]
+        assert node.container("p", "c")["restartCount"] == 0
+        (other,) = [
+            item
+            for item in node.runtime.running()
+            if item.annotations["io.kubernetes.container.name"] == "after"
+        ]
+        node.runtime.exit(other.id, 3)
+        await settle()
+        assert node.container("p", "after")["state"]["terminated"]["exitCode"] == 3
+        assert "running" in node.container("p", "c")["state"]
+        assert [number for _, number in node.runtime.signals] == [15, 15]
