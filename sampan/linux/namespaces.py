@@ -173,6 +173,9 @@ def _make_namespace(pin: Path) -> int:
         try:
             mounts.propagate(Path("/"), "slave", recursive=True)
             _hide_empty_v2()
+            # What the host mounts comes in, nothing goes out; and inside, what a pod mounts in a
+            # volume reaches other pods that ask for it (mountPropagation).
+            mounts.propagate(Path("/"), "shared", recursive=True)
             fresh = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
             (pin.parent / "mnt.lock").write_text(_own_number())
         finally:

@@ -34,6 +34,8 @@ IMAGE_NAME = "io.kubernetes.container.image"
 TERMINATION_FILE = "io.kubernetes.container.terminationFile"
 
 FILLED = frozenset(("configMap", "secret", "downwardAPI", "projected", "image"))
+RECURSIVE = ("Enabled", "IfPossible")
+"""Every kernel we run on knows recursive read-only mounts (5.12), and so does crun (KEP-3857)."""
 PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
 
 
@@ -168,6 +170,8 @@ def _mounts(
         source = place.volumes[mount["name"], sub_path(mount, own)]
         closed = mount.get("readOnly") or mount["name"] in read_only
         options = ["rbind", "ro" if closed else "rw"]
+        if mount.get("recursiveReadOnly") in RECURSIVE:
+            options.append("rro")
         options.append(PROPAGATION.get(mount.get("mountPropagation", ""), "rprivate"))
         out.append(Mount(target, str(source), "bind", tuple(options)))
         targets.add(target)

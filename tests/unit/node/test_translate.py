@@ -150,7 +150,12 @@ def test_mounts_are_ordered_and_etc_files_yield_to_volumes() -> None:
     made = translate(
         {
             "volumeMounts": [
-                {"name": "v", "mountPath": "/data/deep", "readOnly": True},
+                {
+                    "name": "v",
+                    "mountPath": "/data/deep",
+                    "readOnly": True,
+                    "recursiveReadOnly": "IfPossible",
+                },
                 {"name": "v", "mountPath": "/etc/hosts", "subPath": "a"},
                 {"name": "v", "mountPath": "data", "mountPropagation": "HostToContainer"},
             ]
@@ -158,7 +163,7 @@ def test_mounts_are_ordered_and_etc_files_yield_to_volumes() -> None:
     )
     assert [(mount.target, mount.source, mount.options[1:]) for mount in made.mounts] == [
         ("/data", "/vol", ("rw", "rslave")),
-        ("/data/deep", "/vol", ("ro", "rprivate")),
+        ("/data/deep", "/vol", ("ro", "rro", "rprivate")),
         ("/etc/hosts", "/vol/a", ("rw", "rprivate")),
         ("/etc/resolv.conf", "/p/resolv", ("rw", "rprivate")),
         ("/dev/termination-log", "/term", ("rw", "rprivate")),
