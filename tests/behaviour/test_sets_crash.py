@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from sampan.aio.tasks import Supervisor
+from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
 from sampan.client.informer import Informers
 from sampan.controllers.daemonset_nodes import node_of
@@ -70,9 +71,7 @@ class Drill:
             if any(count > 1 for count in nodes.values()):
                 self.problems.append(f"two on one node: {nodes}")
 
-    async def run(
-        self, kind: Any, body: Object, steps: list[tuple[Object, Object]], at: int
-    ) -> bool:
+    async def run(self, kind: Descriptor, body: Object, steps: Steps, at: int) -> bool:
         """Create, then for each step patch and wait for its end state; False if all was done
         before the crash came."""
         life = Life(Mortal(self.cluster.client.transport, at))
