@@ -15,6 +15,7 @@ from typing import Any
 from sampan.api.errors import Object
 
 from .downward import Facts, field_value, resource_value
+from .envfile import value_of
 
 REFERENCE = re.compile(r"\$(\$|\(([^()]*)\)|)")
 
@@ -22,8 +23,16 @@ Lookup = Callable[[str, str], Object | None]
 """("configmaps" or "secrets", name) -> the object of the pod's namespace."""
 
 
+ReadFile = Callable[[str, str], bytes]
+"""(volume, path) -> its content. Raises OSError, KeyError for a volume that is not there."""
+
+
 class ConfigError(Exception):
     """The container cannot be configured yet: CreateContainerConfigError with this text."""
+
+
+def _no_files(volume: str, path: str) -> bytes:
+    raise KeyError(volume)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,7 @@ class Environment:
     lookup: Lookup
     services: Sequence[Object] = ()
     """Services whose addresses the container gets."""
+    read: ReadFile = _no_files
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
@@ -91,6 +101,8 @@ def _one(
         return field_value(around.facts, source["fieldRef"]["fieldPath"])
     if "resourceFieldRef" in source:
         return resource_value(around.facts, source["resourceFieldRef"], container)
+    if "fileKeyRef" in source:
+        return _of_file(source["fileKeyRef"], around)
     for field, plural in (("configMapKeyRef", "configmaps"), ("secretKeyRef", "secrets")):
         ref = source.get(field)
         if ref is None:
@@ -106,6 +118,24 @@ def _one(
             )
         return found
     return ""
+
+
+def _of_file(ref: Mapping[str, Any], around: Environment) -> str | None:
+    key, path, optional = ref["key"], ref["path"], ref.get("optional")
+    try:
+        data = around.read(ref["volumeName"], path)
+        found = value_of(data.decode("utf-8", "replace"), key)
+    except KeyError as error:
+        raise ConfigError(f'cannot find the volume "{ref["volumeName"]}"') from error
+    except FileNotFoundError as error:
+        if optional:
+            return None
+        raise ConfigError(f'file "{path}" not found') from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"couldn't parse env file: {error}") from error
+    if found is None and not optional:
+        raise ConfigError(f'environment variable key "{key}" not found in file "{path}"')
+    return found
 
 
 def _object(plural: str, ref: Mapping[str, Any], around: Environment) -> Object | None:

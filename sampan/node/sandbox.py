@@ -14,10 +14,12 @@ from pathlib import Path
 
 from sampan.aio.backoff import Backoff
 from sampan.api.errors import Object, StatusError
+from sampan.linux.openat2 import read_in_root
 from sampan.runtime.interface import RuntimeFailure
 
 from .claims import find_claims
 from .downward import Facts
+from .envfile import FILE_MAX
 from .environment import Environment, linked_services
 from .hosts import hostname, hosts_text, resolver
 from .narration import Narrator
@@ -172,7 +174,12 @@ class Sandbox:
         master = self._parts.services.get("default", "kubernetes")
         if master is not None and namespace != "default":
             services.append(master)
-        return Environment(self._facts(), self._lookup, linked_services(services, namespace, links))
+        linked = linked_services(services, namespace, links)
+        return Environment(self._facts(), self._lookup, linked, self._read)
+
+    def _read(self, volume: str, path: str) -> bytes:
+        """A file of a volume that its containers have filled: no link of theirs leads out."""
+        return read_in_root(self.volumes[volume], path, FILE_MAX)
 
     async def pull_secrets(self) -> list[Object]:
         """Those there are, once it is known what there is."""
