@@ -80,6 +80,10 @@ class Forwarder:
         self._in_flight: dict[_Key, asyncio.Task[bytes | None]] = {}
         self._cache: dict[_Key, _Cached] = {}
 
+    def __len__(self) -> int:
+        """How many answers are kept."""
+        return len(self._cache)
+
     async def close(self) -> None:
         tasks = list(self._in_flight.values())
         for task in tasks:

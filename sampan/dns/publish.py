@@ -22,7 +22,7 @@ _LABELS = {
     "kubernetes.io/cluster-service": "true",
     "kubernetes.io/name": "CoreDNS",
 }
-_PORTS = (("dns", "UDP"), ("dns-tcp", "TCP"))
+_PORTS = (("dns", "UDP", 53), ("dns-tcp", "TCP", 53), ("metrics", "TCP", 9153))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,11 @@ class Place:
     node_name: str
     node_ip: str
     port: int = 53
+    metrics_port: int = 9153
+
+    def listens(self, number: int) -> int:
+        """Where the server listens for what the service has at a port."""
+        return self.port if number == 53 else self.metrics_port
 
 
 class Publisher:
@@ -105,8 +110,8 @@ def service_object(place: Place) -> Object:
             "type": "ClusterIP",
             "clusterIP": place.service_ip,
             "ports": [
-                {"name": name, "port": 53, "protocol": protocol, "targetPort": 53}
-                for name, protocol in _PORTS
+                {"name": name, "port": number, "protocol": protocol, "targetPort": number}
+                for name, protocol, number in _PORTS
             ],
         },
     }
@@ -134,7 +139,9 @@ def slice_object(place: Place) -> Object:
             }
         ],
         "ports": [
-            {"name": name, "port": place.port, "protocol": protocol} for name, protocol in _PORTS
+            {"name": name, "port": place.listens(number), "protocol": protocol}
+            for name, protocol, number in _PORTS
+            if place.listens(number)
         ],
     }
 

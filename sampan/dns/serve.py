@@ -14,7 +14,9 @@ import logging
 import random
 import socket
 import struct
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,6 +44,7 @@ from .message import (
     parse_query,
     respond,
 )
+from .metrics import Metrics, MetricsPort
 from .publish import Place, Publisher
 
 log = logging.getLogger("sampan.dns")
@@ -70,6 +73,8 @@ class DnsConfig:
     port: int = 53
     resolv_conf: Path = Path("/etc/resolv.conf")
     """The host's own; its name servers are asked for all other names."""
+    metrics_port: int = 9153
+    """As CoreDNS's; 0 for none."""
 
 
 class DnsServer:
@@ -83,7 +88,9 @@ class DnsServer:
         self._slices = informers.informer(resource("endpointslices", "discovery.k8s.io"))
         cluster = InformedCluster(self._services, self._slices)
         self._zone = Zone(cluster, config.domain, config.service_ip)
-        place = Place(config.service_ip, config.node_name, config.host, config.port)
+        place = Place(
+            config.service_ip, config.node_name, config.host, config.port, config.metrics_port
+        )
         self._publisher = Publisher(client, self._services, self._slices, place)
         own = (config.host, config.service_ip)
         self._forwarder = Forwarder(own, config.resolv_conf, clock)
@@ -91,9 +98,8 @@ class DnsServer:
         self._waiting: set[asyncio.Task[None]] = set()
         self._talks: set[asyncio.Task[None]] = set()
         self._clock = clock
+        self.metrics = Metrics(lambda: len(self._forwarder))
         self.ready = asyncio.Event()
-        self.asked = 0
-        """Questions so far, for metrics."""
 
     async def run(self) -> None:
         """Serve until cancelled. Raises OSError when the address is taken."""
@@ -105,7 +111,10 @@ class DnsServer:
         supervisor = Supervisor(self._clock)
         try:
             stream = _bound(self._config, socket.SOCK_STREAM)
-            async with await asyncio.start_server(self._converse, sock=stream):
+            async with (
+                await asyncio.start_server(self._converse, sock=stream),
+                self._measured(),
+            ):
                 # Apart from the rest: names are answered also while the API server is away.
                 supervisor.start("dns publisher", self._publisher.run)
                 await self._publisher.done.wait()
@@ -122,12 +131,27 @@ class DnsServer:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    @asynccontextmanager
+    async def _measured(self) -> AsyncIterator[None]:
+        """With the metrics' port open; names are answered also where it is somebody else's."""
+        if not self._config.metrics_port:
+            yield
+            return
+        place = replace(self._config, port=self._config.metrics_port)
+        try:
+            listener = _bound(place, socket.SOCK_STREAM)
+        except OSError as error:
+            log.error("no metrics: %s", error)
+            yield
+            return
+        async with await asyncio.start_server(MetricsPort(self.metrics).converse, sock=listener):
+            yield
+
     def _changed(self, old: Object | None, new: Object | None) -> None:
         self._answers.clear()
 
     def answer_now(self, query: Query, limit: int) -> bytes | None:
         """The response, if it can be given without asking anybody else."""
-        self.asked += 1
         found = self._look_up(query.name, query.kind)
         if found is None:
             return self._forwarder.cached(query)
@@ -162,6 +186,7 @@ class DnsServer:
             return self.answer_now(query, limit)
         except Exception:
             log.exception("no answer for %s", query.name)
+            self.metrics.panics += 1
             return failure(query)
 
     async def answer_later(self, query: Query, limit: int) -> bytes:
@@ -188,33 +213,37 @@ class DnsServer:
 
     def datagram(self, data: bytes, transport: asyncio.DatagramTransport, asker: _Address) -> None:
         """One datagram: answered at once, or by a task of its own."""
+        began = self.metrics.begin()
         try:
             query = parse_query(data)
         except Malformed as error:
-            transport.sendto(error.response(), asker)
+            body = error.response()
+            transport.sendto(body, asker)
+            self.metrics.note("udp", 0, len(data), body, began)
             return
         if query is None:
             return
         limit = query.datagram_bytes
-        body = self._answer_at_once(query, limit)
-        if body is not None:
-            if len(body) > limit:
-                body = respond_truncated(query)
-            transport.sendto(body, asker)
+        found = self._answer_at_once(query, limit)
+        if found is None and len(self._waiting) >= MAX_WAITING:
+            self.metrics.rejected += 1
+            found = failure(query)
+        if found is not None:
+            if len(found) > limit:
+                found = respond_truncated(query)
+            transport.sendto(found, asker)
+            self.metrics.note("udp", query.kind, len(data), found, began)
             return
-        if len(self._waiting) >= MAX_WAITING:
-            transport.sendto(failure(query), asker)
-            return
-        task = asyncio.create_task(self._send_later(query, transport, asker), name="dns answer")
+
+        async def send_later() -> None:
+            body = await self._answer_safely(query, limit)
+            if not transport.is_closing():
+                transport.sendto(body, asker)
+            self.metrics.note("udp", query.kind, len(data), body, began)
+
+        task = asyncio.create_task(send_later(), name="dns answer")
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
-
-    async def _send_later(
-        self, query: Query, transport: asyncio.DatagramTransport, asker: _Address
-    ) -> None:
-        body = await self._answer_safely(query, query.datagram_bytes)
-        if not transport.is_closing():
-            transport.sendto(body, asker)
 
     async def _answer_safely(self, query: Query, limit: int) -> bytes:
         try:
@@ -248,14 +277,19 @@ class DnsServer:
             writer.close()
 
     async def _answer_stream(self, data: bytes) -> bytes | None:
+        began, kind = self.metrics.begin(), 0
         try:
             query = parse_query(data)
+            if query is None:
+                return None
+            kind = query.kind
+            body = self._answer_at_once(query, _STREAM_BYTES)
+            if body is None:
+                body = await self._answer_safely(query, _STREAM_BYTES)
         except Malformed as error:
-            return error.response()
-        if query is None:
-            return None
-        body = self._answer_at_once(query, _STREAM_BYTES)
-        return body if body is not None else await self._answer_safely(query, _STREAM_BYTES)
+            body = error.response()
+        self.metrics.note("tcp", kind, len(data), body, began)
+        return body
 
 
 class _Datagrams(asyncio.DatagramProtocol):

@@ -17,6 +17,7 @@ from sampan.client.api import Client
 from sampan.client.informer import Informers
 from sampan.dns.serve import DnsConfig, DnsServer
 from tests.kit.feed import Feed
+from tests.kit.ports import free_port
 from tests.kit.sockets import free_pair
 
 SERVICES = "/api/v1/namespaces/{}/services/{}"
@@ -30,8 +31,10 @@ class Rig:
         self.supervisor = Supervisor()
         client = Client(self.feed)
         config = DnsConfig(
-            "127.0.0.1", "10.96.0.10", "node-1", port=self.port, resolv_conf=tmp_path / "none"
-        )
+            "127.0.0.1", "10.96.0.10", "node-1", port=self.port, resolv_conf=tmp_path / "none",
+            metrics_port=free_port(),
+        )  # fmt: skip
+        self.metrics_port = config.metrics_port
         self.server = DnsServer(client, Informers(client, self.supervisor), config)
         self.supervisor.start("dns", self.server.run)
 
@@ -165,10 +168,31 @@ async def test_tcp_carries_what_a_datagram_cannot(rig: Rig) -> None:
 
 
 async def test_an_address_in_use_is_said(rig: Rig, tmp_path: Path) -> None:
-    config = DnsConfig("127.0.0.1", "10.96.0.10", "node-2", port=rig.port)
+    config = DnsConfig("127.0.0.1", "10.96.0.10", "node-2", port=rig.port, metrics_port=0)
     client = Client(rig.feed)
     supervisor = Supervisor()
     second = DnsServer(client, Informers(client, supervisor), config)
     with pytest.raises(OSError, match=rf"DNS cannot listen on 127\.0\.0\.1:{rig.port}"):
         await second.run()
     await supervisor.stop()
+
+
+async def test_what_was_asked_is_counted_under_the_names_of_coredns(rig: Rig) -> None:
+    for name in ("kube-dns.kube-system.svc.cluster.local", "no.ns.svc.cluster.local", "x.test"):
+        await rig.ask(name)
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.metrics_port)
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    head, _, text = (await reader.read()).decode().partition("\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    assert head.startswith("HTTP/1.1 200 OK")
+    place = 'server="dns://:53",view="",zone="."'
+    assert f'coredns_dns_requests_total{{family="1",proto="udp",{place},type="A"}} 3' in text
+    for plugin, code in (
+        ("kubernetes", "NOERROR"), ("kubernetes", "NXDOMAIN"), ("forward", "SERVFAIL"),
+    ):  # fmt: skip
+        labels = f'plugin="{plugin}",rcode="{code}",{place}'
+        assert f"coredns_dns_responses_total{{{labels}}} 1" in text
+    assert f"coredns_dns_request_duration_seconds_count{{{place}}} 3" in text
+    ports = rig.feed.get(SERVICES.format("kube-system", "kube-dns"))["spec"]["ports"]
+    assert [port["port"] for port in ports] == [53, 53, 9153]

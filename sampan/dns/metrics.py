@@ -1,0 +1,153 @@
+"""What the name server counts, under CoreDNS's names, and the port where it is read.
+
+Counting is on the way of each answer: a dictionary entry and three bisections, about a microsecond.
+Tasks: one per connection to the port, for at most `ANSWER_S`; at most `MAX_CONNECTIONS` at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from .message import Code, Kind
+
+ANSWER_S = 5.0
+MAX_CONNECTIONS = 20
+# Buckets of CoreDNS (plugin/metrics/vars, plugin.TimeBuckets).
+_SECONDS = tuple(0.00025 * 2**n for n in range(16))
+_BYTES = (0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16000, 32000, 48000, 64000)
+_SERVER = 'server="dns://:53"'
+_ZONE = f'{_SERVER},view="",zone="."'
+# What CoreDNS tells apart (plugin/pkg/.../vars/monitor.go); all else is "other".
+_TYPES = {kind.value: kind.name for kind in Kind if kind != Kind.OPT} | {15: "MX", 13: "HINFO"}
+_CODES = {
+    Code.OK: "NOERROR", Code.FORMAT: "FORMERR", Code.SERVER_FAILURE: "SERVFAIL",
+    Code.NO_NAME: "NXDOMAIN", Code.NOT_IMPLEMENTED: "NOTIMP", Code.REFUSED: "REFUSED",
+}  # fmt: skip
+
+
+class Buckets:
+    """One histogram."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def lines(self, name: str, labels: str) -> Iterator[str]:
+        count = 0
+        for bound, number in zip((*self.bounds, "+Inf"), self.counts, strict=True):
+            count += number
+            yield f'{name}_bucket{{{labels},le="{bound}"}} {count}'
+        yield f"{name}_sum{{{labels}}} {self.total}"
+        yield f"{name}_count{{{labels}}} {count}"
+
+
+@dataclass(slots=True)
+class _Sizes:
+    asked: Buckets = field(default_factory=lambda: Buckets(_BYTES))
+    answered: Buckets = field(default_factory=lambda: Buckets(_BYTES))
+
+
+class Metrics:
+    """Counts of one server. `cache_entries` says how many answers of others are kept."""
+
+    def __init__(self, cache_entries: Callable[[], int] = lambda: 0) -> None:
+        self._cache_entries = cache_entries
+        self._requests: dict[tuple[str, int], int] = {}
+        self._responses: dict[tuple[int, str], int] = {}
+        self._seconds = Buckets(_SECONDS)
+        self._sizes = {"udp": _Sizes(), "tcp": _Sizes()}
+        self.panics = 0
+        self.rejected = 0
+
+    @staticmethod
+    def begin() -> float:
+        return time.perf_counter()
+
+    def note(self, protocol: str, kind: int, asked: int, body: bytes, began: float) -> None:
+        """One answer. `kind` is the type asked for (0 for nonsense), `asked` how many bytes asked."""
+        requests, responses = self._requests, self._responses
+        key = protocol, kind if kind in _TYPES else 0
+        requests[key] = requests.get(key, 0) + 1
+        # An answer of our own zone is authoritative, others came from elsewhere.
+        reply = body[3] & 15, "kubernetes" if body[2] & 0x04 else "forward" if kind else ""
+        responses[reply] = responses.get(reply, 0) + 1
+        self._seconds.add(time.perf_counter() - began)
+        sizes = self._sizes[protocol]
+        sizes.asked.add(asked)
+        sizes.answered.add(len(body))
+
+    def text(self) -> str:
+        return "\n".join(self._lines()) + "\n"
+
+    def _lines(self) -> Iterator[str]:
+        name = "coredns_dns_requests_total"
+        yield f"# TYPE {name} counter"
+        for (protocol, kind), count in sorted(self._requests.items()):
+            labels = f'family="1",proto="{protocol}",{_ZONE},type="{_TYPES.get(kind, "other")}"'
+            yield f"{name}{{{labels}}} {count}"
+        name = "coredns_dns_responses_total"
+        yield f"# TYPE {name} counter"
+        for (code, plugin), count in sorted(self._responses.items()):
+            rcode = _CODES.get(Code(code), "other") if code in _CODES else str(code)
+            yield f'{name}{{plugin="{plugin}",rcode="{rcode}",{_ZONE}}} {count}'
+        name = "coredns_dns_request_duration_seconds"
+        yield f"# TYPE {name} histogram"
+        yield from self._seconds.lines(name, _ZONE)
+        for what in ("request", "response"):
+            name = f"coredns_dns_{what}_size_bytes"
+            yield f"# TYPE {name} histogram"
+            for protocol, sizes in self._sizes.items():
+                buckets = sizes.asked if what == "request" else sizes.answered
+                yield from buckets.lines(name, f'proto="{protocol}",{_ZONE}')
+        yield "# TYPE coredns_cache_entries gauge"
+        labels = f'{_SERVER},type="success",view="",zones="."'
+        yield f"coredns_cache_entries{{{labels}}} {self._cache_entries()}"
+        yield "# TYPE coredns_forward_max_concurrent_rejects_total counter"
+        yield f"coredns_forward_max_concurrent_rejects_total {self.rejected}"
+        yield "# TYPE coredns_panics_total counter"
+        yield f"coredns_panics_total {self.panics}"
+
+
+class MetricsPort:
+    """Speaks just enough HTTP for a scraper: GET /metrics, one request per connection."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._open = 0
+
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._open >= MAX_CONNECTIONS:
+            writer.close()
+            return
+        self._open += 1
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(self._answer(head))
+                await writer.drain()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass
+        finally:
+            self._open -= 1
+            writer.close()
+
+    def _answer(self, head: bytes) -> bytes:
+        words = head.split(b" ", 2)
+        if words[0] != b"GET" or len(words) < 2 or words[1].split(b"?")[0] != b"/metrics":
+            return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        body = self._metrics.text().encode()
+        return (
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
+            b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body)
+        )
