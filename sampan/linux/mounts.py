@@ -107,6 +107,20 @@ def overlay(lowers: Sequence[Path], upper: Path, work: Path, target: Path) -> No
             os.close(fd)
 
 
+def stack(lowers: Sequence[Path], target: Path) -> None:
+    """Show `lowers` (uppermost first) as one tree that nobody can write to."""
+    if len(lowers) == 1:
+        bind(lowers[0], target, read_only=True)
+    elif lowers:
+        opened = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in lowers]
+        try:
+            options = "lowerdir=" + ":".join(f"/proc/self/fd/{fd}" for fd in opened)
+            mount("overlay", target, "overlay", MS_RDONLY, options)
+        finally:
+            for fd in opened:
+                os.close(fd)
+
+
 def _escape(path: str) -> str:
     """Overlay splits its options at commas and colons unless a backslash stands before."""
     return path.replace("\\", "\\\\").replace(",", "\\,").replace(":", "\\:")

@@ -22,6 +22,7 @@ from .downward import Facts
 from .envfile import FILE_MAX
 from .environment import Environment, linked_services
 from .hosts import hostname, hosts_text, resolver
+from .imagevolumes import mount_images
 from .narration import Narrator
 from .objects import references
 from .parts import Parts
@@ -81,6 +82,8 @@ class Sandbox:
         try:
             # Volumes know nothing of the network, so both are made at the same time.
             await self._gather_inputs()
+            if any("image" in volume for volume in self.pod["spec"].get("volumes") or ()):
+                await mount_images(self._parts, self.pod, await self.pull_secrets())
             self.volumes = self._parts.volumes.set_up(self.sources(), self._claims)
             await attaching
             if not self.etc_files:
@@ -93,7 +96,7 @@ class Sandbox:
         except VolumeError as error:
             # A watch tells when what is missing has come; anything else is tried again.
             raise self._held("FailedMount", str(error)) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeFailure) as error:
             text = f"Failed to create pod sandbox: {error}"
             raise self._held("FailedCreatePodSandBox", text) from error
         finally:

@@ -69,6 +69,10 @@ class Images(Protocol):
 
     def list(self) -> Sequence[Image]: ...
 
+    def layers(self, image_id: str) -> Sequence[Path]:
+        """The directories of an image, uppermost first. Raises ImageNotFound."""
+        ...
+
     async def load(self, archive: Path) -> Sequence[Image]:
         """Import a docker or OCI archive (tar, tar.gz). All or nothing. Raises ImageDamaged."""
         ...

@@ -49,6 +49,9 @@ class FakeImages:
     def list(self) -> Sequence[Image]:
         return tuple({image.id: image for image in self.here.values()}.values())
 
+    def layers(self, image_id: str) -> Sequence[Path]:
+        return [Path("/layers") / image_id]
+
     async def load(self, archive: Path) -> Sequence[Image]:
         raise NotImplementedError
 
@@ -266,6 +269,9 @@ class FakeKernel:
     def bind(self, source: Path, target: Path) -> None:
         self.points.append(target)
         self.binds[target] = os.path.realpath(source)
+
+    def stack(self, layers: Sequence[Path], target: Path) -> None:
+        self.points.append(target)
 
     def mounted(self) -> list[Path]:
         return [*self.points]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,10 @@ class Kernel(Protocol):
     def tmpfs(self, target: Path, size_bytes: int, mode: int) -> None: ...
 
     def bind(self, source: Path, target: Path) -> None: ...
+
+    def stack(self, layers: Sequence[Path], target: Path) -> None:
+        """An image's layers, uppermost first, for reading."""
+        ...
 
     def mounted(self) -> list[Path]:
         """Every mount point of this mount namespace, in the order of mounting."""
@@ -33,6 +38,9 @@ class LinuxKernel:
 
     def bind(self, source: Path, target: Path) -> None:
         mounts.bind(source, target, recursive=os.path.isdir(source))
+
+    def stack(self, layers: Sequence[Path], target: Path) -> None:
+        mounts.stack(layers, target)
 
     def mounted(self) -> list[Path]:
         return [point.target for point in mounts.list_mounts()]

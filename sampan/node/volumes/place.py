@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,8 @@ class PodVolumes:
             return empty_dir(folder, source, sources.fs_group, self._kernel, pod)
         if "hostPath" in volume:
             return host_path(volume["hostPath"])
+        if "image" in volume:
+            return self._volume_dir(uid, "image", name)
         claim = claim_name(sources.facts.pod["metadata"]["name"], volume)
         if claim:
             return claims[claim]
@@ -101,6 +103,16 @@ class PodVolumes:
 
     def _volume_dir(self, uid: str, kind: str, name: str) -> Path:
         return self.directory(uid) / "volumes" / f"kubernetes.io~{kind}" / name
+
+    def has_image(self, uid: str, name: str) -> bool:
+        """Is the image of the pod's volume mounted?"""
+        return self._volume_dir(uid, "image", name) in self._kernel.mounted()
+
+    def mount_image(self, uid: str, name: str, layers: Sequence[Path]) -> None:
+        """Raises OSError."""
+        target = self._volume_dir(uid, "image", name)
+        target.mkdir(parents=True, exist_ok=True)
+        self._kernel.stack(layers, target)
 
     def sub_path(self, uid: str, volume: tuple[str, Path], sub_path: str, where: str) -> Path:
         """Bind a part of a volume for one container's mount. Raises OSError."""

@@ -298,3 +298,18 @@ async def test_local_volumes_are_named_by_uids_alone(tmp_path: Path) -> None:
     assert not path.exists()
     assert kernel.points == []
     assert (outside / "kept").exists()
+
+
+async def test_images_are_mounted_once_and_unmounted_before_anything_is_removed(
+    tmp_path: Path,
+) -> None:
+    volumes, kernel = made(tmp_path)
+    inputs = sources([{"name": "i", "image": {"reference": "busybox"}}])
+    assert not volumes.has_image("u", "i")
+    volumes.mount_image("u", "i", [tmp_path / "layer"])
+    path = volumes.set_up(inputs, {})["i"]
+    assert volumes.has_image("u", "i")
+    assert kernel.points[1:] == [path]
+    assert has_mounts(inputs.facts.pod)
+    await volumes.remove("u", mounts=has_mounts(inputs.facts.pod))
+    assert kernel.points[1:] == []
