@@ -6,7 +6,6 @@ Readers take any object (a plain dict) and never change it.
 from __future__ import annotations
 
 import random
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 
 from .descriptor import Descriptor
@@ -61,7 +60,8 @@ def annotations_of(obj: Object) -> Mapping[str, str]:
 
 def new_uid() -> str:
     """A random (version 4) UID. Not secret, so it needs no system call."""
-    return str(uuid.UUID(int=random.getrandbits(128), version=4))
+    text = f"{random.getrandbits(128):032x}"
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 
 # Owners.

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import re
 from collections import deque
 from collections.abc import Coroutine
@@ -26,6 +25,7 @@ import httptools
 
 from sampan.api import errors
 from sampan.api.errors import StatusError
+from sampan.api.meta import new_uid
 
 from .entrance import receive
 from .exchange import Answer, Request, Response, Stream, Upgrade
@@ -322,14 +322,14 @@ class Connection(asyncio.Protocol):
             headers,
             body[0] if len(body) == 1 else b"".join(body),
             upgradable=bool(self._parser.should_upgrade()),
-            audit_id=headers.get("audit-id") or _audit_id(),
+            audit_id=headers.get("audit-id") or new_uid(),
             peer=self._peer,
             raw_query=query.decode("latin-1") if mark else "",
         )
 
     def _refuse(self, error: StatusError, status: int = 0) -> None:
         """Answer what could not even become a request, and close."""
-        request = Request("GET", "/", {}, {}, NO_BODY, audit_id=_audit_id())
+        request = Request("GET", "/", {}, {}, NO_BODY, audit_id=new_uid())
         response = failure(request, error)
         if status:
             response.status = status
@@ -479,8 +479,3 @@ class Connection(asyncio.Protocol):
 
 def _too_large() -> StatusError:
     return errors.RequestEntityTooLarge(f"Request entity too large: limit is {MAX_BODY}")
-
-
-def _audit_id() -> str:
-    text = f"{random.getrandbits(128):032x}"
-    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"

@@ -9,7 +9,6 @@ version.
 from __future__ import annotations
 
 import random
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -143,7 +142,7 @@ def _metadata_for_create(context: Context, obj: Object) -> Object:
     match_namespace(context, metadata)
     for name in ("resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds"):
         metadata.pop(name, None)
-    metadata["uid"] = str(uuid.UUID(int=random.getrandbits(128), version=4))
+    metadata["uid"] = meta.new_uid()
     metadata["creationTimestamp"] = context.server.timestamp()
     if context.resource.counts_generation:
         metadata["generation"] = 1

@@ -8,11 +8,11 @@ be; those of custom resources follow the resources at once.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sampan.api.errors import Object
+from sampan.api.meta import new_uid
 from sampan.api.resources import builtin, resource
 from sampan.store.interface import RevisionMismatch
 from sampan.wire.json import encode_object
@@ -127,7 +127,7 @@ async def _put(server: Server, item: Wanted, stored: Object | None) -> None:
     now = server.timestamp()
     metadata: Object = {
         "name": item.name,
-        "uid": str(uuid.uuid4()),
+        "uid": new_uid(),
         "creationTimestamp": now,
         "labels": {MANAGED: item.label},
     }

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from sampan.api.errors import Object, StatusError
+from sampan.api.meta import new_uid
 from sampan.api.times import format_micro_time
 
 from ..authz.questions import Undecided
@@ -80,7 +80,7 @@ class Audit:
             return None
         if not request.audit_id:
             # Those of the process itself come without one.
-            request.audit_id = str(uuid4())
+            request.audit_id = new_uid()
         return Entry(self, request, attributes, rule)
 
     def now(self) -> float:

@@ -7,7 +7,6 @@ prepared read always, however many), `BATCH` go into one call, which may take `T
 
 from __future__ import annotations
 
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from orjson import dumps, loads
 
 from sampan.api.errors import Cause, InternalError, Object
-from sampan.api.meta import validate_annotations
+from sampan.api.meta import new_uid, validate_annotations
 from sampan.api.names import validate_labels
 
 from ..webhooks.target import CallFailed, target_of
@@ -89,7 +88,7 @@ class Webhook:
 
     async def _call(self, objects: Sequence[Object], api_version: str) -> list[Object]:
         source = _described(objects[0])
-        request_uid = str(uuid.uuid4())
+        request_uid = new_uid()
         review = {
             "kind": "ConversionReview",
             "apiVersion": f"{GROUP}/{self._review}",

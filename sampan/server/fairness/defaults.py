@@ -8,12 +8,12 @@ each start. They are written whole, straight to the store: they are the server's
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
+from sampan.api.meta import new_uid
 from sampan.api.resources import resource
 from sampan.store.interface import RevisionMismatch
 from sampan.wire.json import encode_object
@@ -186,7 +186,7 @@ async def _ensure(
     stored = server.find_object(target, "", name)
     metadata: dict[str, Any] = {
         "name": name,
-        "uid": str(uuid.uuid4()),
+        "uid": new_uid(),
         "creationTimestamp": server.timestamp(),
         "generation": 1,
         "annotations": {AUTOUPDATE: "true"},

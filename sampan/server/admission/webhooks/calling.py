@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from typing import TYPE_CHECKING
 
 from sampan.api.errors import BadRequest, InternalError, Object, StatusError
@@ -84,7 +83,3 @@ def observe(server: Server, write: Write, hook: Hook, outcome: tuple[bool, int, 
     server.admission.hooks.metrics.observe(
         hook.name, hook.kind, write.operation, (rejected, code, time.monotonic() - began)
     )
-
-
-def new_uid() -> str:
-    return str(uuid.uuid4())

@@ -16,11 +16,12 @@ import orjson
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import InternalError, Object, StatusError, Timeout
+from sampan.api.meta import new_uid
 
 from ...exchange import Write
 from ...webhooks.target import CallFailed
 from ..plugin import EVERYTHING, Plugin
-from .calling import call, fail, new_uid, observe
+from .calling import call, fail, observe
 from .conditions import meets_conditions
 from .forms import default_early, objects_for, take_patch
 from .review import request_of
