@@ -21,12 +21,14 @@ from pathlib import Path
 
 from sampan.aio.clock import Clock, SystemClock
 from sampan.aio.tasks import Supervisor
+from sampan.api.errors import Object
 from sampan.client import kubeconfig
 from sampan.client.api import Client
 from sampan.client.informer import Informers
 from sampan.controllers.runtime.controller import Options
 from sampan.controllers.runtime.run import run_controllers
 from sampan.paths import DEFAULT_NAME, ClusterPaths
+from sampan.scheduler.configuration import profiles_of
 from sampan.scheduler.run import Scheduler
 from sampan.server import encryption, settings
 from sampan.server.app import Server
@@ -51,6 +53,7 @@ AGENT = User(joining.BOOTSTRAP, (joining.BOOTSTRAPPERS, "system:authenticated"))
 # does not lie beside the CA's. Their names are upstream's, for audit and events.
 CONTROLLERS = User("system:kube-controller-manager", ("system:masters", "system:authenticated"))
 SCHEDULER = User("system:kube-scheduler", ("system:masters", "system:authenticated"))
+SCHEDULER_FILE = "scheduler.yaml"
 IP_FREEBIND = 15
 BACKLOG = 1024
 
@@ -68,6 +71,7 @@ async def run(child: Child) -> None:
     try:
         cluster = config.ensure(paths, child.options.listen)
         pki.ensure(paths.pki, cluster)
+        scheduling = scheduler_configuration(paths)
         listeners = listen(cluster)
         store = open_store(paths)
     except (Damaged, OSError, ValueError) as error:
@@ -110,7 +114,9 @@ async def run(child: Child) -> None:
             ),
         )
         server.expositions.append(running.metrics)
-        scheduler = Scheduler(Client(server.local_transport(SCHEDULER)), informers, clock)
+        scheduler = Scheduler(
+            Client(server.local_transport(SCHEDULER)), informers, clock, scheduling
+        )
         supervisor.start("scheduler", scheduler.run)
         supervisor.start("joining", lambda: joining.publish(controllers, cluster))
         child.say(state="ready")
@@ -124,6 +130,25 @@ async def run(child: Child) -> None:
     finally:
         await server.close()
         await store.close()
+
+
+def scheduler_configuration(paths: ClusterPaths) -> Object | None:
+    """The administrator's KubeSchedulerConfiguration, checked; None without one. Raises OSError and
+    ValueError."""
+    path = paths.settings / SCHEDULER_FILE
+    if not path.exists():
+        return None
+    # Imported only where there is a file.
+    from sampan.wire import yaml
+
+    try:
+        found = yaml.loads(path.read_bytes(), [])
+        if not isinstance(found, dict):
+            raise ValueError("expected a KubeSchedulerConfiguration")
+        profiles_of(found)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    return found
 
 
 class Upkeep:

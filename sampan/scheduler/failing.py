@@ -90,7 +90,7 @@ class Failing:
         verdicts = verdicts_of(guest, nodes, states)
         count = len(nodes.by_name)
         result, why = Plan(), self._ineligible(guest)
-        if not why:
+        if not why and guest.profile.preempts:
             result = plan(guest, nodes, verdicts, states, self._around())
             if not result.node:
                 why = f"0/{count} nodes are available: {histogram(result.reasons)}."

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from .demand import Demand
 from .nodes import NodeState
 from .plugins import FILTERS, RELATIONS, SCORES, Filter, Relation, Score
-from .relations import Constraint
 
 NAME = "default-scheduler"
 REMEMBERED = 256
@@ -29,7 +28,8 @@ class Profile:
     relations: tuple[Relation, ...] = RELATIONS
     defaults: tuple[tuple[str, int], ...] = SYSTEM_DEFAULTS
     """Soft spread constraints, by the selectors of services and owners."""
-    constraints: tuple[Constraint, ...] = ()
+    preempts: bool = True
+    """Pods that fit nowhere may send others away."""
     own: bool = False
     """Has plugins of the user's: they may read all of a pod."""
     _used: dict[bytes, Used] = field(default_factory=dict)

@@ -20,10 +20,13 @@ from sampan.client.api import Client
 from sampan.client.events import EventRecorder
 from sampan.client.informer import Informers
 
+from .configuration import profiles_of
+from .defaults import Defaults
 from .failing import Failing, Failure, Stuck, claims_help, coming_helps, leaving_helps, node_helps
 from .guest import Guest, guest_of
 from .nodes import Nodes, NodeState
 from .preemption import Surroundings
+from .profile import NAME
 from .queue import Queue
 from .shapes import Shapes
 from .telling import Telling
@@ -31,7 +34,6 @@ from .volumes import Volumes
 
 log = logging.getLogger("sampan.scheduler")
 
-NAME = "default-scheduler"
 TURN_PODS = 50
 BINDINGS = 64
 """More would only queue in the API server, and be thrown away when the scheduler ends."""
@@ -41,7 +43,15 @@ FINAL = ("Succeeded", "Failed")
 class Scheduler:
     """Made by the daemon; `run` until it is cancelled."""
 
-    def __init__(self, client: Client, informers: Informers, clock: Clock) -> None:
+    def __init__(
+        self,
+        client: Client,
+        informers: Informers,
+        clock: Clock,
+        configuration: Object | None = None,
+    ) -> None:
+        """`configuration` is a KubeSchedulerConfiguration. Raises ValueError for a bad one."""
+        self._profiles = profiles_of(configuration)
         self._clock = clock
         self._pods = informers.informer(resource("pods"))
         self._node_informer = informers.informer(resource("nodes"))
@@ -50,10 +60,11 @@ class Scheduler:
         self._nodes = Nodes()
         self._volumes = self._nodes.volumes = Volumes(client, informers, clock)
         self._shapes = Shapes(self._nodes)
+        self._defaults = Defaults(informers)
         self._failing = Failing(self._nodes, self._around)
         self._queue = Queue()
         self._pending: dict[str, tuple[Object, Guest]] = {}
-        self._events = EventRecorder(client, NAME, clock=clock)
+        self._events = {name: EventRecorder(client, name, clock=clock) for name in self._profiles}
         self._telling = Telling(client, self._events, clock)
         self._slots = asyncio.Semaphore(BINDINGS)
         self._changed = asyncio.Event()
@@ -67,14 +78,19 @@ class Scheduler:
         for informer in (self._pods, self._node_informer, self._namespaces, self._budgets):
             await informer.synced()
         await self._volumes.synced()
+        await self._defaults.synced()
         stops = [
+            *self._defaults.start(),
             self._volumes.on_change(lambda: self._wake(claims_help)),
             self._namespaces.on_change(self._on_namespace),
             self._node_informer.on_change(self._on_node),
             self._pods.on_change(self._on_pod),
             self._budgets.on_change(lambda old, new: self._failing.forget()),
         ]
-        recorder = asyncio.create_task(self._events.run(), name="scheduler events")
+        recorders = [
+            asyncio.create_task(item.run(), name=f"events of {name}")
+            for name, item in self._events.items()
+        ]
         try:
             while True:
                 await self._turn()
@@ -82,10 +98,10 @@ class Scheduler:
         finally:
             for stop in stops:
                 stop()
-            recorder.cancel()
-            for task in tuple(self._tasks):
+            under_way = [*recorders, *self._tasks]
+            for task in under_way:
                 task.cancel()
-            await asyncio.gather(recorder, *self._tasks, return_exceptions=True)
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     # What informers say
 
@@ -145,17 +161,16 @@ class Scheduler:
             return
         if known is not None:
             self._nodes.nominate(known[1], "")
-        guest = guest_of(pod)
+        guest = guest_of(pod, self._profiles[pod["spec"].get("schedulerName") or NAME])
         self._nodes.nominate(guest, (pod.get("status") or {}).get("nominatedNodeName") or "")
         self._pending[uid] = (pod, guest)
         self._queue.add(uid, guest.priority, self._clock.monotonic())
         self._changed.set()
 
-    @staticmethod
-    def _is_ours(pod: Object) -> bool:
+    def _is_ours(self, pod: Object) -> bool:
         spec = pod["spec"]
         return (
-            spec.get("schedulerName", NAME) == NAME
+            (spec.get("schedulerName") or NAME) in self._profiles
             and not spec.get("schedulingGates")
             and "deletionTimestamp" not in pod["metadata"]
         )
@@ -193,6 +208,8 @@ class Scheduler:
                 self._slots.release()
                 return
             pod, guest = self._pending[uid]
+            if len(self._nodes.by_name) > 1 and not pod["spec"].get("topologySpreadConstraints"):
+                guest.soft = self._defaults.constraints(pod, guest.profile)
             node = self._shapes.best(guest)
             if node is not None:
                 self._nodes.nominate(guest, "")

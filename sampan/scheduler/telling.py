@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from sampan.aio.clock import Clock
@@ -16,13 +17,15 @@ from sampan.client.api import Client
 from sampan.client.events import EventRecorder
 from sampan.client.interface import STRATEGIC_PATCH
 
+from .profile import NAME
+
 log = logging.getLogger("sampan.scheduler")
 
 
 class Telling:
-    """Requests of the scheduler, by pod."""
+    """Requests of the scheduler, by pod. Events are those of the pod's own scheduler's name."""
 
-    def __init__(self, client: Client, events: EventRecorder, clock: Clock) -> None:
+    def __init__(self, client: Client, events: Mapping[str, EventRecorder], clock: Clock) -> None:
         self._client = client
         self._events = events
         self._clock = clock
@@ -40,12 +43,12 @@ class Telling:
         }
         await self._client.create(self._pods, binding, namespace, name, "binding")
         text = f"Successfully assigned {namespace}/{name} to {node_name}"
-        self._events.event(pod, "Normal", "Scheduled", text)
+        self._event(pod, pod, "Normal", "Scheduled", text)
 
     async def report(self, pod: Object, why: str, nominated: str) -> None:
         """Event, condition and nomination of a pod that fits nowhere; an unchanged status is not
         sent again."""
-        self._events.event(pod, "Warning", "FailedScheduling", why)
+        self._event(pod, pod, "Warning", "FailedScheduling", why)
         status = pod.get("status") or {}
         known: Object = _condition(status, "PodScheduled")
         named = status.get("nominatedNodeName") or ""
@@ -90,7 +93,10 @@ class Telling:
             log.warning("preempting %s/%s: %s", meta["namespace"], meta["name"], error)
             return
         text = f"Preempted by pod {preemptor['metadata']['uid']} on node {node_name}"
-        self._events.event(victim, "Normal", "Preempted", text)
+        self._event(preemptor, victim, "Normal", "Preempted", text)
+
+    def _event(self, mine: Object, about: Object, kind: str, reason: str, text: str) -> None:
+        self._events[mine["spec"].get("schedulerName") or NAME].event(about, kind, reason, text)
 
     async def _patch(self, pod: Object, status: Object) -> None:
         meta = pod["metadata"]

@@ -222,3 +222,25 @@ async def test_a_waiting_pod_is_woken_by_what_can_help(helpful: bool) -> None:
             item for item in await found.list("events") if item["reason"] == "FailedScheduling"
         ]
         assert event.get("count", 1) == 1
+
+
+async def test_pods_of_a_deployment_are_spread_though_they_do_not_ask() -> None:
+    template = pod("", "10m", {"app": "web"})
+    del template["metadata"]["name"], template["metadata"]["namespace"]
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": template["metadata"], "spec": template["spec"]},
+        },
+    }
+    async with cluster(2) as found:
+        # By what is free alone, both would go to the emptier node.
+        await found.create(pod("other", "800m", nodeName="node-0"))
+        await found.create(deployment)
+        await found.settle()
+        pods = await found.list("pods", labels="app=web")
+        assert {item["spec"]["nodeName"] for item in pods} == {"node-0", "node-1"}
