@@ -36,6 +36,7 @@ from .message import (
     respond,
     skip_name,
 )
+from .routes import MAX_SERVERS, Routes, Server
 
 log = logging.getLogger("sampan.dns")
 
@@ -43,8 +44,6 @@ MAX_IN_FLIGHT = 500
 CACHE_ENTRIES = 2000
 # CoreDNS as kubeadm sets it up caches for at most this long.
 CACHE_TTL_S = 30
-# resolv.conf(5) reads at most three servers; each is asked once, then the next.
-MAX_SERVERS = 3
 TIMEOUT_S = 2.0
 _ID_AND_FLAGS = struct.Struct(">HH")
 _TTL = struct.Struct(">I")
@@ -75,7 +74,8 @@ class Forwarder:
         self._resolv_conf = resolv_conf
         self._clock = clock or SystemClock()
         self._port = port
-        self._servers: tuple[str, ...] = ()
+        self._servers: tuple[Server, ...] = ()
+        self._routes = Routes()
         self._read_mark: tuple[int, int] | None = None
         self._in_flight: dict[_Key, asyncio.Task[bytes | None]] = {}
         self._cache: dict[_Key, _Cached] = {}
@@ -83,6 +83,12 @@ class Forwarder:
     def __len__(self) -> int:
         """How many answers are kept."""
         return len(self._cache)
+
+    def route(self, routes: Routes) -> None:
+        """Ask these servers from now on; what was answered by others is forgotten."""
+        if routes != self._routes:
+            self._routes = routes
+            self._cache.clear()
 
     async def close(self) -> None:
         tasks = list(self._in_flight.values())
@@ -115,7 +121,7 @@ class Forwarder:
         key = _key(query)
         task = self._in_flight.get(key)
         if task is None:
-            servers = self._current_servers()
+            servers = self._routes.servers(query.name) or self._host_servers()
             if not servers or len(self._in_flight) >= MAX_IN_FLIGHT:
                 return failure(query)
             task = asyncio.create_task(self._exchange(key, query, servers), name="dns upstream")
@@ -125,20 +131,20 @@ class Forwarder:
         body = await asyncio.shield(task)
         return failure(query) if body is None else _addressed(body, query)
 
-    def _current_servers(self) -> tuple[str, ...]:
+    def _host_servers(self) -> tuple[Server, ...]:
         """Read anew when the file has changed: machines move between networks."""
         try:
             status = self._resolv_conf.stat()
             mark = (status.st_mtime_ns, status.st_ino)
             if mark != self._read_mark:
                 text = self._resolv_conf.read_text(errors="replace")
-                self._servers = servers_in(text, self._own)
+                self._servers = tuple((item, 0) for item in servers_in(text, self._own))
                 self._read_mark = mark
         except OSError:
             self._servers, self._read_mark = (), None
         return self._servers
 
-    async def _exchange(self, key: _Key, query: Query, servers: tuple[str, ...]) -> bytes | None:
+    async def _exchange(self, key: _Key, query: Query, servers: tuple[Server, ...]) -> bytes | None:
         last: bytes | None = None
         for server in servers:
             message = _outgoing(query)
@@ -156,11 +162,12 @@ class Forwarder:
             return body
         return last
 
-    async def _ask_datagram(self, server: str, message: bytes) -> bytes:
+    async def _ask_datagram(self, server: Server, message: bytes) -> bytes:
         loop = asyncio.get_running_loop()
         # A fresh socket has a fresh random port, which a forger would have to guess.
         transport, protocol = await loop.create_datagram_endpoint(
-            lambda: _Asked(loop.create_future(), message), remote_addr=(server, self._port)
+            lambda: _Asked(loop.create_future(), message),
+            remote_addr=(server[0], server[1] or self._port),
         )
         try:
             transport.sendto(message)
@@ -168,8 +175,8 @@ class Forwarder:
         finally:
             transport.close()
 
-    async def _ask_stream(self, server: str, message: bytes) -> bytes:
-        reader, writer = await asyncio.open_connection(server, self._port)
+    async def _ask_stream(self, server: Server, message: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection(server[0], server[1] or self._port)
         try:
             writer.write(struct.pack(">H", len(message)) + message)
             (size,) = struct.unpack(">H", await reader.readexactly(2))

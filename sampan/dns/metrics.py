@@ -75,7 +75,7 @@ class Metrics:
         return time.perf_counter()
 
     def note(self, protocol: str, kind: int, asked: int, body: bytes, began: float) -> None:
-        """One answer. `kind` is the type asked for (0 for nonsense), `asked` how many bytes asked."""
+        """One answer. `kind` is the type asked for (0 for nonsense), `asked` a size in bytes."""
         requests, responses = self._requests, self._responses
         key = protocol, kind if kind in _TYPES else 0
         requests[key] = requests.get(key, 0) + 1

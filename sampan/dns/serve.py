@@ -27,6 +27,7 @@ from sampan.api.resources import resource
 from sampan.client.api import Client
 from sampan.client.informer import Informers
 
+from . import routes
 from .answer import Answer, Zone
 from .cluster import InformedCluster
 from .forward import Forwarder, failure
@@ -86,6 +87,10 @@ class DnsServer:
         self._config = config
         self._services = informers.informer(resource("services"))
         self._slices = informers.informer(resource("endpointslices", "discovery.k8s.io"))
+        # Read where it is, or is put later; nothing waits for it.
+        self._settings = informers.informer(
+            resource("configmaps"), routes.NAMESPACE, fields=f"metadata.name={routes.NAME}"
+        )
         cluster = InformedCluster(self._services, self._slices)
         self._zone = Zone(cluster, config.domain, config.service_ip)
         place = Place(
@@ -93,6 +98,7 @@ class DnsServer:
         )
         self._publisher = Publisher(client, self._services, self._slices, place)
         own = (config.host, config.service_ip)
+        self._own = own
         self._forwarder = Forwarder(own, config.resolv_conf, clock)
         self._answers: dict[tuple[str, int], Answer | None] = {}
         self._waiting: set[asyncio.Task[None]] = set()
@@ -105,6 +111,7 @@ class DnsServer:
         """Serve until cancelled. Raises OSError when the address is taken."""
         loop = asyncio.get_running_loop()
         stop = [item.on_change(self._changed) for item in (self._services, self._slices)]
+        stop.append(self._settings.on_change(self._set))
         transport, _ = await loop.create_datagram_endpoint(
             lambda: _Datagrams(self), sock=_bound(self._config, socket.SOCK_DGRAM)
         )
@@ -130,6 +137,16 @@ class DnsServer:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _set(self, old: Object | None, new: Object | None) -> None:
+        """Stub domains and name servers; nonsense leaves those that were."""
+        if (new or old or {})["metadata"]["name"] != routes.NAME:
+            return
+        try:
+            data = (new or {}).get("data") or {}
+            self._forwarder.route(routes.parse_routes(data, self._own))
+        except ValueError as error:
+            log.warning("ConfigMap %s/%s: %s", routes.NAMESPACE, routes.NAME, error)
 
     @asynccontextmanager
     async def _measured(self) -> AsyncIterator[None]:

@@ -330,6 +330,7 @@ NAMESPACE_ROLES: Final[Mapping[tuple[str, str], Sequence[RuleRow]]] = {
     ("kube-system", "sampan:node-dns"): (
         ("create delete get list patch update watch", "discovery.k8s.io", "endpointslices"),
         ("create", "core", "services"),
+        (READ, "core", "configmaps", "kube-dns"),
     ),
     ("kube-public", "system:controller:bootstrap-signer"): (
         (READ, "core", "configmaps"),

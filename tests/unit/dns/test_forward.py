@@ -14,6 +14,7 @@ import pytest
 from sampan.dns import forward
 from sampan.dns.forward import Forwarder, servers_in
 from sampan.dns.message import Kind, Query, parse_query
+from sampan.dns.routes import Routes
 from tests.kit.clock import FakeClock
 from tests.kit.sockets import free_pair
 
@@ -226,3 +227,18 @@ def test_name_servers_of_a_resolv_conf() -> None:
     text += "nameserver\nnameserver 10.0.0.1\nnameserver 10.0.0.3\nnameserver fe80::1%eth0\n"
     assert servers_in(text, ("10.0.0.2",)) == ("10.0.0.1", "10.0.0.3", "fe80::1%eth0")
     assert len(servers_in("\n".join(f"nameserver 10.0.0.{n}" for n in range(9)), ())) == 3
+
+
+async def test_a_stub_domain_has_servers_of_its_own(tmp_path: Path) -> None:
+    host, stub = Upstream(), Upstream()
+    async with upstreams(tmp_path, host, stub) as forwarder:
+        stubs = {"acme.local": (("127.0.1.2", 0),)}
+        forwarder.route(Routes(stubs))
+        await forwarder.ask(query("db.acme.local"))
+        await forwarder.ask(query("example.com"))
+        assert [str(item.q.qname) for item in stub.asked] == ["db.acme.local."]
+        assert [str(item.q.qname) for item in host.asked] == ["example.com."]
+        # Others than before: what those said is forgotten.
+        forwarder.route(Routes(stubs, upstream=(("127.0.1.2", 0),)))
+        await forwarder.ask(query("example.com"))
+        assert len(stub.asked) == 2

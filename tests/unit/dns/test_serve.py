@@ -36,6 +36,7 @@ class Rig:
         )  # fmt: skip
         self.metrics_port = config.metrics_port
         self.server = DnsServer(client, Informers(client, self.supervisor), config)
+        self.settings = self.server._settings
         self.supervisor.start("dns", self.server.run)
 
     async def exchange(self, data: bytes) -> bytes:
@@ -196,3 +197,20 @@ async def test_what_was_asked_is_counted_under_the_names_of_coredns(rig: Rig) ->
     assert f"coredns_dns_request_duration_seconds_count{{{place}}} 3" in text
     ports = rig.feed.get(SERVICES.format("kube-system", "kube-dns"))["spec"]["ports"]
     assert [port["port"] for port in ports] == [53, 53, 9153]
+
+
+async def test_a_config_map_sets_who_is_asked_and_nonsense_changes_nothing(rig: Rig) -> None:
+    path = "/api/v1/namespaces/kube-system/configmaps/kube-dns"
+    wanted = {"a.test": (("192.0.2.1", 0),)}
+    for text, expected in (
+        ('{"a.test": ["192.0.2.1"]}', wanted), ("nonsense", wanted), ("", {}),
+    ):  # fmt: skip
+        seen = asyncio.Event()
+        stop = rig.settings.on_change(lambda old, new, seen=seen: seen.set())
+        seen.clear()
+        meta = {"namespace": "kube-system", "name": "kube-dns"}
+        await rig.feed.put(path, {"metadata": meta, "data": {"stubDomains": text}})
+        async with asyncio.timeout(5):
+            await seen.wait()
+        stop()
+        assert rig.server._forwarder._routes.stubs == expected
