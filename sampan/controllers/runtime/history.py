@@ -17,7 +17,7 @@ from sampan.api.errors import AlreadyExists, NotFound, Object, conflict
 from sampan.api.resources import resource
 from sampan.client.api import Client
 
-from .owners import controller_reference, controller_uid
+from .owners import controller_of, controller_reference
 
 REVISION_LABEL = "controller-revision-hash"
 """Of pods: the revision they were made from."""
@@ -164,7 +164,8 @@ def surplus(
 
 async def create(client: Client, body: Object) -> Object | None:
     """Store a revision. One with its name and data is it, stored before a crash; None if another
-    template has taken the name: hash again with one collision more. Raises as the client does."""
+    template, or a workload of another kind, has taken the name: hash again with one collision
+    more. Raises as the client does."""
     meta = body["metadata"]
     kind = revisions_resource()
     try:
@@ -173,11 +174,14 @@ async def create(client: Client, body: Object) -> Object | None:
         live = await client.get(kind, meta["name"], meta["namespace"])
     if not same_data(live, body):
         return None
-    owner = controller_uid(live)
-    if owner == controller_uid(body):
-        return live
-    if live["metadata"].get("deletionTimestamp") or owner:
-        # Of an owner of the same name that is gone: it goes soon.
+    owner, wanted = controller_of(live), controller_of(body)
+    if owner is not None and wanted is not None:
+        if owner["uid"] == wanted["uid"]:
+            return live
+        if (owner["kind"], owner["name"]) != (wanted["kind"], wanted["name"]):
+            return None
+    if owner is not None or live["metadata"].get("deletionTimestamp"):
+        # Of an earlier workload of this name, that is gone: it goes soon.
         raise conflict("apps", "controllerrevisions", meta["name"], "it belongs to another owner")
     references = [*(live["metadata"].get("ownerReferences") or ()), *meta["ownerReferences"]]
     return await client.update(
