@@ -19,6 +19,7 @@ from .confinement import confine
 from .environment import ConfigError, Environment, expand, variables
 from .hosts import hostname
 from .quality import cgroup_parent, cgroup_resources
+from .volumes.mounted import RECURSIVE
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TERMINATION_LOG = "/dev/termination-log"
@@ -34,8 +35,6 @@ IMAGE_NAME = "io.kubernetes.container.image"
 TERMINATION_FILE = "io.kubernetes.container.terminationFile"
 
 FILLED = frozenset(("configMap", "secret", "downwardAPI", "projected", "image"))
-RECURSIVE = ("Enabled", "IfPossible")
-"""Every kernel we run on knows recursive read-only mounts (5.12), and so does crun (KEP-3857)."""
 PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
 
 

@@ -24,13 +24,7 @@ def host_path(source: Mapping[str, Any]) -> Path:
     """The path to bind. Raises VolumeError with upstream's text."""
     path = Path(source["path"])
     kind = source.get("type") or ""
-    if kind == "DirectoryOrCreate":
-        path.mkdir(mode=0o755, parents=True, exist_ok=True)
-    elif kind == "FileOrCreate" and not path.exists():
-        path.touch(mode=0o644)
-    elif not kind and not path.exists():
-        # Containerd makes a missing source of a bind mount a directory.
-        path.mkdir(mode=0o755, parents=True)
+    _make(path, kind)
     if kind in CHECKS:
         is_right, what = CHECKS[kind]
         try:
@@ -40,3 +34,17 @@ def host_path(source: Mapping[str, Any]) -> Path:
         if not right:
             raise VolumeError(f"hostPath type check failed: {path} is not {what}")
     return path
+
+
+def _make(path: Path, kind: str) -> None:
+    """What is missing and to be made; a container runtime makes directories of no type."""
+    verb = "open" if kind == "FileOrCreate" else "mkdir"
+    try:
+        if path.exists():
+            return
+        if kind == "FileOrCreate":
+            path.touch(mode=0o644)
+        elif kind in ("", "DirectoryOrCreate"):
+            path.mkdir(mode=0o755, parents=True)
+    except OSError as error:
+        raise VolumeError(f"{verb} {path}: {(error.strerror or str(error)).lower()}") from error

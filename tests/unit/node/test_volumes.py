@@ -14,6 +14,7 @@ from sampan.node.volumes.atomic import File, read, write
 from sampan.node.volumes.claim import bound_volume, check_volume
 from sampan.node.volumes.empty_dir import memory_size
 from sampan.node.volumes.local import LocalVolumes
+from sampan.node.volumes.mounted import mount_statuses
 from sampan.node.volumes.ownership import give_to_group
 from sampan.node.volumes.place import PodVolumes, has_mounts
 from sampan.node.volumes.projected import token_key, wanted_tokens
@@ -124,6 +125,18 @@ def test_config_map_secret_and_projected(tmp_path: Path) -> None:
         (
             {"hostPath": {"path": "/proc/version", "type": "Directory"}},
             "hostPath type check failed: /proc/version is not a directory",
+        ),
+        (
+            {"hostPath": {"path": "/proc/none/x", "type": "FileOrCreate"}},
+            "open /proc/none/x: no such file or directory",
+        ),
+        (
+            {"hostPath": {"path": "/proc/version/x", "type": "DirectoryOrCreate"}},
+            "mkdir /proc/version/x: not a directory",
+        ),
+        (
+            {"hostPath": {"path": "/proc/version", "type": "Socket"}},
+            "hostPath type check failed: /proc/version is not a socket file",
         ),
         ({"nfs": {}}, "no volume plugin matched: nfs is not supported on this node"),
     ],
@@ -313,3 +326,16 @@ async def test_images_are_mounted_once_and_unmounted_before_anything_is_removed(
     assert has_mounts(inputs.facts.pod)
     await volumes.remove("u", mounts=has_mounts(inputs.facts.pod))
     assert kernel.points[1:] == []
+
+
+def test_what_a_status_says_of_mounts() -> None:
+    mounts = [
+        {"name": "v", "mountPath": "/v"},
+        {"name": "r", "mountPath": "/r", "readOnly": True},
+        {"name": "d", "mountPath": "/d", "readOnly": True, "recursiveReadOnly": "IfPossible"},
+    ]
+    assert mount_statuses({"volumeMounts": mounts}) == [
+        {"name": "v", "mountPath": "/v"},
+        {"name": "r", "mountPath": "/r", "readOnly": True, "recursiveReadOnly": "Disabled"},
+        {"name": "d", "mountPath": "/d", "readOnly": True, "recursiveReadOnly": "Enabled"},
+    ]
