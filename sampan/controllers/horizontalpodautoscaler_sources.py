@@ -25,6 +25,8 @@ from .horizontalpodautoscaler_replicas import (
 )
 from .runtime.selection import selector_text
 
+UNKNOWN = "InvalidMetricSourceType"
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -219,6 +221,6 @@ async def propose(target: Target, metric: Object) -> Proposal:
     found = SOURCES.get(metric.get("type") or "")
     if found is None:
         why = f'unknown metric source type "{metric.get("type") or ""}"'
-        raise SourceError("InvalidMetricSourceType", why, why)
+        raise SourceError(UNKNOWN, why, why)
     field, ask = found
     return await ask(target, metric.get(field) or {})

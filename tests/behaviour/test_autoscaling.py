@@ -88,6 +88,15 @@ async def test_a_busy_deployment_grows_and_shrinks_again() -> None:
         assert await size(found) == 1
         told = await events(found, KIND)
         assert told[-1] == "Normal SuccessfulRescale: New size: 1; reason: All metrics below target"
+        counted = (await found.client.transport.request("GET", "/metrics"))["text"].splitlines()
+        name = "horizontal_pod_autoscaler_controller"
+        for labels, count in (
+            ('action="scale_up",error="none"', 3),
+            ('action="scale_down",error="none"', 1),
+        ):
+            assert f"{name}_reconciliations_total{{{labels}}} {count}" in counted
+        kind = 'action="scale_up",error="none",metric_type="Resource"'
+        assert any(f"{name}_metric_computation_total{{{kind}}}" in line for line in counted)
 
 
 async def test_targets_outside_their_bounds_and_turned_off() -> None:
