@@ -25,6 +25,7 @@ from .state import (
     any_regular_started,
     is_sidecar,
 )
+from .volumes.mounted import mount_statuses
 
 RUNTIME_NAME = "crun"
 RESIZE_PENDING, RESIZE_IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
@@ -178,6 +179,8 @@ def _container_status(state: PodState, container: Mapping[str, Any]) -> Object:
         "imageID": last.image_id if last else "",
         "started": False,
     }
+    if container.get("volumeMounts"):
+        status["volumeMounts"] = mount_statuses(container)
     if last is not None and last.id:
         status["containerID"] = f"{RUNTIME_NAME}://{last.id}"
     if last is not None and last.state == RUNNING and name not in state.hooking:
