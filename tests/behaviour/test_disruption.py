@@ -10,6 +10,7 @@ import pytest
 from sampan.api.errors import Object, StatusError
 from sampan.api.resources import resource
 from sampan.node.simulation.outcome import Outcome
+from sampan.server.subresources import eviction
 from sampan.testing.cluster import Cluster, Options
 
 from .job_kit import cluster, events
@@ -311,3 +312,33 @@ async def test_a_budget_that_failed_says_so() -> None:
         status = {**live["status"], "observedGeneration": 1}
         await found.client.update(BUDGETS, {**live, "status": status}, "status")
         assert await evict(found, "p") == f"429 {REFUSED} [{text}]"
+
+
+@pytest.mark.parametrize("phase", ["Pending", "Running"])
+async def test_a_pod_that_becomes_ready_while_it_is_evicted_is_guarded(
+    monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    """It was free to go as it was not ready; between that look and its end, it is."""
+    async with cluster() as found:
+        outcome = Outcome(start_s=30) if phase == "Pending" else Outcome(ready_s=30)
+        found.script(outcome, "web-*")
+        await found.apply(deployment(replicas=1))
+        await found.apply(budget(minAvailable=1, unhealthyPodEvictionPolicy="AlwaysAllow"))
+        await found.settle()
+        [name] = await names(found)
+        looked, turned = eviction._delete, False
+
+        async def late(*args: Any) -> None:
+            nonlocal turned
+            if not turned:
+                turned = True
+                await found.advance(31)
+            await looked(*args)
+
+        monkeypatch.setattr(eviction, "_delete", late)
+        answer = await evict(found, name)
+        assert answer.startswith(f"429 {REFUSED}")
+        assert ("still being processed" in answer) == (phase == "Running")
+        assert await names(found) == [name]
+        live = await found.client.get(PODS, name, "default")
+        assert all(item["type"] != "DisruptionTarget" for item in live["status"]["conditions"])
