@@ -11,6 +11,7 @@ from .deployment import DeploymentController
 from .disruption import DisruptionController, StaleDisruptionController
 from .endpoints import EndpointsController
 from .endpointslice import EndpointSliceController
+from .endpointslicemirroring import EndpointSliceMirroringController
 from .ephemeralvolume import EphemeralVolumeController
 from .garbage import GarbageCollector
 from .horizontalpodautoscaler import HorizontalPodAutoscalerController
@@ -51,6 +52,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     CronJobController,
     TtlAfterFinishedController,
     EndpointSliceController,
+    EndpointSliceMirroringController,
     EndpointsController,
     LoadBalancerController,
     NodeIpamController,
