@@ -127,17 +127,16 @@ class _Draft:
     """By place; None where there is no pod."""
     condemned: list[Object] = field(default_factory=list)
     """Beyond the wanted ones, the highest ordinal first."""
+    alive: frozenset[str] = frozenset()
+    """uids of pods that are available."""
 
     @property
     def owner(self) -> Object:
         return self.observed.owner
 
     def available(self, pod: Object | None) -> bool:
-        return (
-            pod is not None
-            and not podlib.is_terminating(pod)
-            and is_available(pod, min_ready_s(self.owner), self.now_s)
-        )
+        """Is it ready for long enough, and not going?"""
+        return pod is not None and pod["metadata"]["uid"] in self.alive
 
 
 def plan(observed: Observed, now_s: float) -> Plan:
@@ -162,7 +161,12 @@ def plan(observed: Observed, now_s: float) -> Plan:
 
 
 def _sort(draft: _Draft) -> None:
-    owner = draft.owner
+    owner, seconds = draft.owner, min_ready_s(draft.owner)
+    draft.alive = frozenset(
+        pod["metadata"]["uid"]
+        for pod in draft.observed.pods
+        if not podlib.is_terminating(pod) and is_available(pod, seconds, draft.now_s)
+    )
     places = {ordinal(owner, pod): pod for pod in draft.observed.pods}
     first = start(owner)
     draft.replicas = [places.get(first + index) for index in range(wanted(owner))]
@@ -373,5 +377,7 @@ def status_of(observed: Observed, now_s: float) -> Object:
 def available_later_s(observed: Observed, now_s: float) -> float | None:
     """When the next pod that is ready will have been so for long enough; None if none is."""
     seconds = min_ready_s(observed.owner)
+    if not seconds:
+        return None
     waits = [podlib.available_in_s(pod, seconds, now_s) for pod in observed.pods if is_ready(pod)]
     return min((wait for wait in waits if wait), default=None)
