@@ -41,6 +41,12 @@ class ClusterConfig:
     streaming_idle_s: float = 4 * 3600.0
     """kubelet's streamingConnectionIdleTimeout, to be set in the file; 0 is for ever."""
 
+    shutdown_grace_s: float = 0.0
+    """kubelet's shutdownGracePeriod: how long pods may take to end when the machine goes down;
+    with 0 they are not asked to."""
+    shutdown_grace_critical_s: float = 0.0
+    """Of it, what is left to critical pods (shutdownGracePeriodCriticalPods)."""
+
     @property
     def node_pod_cidr(self) -> str:
         """The node's share: the first /24 unless another was given."""

@@ -19,8 +19,10 @@ from sampan.client.api import Client
 from sampan.client.http import HttpTransport
 from sampan.client.informer import Informers
 from sampan.dns.serve import DnsConfig, DnsServer
+from sampan.linux import power
 from sampan.linux.namespaces import enter_node_namespace
 from sampan.node.agent import Agent
+from sampan.node.shutdown import shut_down
 from sampan.proxy.policy.run import PolicyKeeper
 from sampan.proxy.run import Proxy, ProxyConfig
 from sampan.version import GIT_VERSION
@@ -89,10 +91,12 @@ async def run(child: Child) -> None:
         supervisor.start("network policies", policies.run)
         supervisor.start("dns", dns.run)
         await asyncio.gather(agent.ready.wait(), proxy.ready.wait(), dns.ready.wait())
-        child.say(state="ready")
+        child.say(state="ready", stopping_s=cluster.shutdown_grace_s)
         settle_memory()
         await supervisor.wait()
     finally:
+        if cluster.shutdown_grace_s and agent.ready.is_set() and power.is_going_down():
+            await shut_down(agent, cluster.shutdown_grace_s, cluster.shutdown_grace_critical_s)
         await supervisor.stop()
         await runtime.close()
         await network.close()

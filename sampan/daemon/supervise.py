@@ -222,7 +222,8 @@ class Cluster:
                 continue
             part.process.terminate()
             try:
-                part.process.wait(STOP_S)
+                # A node that ends its pods first says how long that may take.
+                part.process.wait(STOP_S + float(str(part.detail.get("stopping_s", 0))))
             except subprocess.TimeoutExpired:
                 part.process.kill()
                 part.process.wait()

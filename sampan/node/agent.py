@@ -76,6 +76,8 @@ class Agent:
         self.ready = asyncio.Event()
         """Set once the node is registered as Ready and its pods are being looked after."""
         self.workers: dict[str, PodWorker] = {}
+        self.rejection: tuple[str, str] | None = None
+        """Why no more pods are taken: reason and message of those that come all the same."""
         self.renew: Callable[[], None] = lambda: None
         """Tells the agent's server that its certificate's files are new."""
         self.supervisor = Supervisor(clock)
@@ -258,6 +260,8 @@ class Agent:
                 "Pod was rejected: Node didn't have enough resource: pods, requested: 1, "
                 f"used: {used}, capacity: {self.config.max_pods}",
             )
+        if self.rejection is not None and not found:
+            worker.state.failure = self.rejection
         if not found:
             self._warm()
         self.workers[uid] = worker

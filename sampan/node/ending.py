@@ -7,9 +7,14 @@ again with less. A pod whose object has gone was removed by force: its container
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
+
+from sampan.aio.backoff import Backoff
+from sampan.api.errors import Conflict, NotFound, StatusError
+from sampan.api.resources import resource
 
 from .probes import FIELDS
 from .state import EXITED, is_sidecar
@@ -17,6 +22,8 @@ from .stopping import stop_container
 
 if TYPE_CHECKING:
     from .worker import PodWorker
+
+log = logging.getLogger("sampan.node.ending")
 
 GRACE_DEFAULT_S = 30.0
 # A container always gets a moment between SIGTERM and SIGKILL.
@@ -40,6 +47,8 @@ def grace_of_deletion(worker: PodWorker) -> float:
 def grace_of_finish(worker: PodWorker) -> float:
     """Of a pod that ends by itself, and may be deleted while it does."""
     seconds = grace_of_spec(worker)
+    if worker.grace_limit_s is not None:
+        seconds = max(GRACE_MIN_S, min(seconds, worker.grace_limit_s))
     return min(seconds, grace_of_deletion(worker)) if worker.ends else seconds
 
 
@@ -79,3 +88,25 @@ def _why(name: str) -> str:
 def _have_exited(worker: PodWorker, names: Iterable[str]) -> bool:
     runs = (worker.state.last(name) for name in names)
     return all(run is None or run.state == EXITED or not run.id for run in runs)
+
+
+async def delete_object(worker: PodWorker) -> None:
+    """Take the pod's object away, now that nothing is left of it."""
+    meta = worker.state.pod["metadata"]
+    uid = worker.parts.reports.uid_of(meta["uid"])
+    if not uid:
+        return
+    options = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
+    backoff = Backoff(initial_s=0.1, cap_s=10.0)
+    while not worker.gone:
+        try:
+            await worker.parts.client.delete(
+                resource("pods"), meta["name"], meta["namespace"], options
+            )
+        except (NotFound, Conflict):
+            return
+        except (StatusError, OSError) as error:
+            log.info("pod %s/%s: delete: %s", meta["namespace"], meta["name"], error)
+            await worker.parts.clock.sleep(backoff.next_s())
+        else:
+            return

@@ -250,6 +250,11 @@ class Registration:
             await self._tick()
             self.each_tick()
 
+    def tell_trouble(self, trouble: str) -> None:
+        """The node is not ready, for this reason, from now on."""
+        self.trouble = trouble
+        self._look.set()
+
     async def _tick(self) -> None:
         self._look.clear()
         waits = [

@@ -29,6 +29,9 @@ from .volumes.mounted import mount_statuses
 
 RUNTIME_NAME = "crun"
 RESIZE_PENDING, RESIZE_IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
+DISRUPTED = "DisruptionTarget"
+DISRUPTIONS = ("Evicted", "Preempting", "Terminated")
+"""Reasons for which a pod is ended by no fault of its own (KEP-3329)."""
 # kubelet's MaxPodTerminationMessageLogLength.
 MESSAGES_MAX = 12 * 1024
 UNKNOWN_EXIT = 137
@@ -54,7 +57,7 @@ def pod_status(state: PodState, now: float, host_ip: str) -> Object:
     generation = state.pod["metadata"].get("generation")
     if generation:
         status["observedGeneration"] = generation
-    if state.failure:
+    if state.failure and not _may_run(state):
         status["phase"] = phase = "Failed"
         status["reason"], status["message"] = state.failure
     elif phase == old.get("phase"):
@@ -83,6 +86,14 @@ def pod_status(state: PodState, now: float, host_ip: str) -> Object:
     _shorten_messages([*init, *main, *extra])
     status["conditions"] = _conditions(state, phase, (init, main), now)
     return status
+
+
+def _may_run(state: PodState) -> bool:
+    """What may still run keeps its pod from an end that others would take for its own: they start
+    a successor, or give away what it holds (mergePodStatus in pkg/kubelet/status)."""
+    return not state.stopped and any(
+        runs and runs[-1].state != EXITED for runs in state.attempts.values()
+    )
 
 
 def _shorten_messages(statuses: Sequence[Object]) -> None:
@@ -271,6 +282,9 @@ def _conditions(
         ("PodScheduled", (True, "", "")),
     )
     out = [_condition(state, kind, verdict, found.get(kind), now) for kind, verdict in verdicts]
+    if state.failure and state.failure[0] in DISRUPTIONS:
+        verdict = (True, "TerminationByKubelet", state.failure[1])
+        out.append(_condition(state, DISRUPTED, verdict, found.get(DISRUPTED), now))
     if phase in ("Succeeded", "Failed"):
         return out
     for kind, verdict, generation in _resize_verdicts(state):

@@ -19,13 +19,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from sampan.aio.backoff import Backoff
-from sampan.api.errors import Conflict, NotFound, Object, StatusError
-from sampan.api.resources import resource
+from sampan.api.errors import Object
 from sampan.runtime.interface import Container
 
 from .attempts import attempt_of, group_attempts, remembered, seconds_of
-from .ending import grace_of_deletion, grace_of_finish, grace_of_restart, stop_containers
+from .ending import (
+    delete_object,
+    grace_of_deletion,
+    grace_of_finish,
+    grace_of_restart,
+    stop_containers,
+)
 from .hooks import hook_of
 from .looks import Target
 from .machine import CRASH_LOOP, Kill, Plan, decide
@@ -80,6 +84,8 @@ class PodWorker:
         self._preparing: asyncio.Task[None] | None = None
         self._release: asyncio.Task[None] | None = None
         self._renewal: asyncio.Task[None] | None = None
+        self.grace_limit_s: float | None = None
+        """Less than what the pod asks for, when the agent ends it."""
         self._gone = False
         self._last_status: Object | None = None
         self._stop_began = 0.0
@@ -117,6 +123,13 @@ class PodWorker:
     def removed(self) -> None:
         """The pod's object is gone: stop at once, and tell nobody."""
         self._gone = True
+        self.pulse.beat()
+
+    def fail(self, reason: str, message: str, grace_s: float | None = None) -> None:
+        """End the pod as failed by the agent, within `grace_s` if its own grace is longer."""
+        self.grace_limit_s = grace_s
+        if self.state.failure is None and not self.ends:
+            self.state.failure = (reason, message)
         self.pulse.beat()
 
     def exited(self, container: Container) -> None:
@@ -283,6 +296,9 @@ class PodWorker:
         if status != self._last_status:
             self._last_status = self.state.known = status
             self.parts.reports.put(self.state.pod, status)
+            if status["phase"] in ("Succeeded", "Failed"):
+                # Who waits for its end has to hear of it.
+                self.pulse.beat()
 
     # Operations
 
@@ -390,7 +406,7 @@ class PodWorker:
             self.parts.reports.put(state.pod, pod_status(state, now, self.parts.config.address))
         await asyncio.gather(self._clean_up(), self.parts.reports.flushed(state.uid))
         if not self._gone:
-            await self._delete_object()
+            await delete_object(self)
 
     async def _tell_of_stop(self) -> None:
         """While some containers still run, say which have ended and who is ready; once none does
@@ -424,27 +440,6 @@ class PodWorker:
         )
         await self.sandbox.remove(volumes=True)
         self.parts.pulls.forget(self.state.uid)
-
-    async def _delete_object(self) -> None:
-        """Take the pod's object away, now that nothing is left of it."""
-        meta = self.state.pod["metadata"]
-        uid = self.parts.reports.uid_of(meta["uid"])
-        if not uid:
-            return
-        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
-        backoff = Backoff(initial_s=0.1, cap_s=10.0)
-        while not self._gone:
-            try:
-                await self.parts.client.delete(
-                    resource("pods"), meta["name"], meta["namespace"], options
-                )
-            except (NotFound, Conflict):
-                return
-            except (StatusError, OSError) as error:
-                log.info("pod %s/%s: delete: %s", meta["namespace"], meta["name"], error)
-                await self.parts.clock.sleep(backoff.next_s())
-            else:
-                return
 
     async def _let_go(self) -> None:
         """End every task of ours; containers stay as they are."""

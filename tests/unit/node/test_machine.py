@@ -153,7 +153,10 @@ def test_go_duration(seconds: int, text: str) -> None:
             state("Never", init=[SIDE], attempts={"s": [exited(137)], "c": [exited(0)]}),
             "Succeeded",
         ),
-        (state(attempts={"c": [run()]}, failure=("Evicted", "x")), "Failed"),
+        # What may still run has not come to its end.
+        (state(attempts={"c": [run()]}, failure=("Evicted", "x")), "Running"),
+        (state(attempts={"c": [exited(1)]}, failure=("Evicted", "x")), "Failed"),
+        (state(failure=("OutOfpods", "x")), "Failed"),
         (state(attempts={"c": [exited(0)]}, known={"phase": "Failed"}), "Failed"),
     ],
 )
