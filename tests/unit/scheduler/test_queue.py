@@ -60,3 +60,37 @@ def test_a_removed_pod_never_comes_back() -> None:
     queue.wake(9.0)
     assert len(queue) == 0
     assert queue.pop(9.0) is None
+
+
+def test_only_those_are_woken_whom_it_helps() -> None:
+    queue = Queue()
+    for uid in ("a", "b"):
+        queue.add(uid, 0, 0.0)
+        queue.pop(0.0)
+        queue.park(uid, 0.0, group=uid)
+    assert queue.wake(20.0, lambda group: group == "b")
+    assert (queue.pop(20.0), queue.pop(20.0)) == ("b", None)
+    assert not queue.wake(20.0, lambda group: group == "c")
+    assert queue.sizes == {"active": 1, "backoff": 0, "unschedulable": 1}
+
+
+def test_a_group_is_asked_once() -> None:
+    queue = Queue()
+    for number in range(5):
+        queue.add(str(number), 0, 0.0)
+        uid = queue.pop(0.0)
+        assert uid is not None
+        queue.park(uid, 0.0, group="all")
+    asked: list[str] = []
+    queue.wake(1.0, lambda group: bool(asked.append(group)))
+    assert asked == ["all"]
+
+
+def test_who_has_waited_five_minutes_is_tried_whatever_happened() -> None:
+    queue = Queue()
+    queue.add("a", 0, 0.0)
+    queue.pop(0.0)
+    queue.park("a", 0.0)
+    assert queue.next_due_s() == 300.0
+    assert queue.pop(299.0) is None
+    assert queue.pop(300.0) == "a"

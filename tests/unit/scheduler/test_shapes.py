@@ -7,8 +7,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sampan.scheduler.configuration import constraints_of, profiles_of
 from sampan.scheduler.guest import guest_of
 from sampan.scheduler.nodes import Nodes
+from sampan.scheduler.profile import DEFAULT, Profile
 from sampan.scheduler.shapes import Shapes
 from sampan.scheduler.verdict import choose
 
@@ -23,12 +25,17 @@ TAINTS = st.lists(
 )
 
 
-def node(name: str, cpu: str, zone: str, taints: list[Any], off: bool) -> dict[str, Any]:
+def node(
+    name: str, cpu: str, zone: str, taints: list[Any], off: bool, images: list[str]
+) -> dict[str, Any]:
     labels = {"kubernetes.io/hostname": name} | ({"zone": zone} if zone else {})
     return {
         "metadata": {"name": name, "labels": labels},
         "spec": {"taints": taints, "unschedulable": off},
-        "status": {"allocatable": {"cpu": cpu, "memory": "1Gi", "pods": "5"}},
+        "status": {
+            "allocatable": {"cpu": cpu, "memory": "1Gi", "pods": "5"},
+            "images": [{"names": [item], "sizeBytes": 400 << 20} for item in images],
+        },
     }
 
 
@@ -39,6 +46,7 @@ NODES = st.builds(
     st.sampled_from(["x", "y", "y", ""]),
     st.one_of(st.just([]), TAINTS),
     st.sampled_from([False, False, False, True]),
+    st.sampled_from([[], [], ["web:1"], ["web:1", "web:2"]]),
 )
 KEYS = st.sampled_from(["zone", "kubernetes.io/hostname"])
 SELECTORS = st.sampled_from(
@@ -96,15 +104,18 @@ CONSTRAINTS = st.builds(
 )
 
 
-def pod(cpu: str, zone: str, tolerate: bool, port: int) -> dict[str, Any]:
+def pod(cpu: str, zone: str, tolerate: bool, port: int, priority: int = 0) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "containers": [
             {
+                "image": "web:1",
                 "resources": {"requests": {"cpu": cpu}},
                 "ports": [{"containerPort": 80, "hostPort": port}] if port else [],
             }
         ]
     }
+    if priority:
+        spec["priority"] = priority
     if zone:
         spec["nodeSelector"] = {"zone": zone}
     if tolerate:
@@ -118,6 +129,7 @@ PODS = st.builds(
     st.sampled_from(["", "", "x"]),
     st.booleans(),
     st.sampled_from([0, 0, 8080]),
+    st.sampled_from([0, 0, 10]),
 )
 
 
@@ -141,8 +153,47 @@ STEPS = st.one_of(
     st.tuples(st.just("pod"), RELATED),
     st.tuples(st.just("end"), st.integers(0, 9)),
     st.tuples(st.just("leave"), st.integers(0, 9)),
+    st.tuples(st.just("nominate"), st.tuples(NODE_NAMES, RELATED)),
+    st.tuples(st.just("packed"), RELATED),
+    st.tuples(st.just("spread"), st.tuples(RELATED, SELECTORS)),
     st.tuples(st.just("label"), st.sampled_from([{}, {"team": "t"}])),
 )
+
+
+PACKED = profiles_of(
+    {
+        "apiVersion": "kubescheduler.config.k8s.io/v1",
+        "kind": "KubeSchedulerConfiguration",
+        "profiles": [
+            {
+                "schedulerName": "packed",
+                "plugins": {
+                    "score": {"enabled": [{"name": "InterPodAffinity", "weight": 5}]},
+                    "filter": {"disabled": [{"name": "NodePorts"}]},
+                },
+                "pluginConfig": [
+                    {
+                        "name": "NodeResourcesFit",
+                        "args": {"scoringStrategy": {"type": "MostAllocated"}},
+                    },
+                    {
+                        "name": "PodTopologySpread",
+                        "args": {
+                            "defaultingType": "List",
+                            "defaultConstraints": [
+                                {
+                                    "topologyKey": "zone",
+                                    "maxSkew": 2,
+                                    "whenUnsatisfiable": "ScheduleAnyway",
+                                }
+                            ],
+                        },
+                    },
+                ],
+            }
+        ],
+    }
+)["packed"]
 
 
 class Twins:
@@ -170,13 +221,25 @@ class Twins:
         elif verb == "label":
             nodes.set_namespace("other", what)
             self.shapes.namespaces_changed()
+        elif verb == "nominate":
+            name, other = what
+            other["metadata"]["uid"] = f"waiting{number}"
+            nodes.nominate(guest_of(other), name)
+        elif verb == "packed":
+            self.schedule(str(number), what, PACKED)
+        elif verb == "spread":
+            self.schedule(str(number), what[0], PACKED, what[1])
         else:
             self.schedule(str(number), what)
 
-    def schedule(self, uid: str, what: Any) -> None:
+    def schedule(
+        self, uid: str, what: Any, profile: Profile = DEFAULT, default: Any = None
+    ) -> None:
         what["metadata"]["uid"] = uid
         self.pods[uid] = what
-        guest = guest_of(what)
+        guest = guest_of(what, profile)
+        if default and not guest.soft:
+            guest.soft = constraints_of(profile, default)
         expected = choose(guest, self.nodes)
         found = self.shapes.best(guest)
         assert (found.name if found else None) == (expected.name if expected else None)
