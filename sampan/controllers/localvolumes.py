@@ -31,7 +31,14 @@ from sampan.api.volumes import (
 )
 from sampan.client.events import NORMAL, WARNING
 
-from .localvolumes_plan import hosts, node_of, refusal, volume_for, without_annotation
+from .localvolumes_plan import (
+    hosts,
+    is_ready,
+    node_of,
+    refusal,
+    volume_for,
+    without_annotation,
+)
 from .runtime.controller import Context, Controller
 from .runtime.queue import Request
 
@@ -60,6 +67,21 @@ class LocalVolumeController(Controller):
         self.nodes = self.informer(resource("nodes"))
         self.claims.on_change(self._claim_changed)
         self.volumes.on_change(self._volume_changed)
+        self.nodes.on_change(self._node_changed)
+
+    def _node_changed(self, old: Object | None, new: Object | None) -> None:
+        """What a node could not be asked while it was away it is asked when it is back."""
+        if new is not None and (old is None or is_ready(old) or not is_ready(new)):
+            return
+        node = new if new is not None else old
+        assert node is not None
+        name = node["metadata"]["name"]
+        for volume in self.volumes.list():
+            if annotation(volume, PROVISIONED_BY) == LOCAL and node_of(volume) == name:
+                self.add(volume)
+        for claim in self.claims.list():
+            if annotation(claim, PROVISIONER) == LOCAL and not annotation(claim, BIND_COMPLETED):
+                self.add(claim)
 
     def _claim_changed(self, old: Object | None, new: Object | None) -> None:
         if new is not None and annotation(new, PROVISIONER) == LOCAL:

@@ -34,14 +34,15 @@ def hosts(nodes: Iterable[Object], claim: Object) -> Object | None:
         (
             node
             for node in nodes
-            if not (node.get("spec") or {}).get("unschedulable") and _is_ready(node)
+            if not (node.get("spec") or {}).get("unschedulable") and is_ready(node)
         ),
         key=lambda node: str(node["metadata"]["name"]),
     )
     return ready[crc32(claim["metadata"]["uid"].encode()) % len(ready)] if ready else None
 
 
-def _is_ready(node: Object) -> bool:
+def is_ready(node: Object) -> bool:
+    """Does its agent answer, as far as the node's conditions tell?"""
     found = condition((node.get("status") or {}).get("conditions"), "Ready")
     return found is not None and found.get("status") == "True"
 

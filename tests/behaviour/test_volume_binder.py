@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+from sampan.api.errors import InternalError
 from sampan.api.resources import resource
+from sampan.testing.clock import VirtualClock
 from tests.behaviour.workload_kit import NODES, PODS, World, world
 
 CLAIMS = resource("persistentvolumeclaims")
@@ -261,6 +264,63 @@ async def test_a_node_that_cannot_is_asked_again() -> None:
             ' "standard": No space left on device',
         )
         await phase(there, "persistentvolumeclaims", "data", "Bound")
+
+
+async def test_a_node_that_was_away_is_asked_when_it_is_back() -> None:
+    away = True
+    tried = asyncio.Event()
+
+    async def node_call(node: str, method: str, path: str) -> tuple[int, str]:
+        if away:
+            tried.set()
+            raise InternalError("no route")
+        return 200, '{"path": "/x"}'
+
+    clock = VirtualClock(1.8e9)
+    async with world(clock=clock, node_call=node_call) as there:
+        await there.client.create(NODES, {"metadata": {"name": "n1"}})
+        body = claim("data", storageClassName="standard")
+        body["metadata"]["annotations"] = {"volume.kubernetes.io/selected-node": "n1"}
+        await there.client.create(CLAIMS, body, "default")
+        await tried.wait()
+        away = False
+        # Time stands still: no back-off ends.
+        ready = {"type": "Ready", "status": "True"}
+        patch = {"status": {"conditions": [ready]}}
+        await there.client.patch(NODES, "n1", patch, subresource="status")
+        await phase(there, "persistentvolumeclaims", "data", "Bound")
+
+
+async def test_a_node_that_is_gone_takes_its_volumes_along() -> None:
+    calls: list[str] = []
+
+    async def node_call(node: str, method: str, path: str) -> tuple[int, str]:
+        calls.append(method)
+        return 200, '{"path": "/x"}'
+
+    async with world(node_call=node_call) as there:
+        await there.client.create(NODES, {"metadata": {"name": "n1"}})
+        body = claim("data", storageClassName="standard")
+        body["metadata"]["annotations"] = {"volume.kubernetes.io/selected-node": "n1"}
+        await there.client.create(CLAIMS, body, "default")
+        await phase(there, "persistentvolumeclaims", "data", "Bound")
+        await there.client.delete(NODES, "n1")
+        await there.client.delete(CLAIMS, "data", "default")
+        volumes = there.cache("persistentvolumes")
+        await there.until(lambda: not volumes.list())
+        assert calls == ["PUT"]
+        # A claim that was promised to it is to be promised to another.
+        body["metadata"]["name"] = "late"
+        await there.client.create(CLAIMS, body, "default")
+        cache = there.cache("persistentvolumeclaims")
+        key = "volume.kubernetes.io/selected-node"
+        await there.until(
+            lambda: (
+                (found := cache.get("default", "late"))
+                and "volume.kubernetes.io/storage-provisioner" in found["metadata"]["annotations"]
+                and key not in found["metadata"]["annotations"]
+            )
+        )
 
 
 async def test_a_claim_for_a_pods_own_volume() -> None:
