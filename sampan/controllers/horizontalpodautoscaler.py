@@ -9,18 +9,19 @@ syncs but what was recommended and done within the windows (`horizontalpodautosc
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from sampan.api.errors import Conflict, NotFound, Object, StatusError
 from sampan.api.resources import resource
 from sampan.client.events import WARNING
 
-from .horizontalpodautoscaler_metrics import MetricsReader
-from .horizontalpodautoscaler_sync import Sync, SyncError, Tools
-from .horizontalpodautoscaler_tally import NOBODY, Tally
 from .runtime.controller import Context, Controller
 from .runtime.labels import add_label_index
 from .runtime.queue import Request, Requeue
 from .runtime.scales import Scales, definitions_resource
+
+if TYPE_CHECKING:
+    from .horizontalpodautoscaler_sync import Tools
 
 log = logging.getLogger("sampan.controllers")
 
@@ -37,30 +38,38 @@ class HorizontalPodAutoscalerController(Controller):
         super().__init__(context)
         self.resource = resource("horizontalpodautoscalers", "autoscaling")
         self.recorder = context.recorder("horizontal-pod-autoscaler")
-        scales = Scales(self.client, self.informer(definitions_resource()))
+        self.scales = Scales(self.client, self.informer(definitions_resource()))
         self.pods = self.informer(resource("pods"))
         self.autoscalers = self.informer(self.resource)
         add_label_index(self.pods)
-        self.tools = Tools(
-            clock=self.clock,
-            recorder=self.recorder,
-            scales=scales,
-            reader=MetricsReader(self.client, scales),
-            pods=self.pods,
-            tally=Tally(),
-            histories={},
-            selectors={},
-        )
+        self.tools: Tools | None = None
         self.autoscalers.on_change(self._changed)
 
     def exposition(self) -> str:
-        return self.tools.tally.exposition()
+        return self.tools.tally.exposition() if self.tools is not None else ""
+
+    def _equip(self) -> Tools:
+        """Loads what syncs are made of: a cluster without autoscalers boots without it."""
+        if self.tools is None:
+            from .horizontalpodautoscaler_metrics import MetricsReader
+            from .horizontalpodautoscaler_sync import Tools
+            from .horizontalpodautoscaler_tally import Tally
+
+            reader = MetricsReader(self.client, self.scales)
+            self.tools = Tools(
+                self.clock, self.recorder, self.scales, reader, self.pods, Tally(), {}, {}
+            )
+        return self.tools
+
+    def _forget(self, request: Request) -> None:
+        if self.tools is not None:
+            self.tools.forget(request)
 
     def _changed(self, old: Object | None, new: Object | None) -> None:
         if new is None:
             if old is not None:
                 meta = old["metadata"]
-                self.tools.forget(Request(meta["namespace"], meta["name"]))
+                self._forget(Request(meta["namespace"], meta["name"]))
             return
         # Not for the status that was written here.
         if old is None or old["spec"] != new["spec"]:
@@ -69,15 +78,18 @@ class HorizontalPodAutoscalerController(Controller):
     async def reconcile(self, request: Request) -> Requeue | None:
         found = self.autoscalers.get(*request)
         if found is None:
-            self.tools.forget(request)
+            self._forget(request)
             return None
-        sync, fault, began = Sync(self.tools, request, found), NOBODY, self.clock.monotonic()
+        tools = self._equip()
+        from .horizontalpodautoscaler_sync import Sync, SyncError
+
+        sync, fault, began = Sync(tools, request, found), "none", self.clock.monotonic()
         try:
             await sync.run()
         except SyncError as error:
             fault = error.fault
             log.info("%s %s: %s", self.name, "/".join(request), error)
-        self.tools.tally.note_sync(sync.action, fault, self.clock.monotonic() - began)
+        tools.tally.note_sync(sync.action, fault, self.clock.monotonic() - began)
         await self._report(found, sync.status)
         return Requeue(PERIOD_S)
 

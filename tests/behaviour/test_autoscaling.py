@@ -267,43 +267,50 @@ async def test_behaviour_paces_it() -> None:
         assert (await conditions(found))["ScalingLimited"] == "True ScaleDownLimit"
 
 
+def fleets() -> Object:
+    """A definition of things that can be scaled."""
+    scale = {
+        "specReplicasPath": ".spec.size",
+        "statusReplicasPath": ".status.size",
+        "labelSelectorPath": ".status.selector",
+    }
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": schema},
+        "subresources": {"scale": scale},
+    }
+    names = {"plural": "fleets", "singular": "fleet", "kind": "Fleet"}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "fleets.example.com"},
+        "spec": {
+            "group": "example.com",
+            "scope": "Namespaced",
+            "names": names,
+            "versions": [version],
+        },
+    }
+
+
+def fleet(size: int = 1) -> Object:
+    return {
+        "apiVersion": "example.com/v1",
+        "kind": "Fleet",
+        "metadata": {"name": "f", "namespace": "default"},
+        "spec": {"size": size},
+        "status": {"size": size, "selector": "app=web"},
+    }
+
+
 async def test_custom_resources_are_scaled() -> None:
     async with cluster() as found:
-        scale = {
-            "specReplicasPath": ".spec.size",
-            "statusReplicasPath": ".status.size",
-            "labelSelectorPath": ".status.selector",
-        }
-        schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-        version = {
-            "name": "v1",
-            "served": True,
-            "storage": True,
-            "schema": {"openAPIV3Schema": schema},
-            "subresources": {"scale": scale},
-        }
-        names = {"plural": "fleets", "singular": "fleet", "kind": "Fleet"}
-        definition = {
-            "apiVersion": "apiextensions.k8s.io/v1",
-            "kind": "CustomResourceDefinition",
-            "metadata": {"name": "fleets.example.com"},
-            "spec": {
-                "group": "example.com",
-                "scope": "Namespaced",
-                "names": names,
-                "versions": [version],
-            },
-        }
-        await found.apply(definition)
+        await found.apply(fleets())
         await found.settle()
-        fleet = {
-            "apiVersion": "example.com/v1",
-            "kind": "Fleet",
-            "metadata": {"name": "f", "namespace": "default"},
-            "spec": {"size": 1},
-            "status": {"size": 1, "selector": "app=web"},
-        }
-        await found.apply(fleet)
+        await found.apply(fleet())
         found.script(Outcome(cpu="200m"), "web-*")
         await found.apply(busy())
         await found.advance(30)

@@ -14,6 +14,7 @@ from sampan.server.subresources import eviction
 from sampan.testing.cluster import Cluster, Options
 
 from .job_kit import cluster, events
+from .test_autoscaling import fleet, fleets
 from .workload_kit import deployment
 
 PODS = resource("pods")
@@ -145,6 +146,31 @@ async def test_owners_that_cannot_be_scaled() -> None:
         assert await figures(found, "plain") == (1, 0, 1, 1, "SufficientPods")
         [pod] = await names(found)
         assert await evict(found, pod) == f"500 {SEVERAL}"
+
+
+async def test_custom_owners_say_how_many_pods_they_want() -> None:
+    async with cluster() as found:
+        await found.apply(fleets())
+        await found.settle()
+        await found.apply(fleet(5))
+        uid = (await found.get("fleet", "f"))["metadata"]["uid"]
+        owner = {"apiVersion": "example.com/v1", "kind": "Fleet", "name": "f", "uid": uid}
+        for name in ("a", "b", "c"):
+            pod = {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {
+                    "name": name,
+                    "namespace": "default",
+                    "labels": {"app": "web"},
+                    "ownerReferences": [{**owner, "controller": True}],
+                },
+                "spec": {"containers": [{"name": "c", "image": "i"}]},
+            }
+            await found.apply(pod)
+        await found.apply(budget(maxUnavailable=3))
+        await found.settle()
+        assert await figures(found) == (5, 2, 3, 1, "SufficientPods")
 
 
 async def test_pods_without_owner_are_told_of() -> None:
