@@ -30,6 +30,6 @@ async def run_hook(runtime: Runtime, clock: Clock, target: Target, hook: Mapping
         await clock.sleep(float(hook["sleep"].get("seconds") or 0))
         return Look(True)
     if hook.get("httpGet"):
-        status, failure = await ask_by_http(target, hook["httpGet"], None, HOOK_AGENT)
-        return Look(bool(status), failure)
+        status, text = await ask_by_http(target, hook["httpGet"], None, HOOK_AGENT)
+        return Look(True) if status else Look(False, text)
     return await look(runtime, target, hook, None)

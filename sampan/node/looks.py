@@ -28,6 +28,8 @@ class Look:
     good: bool
     text: str = ""
     """The failure as the event shows it."""
+    warning: bool = False
+    """It is good, but doubtful: the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +119,12 @@ async def look_by_command(
 
 async def look_by_http(target: Target, action: Mapping[str, Any], timeout_s: float | None) -> Look:
     """Any status of 200 to 399 is good. Redirects to the same host are followed."""
-    status, failure = await ask_by_http(target, action, timeout_s, PROBE_AGENT)
-    if failure:
-        return Look(False, failure)
+    status, text = await ask_by_http(target, action, timeout_s, PROBE_AGENT)
+    if not status:
+        return Look(False, text)
+    if 300 <= status < 400:
+        warning = f"Probe terminated redirects, Response body: {text}"
+        return Look(True, warning, warning=True)
     if 200 <= status < 400:
         return Look(True)
     return Look(False, f"HTTP probe failed with statuscode: {status}")
@@ -128,7 +133,8 @@ async def look_by_http(target: Target, action: Mapping[str, Any], timeout_s: flo
 async def ask_by_http(
     target: Target, action: Mapping[str, Any], timeout_s: float | None, agent: str
 ) -> tuple[int, str]:
-    """(status, "") of the answer, or (0, why there was none)."""
+    """The status and, of a redirect that is not followed, the body; or (0, why there was no
+    answer)."""
     try:
         port = resolve_port(action.get("port"), target.container)
     except ValueError as error:
@@ -142,7 +148,7 @@ async def ask_by_http(
         headers["User-Agent"] = agent
     try:
         async with asyncio.timeout(timeout_s):
-            return await _get_following(url, headers), ""
+            return await _get_following(url, headers)
     except TimeoutError:
         return 0, (
             f'Get "{url}": context deadline exceeded '
@@ -160,21 +166,21 @@ def _failure_text(error: Exception, host: str, port: int) -> str:
     return str(error)
 
 
-async def _get_following(url: str, headers: Mapping[str, str]) -> int:
+async def _get_following(url: str, headers: Mapping[str, str]) -> tuple[int, str]:
     host = urlsplit(url).hostname
     for _ in range(REDIRECTS_MAX):
-        status, location = await _get(url, headers)
+        status, location, body = await _get(url, headers)
         if status not in (301, 302, 303, 307, 308) or not location:
-            return status
+            return status, body
         url = urljoin(url, location)
         if urlsplit(url).hostname != host:
             # Upstream does not follow a redirect to another host and takes it for good.
-            return status
+            return status, body
     raise ValueError("stopped after 10 redirects")
 
 
-async def _get(url: str, headers: Mapping[str, str]) -> tuple[int, str]:
-    """Status and Location header of one GET."""
+async def _get(url: str, headers: Mapping[str, str]) -> tuple[int, str, str]:
+    """Status and Location header of one GET, and of a redirect the body."""
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
@@ -191,23 +197,30 @@ async def _get(url: str, headers: Mapping[str, str]) -> tuple[int, str]:
         lines += ["Connection: close", "", ""]
         writer.write("\r\n".join(lines).encode("latin-1", "replace"))
         head = await reader.readuntil(b"\r\n\r\n")
-        return _parse_head(head)
+        status, location, size = _parse_head(head)
+        body = b""
+        if 300 <= status < 400 and size:
+            body = await reader.readexactly(min(size, BODY_MAX))
+        return status, location, body.decode("utf-8", "replace")
     finally:
         # Nothing more is wanted of it: no farewell, which over TLS would take a round trip.
         writer.transport.abort()
 
 
-def _parse_head(head: bytes) -> tuple[int, str]:
+def _parse_head(head: bytes) -> tuple[int, str, int]:
+    """Status, Location and Content-Length."""
     lines = head.decode("latin-1").split("\r\n")
     words = lines[0].split(" ", 2)
     if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdigit():
         raise ValueError(f'malformed HTTP response "{lines[0][:80]}"')
-    location = ""
+    location, size = "", 0
     for line in lines[1:]:
         name, _, value = line.partition(":")
         if name.lower() == "location":
             location = value.strip()
-    return int(words[1]), location
+        elif name.lower() == "content-length" and value.strip().isdigit():
+            size = int(value)
+    return int(words[1]), location, size
 
 
 @cache

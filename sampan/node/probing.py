@@ -84,6 +84,13 @@ class Prober:
                 await self._clock.sleep(delay)
             result = await look(self._runtime, self._target, probe, timing.timeout_s)
             now = self._clock.monotonic()
+            if result.warning:
+                self._narrator.container(
+                    self._target.container,
+                    "Warning",
+                    "ProbeWarning",
+                    f"{TITLES[kind]} probe warning: {result.text}",
+                )
             if not result.good and is_due(state, now):
                 self._narrator.container(
                     self._target.container,

@@ -141,7 +141,11 @@ async def see(probe: dict[str, Any], **container: Any) -> tuple[bool, str]:
     ("answer", "good", "text"),
     [
         (b"HTTP/1.1 200 OK\r\n\r\nhi", True, ""),
-        (b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere/\r\n\r\n", True, ""),
+        (
+            b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere/\r\nContent-Length: 3\r\n\r\nbye",
+            True,
+            "Probe terminated redirects, Response body: bye",
+        ),
         (b"HTTP/1.1 503 No\r\n\r\n", False, "HTTP probe failed with statuscode: 503"),
         (b"", False, 'Get "http://127.0.0.1:PORT/h": EOF'),
         (b"what\r\n\r\n", False, 'Get "http://127.0.0.1:PORT/h": malformed HTTP response "what"'),
@@ -177,3 +181,22 @@ async def test_refused_connections() -> None:
 async def test_tcp() -> None:
     async with serve(b"") as (port, _):
         assert await see({"tcpSocket": {"port": port}}) == (True, "")
+
+
+async def test_a_redirect_elsewhere_is_good_but_told_of() -> None:
+    clock, events = FakeClock(), Events()
+    answer = b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere/\r\n\r\n"
+    async with serve(answer) as (port, _):
+        container = {"name": "c", "readinessProbe": {"httpGet": {"port": port}}}
+        pod = {"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": {}}
+        seen: list[Health] = []
+        around = (FakeRuntime(clock), clock, Narrator(events, pod))
+        prober = Prober(around, Target(container, "id", "127.0.0.1"), seen.append)
+        async with asyncio.timeout(5):
+            while not seen:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        prober.stop()
+        await settle()
+    assert seen == [Health()]
+    text = "Readiness probe warning: Probe terminated redirects, Response body: "
+    assert events.messages == [f"ProbeWarning: {text}"]
