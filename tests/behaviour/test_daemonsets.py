@@ -83,6 +83,7 @@ async def test_a_pod_on_every_node_pinned_and_tolerant() -> None:
         assert revision["metadata"]["name"] == f"agent-{digest}"
         for pod in await c.list("pods"):
             assert pod["metadata"]["labels"]["controller-revision-hash"] == digest
+            assert pod["metadata"]["labels"]["pod-template-generation"] == "1"
             required = pod["spec"]["affinity"]["nodeAffinity"]
             assert required["requiredDuringSchedulingIgnoredDuringExecution"] == {
                 "nodeSelectorTerms": [
@@ -111,6 +112,18 @@ async def test_a_pod_on_every_node_pinned_and_tolerant() -> None:
             }
         names = sorted(pod["metadata"]["name"] for pod in await c.list("pods"))
         assert await events(c) == [f"SuccessfulCreate: Created pod: {name}" for name in names]
+
+
+async def test_changes_of_the_template_are_counted() -> None:
+    name = "deprecated.daemonset.template.generation"
+    async with cluster(updateStrategy={"type": "OnDelete"}) as c:
+        await c.patch("daemonset", "agent", {"metadata": {"annotations": {name: "7", "a": "b"}}})
+        await c.patch("daemonset", "agent", {"spec": {"minReadySeconds": 1}})
+        found = await c.get("daemonset", "agent")
+        assert found["metadata"]["annotations"] == {name: "1", "a": "b"}
+        await update(c, "agent:2")
+        found = await c.get("daemonset", "agent")
+        assert found["metadata"]["annotations"][name] == "2"
 
 
 async def test_labels_and_taints_move_pods() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
+from ..core.podspec.equality import same
 from ..core.podspec.template import check_selected_template, default_template
 from ..core.podspec.warnings import warn_template
 from ..formats import check_count_or_percent, check_nonnegative, check_not_over_100
@@ -26,6 +27,25 @@ from ..printing import (
 COUNTERS = (
     "currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady",
 )  # fmt: skip
+
+GENERATION = "deprecated.daemonset.template.generation"
+"""The annotation in which apps/v1 keeps what was spec.templateGeneration: pods carry it."""
+
+
+def prepare(obj: Object, old: Object | None) -> None:
+    """Count the template's changes; nobody else may."""
+    annotations = obj["metadata"].get("annotations") or {}
+    if old is None:
+        generation = max(1, _number(annotations.get(GENERATION)))
+    else:
+        default(obj)
+        generation = _number((old["metadata"].get("annotations") or {}).get(GENERATION))
+        generation += not same(obj["spec"].get("template"), old["spec"].get("template"))
+    obj["metadata"]["annotations"] = {**annotations, GENERATION: str(generation)}
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text is not None and text.isdecimal() and len(text) < 19 else 0
 
 
 def default(obj: Object) -> None:
@@ -127,6 +147,7 @@ KIND = Kind(
     short_names=("ds",),
     categories=("all",),
     storage="daemonsets",
+    prepare=prepare,
     default=default,
     validate=validate,
     warnings=warnings,
