@@ -28,6 +28,7 @@ from sampan.client.events import NORMAL, WARNING
 
 from .runtime.controller import Context, Controller
 from .runtime.queue import Request
+from .volumebinder_metrics import exposition
 from .volumereclaim import reclaim
 from .volumewaiting import add_claim_index, waiting_for
 
@@ -69,6 +70,9 @@ class VolumeBinderController(Controller):
         self.claims.on_change(self._claim_changed)
         self.volumes.on_change(self._volume_changed)
         self.classes.on_change(self._class_changed)
+
+    def exposition(self) -> str:
+        return exposition(self.volumes.list(), self.claims.list())
 
     def _claim_changed(self, old: Object | None, new: Object | None) -> None:
         claim = new if new is not None else old
