@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Conflict, NotFound, Object, StatusError
 from sampan.api.resources import resource
-from sampan.api.selectors import from_label_selector
+from sampan.api.selectors import Selector, from_label_selector
 from sampan.client.events import NORMAL, WARNING
 from sampan.client.informer import Informer
 
@@ -32,7 +32,7 @@ from .runtime.labels import add_label_index, selected
 from .runtime.owners import controller_of, controller_uid, refers_to
 from .runtime.queue import Request, Requeue
 from .runtime.scales import NoKindError, Scales, definitions_resource, replicas_of
-from .runtime.selection import selector_text, selects
+from .runtime.selection import selector_text
 
 # A sync costs some 10 us per pod: a budget over 1000 pods is looked at twenty times a second.
 PACE_S = 50e-6
@@ -72,41 +72,48 @@ class DisruptionController(Controller):
         self.pods = self.informer(resource("pods"))
         self.budgets = self.informer(self.resource)
         add_label_index(self.pods)
-        self.budgets.on_change(self.add_changed)
+        self.selectors: dict[str, dict[str, Selector]] = {}
+        """Of the budgets, by namespace and name: read once, matched with every pod's change."""
+        self.budgets.on_change(self._budget_changed)
         self.pods.on_change(self._pod_changed)
         for informer in self.cached.values():
             informer.on_change(self._owner_changed)
+
+    def _budget_changed(self, old: Object | None, new: Object | None) -> None:
+        meta = (new or old or {})["metadata"]
+        namespace, name = meta["namespace"], meta["name"]
+        if new is not None:
+            selector = from_label_selector(new["spec"].get("selector"))
+            self.selectors.setdefault(namespace, {})[name] = selector
+        else:
+            self.selectors[namespace].pop(name, None)
+            if not self.selectors[namespace]:
+                del self.selectors[namespace]
+        self.queue.add(Request(namespace, name))
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         """Wake the budgets that select the pod, or did."""
         seen = [pod for pod in (old, new) if pod is not None]
         namespace = seen[0]["metadata"]["namespace"]
-        if not self.budgets.holds(namespace):
+        if namespace not in self.selectors:
             return
         if old is not None and new is not None and _fingerprint(old) == _fingerprint(new):
             return
         labels = [pod["metadata"].get("labels") or {} for pod in seen]
-        for budget in self.budgets.list(namespace):
-            selector = budget["spec"].get("selector")
-            if any(selects(selector, item) for item in labels):
-                self.add(budget)
-        if new is not None:
-            self._tell_of_many(new)
-
-    def _tell_of_many(self, pod: Object) -> None:
-        """An eviction of a pod with several budgets is refused; it is said before that."""
-        meta = pod["metadata"]
-        found = [
-            budget["metadata"]["name"]
-            for budget in self.budgets.list(meta["namespace"])
-            if selects(budget["spec"].get("selector"), meta.get("labels"))
-        ]
-        if len(found) > 1:
+        now = []
+        for name, selector in self.selectors[namespace].items():
+            found = [selector.matches(item) for item in labels]
+            if any(found):
+                self.queue.add(Request(namespace, name))
+            if found[-1]:
+                now.append(name)
+        if new is not None and len(now) > 1:
+            # Evictions of it will be refused; it is said before that.
             text = (
-                f'Pod "{meta["namespace"]}"/"{meta["name"]}" matches multiple '
-                f'PodDisruptionBudgets.  Chose "{found[0]}" arbitrarily.'
+                f'Pod "{namespace}"/"{new["metadata"]["name"]}" matches multiple '
+                f'PodDisruptionBudgets.  Chose "{now[0]}" arbitrarily.'
             )
-            self.recorder.event(pod, WARNING, "MultiplePodDisruptionBudgets", text)
+            self.recorder.event(new, WARNING, "MultiplePodDisruptionBudgets", text)
 
     def _owner_changed(self, old: Object | None, new: Object | None) -> None:
         """One that is scaled wants another number of pods, though none has changed yet."""
