@@ -37,6 +37,7 @@ from .message import (
     skip_name,
 )
 from .routes import MAX_SERVERS, Routes, Server
+from .search import search_of
 
 log = logging.getLogger("sampan.dns")
 
@@ -76,6 +77,7 @@ class Forwarder:
         self._port = port
         self._servers: tuple[Server, ...] = ()
         self._routes = Routes()
+        self._search: tuple[str, ...] = ()
         self._read_mark: tuple[int, int] | None = None
         self._in_flight: dict[_Key, asyncio.Task[bytes | None]] = {}
         self._cache: dict[_Key, _Cached] = {}
@@ -83,6 +85,12 @@ class Forwarder:
     def __len__(self) -> int:
         """How many answers are kept."""
         return len(self._cache)
+
+    @property
+    def search(self) -> tuple[str, ...]:
+        """The host's search domains, which pods have too."""
+        self._host_servers()
+        return self._search
 
     def route(self, routes: Routes) -> None:
         """Ask these servers from now on; what was answered by others is forgotten."""
@@ -139,9 +147,10 @@ class Forwarder:
             if mark != self._read_mark:
                 text = self._resolv_conf.read_text(errors="replace")
                 self._servers = tuple((item, 0) for item in servers_in(text, self._own))
+                self._search = search_of(text)
                 self._read_mark = mark
         except OSError:
-            self._servers, self._read_mark = (), None
+            self._servers, self._search, self._read_mark = (), (), None
         return self._servers
 
     async def _exchange(self, key: _Key, query: Query, servers: tuple[Server, ...]) -> bytes | None:

@@ -28,7 +28,7 @@ from sampan.client.api import Client
 from sampan.client.informer import Informers
 
 from . import routes
-from .answer import Answer, Zone
+from .answer import TTL_S, Answer, Zone
 from .cluster import InformedCluster
 from .forward import Forwarder, failure
 from .message import (
@@ -47,6 +47,7 @@ from .message import (
 )
 from .metrics import Metrics, MetricsPort
 from .publish import Place, Publisher
+from .search import KINDS, candidates
 
 log = logging.getLogger("sampan.dns")
 
@@ -58,6 +59,9 @@ IDLE_S = 10.0
 # Forwarded questions whose askers wait; the rest is told to come back.
 MAX_WAITING = 2000
 ANSWERS_KEPT = 4096
+# A search that takes longer is the client's own affair: it asks again after 5 s.
+SEARCH_S = 2.0
+_BY_ADDRESS = "dns-pod"
 _STREAM_BYTES = 65535
 
 _Address = tuple[Any, ...]
@@ -87,6 +91,10 @@ class DnsServer:
         self._config = config
         self._services = informers.informer(resource("services"))
         self._slices = informers.informer(resource("endpointslices", "discovery.k8s.io"))
+        # The agent's own cache: whose question is it?
+        fields = f"spec.nodeName={config.node_name}"
+        self._pods = informers.informer(resource("pods"), fields=fields)
+        self._pods.add_index(_BY_ADDRESS, _pod_addresses)
         # Read where it is, or is put later; nothing waits for it.
         self._settings = informers.informer(
             resource("configmaps"), routes.NAMESPACE, fields=f"metadata.name={routes.NAME}"
@@ -167,11 +175,13 @@ class DnsServer:
     def _changed(self, old: Object | None, new: Object | None) -> None:
         self._answers.clear()
 
-    def answer_now(self, query: Query, limit: int) -> bytes | None:
+    def answer_now(self, query: Query, limit: int, asker: str = "") -> bytes | None:
         """The response, if it can be given without asking anybody else."""
         found = self._look_up(query.name, query.kind)
         if found is None:
             return self._forwarder.cached(query)
+        if found.sections.code == Code.NO_NAME and self._meant(query, asker):
+            return None
         if found.alias and query.flags & RD:
             return None
         sections = found.sections
@@ -198,21 +208,65 @@ class DnsServer:
             self._answers[key] = found
         return found
 
-    def _answer_at_once(self, query: Query, limit: int) -> bytes | None:
+    def _meant(self, query: Query, asker: str) -> list[str]:
+        """What a pod tries next when it is told that there is no such name (see `search`)."""
+        if query.kind not in KINDS or not query.flags & RD:
+            return []
+        for pod in self._pods.by_index(_BY_ADDRESS, asker):
+            namespace = pod["metadata"]["namespace"]
+            return candidates(query.name, namespace, self._config.domain, self._forwarder.search)
+        return []
+
+    def _answer_at_once(self, query: Query, limit: int, asker: str = "") -> bytes | None:
         try:
-            return self.answer_now(query, limit)
+            return self.answer_now(query, limit, asker)
         except Exception:
             log.exception("no answer for %s", query.name)
             self.metrics.panics += 1
             return failure(query)
 
-    async def answer_later(self, query: Query, limit: int) -> bytes:
+    async def answer_later(self, query: Query, limit: int, asker: str = "") -> bytes:
         """The response, after asking the host's name servers."""
         found = self._look_up(query.name, query.kind)
         if found is None:
             body = await self._forwarder.ask(query)
             return body if len(body) <= limit else respond_truncated(query)
-        return respond(query, await self._resolve_alias(query, found), limit)
+        if found.sections.code == Code.NO_NAME:
+            try:
+                async with asyncio.timeout(SEARCH_S):
+                    sections = await self._search(query, self._meant(query, asker))
+            except TimeoutError:
+                sections = None
+            return respond(query, sections or found.sections, limit)
+        sections = await self._resolve_alias(query, found)
+        if sections.code == Code.NO_NAME:
+            # The service's own name is there, wherever it leads; so says CoreDNS.
+            sections = replace(sections, code=Code.OK)
+        return respond(query, sections, limit)
+
+    async def _search(self, query: Query, names: list[str]) -> Sections | None:
+        """The first of these names that exists, behind a CNAME; None if none does, or if that
+        cannot be found out: the client goes on by itself then."""
+        for name in names:
+            try:
+                alias = Record(query.name, Kind.CNAME, TTL_S, encode_name(name))
+            except ValueError:
+                return None
+            found = self._look_up(name, query.kind)
+            if found is None or found.alias:
+                start = Answer(Sections(answers=(alias,)), name)
+                if found is not None:
+                    start = Answer(Sections(answers=(alias, *found.sections.answers)), found.alias)
+                sections = await self._resolve_alias(query, start)
+                if sections.code == Code.OK:
+                    return sections
+                if sections.code != Code.NO_NAME:
+                    return None
+            elif found.sections.code == Code.OK:
+                if not found.sections.answers:
+                    return found.sections
+                return Sections(answers=(alias, *found.sections.answers))
+        return None
 
     async def _resolve_alias(self, query: Query, found: Answer) -> Sections:
         """The CNAME of an ExternalName service, and the addresses it leads to, as CoreDNS adds."""
@@ -225,8 +279,9 @@ class DnsServer:
             more = addresses_in(body, (query.kind, Kind.CNAME))
         except (ValueError, IndexError, struct.error):
             log.debug("the answer for %s cannot be read", found.alias)
-        code = Code.SERVER_FAILURE if body[3] & 15 == Code.SERVER_FAILURE else Code.OK
-        return Sections(code, (*found.sections.answers, *more))
+        code = body[3] & 15
+        known = Code(code) if code in (Code.OK, Code.NO_NAME) else Code.SERVER_FAILURE
+        return Sections(known, (*found.sections.answers, *more))
 
     def datagram(self, data: bytes, transport: asyncio.DatagramTransport, asker: _Address) -> None:
         """One datagram: answered at once, or by a task of its own."""
@@ -241,7 +296,7 @@ class DnsServer:
         if query is None:
             return
         limit = query.datagram_bytes
-        found = self._answer_at_once(query, limit)
+        found = self._answer_at_once(query, limit, asker[0])
         if found is None and len(self._waiting) >= MAX_WAITING:
             self.metrics.rejected += 1
             found = failure(query)
@@ -253,7 +308,7 @@ class DnsServer:
             return
 
         async def send_later() -> None:
-            body = await self._answer_safely(query, limit)
+            body = await self._answer_safely(query, limit, asker[0])
             if not transport.is_closing():
                 transport.sendto(body, asker)
             self.metrics.note("udp", query.kind, len(data), body, began)
@@ -262,9 +317,9 @@ class DnsServer:
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
-    async def _answer_safely(self, query: Query, limit: int) -> bytes:
+    async def _answer_safely(self, query: Query, limit: int, asker: str = "") -> bytes:
         try:
-            return await self.answer_later(query, limit)
+            return await self.answer_later(query, limit, asker)
         except Exception:
             log.exception("no answer for %s", query.name)
             return failure(query)
@@ -320,6 +375,12 @@ class _Datagrams(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, address: _Address) -> None:
         if self._transport is not None:
             self._server.datagram(data, self._transport, address)
+
+
+def _pod_addresses(pod: Object) -> tuple[str, ...]:
+    """The pod's own address; of pods on the node's network nobody can tell which one asks."""
+    address = (pod.get("status") or {}).get("podIP")
+    return (address,) if address and not pod["spec"].get("hostNetwork") else ()
 
 
 def respond_truncated(query: Query) -> bytes:

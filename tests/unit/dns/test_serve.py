@@ -214,3 +214,32 @@ async def test_a_config_map_sets_who_is_asked_and_nonsense_changes_nothing(rig: 
             await seen.wait()
         stop()
         assert rig.server._forwarder._routes.stubs == expected
+
+
+async def test_a_pods_search_list_is_walked_for_it(rig: Rig) -> None:
+    first = "web.other.mine.svc.cluster.local"
+    changed = asyncio.ensure_future(rig.changed())
+    await asyncio.sleep(0)
+    web = service("web", "10.96.1.1")
+    web["metadata"]["namespace"] = "other"
+    await rig.feed.put(SERVICES.format("other", "web"), web)
+    await changed
+    assert (await rig.ask(first)).header.rcode == 3
+    seen = asyncio.Event()
+    stop = rig.server._pods.on_change(lambda old, new: seen.set())
+    pod = {
+        "metadata": {"namespace": "mine", "name": "client"},
+        "spec": {},
+        "status": {"podIP": "127.0.0.1"},
+    }
+    await rig.feed.put("/api/v1/namespaces/mine/pods/client", pod)
+    async with asyncio.timeout(5):
+        await seen.wait()
+    stop()
+    reply = await rig.ask(first)
+    assert [str(item.rdata) for item in reply.rr] == ["web.other.svc.cluster.local.", "10.96.1.1"]
+    # The other half of the client's question must not say that there is no such name.
+    assert (await rig.ask(first, "AAAA")).header.rcode == 0
+    # Whom it asks by the name servers nobody can tell: the client goes on by itself.
+    assert (await rig.ask("example.com.mine.svc.cluster.local")).header.rcode == 3
+    assert (await rig.ask("web.other.another.svc.cluster.local")).header.rcode == 3
