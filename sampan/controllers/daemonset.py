@@ -12,7 +12,6 @@ from sampan.api.errors import NotFound, Object, StatusError, conflict
 from sampan.api.resources import resource
 from sampan.client.events import NORMAL, WARNING
 
-from .daemonset_backoff import Backoff
 from .daemonset_nodes import fits, new_pod
 from .daemonset_plan import (
     Observed,
@@ -30,6 +29,7 @@ from .runtime.controller import Context, Controller
 from .runtime.expectations import Expectations
 from .runtime.owners import add_owner_indexes, controller_of, controller_uid, refers_to
 from .runtime.parallel import each
+from .runtime.podbackoff import PodBackoff
 from .runtime.queue import Request, Requeue
 from .runtime.selection import selects
 
@@ -48,7 +48,7 @@ class DaemonSetController(Controller):
         self.resource = resource("daemonsets", "apps")
         self.pod_resource = resource("pods")
         self.expectations = Expectations(context.clock)
-        self.backoffs: dict[Request, Backoff] = {}
+        self.backoffs: dict[Request, PodBackoff] = {}
         self.recorder = context.recorder("daemonset-controller")
         self.sets = self.informer(self.resource)
         self.pods = self.informer(self.pod_resource)
@@ -141,10 +141,10 @@ class DaemonSetController(Controller):
         waits = [wait for wait in (available_later_s(found), todo.again_s, waiting_s) if wait]
         return Requeue(min(waits)) if waits else None
 
-    def _backoff(self, request: Request, owner: Object) -> Backoff:
-        known = self.backoffs.setdefault(request, Backoff())
-        names = {node["metadata"]["name"] for node in self.nodes.list()}
-        known.keep(names, int(owner["metadata"].get("generation") or 0))
+    def _backoff(self, request: Request, owner: Object) -> PodBackoff:
+        known = self.backoffs.setdefault(request, PodBackoff())
+        generation = int(owner["metadata"].get("generation") or 0)
+        known.keep(lambda: {node["metadata"]["name"] for node in self.nodes.list()}, generation)
         return known
 
     async def _current(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from sampan.api.errors import AlreadyExists, NotFound, Object, StatusError
 from sampan.api.resources import resource
@@ -17,11 +18,13 @@ from sampan.client.events import NORMAL, WARNING
 from . import statefulset_metrics as metrics
 from .replicaset import is_namespace_terminating
 from .runtime import history
+from .runtime import pods as podlib
 from .runtime.claim import claim
 from .runtime.controller import Context, Controller
 from .runtime.expectations import Expectations
 from .runtime.owners import add_owner_indexes, controller_of, controller_uid, refers_to
 from .runtime.parallel import AT_ONCE
+from .runtime.podbackoff import PodBackoff
 from .runtime.queue import Request, Requeue
 from .runtime.selection import selects
 from .statefulset_plan import (
@@ -42,6 +45,9 @@ from .statefulset_pods import claim_names, ordinal, revision_of, start, wanted
 # A sync costs some 8 us per pod: a set of 1000 is looked at fifty times a second at most, and
 # below 500 none is held up, for ordered ones go forward by syncs.
 PACE_S = 20e-6
+# A pod that fails at once (its node refuses it) is made again after 1 s, 2 s, ... at most this.
+# Upstream does so at once, for ever.
+FAILED_CAP_S = 60.0
 COLLISIONS = 16
 """Names tried for one revision before the sync is given up: each has another hash."""
 
@@ -63,6 +69,7 @@ class StatefulSetController(Controller):
         self.expectations = Expectations(context.clock)
         self.recorder = context.recorder("statefulset-controller")
         self.gauges = metrics.Gauges()
+        self.backoffs: dict[Request, PodBackoff] = {}
         self.sets = self.informer(self.resource)
         self.pods = self.informer(self.pod_resource)
         self.claims = self.informer(self.claim_resource)
@@ -84,6 +91,7 @@ class StatefulSetController(Controller):
     def _forget(self, request: Request) -> None:
         self.expectations.forget(request)
         self.gauges.forget(*request)
+        self.backoffs.pop(request, None)
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         """Wake the set a pod belongs to, and note what was expected."""
@@ -137,8 +145,15 @@ class StatefulSetController(Controller):
         members = [pod for pod in pods if ordinal(owner, pod) >= 0]
         observed, revisions = await self._observe(request, owner, members)
         now_s, waiting_s = self.clock.now(), self.expectations.outstanding_s(request)
+        backoff = self._backoff(request, owner, members)
+        observed = replace(observed, wait_s=lambda pod: backoff.wait_s(pod, now_s))
         todo = plan(observed, now_s)
-        error = None if waiting_s else await self._apply(request, owner, todo)
+        error = None
+        if not waiting_s:
+            error = await self._apply(request, owner, todo)
+            for step in todo.steps():
+                if isinstance(step, Remove) and podlib.is_finished(step.pod):
+                    backoff.deleted(step.pod["metadata"]["name"], now_s)
         self._measure(request, owner, todo)
         await self._report(owner, todo.status)
         if error is not None:
@@ -147,6 +162,17 @@ class StatefulSetController(Controller):
         self.queue.rest(request, PACE_S * len(members))
         waits = [wait for wait in (todo.again_s, waiting_s) if wait]
         return Requeue(min(waits)) if waits else None
+
+    def _backoff(self, request: Request, owner: Object, pods: Sequence[Object]) -> PodBackoff:
+        known = self.backoffs.setdefault(request, PodBackoff(FAILED_CAP_S))
+
+        def places() -> set[str]:
+            first, name = start(owner), owner["metadata"]["name"]
+            out = {f"{name}-{place}" for place in range(first, first + wanted(owner))}
+            return out | {pod["metadata"]["name"] for pod in pods}
+
+        known.keep(places, int(owner["metadata"].get("generation") or 0))
+        return known
 
     async def _observe(
         self, request: Request, owner: Object, pods: Sequence[Object]

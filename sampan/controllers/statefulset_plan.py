@@ -8,7 +8,7 @@ do all at once, but roll updates out as carefully.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sampan.api.descriptor import Descriptor
@@ -50,6 +50,8 @@ class Observed:
     update: Object
     """The revision of its present template."""
     collisions: int = 0
+    wait_s: Callable[[str], float] = lambda pod: 0.0
+    """How long until a pod of this name that has ended may be deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ def plan(observed: Observed, now_s: float) -> Plan:
     owner, draft = observed.owner, _Draft(observed, now_s)
     _sort(draft)
     status = status_of(observed, now_s)
-    again_s = available_later_s(observed, now_s)
+    again_s = later_s(observed, now_s)
     if owner["metadata"].get("deletionTimestamp"):
         return Plan((), status)
     parallel = is_parallel(owner)
@@ -207,7 +209,8 @@ def _replica(draft: _Draft, place: int, pod: Object | None) -> tuple[Work, bool]
         return _birth(draft, place), True
     if podlib.is_finished(pod):
         # Whatever became of it, it is to run: it is made anew when it is gone.
-        return ([] if podlib.is_terminating(pod) else [Remove(pod)]), True
+        stays = podlib.is_terminating(pod) or draft.observed.wait_s(pod["metadata"]["name"])
+        return ([] if stays else [Remove(pod)]), True
     work: list[Step] = []
     if podlib.phase(pod) == "Pending":
         claims, problem = _missing_claims(draft, place, pod["metadata"]["name"])
@@ -374,10 +377,15 @@ def status_of(observed: Observed, now_s: float) -> Object:
     }
 
 
-def available_later_s(observed: Observed, now_s: float) -> float | None:
-    """When the next pod that is ready will have been so for long enough; None if none is."""
+def later_s(observed: Observed, now_s: float) -> float | None:
+    """When a pod will have been ready for long enough, or may be deleted; None if none waits."""
     seconds = min_ready_s(observed.owner)
-    if not seconds:
-        return None
-    waits = [podlib.available_in_s(pod, seconds, now_s) for pod in observed.pods if is_ready(pod)]
+    waits: list[float | None] = [
+        observed.wait_s(pod["metadata"]["name"])
+        for pod in observed.pods
+        if podlib.is_finished(pod) and not podlib.is_terminating(pod)
+    ]
+    if seconds:
+        ready = filter(is_ready, observed.pods)
+        waits += [podlib.available_in_s(pod, seconds, now_s) for pod in ready]
     return min((wait for wait in waits if wait), default=None)

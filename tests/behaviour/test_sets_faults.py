@@ -99,6 +99,25 @@ async def test_a_name_for_which_no_pod_can_be_made() -> None:
         assert count < 40
 
 
+async def test_a_pod_that_fails_at_once_is_made_again_ever_later() -> None:
+    async with cluster() as c:
+        await c.create(stateful_set(replicas=1))
+        uids: dict[str, float] = {}
+        for _ in range(40):
+            pod = await c.find("pod", "db-0")
+            if pod is not None and pod["metadata"]["uid"] not in uids:
+                uids[pod["metadata"]["uid"]] = c.clock.now()
+                status = {"status": {"phase": "Failed", "reason": "NodePorts"}}
+                await c.patch("pod", "db-0", status, subresource="status")
+                await c.settle()
+            await c.advance(1)
+        # At once, then after 1, 2, 4, 8 and 16 s.
+        assert 6 <= len(uids) <= 8
+        await c.patch("statefulset", "db", {"spec": {"template": {"spec": {"hostname": "x"}}}})
+        await c.advance(60)
+        assert (await c.get("pod", "db-0"))["status"]["phase"] == "Running"
+
+
 async def test_two_sets_with_one_selector_leave_each_other_alone() -> None:
     async with cluster(nodes=2) as c:
         labels: Any = {"selector": {"matchLabels": {"app": "same"}}}

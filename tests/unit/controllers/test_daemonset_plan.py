@@ -11,9 +11,9 @@ import pytest
 from sampan.api.errors import Object
 from sampan.api.resources import resource
 from sampan.api.times import format_time
-from sampan.controllers.daemonset_backoff import CAP_S, Backoff
 from sampan.controllers.daemonset_nodes import fits, new_pod, node_of, with_tolerations
 from sampan.controllers.daemonset_plan import Observed, Plan, plan, status_of, survey
+from sampan.controllers.runtime.podbackoff import CAP_S, PodBackoff
 from tests.kit.transcript import hold
 
 START_S = 1_700_000_000.0
@@ -317,7 +317,7 @@ def test_a_toleration_that_ends_is_made_to_last() -> None:
 
 
 def test_the_pause_doubles_to_a_cap_and_is_forgotten() -> None:
-    backoff, now_s = Backoff(), START_S
+    backoff, now_s = PodBackoff(), START_S
     lengths = []
     for _ in range(12):
         backoff.deleted("n", now_s)
@@ -326,7 +326,7 @@ def test_the_pause_doubles_to_a_cap_and_is_forgotten() -> None:
     assert lengths == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, CAP_S, CAP_S]
     backoff.deleted("n", now_s + 3 * CAP_S)
     assert backoff.wait_s("n", now_s + 3 * CAP_S) == 1
-    backoff.keep({"n"}, 0)
+    backoff.keep(lambda: {"n"}, 0)
     assert backoff.wait_s("n", now_s + 3 * CAP_S) == 1
-    backoff.keep({"n"}, 1)
+    backoff.keep(lambda: {"n"}, 1)
     assert backoff.wait_s("n", now_s + 3 * CAP_S) == 0
