@@ -12,7 +12,8 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from sampan.aio.clock import Clock
@@ -41,6 +42,7 @@ from .status import rfc3339
 from .tokens import Tokens
 from .translate import POD_UID, Machine
 from .volumes.kernel import Kernel, LinuxKernel
+from .volumes.limits import Limited, SizeLimits, limits_of
 from .volumes.local import LocalVolumes
 from .volumes.place import PodVolumes
 from .worker import PodWorker
@@ -94,6 +96,7 @@ class Agent:
         self._stopping = asyncio.Event()
         self._kernel = kernel or LinuxKernel()
         self.storage = LocalVolumes(config.data, self._kernel)
+        self._limits = SizeLimits(self._limited)
         config.data.mkdir(parents=True, exist_ok=True)
         self.registration = Registration(config, client, clock, images.list)
         self.recorder = EventRecorder(client, "kubelet", config.name, clock)
@@ -161,7 +164,8 @@ class Agent:
             self.supervisor.start("container exits", self._watch_exits)
             await self._adopt()
             self.supervisor.start("static pods", self.static.run)
-            self.registration.each_tick = self._rotate_logs
+            self.supervisor.start("volume limits", self._limits.run)
+            self.registration.each_tick = self._tick
             self.supervisor.start("node heartbeat", self.registration.keep_alive)
             self.ready.set()
             log.info("node %s is ready with %d pods", self.config.name, len(self.workers))
@@ -305,8 +309,17 @@ class Agent:
         if is_static(worker.state.pod):
             self.static.ended()
 
-    def _rotate_logs(self) -> None:
+    def _tick(self) -> None:
+        self._limits.beat()
         rotate(self._runtime.list(), self._runtime.reopen_log, self._clock.now())
+
+    def _limited(self) -> Iterator[Limited]:
+        """Volumes of live pods that may not outgrow a limit."""
+        for worker in self.workers.values():
+            pod = worker.state.pod
+            for name, limit in limits_of(pod):
+                path = self.parts.volumes.empty_dir(pod["metadata"]["uid"], name)
+                yield Limited(name, limit, path, partial(_evict, worker))
 
     def _log_folders(self) -> list[Path]:
         """NAMESPACE_NAME_UID, one per pod that has run."""
@@ -375,3 +388,10 @@ class _Static:
                 "deletionGracePeriodSeconds": spec.get("terminationGracePeriodSeconds", 30),
             }
             worker.update(pod | {"metadata": meta | told})
+
+
+def _evict(worker: PodWorker, message: str) -> None:
+    """End the pod at once for what it has used up (evictPod of pkg/kubelet/eviction)."""
+    if worker.state.failure is None and not worker.ends:
+        worker.narrator.pod("Warning", "Evicted", message)
+        worker.fail("Evicted", message, 0)

@@ -78,7 +78,7 @@ class PodVolumes:
     ) -> Path:
         uid, name = sources.facts.pod["metadata"]["uid"], volume["name"]
         if "emptyDir" in volume:
-            folder = self._volume_dir(uid, "empty-dir", name)
+            folder = self.empty_dir(uid, name)
             source = volume["emptyDir"] or {}
             pod = sources.facts.pod
             return empty_dir(folder, source, sources.fs_group, self._kernel, pod)
@@ -103,6 +103,10 @@ class PodVolumes:
 
     def _volume_dir(self, uid: str, kind: str, name: str) -> Path:
         return self.directory(uid) / "volumes" / f"kubernetes.io~{kind}" / name
+
+    def empty_dir(self, uid: str, name: str) -> Path:
+        """Where an emptyDir of the pod is, or would be."""
+        return self._volume_dir(uid, "empty-dir", name)
 
     def has_image(self, uid: str, name: str) -> bool:
         """Is the image of the pod's volume mounted?"""

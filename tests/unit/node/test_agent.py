@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
@@ -401,3 +402,28 @@ async def test_a_deadline_ends_what_runs_and_what_is_still_pulled(node: Node) ->
         pulled.set()
         await settle()
         assert not node.runtime.containers
+
+
+async def test_an_empty_dir_beyond_its_limit_ends_its_pod(node: Node) -> None:
+    volumes = [
+        {"name": "small", "emptyDir": {"sizeLimit": "64Ki"}},
+        {"name": "free", "emptyDir": {}},
+    ]
+    async with node.running() as agent:
+        node.bind(volumes=volumes, restartPolicy="Always")
+        await node.until(lambda: node.runtime.running())
+        free, small = (agent.parts.volumes.empty_dir("uid-p", name) for name in ("free", "small"))
+        (free / "file").write_bytes(b"x" * 200_000)
+        (small / "file").write_bytes(b"x" * 40_000)
+        os.link(small / "file", small / "again")
+        (small / "link").symlink_to(free)
+        await node.clock.advance(11)
+        await settle()
+        assert node.pod()["status"]["phase"] == "Running"
+        (small / "more").write_bytes(b"x" * 40_000)
+        await node.clock.advance(11)
+        await node.until(lambda: node.pod()["status"]["phase"] == "Failed")
+        status = node.pod()["status"]
+        text = 'Usage of EmptyDir volume "small" exceeds the limit "64Ki". '
+        assert (status["reason"], status["message"]) == ("Evicted", text)
+        assert ("Warning", "Evicted", text) in node.api.events()
