@@ -85,6 +85,8 @@ class Sync:
         self.spec: Object = found["spec"]
         self.status: Object = dict(found.get("status") or {})
         self.now_s = tools.clock.now()
+        self.moment_s = tools.clock.monotonic()
+        """Of what is remembered: a clock that is set must not stretch a window."""
         self.action = NOTHING
         """What was done with the target."""
 
@@ -105,7 +107,7 @@ class Sync:
         self._set(ABLE, FOUND)
         current = replicas_of(scale)
         history = self.tools.histories.setdefault(self.request, History())
-        begin(history, current, self.now_s)
+        begin(history, current, self.moment_s)
         desired, reason, measured = await self._decide(scale, history)
         rescaled = desired != current
         if rescaled:
@@ -124,7 +126,7 @@ class Sync:
             why = f"the HPA controller was able to update the target scale to {desired}"
             self._set(ABLE, Told(True, "SucceededRescale", why))
             self._tell(NORMAL, "SuccessfulRescale", f"New size: {desired}; reason: {reason}")
-            note_change(history, self.spec.get("behavior"), desired - current, self.now_s)
+            note_change(history, self.spec.get("behavior"), desired - current, self.moment_s)
             self.status["lastScaleTime"] = format_time(self.now_s)
         self._count(current, desired, measured)
 
@@ -150,7 +152,7 @@ class Sync:
         elif measured.replicas < current:
             reason = "All metrics below target"
         asked = Asked(current, measured.replicas, least, most)
-        limited = limit(asked, self.spec.get("behavior"), history, self.now_s)
+        limited = limit(asked, self.spec.get("behavior"), history, self.moment_s)
         self._set(ABLE, limited.able)
         self._set(LIMITED, limited.limited)
         return limited.replicas, reason, measured.statuses
