@@ -52,13 +52,17 @@ def grace_of_finish(worker: PodWorker) -> float:
     return min(seconds, grace_of_deletion(worker)) if worker.ends else seconds
 
 
-def grace_of_restart(worker: PodWorker, name: str, probe: str = "") -> Callable[[], float]:
+def grace_of_restart(
+    worker: PodWorker, name: str, probe: str = "", *, hasty: bool = False
+) -> Callable[[], float]:
     """Of a container that is killed while its pod lives on: that of the probe which failed, if it
-    has one of its own, or the pod's."""
+    has one of its own, or the pod's; the least when it is `hasty`."""
     field = FIELDS.get(probe, "")
     own = (worker.containers[name].get(field) or {}).get("terminationGracePeriodSeconds")
 
     def grace() -> float:
+        if hasty:
+            return GRACE_MIN_S
         if own is None or worker.ends:
             return grace_of_finish(worker)
         return max(GRACE_MIN_S, float(own))

@@ -24,6 +24,7 @@ from .state import (
     any_regular_started,
     can_restart,
     is_sidecar,
+    restarts_all,
 )
 
 # kubelet's MaxContainerBackOff and its initial value; a container that ran twice the
@@ -47,6 +48,8 @@ class Kill:
     """The probe that wants it, which may have a grace period of its own."""
     again: bool = True
     """It is started again even where its exit code and the policy would leave it."""
+    hasty: bool = False
+    """Without hook and grace."""
 
 
 @dataclass(slots=True)
@@ -63,6 +66,8 @@ class Plan:
     """Containers that have to wait for their back-off."""
     wake_at: float = 0
     """When to decide again even if nothing happens; 0 is never."""
+    rewind: bool = False
+    """Once nothing is being done: the pod starts from its first init container."""
     done: bool = False
     """Nothing will ever be started again: stop what still runs and release the pod."""
     failure: tuple[str, str] | None = None
@@ -86,6 +91,9 @@ def decide(state: PodState, now: float) -> Plan:
             plan.done = True
             return plan
         plan.wake(end)
+    if not state.failure and is_rewinding(state):
+        _end_all(state, plan)
+        return plan
     if state.failure or is_finished(state):
         plan.done = True
         plan.wake_at = 0
@@ -98,6 +106,36 @@ def decide(state: PodState, now: float) -> Plan:
             # They are added to a pod that runs, and run once.
             _consider(state, container, "Never", now, plan)
     return plan
+
+
+def is_rewinding(state: PodState) -> bool:
+    """A container has exited in a way that restarts all, and they have not been yet."""
+    for container in every_container(state):
+        last = state.last(container["name"])
+        if (
+            last is not None
+            and last.state == EXITED
+            and container["name"] not in state.fresh
+            and restarts_all(container, last.exit_code)
+        ):
+            return True
+    return False
+
+
+def every_container(state: PodState) -> list[Mapping[str, Any]]:
+    """But those added for debugging."""
+    return [*(state.spec.get("initContainers") or ()), *state.spec["containers"]]
+
+
+def _end_all(state: PodState, plan: Plan) -> None:
+    """Everything is ended quickly, then all starts from the beginning."""
+    for container in every_container(state):
+        name = container["name"]
+        last = state.last(name)
+        if last is not None and last.state != EXITED:
+            why = f"Container {name} will be restarted with all containers of its pod"
+            plan.kill.append(Kill(name, why, hasty=True))
+    plan.rewind = not plan.kill
 
 
 def is_finished(state: PodState) -> bool:
@@ -134,7 +172,8 @@ def _init(state: PodState, now: float, plan: Plan) -> bool:
             if not initialised and not (running and state.health_of(name).started):
                 return False
             continue
-        if initialised or (last is not None and last.state == EXITED and last.exit_code == 0):
+        done = last is not None and last.state == EXITED and last.exit_code == 0
+        if initialised or (done and name not in state.fresh):
             continue
         # A failed one is tried again whatever the policy but Never, which is_finished saw.
         _consider(state, container, "OnFailure", now, plan)

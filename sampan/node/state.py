@@ -11,6 +11,7 @@ from typing import Any
 
 from sampan.api.errors import Object
 
+RESTART_ALL = "RestartAllContainers"
 CREATED, RUNNING, EXITED = "created", "running", "exited"
 
 
@@ -121,6 +122,8 @@ class PodState:
     again: set[str] = field(default_factory=set)
     """Containers that were killed to be started anew, whatever their policy and exit code."""
 
+    fresh: set[str] = field(default_factory=set)
+    """Containers whose runs so far do not count, as the whole pod has been started anew."""
     hooking: set[str] = field(default_factory=set)
     """Containers being started whose postStart hook has not ended: nobody counts on them yet."""
 
@@ -162,4 +165,17 @@ def can_restart(container: Mapping[str, Any], policy: str) -> bool:
 
 def any_regular_started(state: PodState) -> bool:
     """Once one has run, the pod is initialised for good."""
-    return any(state.attempts.get(item["name"]) for item in state.spec["containers"])
+    return any(
+        state.attempts.get(item["name"]) and item["name"] not in state.fresh
+        for item in state.spec["containers"]
+    )
+
+
+def restarts_all(container: Mapping[str, Any], code: int) -> bool:
+    """Whether this exit has all containers started anew (KEP-5532); the first rule that matches
+    the exit code counts."""
+    for rule in container.get("restartPolicyRules") or ():
+        codes = rule.get("exitCodes") or {}
+        if (code in (codes.get("values") or ())) == (codes.get("operator") == "In"):
+            return bool(rule.get("action") == RESTART_ALL)
+    return False

@@ -16,9 +16,11 @@ from sampan.api.errors import Object
 from sampan.api.kinds.core.podspec.status import may_restart
 
 from .allocation import WHOLE_POD
+from .machine import every_container, is_rewinding
 from .quality import qos_class
 from .state import (
     EXITED,
+    RESTART_ALL,
     RUNNING,
     Attempt,
     PodState,
@@ -29,7 +31,7 @@ from .volumes.mounted import mount_statuses
 
 RUNTIME_NAME = "crun"
 RESIZE_PENDING, RESIZE_IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
-DISRUPTED = "DisruptionTarget"
+DISRUPTED, RESTARTING = "DisruptionTarget", "AllContainersRestarting"
 DISRUPTIONS = ("Evicted", "Preempting", "Terminated")
 """Reasons for which a pod is ended by no fault of its own (KEP-3329)."""
 # kubelet's MaxPodTerminationMessageLogLength.
@@ -282,6 +284,9 @@ def _conditions(
         ("PodScheduled", (True, "", "")),
     )
     out = [_condition(state, kind, verdict, found.get(kind), now) for kind, verdict in verdicts]
+    if any(_names_restart_all(item) for item in every_container(state)):
+        told = _restarting_all(state, phase)
+        out.append(_condition(state, RESTARTING, told, found.get(RESTARTING), now))
     if state.failure and state.failure[0] in DISRUPTIONS:
         verdict = (True, "TerminationByKubelet", state.failure[1])
         out.append(_condition(state, DISRUPTED, verdict, found.get(DISRUPTED), now))
@@ -291,6 +296,20 @@ def _conditions(
         made = _condition(state, kind, verdict, found.get(kind), now)
         out.append(made | {"observedGeneration": generation} if generation else made)
     return out
+
+
+def _names_restart_all(container: Mapping[str, Any]) -> bool:
+    rules = container.get("restartPolicyRules") or ()
+    return any(rule.get("action") == RESTART_ALL for rule in rules)
+
+
+def _restarting_all(state: PodState, phase: str) -> Verdict:
+    if phase in ("Succeeded", "Failed"):
+        return False, f"Pod{'Completed' if phase == 'Succeeded' else 'Failed'}", ""
+    if is_rewinding(state):
+        message = "container exited with restart policy rule"
+        return True, "RestartAllContainersStarted", message
+    return False, "", ""
 
 
 def _resize_verdicts(state: PodState) -> Iterator[tuple[str, Verdict, int]]:

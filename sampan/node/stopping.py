@@ -30,9 +30,12 @@ async def stop_container(
     why: str,
     grace: Callable[[], float],
     turn: Callable[[], bool] = lambda: True,
+    *,
+    hook: bool = True,
 ) -> None:
     """Returns once it has exited. `grace()` is asked again whenever the pod changes; the signal
-    waits until it is this container's `turn()`, or its grace is used up."""
+    waits until it is this container's `turn()`, or its grace is used up. `hook` false leaves out
+    the preStop hook."""
     run = worker.state.last(name)
     if run is None or run.state == EXITED or not run.id:
         return
@@ -41,10 +44,10 @@ async def stop_container(
     worker.narrator.container(container, "Normal", "Killing", why)
     began = clock.now()
     waited = False
-    hook = hook_of(container, "preStop")
-    if hook:
+    action = hook_of(container, "preStop")
+    if action and hook:
         waited = True
-        await _pre_stop(worker, container, hook, lambda: began + grace())
+        await _pre_stop(worker, container, action, lambda: began + grace())
     if not turn():
         waited = True
         await _await(

@@ -32,7 +32,7 @@ from .ending import (
 )
 from .hooks import hook_of
 from .looks import Target
-from .machine import CRASH_LOOP, Kill, Plan, decide
+from .machine import CRASH_LOOP, Kill, Plan, decide, every_container
 from .narration import Narrator
 from .parts import Parts
 from .probing import Prober
@@ -242,6 +242,10 @@ class PodWorker:
         for name in plan.resize:
             self._launch(name, partial(self.resizer.apply, name), quiet=True)
         self.resizer.settle()
+        if plan.rewind and not self._operations:
+            names = [item["name"] for item in every_container(state)]
+            state.fresh, state.again = set(names), {name for name in names if state.last(name)}
+            self.pulse.beat()
         for kill in plan.kill:
             if kill.again:
                 state.again.add(kill.name)
@@ -371,9 +375,8 @@ class PodWorker:
     async def _restart(self, kill: Kill) -> None:
         """Kill a container whose probe failed; its exit starts it again."""
         self.commit(kill.name)
-        await stop_container(
-            self, kill.name, kill.why, grace_of_restart(self, kill.name, kill.probe)
-        )
+        grace = grace_of_restart(self, kill.name, kill.probe, hasty=kill.hasty)
+        await stop_container(self, kill.name, kill.why, grace, hook=not kill.hasty)
 
     # The end
 
@@ -464,6 +467,7 @@ class PodWorker:
         else:
             runs.append(run)
             self.state.again.discard(name)
+            self.state.fresh.discard(name)
         old, self.state.attempts[name] = runs[:-2], runs[-2:]
         return old
 

@@ -208,3 +208,49 @@ async def test_a_pod_that_is_stopped_tells_who_is_ready_and_who_has_ended(node: 
         assert node.container("p", "after")["state"]["terminated"]["exitCode"] == 3
         assert "running" in node.container("p", "c")["state"]
         assert [number for _, number in node.runtime.signals] == [15, 15]
+
+
+async def test_one_exit_may_restart_all_from_the_first_init_container(node: Node) -> None:
+    codes = {"operator": "In", "values": [88]}
+    rules = {
+        "restartPolicy": "Never",
+        "restartPolicyRules": [{"action": "RestartAllContainers", "exitCodes": codes}],
+    }
+
+    def condition() -> Any:
+        found = node.pod()["status"]["conditions"]
+        return next(item for item in found if item["type"] == "AllContainersRestarting")
+
+    def exit_of(name: str, code: int) -> None:
+        key = "io.kubernetes.container.name"
+        (run,) = [item for item in node.runtime.running() if item.annotations[key] == name]
+        node.runtime.exit(run.id, code)
+
+    async with node.running():
+        init = {"name": "init", "image": "busybox"}
+        node.bind(
+            initContainers=[init],
+            restartPolicy="Never",
+            containers=more(AFTER, **rules, **hook("preStop", sleep={"seconds": 9})),
+        )
+        await node.until(lambda: names(node) == ["init"])
+        exit_of("init", 0)
+        await node.until(lambda: names(node) == ["c", "after"])
+        await node.until(lambda: node.pod()["status"].get("phase") == "Running")
+        assert condition()["status"] == "False"
+        node.runtime.obeys = lambda number: None
+        exit_of("c", 88)
+        await settle()
+        assert condition()["status"] == "True"
+        assert condition()["reason"] == "RestartAllContainersStarted"
+        assert signals(node) == [("after", 15)]
+        await node.clock.advance(1.1)
+        await node.until(lambda: names(node) == ["init"])
+        exit_of("init", 0)
+        await node.until(lambda: names(node) == ["c", "after"])
+        await node.until(lambda: node.container("p", "after")["restartCount"] == 1)
+        assert node.container("p", "c")["restartCount"] == 1
+        assert condition()["status"] == "False"
+        exit_of("c", 0)
+        exit_of("after", 1)
+        await node.until(lambda: node.pod()["status"]["phase"] == "Failed")
