@@ -118,6 +118,8 @@ class DaemonSetController(Controller):
         if owner["metadata"].get("deletionTimestamp"):
             # Its revisions may be gone already: nothing that would be reported is true any more.
             return None
+        # Before the pods are read: what is seen only while this waits would be made twice.
+        waiting_s = self.expectations.outstanding_s(request)
         pods = await claim(self.pods, self.sets, owner)
         revisions = history.in_order(await claim(self.revisions, self.sets, owner))
         current = await self._current(owner, revisions, pods)
@@ -127,7 +129,6 @@ class DaemonSetController(Controller):
         nodes = self.nodes.list()
         observed = Observed(owner, nodes, pods, digest, lambda node: backoff.wait_s(node, now_s))
         found = survey(observed, now_s)
-        waiting_s = self.expectations.outstanding_s(request)
         todo = Plan() if waiting_s else plan(found)
         error = await self._apply(request, owner, digest, todo)
         for item in todo.ended:

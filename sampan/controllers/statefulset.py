@@ -7,13 +7,11 @@ its name is there, for the server has one object per name: there are never two o
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from sampan.api.errors import AlreadyExists, NotFound, Object, StatusError
+from sampan.api.errors import NotFound, Object, StatusError
 from sampan.api.resources import resource
-from sampan.client.events import NORMAL, WARNING
 
 from . import statefulset_metrics as metrics
 from .replicaset import is_namespace_terminating
@@ -23,17 +21,11 @@ from .runtime.claim import claim
 from .runtime.controller import Context, Controller
 from .runtime.expectations import Expectations
 from .runtime.owners import add_owner_indexes, controller_of, controller_uid, refers_to
-from .runtime.parallel import AT_ONCE
 from .runtime.podbackoff import PodBackoff
 from .runtime.queue import Request, Requeue
 from .runtime.selection import selects
 from .statefulset_plan import (
     Create,
-    Fail,
-    MakeClaim,
-    Mend,
-    Observed,
-    OwnClaim,
     Plan,
     Remove,
     Step,
@@ -41,6 +33,8 @@ from .statefulset_plan import (
     plan,
 )
 from .statefulset_pods import claim_names, ordinal, revision_of, start, wanted
+from .statefulset_status import Observed
+from .statefulset_steps import Steps, in_order_or_parallel
 
 # A sync costs some 8 us per pod: a set of 1000 is looked at fifty times a second at most, and
 # below 500 none is held up, for ordered ones go forward by syncs.
@@ -52,10 +46,6 @@ COLLISIONS = 16
 """Names tried for one revision before the sync is given up: each has another hash."""
 
 
-class Unready(OSError):
-    """Something a pod needs is in the way; an event has said so. It is tried again later."""
-
-
 class StatefulSetController(Controller):
     """See the module."""
 
@@ -64,15 +54,14 @@ class StatefulSetController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.resource = resource("statefulsets", "apps")
-        self.pod_resource = resource("pods")
-        self.claim_resource = resource("persistentvolumeclaims")
         self.expectations = Expectations(context.clock)
         self.recorder = context.recorder("statefulset-controller")
+        self.steps = Steps(context.client, self.recorder)
         self.gauges = metrics.Gauges()
         self.backoffs: dict[Request, PodBackoff] = {}
         self.sets = self.informer(self.resource)
-        self.pods = self.informer(self.pod_resource)
-        self.claims = self.informer(self.claim_resource)
+        self.pods = self.informer(resource("pods"))
+        self.claims = self.informer(resource("persistentvolumeclaims"))
         self.revisions = self.informer(history.revisions_resource())
         add_owner_indexes(self.pods)
         add_owner_indexes(self.revisions)
@@ -141,10 +130,12 @@ class StatefulSetController(Controller):
         if owner is None:
             self._forget(request)
             return None
+        # Before the pods are read: what is seen only while this waits would be done twice.
+        waiting_s = self.expectations.outstanding_s(request)
         pods = await claim(self.pods, self.sets, owner, lambda pod: ordinal(owner, pod) >= 0)
         members = [pod for pod in pods if ordinal(owner, pod) >= 0]
         observed, revisions = await self._observe(request, owner, members)
-        now_s, waiting_s = self.clock.now(), self.expectations.outstanding_s(request)
+        now_s = self.clock.now()
         backoff = self._backoff(request, owner, members)
         observed = replace(observed, wait_s=lambda pod: backoff.wait_s(pod, now_s))
         todo = plan(observed, now_s)
@@ -235,8 +226,8 @@ class StatefulSetController(Controller):
 
         async def do(work: Work) -> None:
             for step in work:
-                await self._do(owner, step)
-                made.append(step)
+                if await self.steps.take(owner, step):
+                    made.append(step)
 
         error: Exception | None = None
         for stage in todo.stages:
@@ -252,91 +243,6 @@ class StatefulSetController(Controller):
         if isinstance(error, StatusError) and is_namespace_terminating(error):
             return None
         return error
-
-    async def _do(self, owner: Object, step: Step) -> None:
-        match step:
-            case Create():
-                await self._create(owner, step.body)
-            case Remove():
-                await self._remove(owner, step.pod)
-            case MakeClaim():
-                await self._make_claim(owner, step)
-            case OwnClaim():
-                await self._write_claim(step.body)
-            case Mend():
-                await self._mend(owner, step.body)
-            case Fail():
-                self._tell_pod(owner, "create", step.pod, step.message)
-                raise Unready(step.message)
-
-    async def _create(self, owner: Object, body: Object) -> None:
-        meta = body["metadata"]
-        try:
-            await self.client.create(self.pod_resource, body, meta["namespace"])
-        except AlreadyExists:
-            # Of somebody else, or made before a crash and not in the cache yet: no event.
-            raise
-        except StatusError as error:
-            if not is_namespace_terminating(error):
-                self._tell_pod(owner, "create", meta["name"], str(error))
-            raise
-        self._tell_pod(owner, "create", meta["name"])
-
-    async def _remove(self, owner: Object, pod: Object) -> None:
-        meta = pod["metadata"]
-        options = {"preconditions": {"uid": meta["uid"]}}
-        try:
-            await self.client.delete(self.pod_resource, meta["name"], meta["namespace"], options)
-        except NotFound:
-            return
-        except StatusError as error:
-            self._tell_pod(owner, "delete", meta["name"], str(error))
-            raise
-        self._tell_pod(owner, "delete", meta["name"])
-
-    async def _mend(self, owner: Object, body: Object) -> None:
-        name = body["metadata"]["name"]
-        try:
-            await self.client.update(self.pod_resource, body)
-        except NotFound:
-            return
-        except StatusError as error:
-            self._tell_pod(owner, "update", name, str(error))
-            raise
-        self._tell_pod(owner, "update", name)
-
-    async def _make_claim(self, owner: Object, step: MakeClaim) -> None:
-        meta = step.body["metadata"]
-        text = f"create Claim {meta['name']}"
-        where = f"Pod {step.pod} in StatefulSet {owner['metadata']['name']}"
-        try:
-            await self.client.create(self.claim_resource, step.body, meta["namespace"])
-        except AlreadyExists:
-            return
-        except StatusError as error:
-            if not is_namespace_terminating(error):
-                message = f"{text} for {where} failed error: {error}"
-                self.recorder.event(owner, WARNING, "FailedCreate", message)
-                problem = f"failed to create PVC {meta['name']}: {error}"
-                self._tell_pod(owner, "create", step.pod, problem)
-            raise
-        self.recorder.event(owner, NORMAL, "SuccessfulCreate", f"{text} {where} success")
-
-    async def _write_claim(self, body: Object) -> None:
-        """Write a claim back, if it is still there."""
-        try:
-            await self.client.update(self.claim_resource, body)
-        except NotFound:
-            return
-
-    def _tell_pod(self, owner: Object, verb: str, pod: str, problem: str = "") -> None:
-        text = f"{verb} Pod {pod} in StatefulSet {owner['metadata']['name']}"
-        if problem:
-            reason = f"Failed{verb.title()}"
-            self.recorder.event(owner, WARNING, reason, f"{text} failed error: {problem}")
-        else:
-            reason = f"Successful{verb.title()}"
-            self.recorder.event(owner, NORMAL, reason, f"{text} successful")
 
     def _measure(self, request: Request, owner: Object, todo: Plan) -> None:
         policy = owner["spec"].get("podManagementPolicy") or ""
@@ -366,23 +272,3 @@ class StatefulSetController(Controller):
 def _no_revision(status: Object) -> Object:
     """Of a set whose revisions are gone already: names are all that is asked for."""
     return {"metadata": {"name": status.get("updateRevision") or ""}}
-
-
-async def in_order_or_parallel(
-    works: Sequence[Work], do: Callable[[Work], Awaitable[None]], *, parallel: bool
-) -> Exception | None:
-    """Do what a stage says: one after another, or in batches of 1, 2, 4 ... The first error,
-    after which nothing more is begun."""
-    begun, size = 0, 1
-    while begun < len(works):
-        batch = works[begun : begun + size]
-        results = await asyncio.gather(*map(do, batch), return_exceptions=True)
-        for result in results:
-            if isinstance(result, Exception):
-                return result
-            if result is not None:
-                raise result
-        begun += len(batch)
-        if parallel:
-            size = min(size * 2, AT_ONCE)
-    return None

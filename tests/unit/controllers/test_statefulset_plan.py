@@ -16,7 +16,6 @@ from sampan.controllers.statefulset_plan import (
     Fail,
     MakeClaim,
     Mend,
-    Observed,
     OwnClaim,
     Plan,
     Remove,
@@ -25,6 +24,7 @@ from sampan.controllers.statefulset_plan import (
     plan,
 )
 from sampan.controllers.statefulset_pods import ordinal, revision_of
+from sampan.controllers.statefulset_status import Observed
 from tests.kit.transcript import hold
 
 START_S = 1_700_000_000.0
