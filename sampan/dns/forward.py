@@ -2,8 +2,8 @@
 
 Bounds: `MAX_IN_FLIGHT` questions at once, past that the answer is SERVFAIL at once; the cache keeps
 `CACHE_ENTRIES` answers, the oldest goes. The same question asked twice at once is sent once; so a
-loop (the host's name server asks us back) ends in one time-out instead of a storm. Without a name
-server, or with none but ourselves, SERVFAIL comes at once.
+loop (the host's name server asks us back) ends in one time-out instead of a storm, and is found out
+(`loops`). Without a name server, or with none but ourselves, SERVFAIL comes at once.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from sampan.aio.clock import Clock, SystemClock
 
+from .loops import Loops
 from .message import (
     CD,
     HEADER,
@@ -77,6 +78,7 @@ class Forwarder:
         self._port = port
         self._servers: tuple[Server, ...] = ()
         self._routes = Routes()
+        self._loops = Loops(self._ask_datagram)
         self._search: tuple[str, ...] = ()
         self._read_mark: tuple[int, int] | None = None
         self._in_flight: dict[_Key, asyncio.Task[bytes | None]] = {}
@@ -97,8 +99,10 @@ class Forwarder:
         if routes != self._routes:
             self._routes = routes
             self._cache.clear()
+            self._loops.forget()
 
     async def close(self) -> None:
+        await self._loops.close()
         tasks = list(self._in_flight.values())
         for task in tasks:
             task.cancel()
@@ -123,13 +127,15 @@ class Forwarder:
 
     async def ask(self, query: Query) -> bytes:
         """The response, addressed to the asker; SERVFAIL when nobody answers."""
+        if self._loops.hear(query.name):
+            return failure(query)
         found = self.cached(query)
         if found is not None:
             return found
         key = _key(query)
         task = self._in_flight.get(key)
         if task is None:
-            servers = self._routes.servers(query.name) or self._host_servers()
+            servers = self._loops.sound(self._routes.servers(query.name) or self._host_servers())
             if not servers or len(self._in_flight) >= MAX_IN_FLIGHT:
                 return failure(query)
             task = asyncio.create_task(self._exchange(key, query, servers), name="dns upstream")
@@ -148,6 +154,7 @@ class Forwarder:
                 text = self._resolv_conf.read_text(errors="replace")
                 self._servers = tuple((item, 0) for item in servers_in(text, self._own))
                 self._search = search_of(text)
+                self._loops.forget()
                 self._read_mark = mark
         except OSError:
             self._servers, self._search, self._read_mark = (), (), None

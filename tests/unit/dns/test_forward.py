@@ -18,6 +18,7 @@ from sampan.dns.routes import Routes
 from tests.kit.clock import FakeClock
 from tests.kit.sockets import free_pair
 
+HINFO = 13
 Reply = Callable[[dnslib.DNSRecord], bytes | None]
 
 
@@ -33,6 +34,7 @@ class Upstream:
     def __init__(self, reply: Reply = address_of) -> None:
         self.reply = reply
         self.asked: list[dnslib.DNSRecord] = []
+        self.tried: list[str] = []
         self.arrived = asyncio.Event()
 
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:
@@ -43,6 +45,11 @@ class Upstream:
 
     def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
         message = dnslib.DNSRecord.parse(data)
+        if message.q.qtype == HINFO:
+            # The question by which loops are found out.
+            self.tried.append(str(message.q.qname))
+            self.arrived.set()
+            return
         self.asked.append(message)
         self.arrived.set()
         body = self.reply(message)
@@ -242,3 +249,20 @@ async def test_a_stub_domain_has_servers_of_its_own(tmp_path: Path) -> None:
         forwarder.route(Routes(stubs, upstream=(("127.0.1.2", 0),)))
         await forwarder.ask(query("example.com"))
         assert len(stub.asked) == 2
+
+
+async def test_a_server_that_asks_us_back_is_left_out(tmp_path: Path) -> None:
+    looping, good = Upstream(lambda message: None), Upstream()
+    async with upstreams(tmp_path, looping, good) as forwarder:
+        first = asyncio.ensure_future(forwarder.ask(query("one.test")))
+        async with asyncio.timeout(5):
+            while not looping.tried:
+                await looping.arrived.wait()
+                looping.arrived.clear()
+        # What it was asked comes back to us.
+        body = await forwarder.ask(query(looping.tried[0].rstrip(".")))
+        assert body[3] & 15 == 2
+        first.cancel()
+        assert (await forwarder.ask(query("two.test")))[3] & 15 == 0
+        assert "two.test." not in [str(item.q.qname) for item in looping.asked]
+        assert [str(item.q.qname) for item in good.asked] == ["two.test."]
