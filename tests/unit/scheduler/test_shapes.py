@@ -247,7 +247,7 @@ class Twins:
             self.nodes.place(guest, found.name)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(NODES, max_size=4), st.lists(STEPS, max_size=25))
 def test_shapes_choose_as_the_definition(first: list[Any], steps: list[tuple[str, Any]]) -> None:
     twins = Twins()
@@ -274,3 +274,43 @@ def test_what_a_node_gave_comes_back() -> None:
     assert Shapes(nodes).best(guest) is not None
     state = nodes.by_name["n1"]
     assert (state.used, state.ports, state.pods, state.scored_cpu) == ({"cpu": 0}, {}, {}, 0)
+
+
+WISHES = st.builds(
+    relate,
+    st.builds(pod, st.sampled_from(["100m", "600m"]), st.just(""), st.just(False), st.just(0)),
+    st.tuples(st.just("default"), st.sampled_from(["a", "b"])),
+    st.builds(lambda items: {PREFERRED: items}, st.lists(WEIGHTED, max_size=2)),
+    st.builds(lambda items: {PREFERRED: items}, st.lists(WEIGHTED, max_size=1)),
+    st.lists(CONSTRAINTS.map(lambda item: item | {"whenUnsatisfiable": "ScheduleAnyway"})),
+)
+LARGE = st.builds(
+    lambda name, zone, images: node(name, "8", zone, [], False, images),
+    NODE_NAMES,
+    st.sampled_from(["x", "y", ""]),
+    st.sampled_from([[], ["web:1"]]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("pod"), WISHES),
+            st.tuples(st.just("pod"), WISHES),
+            st.tuples(st.just("pod"), PODS),
+            st.tuples(st.just("node"), LARGE),
+            st.tuples(st.just("nominate"), st.tuples(NODE_NAMES, WISHES)),
+        ),
+        min_size=8,
+        max_size=25,
+    )
+)
+def test_wishes_are_weighed_as_the_definition_does(steps: list[tuple[str, Any]]) -> None:
+    """Where everything fits, scores alone decide."""
+    twins = Twins()
+    for number, zone in enumerate(["x", "x", "y", "y", ""]):
+        name = f"n{number + 1}"
+        twins.nodes.set_node(node(name, "2" if number % 2 else "8", zone, [], False, []))
+    for number, (verb, what) in enumerate(steps):
+        twins.take(number, verb, what)
