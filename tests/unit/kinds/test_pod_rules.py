@@ -281,6 +281,18 @@ def test_a_container_restarts_by_its_own_rules(
     assert [str(cause) for cause in POD.validate_status(new, old)] == expected
 
 
+def test_an_init_container_may_restart_all_others() -> None:
+    old = made({}, {"restartPolicy": "Never"})
+    watcher = {"restartPolicy": "Always", "restartPolicyRules": [RULE]}
+    old["spec"]["initContainers"] = [{"name": "w", "image": "i"} | watcher]
+    new = copy.deepcopy(old)
+    old["status"]["containerStatuses"], new["status"]["containerStatuses"] = [ENDED], [RUNS]
+    assert [str(cause) for cause in POD.validate_status(new, old)] == [STILL]
+    action = RULE | {"action": "RestartAllContainers"}
+    old["spec"]["initContainers"][0]["restartPolicyRules"] = [action]
+    assert POD.validate_status(new, old) == []
+
+
 @pytest.mark.parametrize(
     ("status", "expected"),
     [

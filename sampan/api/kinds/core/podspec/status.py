@@ -33,6 +33,10 @@ def check_status(new: Object, old: Object, out: list[Cause]) -> None:
         out.append(fields.immutable("status.qosClass", quality or ""))
     spec = old.get("spec") or {}
     policy = spec.get("restartPolicy") or "Always"
+    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    if any(map(_restarts_all, containers)):
+        # One container's exit may start any other anew.
+        policy = "Always"
     for name, rule, owners in (
         ("containerStatuses", policy, spec.get("containers")),
         ("initContainerStatuses", policy, spec.get("initContainers")),
@@ -59,10 +63,9 @@ def _check_transitions(
     restart policy."""
     found = {item.get("name"): item.get("state") or {} for item in states[0]}
     owners = {item.get("name"): item for item in containers}
-    everybody = any(map(_restarts_all, containers))
     for position, item in enumerate(states[1]):
         ended = (item.get("state") or {}).get("terminated")
-        if ended is None or everybody:
+        if ended is None:
             continue
         code = ended.get("exitCode") or 0
         if may_restart(owners.get(item.get("name")) or {}, rule, code):
