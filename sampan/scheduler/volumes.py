@@ -30,6 +30,7 @@ from .guest import Guest
 from .nodes import NodeState
 from .plugins.volume_binding import UNBOUND_IMMEDIATE, Need, plan, reaches
 
+EXCLUSIVE = "ReadWriteOncePod"
 BIND_S = 600.0
 """Upstream's bindTimeoutSeconds."""
 
@@ -99,6 +100,15 @@ class Volumes:
                 if self._assumed.get(volume["metadata"]["name"], "") in ("", *uids)
             ]
         return need
+
+    def exclusive(self, guest: Guest) -> frozenset[str]:
+        """Those of the pod's claims that are one pod's alone."""
+        found = ((name, self._claims.get(guest.namespace, name)) for name, _ in guest.claims)
+        return frozenset(
+            name
+            for name, claim in found
+            if claim and EXCLUSIVE in (claim["spec"].get("accessModes") or ())
+        )
 
     async def bind(self, guest: Guest, node: NodeState) -> None:
         """Have every waiting claim of the pod bound for the node, and wait until it is so.

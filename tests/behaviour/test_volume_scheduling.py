@@ -153,6 +153,36 @@ async def test_two_claims_of_one_pod_take_two_volumes_of_one_node() -> None:
         assert names == {"y", "z"}
 
 
+async def test_a_claim_of_one_pod_alone() -> None:
+    async with await Cluster.start(Options(nodes=2)) as cluster:
+        await cluster.create(claim("data", accessModes=["ReadWriteOncePod"]))
+        await cluster.create(pod("first", "data"))
+        await cluster.settle()
+        home = await node_of(cluster, "first")
+        assert home
+        await cluster.create(pod("second", "data"))
+        await cluster.settle()
+        why = (
+            "0/2 nodes are available: 2 node has pod using PersistentVolumeClaim with the same "
+            "name and ReadWriteOncePod access mode. "
+        )
+        assert (await reason(cluster, "second")).startswith(why)
+        await cluster.delete("pod", "first")
+        await wait_scheduled(cluster, "second")
+        assert await node_of(cluster, "second") == home
+        # One that matters more sends it away.
+        important = {
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {"name": "high"},
+            "value": 1000,
+        }
+        await cluster.create(important)
+        await cluster.create(pod("third", "data", priorityClassName="high"))
+        await wait_scheduled(cluster, "third")
+        assert await cluster.find("pod", "second") is None
+
+
 async def test_ephemeral_volumes_come_and_go_with_their_pod() -> None:
     async with await Cluster.start() as cluster:
         template = {"spec": claim("x")["spec"]}

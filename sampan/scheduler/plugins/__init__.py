@@ -26,6 +26,7 @@ from . import (
     pod_topology_spread,
     taint_toleration,
     volume_binding,
+    volume_restrictions,
 )
 
 
@@ -83,6 +84,13 @@ SCORES: tuple[Score, ...] = (
 )
 
 RELATIONS: tuple[Relation, ...] = (
+    Relation(
+        "VolumeRestrictions",
+        volume_restrictions.prepare,
+        volume_restrictions.reasons,
+        volume_restrictions.points,
+        1,
+    ),
     Relation(
         "VolumeBinding",
         volume_binding.prepare,
