@@ -118,6 +118,24 @@ async def test_a_pod_that_fails_at_once_is_made_again_ever_later() -> None:
         assert (await c.get("pod", "db-0"))["status"]["phase"] == "Running"
 
 
+async def test_pods_are_available_when_they_were_ready_for_long_enough() -> None:
+    async with cluster() as c:
+        await c.create(stateful_set(replicas=2, minReadySeconds=30))
+        await c.settle()
+        await c.advance(20)
+        said = (await c.get("statefulset", "db"))["status"]
+        assert (await names(c), said["readyReplicas"], said["availableReplicas"]) == (
+            ["db-0"],
+            1,
+            0,
+        )
+        await c.advance(11)
+        assert await names(c) == ["db-0", "db-1"]
+        # Nothing but the time wakes it.
+        await c.advance(31)
+        assert (await c.get("statefulset", "db"))["status"]["availableReplicas"] == 2
+
+
 async def test_two_sets_with_one_selector_leave_each_other_alone() -> None:
     async with cluster(nodes=2) as c:
         labels: Any = {"selector": {"matchLabels": {"app": "same"}}}
