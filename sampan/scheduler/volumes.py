@@ -31,6 +31,7 @@ from .nodes import NodeState
 from .plugins.volume_binding import UNBOUND_IMMEDIATE, Need, plan, reaches
 
 EXCLUSIVE = "ReadWriteOncePod"
+AVAILABLE = "available by class"
 BIND_S = 600.0
 """Upstream's bindTimeoutSeconds."""
 
@@ -48,6 +49,7 @@ class Volumes:
         self._claims = informers.informer(resource("persistentvolumeclaims"))
         self._volumes = informers.informer(resource("persistentvolumes"))
         self._classes = informers.informer(resource("storageclasses", "storage.k8s.io"))
+        self._volumes.add_index(AVAILABLE, _available)
         self._assumed: dict[str, str] = {}
         """Volume to the uid of the claim it is being given to."""
         self._waiting: set[asyncio.Event] = set()
@@ -96,7 +98,8 @@ class Volumes:
             uids = {claim["metadata"]["uid"] for claim in need.waiting}
             need.free = [
                 volume
-                for volume in self._volumes.list()
+                for name in {class_of(claim) or "" for claim in need.waiting}
+                for volume in self._volumes.by_index(AVAILABLE, name)
                 if self._assumed.get(volume["metadata"]["name"], "") in ("", *uids)
             ]
         return need
@@ -197,6 +200,12 @@ class Volumes:
                 f'pv "{volume["metadata"]["name"]}" node affinity doesn\'t match node "{node.name}"'
             )
         return volume is not None
+
+
+def _available(volume: Object) -> tuple[str, ...]:
+    """What is bound or released is nobody's choice, and there may be thousands of it."""
+    free = (volume.get("status") or {}).get("phase") == "Available"
+    return (class_of(volume) or "",) if free else ()
 
 
 def _problem(guest: Guest, name: str, claim: Object | None, *, own: bool) -> str:
