@@ -41,9 +41,7 @@ ELSEWHERE = frozenset(
         "PrioritySort",
         "NodeName",
         "DefaultBinder",
-        "VolumeRestrictions",
         "NodeVolumeLimits",
-        "VolumeZone",
         "DynamicResources",
     }
 )

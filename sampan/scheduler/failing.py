@@ -21,8 +21,8 @@ from .verdict import explain, histogram, prepare, stop_of, verdicts_of
 NEVER = "not eligible due to preemptionPolicy=Never."
 LEAVING = "not eligible due to a terminating pod on the nominated node."
 UNDER_WAY = "waiting for the preemption for this pod to be finished"
-VOLUMES = "VolumeBinding"
-RELATED = frozenset(item.name for item in RELATIONS) - {VOLUMES}
+VOLUMES = frozenset({"VolumeBinding", "VolumeZone", "VolumeRestrictions"})
+RELATED = frozenset(item.name for item in RELATIONS) - {"VolumeBinding", "VolumeZone"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def leaving_helps(stuck: Stuck, node: NodeState | None) -> bool:
 
 def claims_help(stuck: Stuck) -> bool:
     """A claim, a volume or a class came or changed."""
-    return VOLUMES in stuck.plugins
+    return bool(VOLUMES & stuck.plugins)
 
 
 def coming_helps(stuck: Stuck) -> bool:

@@ -244,3 +244,47 @@ async def test_pods_of_a_deployment_are_spread_though_they_do_not_ask() -> None:
         await found.settle()
         pods = await found.list("pods", labels="app=web")
         assert {item["spec"]["nodeName"] for item in pods} == {"node-0", "node-1"}
+
+
+async def claim(found: Cluster, name: str, mode: str, **labels: str) -> Object:
+    """A claim bound to a volume with these labels; what a pod says of it."""
+    spec = {"accessModes": [mode], "storageClassName": ""}
+    await found.create(
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": name, "labels": labels},
+            "spec": {
+                **spec,
+                "capacity": {"storage": "1Gi"},
+                "csi": {"driver": "example.com", "volumeHandle": name},
+            },
+        }
+    )
+    await found.create(
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {**spec, "resources": {"requests": {"storage": "1Gi"}}, "volumeName": name},
+        }
+    )
+    await found.settle()
+    return {"name": "v", "persistentVolumeClaim": {"claimName": name}}
+
+
+async def test_a_volume_is_had_in_its_zone() -> None:
+    zone = "topology.kubernetes.io/zone"
+    async with cluster(2) as found:
+        for number in range(2):
+            label = {"metadata": {"labels": {zone: f"z{number}"}}}
+            await found.patch("node", f"node-{number}", label)
+        volume = await claim(found, "there", "ReadWriteOnce", **{zone: "z1"})
+        gone = await claim(found, "nowhere", "ReadWriteOnce", **{zone: "z9"})
+        await found.create(pod("there", volumes=[volume]))
+        await found.create(pod("nowhere", volumes=[gone]))
+        await found.settle()
+        assert await node_of(found, "there") == "node-1"
+        assert (await why(found, "nowhere")).startswith(
+            "0/2 nodes are available: 2 node(s) had no available volume zone."
+        )

@@ -163,8 +163,8 @@ async def test_a_claim_of_one_pod_alone() -> None:
         await cluster.create(pod("second", "data"))
         await cluster.settle()
         why = (
-            "0/2 nodes are available: 2 node has pod using PersistentVolumeClaim with the same "
-            "name and ReadWriteOncePod access mode. "
+            "0/2 nodes are available: 2 node(s) unavailable due to PersistentVolumeClaim with "
+            "ReadWriteOncePod access mode already in-use by another pod. "
         )
         assert (await reason(cluster, "second")).startswith(why)
         await cluster.delete("pod", "first")

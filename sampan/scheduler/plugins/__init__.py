@@ -27,6 +27,7 @@ from . import (
     taint_toleration,
     volume_binding,
     volume_restrictions,
+    volume_zone,
 )
 
 
@@ -99,6 +100,7 @@ RELATIONS: tuple[Relation, ...] = (
         1,
         volume_binding.stops,
     ),
+    Relation("VolumeZone", volume_zone.prepare, volume_zone.reasons, volume_zone.points, 1),
     Relation(
         "PodTopologySpread",
         pod_topology_spread.prepare,

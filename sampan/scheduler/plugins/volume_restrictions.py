@@ -9,7 +9,8 @@ from sampan.scheduler.guest import Guest
 from sampan.scheduler.nodes import Nodes, NodeState
 
 IN_USE = (
-    "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
+    "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already "
+    "in-use by another pod"
 )
 
 
