@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from sampan.api.errors import Object
+from sampan.api.errors import Conflict, Object
+from sampan.api.resources import resource
 from sampan.controllers.runtime import history
 from sampan.testing.cluster import Cluster, Options
 
@@ -55,6 +56,28 @@ async def test_a_hash_that_is_taken(kind: str, monkeypatch: pytest.MonkeyPatch) 
         assert sorted(item["revision"] for item in await c.list("controllerrevisions")) == [1, 2, 3]
         pods = await c.list("pods")
         assert {pod["spec"]["containers"][0]["image"] for pod in pods} == {"x:3"}
+
+
+async def test_a_revision_that_was_made_before_a_crash_is_found() -> None:
+    async with cluster() as c:
+        owner = await c.create(stateful_set(replicas=0))
+        await c.settle()
+        [made] = await c.list("controllerrevisions")
+        sets, days = resource("statefulsets", "apps"), resource("daemonsets", "apps")
+        data = history.template_data(owner["spec"]["template"])
+        again = history.new_revision(sets, owner, data, {"app": "db"}, 0)
+        found = await history.create(c.client, again)
+        assert found is not None
+        assert found["metadata"]["uid"] == made["metadata"]["uid"]
+        # Of another kind, or of another template: the name is taken.
+        later = {**owner, "metadata": {**owner["metadata"], "uid": "later"}}
+        foreign = history.new_revision(days, later, data, {}, 0)
+        assert await history.create(c.client, foreign) is None
+        other = {"spec": {"template": {"$patch": "replace"}}}
+        assert await history.create(c.client, {**again, "data": other}) is None
+        # Of an earlier set of the same name: it goes soon.
+        with pytest.raises(Conflict):
+            await history.create(c.client, history.new_revision(sets, later, data, {}, 0))
 
 
 async def test_a_quota_that_shrinks_and_grows() -> None:
