@@ -31,8 +31,8 @@ def volume(
     }
 
 
-KEPT = {"claimRef": {"name": "c", "namespace": "ns"}}
-GONE = {"claimRef": {"name": "c", "namespace": "ns", "uid": "another"}}
+KEPT: dict[str, Any] = {"claimRef": {"name": "c", "namespace": "ns"}}
+GONE: dict[str, Any] = {"claimRef": {"name": "c", "namespace": "ns", "uid": "another"}}
 
 
 @pytest.mark.parametrize(
