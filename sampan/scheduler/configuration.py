@@ -41,7 +41,6 @@ ELSEWHERE = frozenset(
         "PrioritySort",
         "NodeName",
         "DefaultBinder",
-        "NodeVolumeLimits",
         "DynamicResources",
     }
 )

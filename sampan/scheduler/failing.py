@@ -21,7 +21,7 @@ from .verdict import explain, histogram, prepare, stop_of, verdicts_of
 NEVER = "not eligible due to preemptionPolicy=Never."
 LEAVING = "not eligible due to a terminating pod on the nominated node."
 UNDER_WAY = "waiting for the preemption for this pod to be finished"
-VOLUMES = frozenset({"VolumeBinding", "VolumeZone", "VolumeRestrictions"})
+VOLUMES = frozenset({"VolumeBinding", "VolumeZone", "VolumeRestrictions", "NodeVolumeLimits"})
 RELATED = frozenset(item.name for item in RELATIONS) - {"VolumeBinding", "VolumeZone"}
 
 

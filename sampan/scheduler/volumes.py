@@ -50,12 +50,13 @@ class Volumes:
         self._volumes = informers.informer(resource("persistentvolumes"))
         self._classes = informers.informer(resource("storageclasses", "storage.k8s.io"))
         self._volumes.add_index(AVAILABLE, _available)
+        self._csi_nodes = informers.informer(resource("csinodes", "storage.k8s.io"))
         self._assumed: dict[str, str] = {}
         """Volume to the uid of the claim it is being given to."""
         self._waiting: set[asyncio.Event] = set()
 
     async def synced(self) -> None:
-        for informer in (self._claims, self._volumes, self._classes):
+        for informer in (self._claims, self._volumes, self._classes, self._csi_nodes):
             await informer.synced()
 
     def on_change(self, changed: Callable[[], None]) -> Callable[[], None]:
@@ -67,7 +68,7 @@ class Volumes:
             if new is not None:
                 changed()
 
-        informers = (self._claims, self._volumes, self._classes)
+        informers = (self._claims, self._volumes, self._classes, self._csi_nodes)
         stops = [informer.on_change(told) for informer in informers]
 
         def unsubscribe() -> None:
@@ -75,6 +76,33 @@ class Volumes:
                 stop()
 
         return unsubscribe
+
+    @property
+    def has_limits(self) -> bool:
+        """Does any node say what its drivers can attach?"""
+        return len(self._csi_nodes) > 0
+
+    def limits(self, node_name: str) -> dict[str, int]:
+        """How many volumes each driver attaches to this node, where that is limited."""
+        found = self._csi_nodes.get("", node_name) or {}
+        drivers = (found.get("spec") or {}).get("drivers") or ()
+        counts = ((item["name"], (item.get("allocatable") or {}).get("count")) for item in drivers)
+        return {name: count for name, count in counts if count is not None}
+
+    def attached(self, guest: Guest) -> list[tuple[str, str]]:
+        """(CSI driver, volume) of each claim; a claim without a volume counts for its class's."""
+        out = []
+        for name, _ in guest.claims:
+            claim = self._claims.get(guest.namespace, name)
+            if claim is None:
+                continue
+            volume = self._volumes.get("", claim["spec"].get("volumeName") or "")
+            if volume is None:
+                kind = self._classes.get("", class_of(claim) or "") or {}
+                out.append((kind.get("provisioner", ""), f"{guest.namespace}/{name}"))
+            elif csi := volume["spec"].get("csi"):
+                out.append((csi["driver"], csi["volumeHandle"]))
+        return out
 
     def need(self, guest: Guest) -> Need:
         """What the pod's claims ask of a node."""

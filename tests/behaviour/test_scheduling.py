@@ -288,3 +288,28 @@ async def test_a_volume_is_had_in_its_zone() -> None:
         assert (await why(found, "nowhere")).startswith(
             "0/2 nodes are available: 2 node(s) had no available volume zone."
         )
+
+
+async def test_no_more_volumes_than_a_driver_attaches() -> None:
+    async with cluster(2) as found:
+        for number in range(2):
+            driver = {"name": "example.com", "nodeID": "n", "allocatable": {"count": 1 - number}}
+            await found.create(
+                {
+                    "apiVersion": "storage.k8s.io/v1",
+                    "kind": "CSINode",
+                    "metadata": {"name": f"node-{number}"},
+                    "spec": {"drivers": [driver]},
+                }
+            )
+        for name in ("first", "second"):
+            volume = await claim(found, name, "ReadWriteOnce")
+            await found.create(pod(name, volumes=[volume]))
+            await found.settle()
+        assert await node_of(found, "first") == "node-0"
+        assert (await why(found, "second")).startswith(
+            "0/2 nodes are available: 2 node(s) exceed max volume count."
+        )
+        await found.delete("pod", "first", options={"gracePeriodSeconds": 0})
+        await found.advance(2)
+        assert await node_of(found, "second") == "node-0"

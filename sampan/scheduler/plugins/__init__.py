@@ -23,6 +23,7 @@ from . import (
     node_resources,
     node_resources_balanced,
     node_unschedulable,
+    node_volume_limits,
     pod_topology_spread,
     taint_toleration,
     volume_binding,
@@ -90,6 +91,13 @@ RELATIONS: tuple[Relation, ...] = (
         volume_restrictions.prepare,
         volume_restrictions.reasons,
         volume_restrictions.points,
+        1,
+    ),
+    Relation(
+        "NodeVolumeLimits",
+        node_volume_limits.prepare,
+        node_volume_limits.reasons,
+        node_volume_limits.points,
         1,
     ),
     Relation(
