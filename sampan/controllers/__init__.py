@@ -18,8 +18,8 @@ from .horizontalpodautoscaler import HorizontalPodAutoscalerController
 from .job import JobController
 from .joborphans import JobOrphanController
 from .legacytokens import LegacyTokenController
-from .localvolumes import LocalVolumeController
 from .loadbalancer import LoadBalancerController
+from .localvolumes import LocalVolumeController
 from .namespace import NamespaceController
 from .node import NodeController
 from .nodeipam import NodeIpamController

@@ -173,7 +173,7 @@ def node_of(pod: Object) -> str:
     required = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(REQUIRED) or {}
     for term in required.get("nodeSelectorTerms") or ():
         for item in term.get("matchFields") or ():
-            values = item.get("values") or ()
+            values: list[str] = item.get("values") or []
             if (item.get("key"), item.get("operator"), len(values)) == (NAME_FIELD, "In", 1):
-                return str(values[0])
+                return values[0]
     return ""

@@ -45,7 +45,7 @@ def is_wanted(owner: Object, place: int) -> bool:
 
 
 def is_parallel(owner: Object) -> bool:
-    return owner["spec"].get("podManagementPolicy") == "Parallel"
+    return bool(owner["spec"].get("podManagementPolicy") == "Parallel")
 
 
 def min_ready_s(owner: Object) -> int:
