@@ -69,9 +69,9 @@ def missing_parts(stored: Object, wanted: Object) -> Object | None:
         return None
     labels = meta.get("labels") or {}
     changed: Object = {}
-    if "aggregationRule" not in wanted:
-        # The rules of the others are the aggregation controller's.
-        have = stored.get("rules") or []
+    have = stored.get("rules") or []
+    # The rules of aggregated roles are their controller's. At most starts, nothing has changed.
+    if "aggregationRule" not in wanted and have != wanted.get("rules"):
         held = compile_rules(have)
         lacking = [
             rule for rule in wanted.get("rules") or () if uncovered(held, compile_rules([rule]))
