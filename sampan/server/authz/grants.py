@@ -52,7 +52,9 @@ class Grants:
 
     def __init__(self) -> None:
         self.generation = 0
+        self._raw: dict[RoleKey, list[Object]] = {}
         self._roles: dict[RoleKey, tuple[Rule, ...]] = {}
+        """Compiled when first asked for: most of the many default roles never are."""
         self._bindings: dict[tuple[str, str], list[tuple[str, Binding]]] = {}
         # Subject ("u:name" or "g:name") -> its bindings by (namespace, binding name, role).
         self._subjects: dict[str, dict[Binding, None]] = {}
@@ -62,10 +64,11 @@ class Grants:
         meta = obj["metadata"]
         key = RoleKey(meta.get("namespace", ""), meta["name"])
         self.generation += 1
+        self._roles.pop(key, None)
         if event == "DELETED":
-            self._roles.pop(key, None)
+            self._raw.pop(key, None)
         else:
-            self._roles[key] = compile_rules(obj.get("rules"))
+            self._raw[key] = obj.get("rules") or []
 
     def binding_changed(self, event: str, obj: Object, old: Object | None) -> None:
         """Observer of role bindings and cluster role bindings."""
@@ -91,7 +94,10 @@ class Grants:
         self._bindings[key] = entries
 
     def rules_of(self, role: RoleKey) -> tuple[Rule, ...] | None:
-        return self._roles.get(role)
+        rules = self._roles.get(role)
+        if rules is None and (raw := self._raw.get(role)) is not None:
+            rules = self._roles[role] = compile_rules(raw)
+        return rules
 
     def held(self, user: User, namespace: str) -> Iterator[Grant]:
         """What `user` holds in a namespace ("" = in the whole cluster only)."""
@@ -99,7 +105,7 @@ class Grants:
         for key in (f"u:{user.name}", *(f"g:{group}" for group in user.groups)):
             for binding in subjects.get(key, ()):
                 if not binding.namespace or binding.namespace == namespace:
-                    yield Grant(binding, self._roles.get(binding.role))
+                    yield Grant(binding, self.rules_of(binding.role))
 
 
 def _subject(raw: Object, namespace: str) -> tuple[str, str]:
