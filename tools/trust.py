@@ -48,7 +48,7 @@ ROWS = (
         "tests/trust/test_power_cut.py", "seeds", 10_000, 1_000),
     Row(5, "watches are ordered, unique, reliable, atomic, resumable and bookmarked",
         "tests/trust/test_watch.py", "events", 1_000_000, 50_000),
-    Row(9, "whatever is sent: no 5xx, nothing takes a second, and memory stays flat",
+    Row(9, "whatever is sent: no 5xx, nothing takes five seconds, and memory stays flat",
         "tests/trust/test_fuzz.py", "inputs", 1_000_000, 100_000),
     Row(12, "RBAC: verb, resource, subresource, identity: no leak",
         "tests/trust/test_rights.py", "questions", 1_000_000, 100_000),
