@@ -201,6 +201,12 @@ def forbidden(group: str, plural: str, name: str, why: str) -> Forbidden:
     return Forbidden(f"{subject} is forbidden: {why}", Details(name, group=group, kind=plural))
 
 
+def is_namespace_terminating(error: StatusError) -> bool:
+    """Was it refused because its namespace is going? Then every other creation is, too."""
+    causes = error.details.causes if error.details is not None else ()
+    return any(cause.reason == "NamespaceTerminating" for cause in causes)
+
+
 def qualified(group: str, plural: str) -> str:
     return f"{plural}.{group}" if group else plural
 

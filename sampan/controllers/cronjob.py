@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sampan.api.errors import AlreadyExists, NotFound, Object, StatusError
+from sampan.api.errors import AlreadyExists, NotFound, Object, StatusError, is_namespace_terminating
 from sampan.api.resources import resource
 from sampan.api.times import parse_time
 from sampan.client.events import NORMAL, WARNING
@@ -16,7 +16,6 @@ from sampan.client.events import NORMAL, WARNING
 from . import cronjob_plan as planning
 from .cronjob_schedule import Schedule, ScheduleError, read_schedule, zone_named
 from .job_plan import is_finished
-from .replicaset import is_namespace_terminating
 from .runtime.controller import Context, Controller
 from .runtime.metrics import Histogram
 from .runtime.owners import add_owner_indexes, controller_of, controller_uid, owned, refers_to

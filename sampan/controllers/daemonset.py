@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sampan.api.errors import NotFound, Object, StatusError, conflict
+from sampan.api.errors import NotFound, Object, StatusError, conflict, is_namespace_terminating
 from sampan.api.resources import resource
 from sampan.client.events import NORMAL, WARNING
 
@@ -22,13 +22,12 @@ from .daemonset_plan import (
     status_of,
     survey,
 )
-from .replicaset import is_namespace_terminating, slow_start
 from .runtime import history
 from .runtime.claim import claim
 from .runtime.controller import Context, Controller
 from .runtime.expectations import Expectations
 from .runtime.owners import add_owner_indexes, controller_of, controller_uid, refers_to
-from .runtime.parallel import each
+from .runtime.parallel import each, slow_start
 from .runtime.podbackoff import PodBackoff
 from .runtime.queue import Request, Requeue
 from .runtime.selection import selects

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from sampan.api.errors import NotFound, Object, StatusError
+from sampan.api.errors import NotFound, Object, StatusError, is_namespace_terminating
 from sampan.api.resources import resource
 from sampan.api.times import format_time
 from sampan.client.events import NORMAL, WARNING
@@ -34,14 +34,13 @@ from .job_plan import (
 )
 from .job_pods import new_pod
 from .job_status import Tracking, end, put, settle, track
-from .replicaset import is_namespace_terminating, slow_start
 from .runtime import pods as podlib
 from .runtime.claim import claim
 from .runtime.conditions import condition
 from .runtime.controller import Context, Controller
 from .runtime.expectations import Expectations
 from .runtime.owners import add_owner_indexes, controller_of, controller_uid, refers_to
-from .runtime.parallel import each
+from .runtime.parallel import each, slow_start
 from .runtime.queue import Request, Requeue
 from .runtime.selection import selects
 

@@ -6,12 +6,11 @@ label of its selector. Creations go in batches of 1, 2, 4 ... so that a quota st
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import ClassVar
 
-from sampan.api.errors import NotFound, Object, StatusError
+from sampan.api.errors import NotFound, Object, StatusError, is_namespace_terminating
 from sampan.api.resources import resource
 from sampan.client.events import NORMAL, WARNING
 
@@ -29,7 +28,7 @@ from .runtime.owners import (
     owned,
     refers_to,
 )
-from .runtime.parallel import AT_ONCE, each
+from .runtime.parallel import each, slow_start
 from .runtime.queue import Request, Requeue
 from .runtime.selection import selects
 
@@ -213,30 +212,3 @@ class ReplicaSetController(Controller):
             await self.client.update(self.resource, {**found, "status": status}, "status")
         except NotFound:
             return
-
-
-def is_namespace_terminating(error: StatusError) -> bool:
-    """Was it refused because its namespace is going? Then every other creation is, too."""
-    causes = error.details.causes if error.details is not None else ()
-    return any(cause.reason == "NamespaceTerminating" for cause in causes)
-
-
-async def slow_start(
-    count: int, action: Callable[[], Awaitable[None]]
-) -> tuple[int, Exception | None]:
-    """Run `action` `count` times in batches of 1, 2, 4 ...; stop after a batch with an error.
-
-    Returns how many succeeded, and the first error.
-    """
-    done, size = 0, 1
-    while done < count:
-        batch = min(size, count - done, AT_ONCE)
-        results = await asyncio.gather(*(action() for _ in range(batch)), return_exceptions=True)
-        errors = [item for item in results if isinstance(item, BaseException)]
-        done += batch - len(errors)
-        for error in errors:
-            if not isinstance(error, Exception):
-                raise error
-            return done, error
-        size *= 2
-    return done, None

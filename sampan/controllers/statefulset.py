@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sampan.api.errors import NotFound, Object, StatusError
+from sampan.api.errors import NotFound, Object, StatusError, is_namespace_terminating
 from sampan.api.resources import resource
 
 from . import statefulset_metrics as metrics
-from .replicaset import is_namespace_terminating
 from .runtime import history
 from .runtime import pods as podlib
 from .runtime.claim import claim

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from sampan.api.errors import AlreadyExists, NotFound, Object, StatusError
+from sampan.api.errors import AlreadyExists, NotFound, Object, StatusError, is_namespace_terminating
 from sampan.api.resources import resource
 from sampan.client.api import Client
 from sampan.client.events import NORMAL, WARNING, EventRecorder
 
-from .replicaset import is_namespace_terminating
 from .runtime.parallel import AT_ONCE
 from .statefulset_plan import Create, Fail, MakeClaim, Mend, OwnClaim, Remove, Step, Work
 

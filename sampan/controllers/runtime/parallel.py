@@ -31,3 +31,24 @@ async def each_or_raise(action: Callable[[Item], Awaitable[Result]], items: Iter
     for result in await each(action, items):
         if isinstance(result, BaseException):
             raise result
+
+
+async def slow_start(
+    count: int, action: Callable[[], Awaitable[None]]
+) -> tuple[int, Exception | None]:
+    """Run `action` `count` times in batches of 1, 2, 4 ...; stop after a batch with an error.
+
+    Returns how many succeeded, and the first error.
+    """
+    done, size = 0, 1
+    while done < count:
+        batch = min(size, count - done, AT_ONCE)
+        results = await asyncio.gather(*(action() for _ in range(batch)), return_exceptions=True)
+        errors = [item for item in results if isinstance(item, BaseException)]
+        done += batch - len(errors)
+        for error in errors:
+            if not isinstance(error, Exception):
+                raise error
+            return done, error
+        size *= 2
+    return done, None
