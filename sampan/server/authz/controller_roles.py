@@ -101,9 +101,9 @@ CONTROLLER_ROLES: Final[Mapping[str, Sequence[RuleRow]]] = {
         ("update", "core", "pods/finalizers"),
         ("create delete get list watch", RESOURCE, "resourceclaims"),
         ("patch update", RESOURCE, "resourceclaims resourceclaims/status"),
-        ("patch update", RESOURCE, "resourceclaims/binding"),
         ("patch update", "core", "pods/status"),
         EVENTS,
+        ("patch update", RESOURCE, "resourceclaims/binding"),
     ),
     "device-taint-eviction-controller": (
         ("delete get list watch", "core", "pods"),

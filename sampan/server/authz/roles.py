@@ -101,6 +101,7 @@ SCHEDULER: Final[Sequence[RuleRow]] = (
     EVENTS,
     ("create", "coordination.k8s.io", "leases"),
     ("get list update watch", "coordination.k8s.io", "leases", "kube-scheduler"),
+    (ALL_VERBS, "coordination.k8s.io", "leasecandidates"),
     (READ, "core", "nodes"),
     ("delete get list watch", "core", "pods"),
     ("create", "core", "bindings pods/binding"),
@@ -120,15 +121,15 @@ SCHEDULER: Final[Sequence[RuleRow]] = (
     (READ, "resource.k8s.io", "deviceclasses"),
     ("get list patch update watch", "resource.k8s.io", "resourceclaims"),
     ("get list patch update watch", "resource.k8s.io", "resourceclaims/status"),
-    ("patch update", "resource.k8s.io", "resourceclaims/binding"),
     ("get list patch update watch", "core", "pods/finalizers"),
     (READ, "resource.k8s.io", "resourceslices"),
+    ("patch update", "resource.k8s.io", "resourceclaims/binding"),
 )
 
 CONTROLLER_MANAGER: Final[Sequence[RuleRow]] = (
     EVENTS,
     ("create", "coordination.k8s.io", "leases"),
-    ("get list update watch", "coordination.k8s.io", "leases", "kube-controller-manager"),
+    ("get update", "coordination.k8s.io", "leases", "kube-controller-manager"),
     ("create", "core", "secrets serviceaccounts"),
     ("delete", "core", "secrets"),
     ("get", "core", "configmaps namespaces secrets serviceaccounts"),
@@ -148,7 +149,7 @@ NODE: Final[Sequence[RuleRow]] = (
     ("create get list watch", "core", "nodes"),
     ("patch update", "core", "nodes/status"),
     ("patch update", "core", "nodes"),
-    EVENTS,
+    ("create patch update", "core", "events"),
     (READ, "core", "pods"),
     ("create delete", "core", "pods"),
     ("patch update", "core", "pods/status"),
@@ -160,14 +161,13 @@ NODE: Final[Sequence[RuleRow]] = (
     ("create delete get patch update", "coordination.k8s.io", "leases"),
     ("get", "storage.k8s.io", "volumeattachments"),
     ("create", "core", "serviceaccounts/token"),
-    ("get", "core", "serviceaccounts"),
     ("get patch update", "core", "persistentvolumeclaims/status"),
     (READ, "storage.k8s.io", "csidrivers"),
     ("create delete get patch update", "storage.k8s.io", "csinodes"),
     (READ, "node.k8s.io", "runtimeclasses"),
     ("get", "resource.k8s.io", "resourceclaims"),
     ("deletecollection", "resource.k8s.io", "resourceslices"),
-    ("create delete get list patch update watch", "resource.k8s.io", "resourceslices"),
+    ("get", "core", "serviceaccounts"),
 )
 
 # Service rules, cluster DNS and network policies are part of the node here, and speak as the node.
@@ -181,8 +181,8 @@ PROXIER: Final[Sequence[RuleRow]] = (
     ("list watch", "core", "endpoints services"),
     (READ, "core", "nodes"),
     EVENTS,
-    ("list watch", "discovery.k8s.io", "endpointslices"),
     ("list watch", "networking.k8s.io", "servicecidrs"),
+    ("list watch", "discovery.k8s.io", "endpointslices"),
 )
 
 CSR: Final = "system:certificates.k8s.io:"
@@ -202,6 +202,8 @@ CLUSTER_ROLES: Final[Mapping[str, Sequence[RuleRow]]] = {
             "get",
             "/healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/*",
         ),
+        ("get", "/flagz"),
+        ("get", "/statusz"),
     ),
     "system:basic-user": (
         ("create", "authorization.k8s.io", "selfsubjectaccessreviews selfsubjectrulesreviews"),
@@ -226,12 +228,8 @@ CLUSTER_ROLES: Final[Mapping[str, Sequence[RuleRow]]] = {
     "system:kubelet-api-admin": (
         (READ, "core", "nodes"),
         ("proxy", "core", "nodes"),
-        (
-            "*",
-            "core",
-            "nodes/configz nodes/healthz nodes/log nodes/metrics nodes/pods nodes/proxy"
-            " nodes/stats",
-        ),
+        ("*", "core", "nodes/log nodes/metrics nodes/proxy nodes/stats"),
+        ("*", "core", "nodes/configz nodes/healthz nodes/pods"),
     ),
     "system:node-bootstrapper": (
         ("create get list watch", CERTIFICATES, "certificatesigningrequests"),
@@ -305,6 +303,11 @@ CLUSTER_ROLE_BINDINGS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Binding (and role) name -> what kind of subject, and their names in words."""
 
+LEADER_LOCKING: Final[Sequence[RuleRow]] = (
+    ("create get list update watch", "coordination.k8s.io", "leases"),
+    ("create get list update watch", "coordination.k8s.io", "leasecandidates"),
+)
+
 NAMESPACE_ROLES: Final[Mapping[tuple[str, str], Sequence[RuleRow]]] = {
     ("kube-system", "extension-apiserver-authentication-reader"): (
         (READ, "core", "configmaps", "extension-apiserver-authentication"),
@@ -317,15 +320,8 @@ NAMESPACE_ROLES: Final[Mapping[tuple[str, str], Sequence[RuleRow]]] = {
         ("delete get list watch", "core", "secrets"),
         EVENTS,
     ),
-    ("kube-system", "system::leader-locking-kube-controller-manager"): (
-        ("watch", "core", "configmaps"),
-        ("get update", "core", "configmaps", "kube-controller-manager"),
-        ("create get list update watch", "coordination.k8s.io", "leases"),
-    ),
-    ("kube-system", "system::leader-locking-kube-scheduler"): (
-        ("watch", "core", "configmaps"),
-        ("get update", "core", "configmaps", "kube-scheduler"),
-    ),
+    ("kube-system", "system::leader-locking-kube-controller-manager"): LEADER_LOCKING,
+    ("kube-system", "system::leader-locking-kube-scheduler"): LEADER_LOCKING,
     # The DNS server of each node publishes its address behind the kube-dns service.
     ("kube-system", "sampan:node-dns"): (
         ("create delete get list patch update watch", "discovery.k8s.io", "endpointslices"),
@@ -346,7 +342,10 @@ NAMESPACE_ROLE_BINDINGS: Final[Mapping[tuple[str, str], tuple[str, Sequence[tupl
     ),
     ("kube-system", "system::leader-locking-kube-controller-manager"): (
         "system::leader-locking-kube-controller-manager",
-        (("user", "system:kube-controller-manager"), ("serviceaccount", "kube-controller-manager")),
+        (
+            ("user", "system:kube-controller-manager"),
+            ("serviceaccount", "kube-controller-manager leader-election-controller"),
+        ),
     ),
     ("kube-system", "system::leader-locking-kube-scheduler"): (
         "system::leader-locking-kube-scheduler",
