@@ -202,13 +202,13 @@ class _Answers:
 
 _answers: WeakKeyDictionary[Server, _Answers] = WeakKeyDictionary()
 
-Summarize = Callable[[str], Object]
+Summarize = Callable[[str], Object | None]
 _summarize: WeakKeyDictionary[Server, Summarize] = WeakKeyDictionary()
 
 
 def summarize_by(server: Server, summarize: Summarize) -> None:
-    """Ask `summarize(node)` instead of the nodes: for those that are in this process and have no
-    server of their own."""
+    """Ask `summarize(node)` first: for nodes that are in this process and have no server of their
+    own. It gives None for the others."""
     _summarize[server] = summarize
 
 
@@ -234,8 +234,10 @@ async def _summaries(server: Server, names: Iterable[str]) -> dict[str, Object]:
 
 
 async def _ask(server: Server, answers: _Answers, name: str) -> Object | None:
-    if server in _summarize:
-        return _summarize[server](name)
+    summarize = _summarize.get(server)
+    own = summarize(name) if summarize is not None else None
+    if own is not None:
+        return own
     try:
         async with answers.turn, asyncio.timeout(NODE_S):
             answer = await fetch(server, name, "/stats/summary?only_cpu_and_memory=true")

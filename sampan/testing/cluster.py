@@ -25,8 +25,9 @@ from sampan.client.api import Client
 from sampan.client.informer import Informers
 from sampan.controllers.runtime.controller import Options as ControllerOptions
 from sampan.controllers.runtime.run import Running, run_controllers
-from sampan.node.simulation.nodes import CAPACITY, Shape, SimulatedNodes
+from sampan.node.simulation.nodes import SimulatedNodes
 from sampan.node.simulation.outcome import Match, Outcome, matcher
+from sampan.node.simulation.shape import CAPACITY, Shape
 from sampan.scheduler.run import Scheduler
 from sampan.server.app import Server
 from sampan.server.config import ServerConfig

@@ -1,6 +1,6 @@
 """The simulated nodes of one process: registration, Leases, and the pods bound to them.
 
-Tasks: `run` (registers, then renews every Lease in turn), `run_timer` (looks at pods whose time has
+Tasks: `run` (registers, then keeps the nodes' presence), `run_timer` (looks at pods whose time has
 come), one recorder of events, and one short task per pod that is being let go. Memory: one entry
 per pod of these nodes; one appointment per pod in the timer's heap, and stale ones until they are
 due.
@@ -11,74 +11,36 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from ipaddress import ip_network
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock
 from sampan.aio.tasks import Supervisor
-from sampan.api.errors import AlreadyExists, Conflict, NotFound, Object, StatusError
+from sampan.api.errors import Conflict, NotFound, Object, StatusError
 from sampan.api.resources import resource
 from sampan.client.api import Client
 from sampan.client.events import NORMAL, EventRecorder
 from sampan.client.informer import Informers
-from sampan.version import GIT_VERSION
 
 from ..narration import Narrator
-from ..registration import LEASE_NAMESPACE, LEASE_S, READY, RENEW_S
 from ..reports import Reports
-from ..status import rfc3339
 from .outcome import Match, Outcome, Rule, Script
 from .pod import SimulatedPod
+from .presence import Presence, rest
+from .shape import Addresses, Shape, shares_of
 from .usage import summary
 
 log = logging.getLogger("sampan.node.simulation")
 
-CAPACITY: Mapping[str, str] = {
-    "cpu": "8",
-    "memory": "32Gi",
-    "ephemeral-storage": "100Gi",
-    "pods": "110",
-}
 COMPONENT = "kubelet"
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """How simulated nodes present themselves."""
-
-    names: Sequence[str] = ("node-0",)
-    pod_cidr: str = "10.244.0.0/16"
-    capacity: Mapping[str, str] = field(default_factory=lambda: CAPACITY)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    address: str = "127.0.0.1"
-    port: int = 0
-    """Where the API server reaches the nodes' own server (logs); 0: there is none."""
-
-
-class _Addresses:
-    """The pod addresses of one node's share, the longest free first."""
-
-    def __init__(self, share: str) -> None:
-        network = ip_network(share)
-        self._free = [str(network[number]) for number in range(network.num_addresses - 2, 1, -1)]
-
-    def take(self) -> str:
-        return self._free.pop() if self._free else ""
-
-    def give_back(self, address: str) -> None:
-        if address:
-            self._free.insert(0, address)
 
 
 @dataclass(slots=True)
 class _Entry:
     pod: Object
     simulated: SimulatedPod
-    addresses: _Addresses
+    addresses: Addresses
     narrator: Narrator
     due: float = 0.0
     said: Object | None = None
@@ -98,14 +60,9 @@ class SimulatedNodes:
         self._reports = Reports(client, clock)
         self._events = EventRecorder(client, COMPONENT, clock=clock)
         self._pods = informers.informer(resource("pods"))
-        shares = ip_network(self.shape.pod_cidr).subnets(new_prefix=24)
-        self._shares = {
-            name: str(share) for name, share in zip(self.shape.names, shares, strict=False)
-        }
-        self._addresses = {name: _Addresses(share) for name, share in self._shares.items()}
-        self._silent: set[str] = set()
-        self._back: set[str] = set()
-        self._revived = asyncio.Event()
+        shares = shares_of(self.shape)
+        self.presence = Presence(client, clock, self.shape, shares)
+        self._addresses = {name: Addresses(share) for name, share in shares.items()}
         self._entries: dict[str, _Entry] = {}
         self._timer: list[tuple[float, str]] = []
         self._sooner = asyncio.Event()
@@ -129,13 +86,11 @@ class SimulatedNodes:
 
     def silence(self, name: str) -> None:
         """The node's agent dies: no Lease is renewed, no pod of it changes any more."""
-        self._silent.add(name)
+        self.presence.silent.add(name)
 
     def revive(self, name: str) -> None:
         """It comes back, and catches up."""
-        self._silent.discard(name)
-        self._back.add(name)
-        self._revived.set()
+        self.presence.revive(name)
         for uid, entry in tuple(self._entries.items()):
             if entry.pod["spec"]["nodeName"] == name:
                 self._look(uid, entry)
@@ -148,8 +103,10 @@ class SimulatedNodes:
                 return entry.pod
         return None
 
-    def summary(self, node: str) -> Object:
-        """What a node says that it and its pods use."""
+    def summary(self, node: str) -> Object | None:
+        """What a node says that it and its pods use; None for a node that is not simulated."""
+        if node not in self._addresses:
+            return None
         pods = [
             {**entry.pod, "status": entry.said or {}}
             for entry in self._entries.values()
@@ -160,50 +117,17 @@ class SimulatedNodes:
     # Nodes
 
     async def run(self) -> None:
-        """Register every node, then renew the Leases in turn, for ever."""
-        for name in self.shape.names:
-            await self._register(name)
+        """Register every node, then be there, for ever."""
+        await self.presence.register()
         await self._pods.synced()
         stop = self._pods.on_change(self._on_pod)
         try:
-            while True:
-                self._revived.clear()
-                while self._back:
-                    await self._register(self._back.pop())
-                for name in self.shape.names:
-                    if name not in self._silent:
-                        await self._renew(name)
-                await self._rest(RENEW_S, self._revived)
+            await self.presence.keep()
         finally:
             stop()
             for task in tuple(self._leaving):
                 task.cancel()
             await self._reports.close()
-
-    async def _register(self, name: str) -> None:
-        now = self._clock.now()
-        body = node_object(name, self._shares[name], self.shape, now)
-        try:
-            await self._client.create(resource("nodes"), body)
-        except AlreadyExists:
-            status = {"status": body["status"]}
-            await self._client.patch(resource("nodes"), name, status, subresource="status")
-
-    async def _renew(self, name: str) -> None:
-        leases = resource("leases", "coordination.k8s.io")
-        now = self._clock.now()
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
-        spec = {"holderIdentity": name, "leaseDurationSeconds": LEASE_S, "renewTime": stamp}
-        body = {
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": "Lease",
-            "metadata": {"name": name, "namespace": LEASE_NAMESPACE},
-            "spec": spec,
-        }
-        try:
-            await self._client.patch(leases, name, {"spec": spec}, LEASE_NAMESPACE)
-        except NotFound:
-            await self._client.create(leases, body, LEASE_NAMESPACE)
 
     # Pods
 
@@ -218,10 +142,12 @@ class SimulatedNodes:
         if node not in self._addresses:
             return
         entry = self._entries.get(uid)
+        known = entry is not None and _is_same(entry.pod, new)
         if entry is None:
             entry = self._entries[uid] = self._admit(new, node)
         entry.pod = new
-        self._look(uid, entry)
+        if not known:
+            self._look(uid, entry)
 
     def _admit(self, pod: Object, node: str) -> _Entry:
         addresses = self._addresses[node]
@@ -236,7 +162,7 @@ class SimulatedNodes:
             self._reports.forget(uid)
 
     def _look(self, uid: str, entry: _Entry) -> None:
-        if entry.leaving or entry.pod["spec"]["nodeName"] in self._silent:
+        if entry.leaving or entry.pod["spec"]["nodeName"] in self.presence.silent:
             return
         before = _runs(entry.simulated)
         step = entry.simulated.step(entry.pod, self.script, self._clock.now())
@@ -298,85 +224,26 @@ class SimulatedNodes:
             due, uid = self._timer[0]
             left = due - self._clock.now()
             if left > 0:
-                await self._rest(left, self._sooner)
+                await rest(self._clock, left, self._sooner)
                 continue
             heapq.heappop(self._timer)
             entry = self._entries.get(uid)
             if entry is not None and entry.due == due:
                 self._look(uid, entry)
 
-    async def _rest(self, seconds: float, sooner: asyncio.Event) -> None:
-        tasks = [
-            asyncio.ensure_future(self._clock.sleep(seconds)),
-            asyncio.ensure_future(sooner.wait()),
-        ]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
+
+def _is_same(old: Object, new: Object) -> bool:
+    """Has nothing changed but what the node itself says?"""
+    before, after = old["metadata"], new["metadata"]
+    return (
+        old["spec"] == new["spec"]
+        and before.get("labels") == after.get("labels")
+        and before.get("deletionTimestamp") == after.get("deletionTimestamp")
+        and before.get("deletionGracePeriodSeconds") == after.get("deletionGracePeriodSeconds")
+        # Their conditions are others' to say.
+        and not new["spec"].get("readinessGates")
+    )
 
 
 def _runs(simulated: SimulatedPod) -> dict[str, int]:
     return {name: runs[-1].restart_count for name, runs in simulated.state.attempts.items() if runs}
-
-
-def node_object(name: str, share: str, shape: Shape, now: float) -> Object:
-    """A Node as kubelet registers it."""
-    stamp = rfc3339(now)
-    fine: Sequence[tuple[str, str, str, str]] = (
-        ("MemoryPressure", "False", "KubeletHasSufficientMemory",
-         "kubelet has sufficient memory available"),
-        ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-        ("PIDPressure", "False", "KubeletHasSufficientPID",
-         "kubelet has sufficient PID available"),
-        ("Ready", "True", *READY),
-    )  # fmt: skip
-    conditions: list[Any] = [
-        {
-            "type": kind,
-            "status": status,
-            "lastHeartbeatTime": stamp,
-            "lastTransitionTime": stamp,
-            "reason": reason,
-            "message": message,
-        }
-        for kind, status, reason, message in fine
-    ]
-    machine = name.encode().hex()
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {
-            "name": name,
-            "labels": {
-                "kubernetes.io/arch": "amd64",
-                "kubernetes.io/hostname": name,
-                "kubernetes.io/os": "linux",
-                **shape.labels,
-            },
-        },
-        "spec": {"podCIDR": share, "podCIDRs": [share]},
-        "status": {
-            "addresses": [
-                {"type": "InternalIP", "address": shape.address},
-                {"type": "Hostname", "address": name},
-            ],
-            "capacity": dict(shape.capacity),
-            "allocatable": dict(shape.capacity),
-            "conditions": conditions,
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": shape.port}},
-            "nodeInfo": {
-                "architecture": "amd64",
-                "bootID": machine,
-                "containerRuntimeVersion": "simulated://1",
-                "kernelVersion": "simulated",
-                "kubeProxyVersion": "",
-                "kubeletVersion": GIT_VERSION,
-                "machineID": machine,
-                "operatingSystem": "linux",
-                "osImage": "simulated",
-                "systemUUID": machine,
-            },
-        },
-    }

@@ -1,0 +1,179 @@
+"""Being there: simulated nodes register, renew their Leases and post a status now and then.
+
+Task: `Presence.run`. The nodes are dealt into groups, and each group has its moment within
+`lease_s / 4`, kubelet's share of a Lease's life: thousands of Leases make an even stream of writes,
+not a flood every ten seconds. At most `AT_ONCE` requests are under way. A request that fails is
+logged and made again in its group's next turn, as kubelet does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+from sampan.aio.clock import Clock
+from sampan.api.errors import AlreadyExists, NotFound, Object, StatusError
+from sampan.api.resources import resource
+from sampan.client.api import Client
+from sampan.client.interface import STRATEGIC_PATCH
+
+from ..registration import LEASE_NAMESPACE, LEASE_S, REPORT_S
+from .shape import Shape, heartbeat, node_object
+
+log = logging.getLogger("sampan.node.simulation")
+
+RENEWALS = 4
+"""How often a Lease is renewed in its life, at best: kubelet's nodeLeaseRenewIntervalFraction."""
+GROUP = 50
+"""Nodes that renew at the same moment: their writes become durable together."""
+AT_ONCE = 32
+
+
+class Presence:
+    """Made by `SimulatedNodes`."""
+
+    def __init__(self, client: Client, clock: Clock, shape: Shape, shares: Mapping[str, str]):
+        self._client = client
+        self._clock = clock
+        self._shape = shape
+        self._shares = shares
+        self._numbers = {name: number for number, name in enumerate(shape.names)}
+        self.silent: set[str] = set()
+        """Nodes whose agent is dead."""
+        self._back: set[str] = set()
+        self._revived = asyncio.Event()
+        self._said: dict[str, float] = {}
+        """When each node last posted its status."""
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self.lease_s = LEASE_S
+        self.registered = asyncio.Event()
+        """Every node is there."""
+
+    def revive(self, name: str) -> None:
+        """The node's agent starts again."""
+        self.silent.discard(name)
+        self._back.add(name)
+        self._revived.set()
+
+    async def register(self) -> None:
+        """Make every node's objects, or bring old ones up to date."""
+        await self._each(self._register, self._shape.names)
+        self.registered.set()
+
+    async def keep(self) -> None:
+        """Renew the Leases, each group at its moment, for ever."""
+        names = self._shape.names
+        groups = [names[at : at + GROUP] for at in range(0, len(names), GROUP)]
+        period = self.lease_s / RENEWALS
+        began, turn = self._clock.monotonic(), 0
+        while True:
+            await self._bring_back()
+            if not groups:
+                await self._revived.wait()
+                continue
+            due = began + period * turn / len(groups)
+            now = self._clock.monotonic()
+            if now < due:
+                await rest(self._clock, due - now, self._revived)
+                continue
+            if now > due + period:
+                # The machine slept or is too slow: begin anew instead of running after time.
+                began, turn = now, turn % len(groups)
+                began -= period * turn / len(groups)
+            group = groups[turn % len(groups)]
+            await self._each(self._be_there, [n for n in group if n not in self.silent])
+            turn += 1
+
+    async def withdraw(self, names: Iterable[str]) -> None:
+        """Take nodes and their Leases away: they are simulated no more."""
+        await self._each(self._withdraw, names)
+
+    async def _bring_back(self) -> None:
+        self._revived.clear()
+        while self._back:
+            name = self._back.pop()
+            await self._attempt(self._register, name)
+            await self._attempt(self._renew, name)
+
+    async def _each(self, act: Callable[[str], Awaitable[None]], names: Iterable[str]) -> None:
+        await asyncio.gather(*(self._attempt(act, name) for name in names))
+
+    async def _attempt(self, act: Callable[[str], Awaitable[None]], name: str) -> None:
+        async with self._turns:
+            try:
+                await act(name)
+            except (StatusError, OSError) as error:
+                log.info("simulated node %s: %s", name, error)
+
+    async def _register(self, name: str) -> None:
+        now, nodes = self._clock.now(), resource("nodes")
+        body = node_object(self._numbers[name], self._shares[name], self._shape, now)
+        self._said[name] = self._clock.monotonic()
+        try:
+            await self._client.create(nodes, body)
+        except AlreadyExists:
+            await self._client.patch(nodes, name, {"status": body["status"]}, subresource="status")
+            await self._client.patch(nodes, name, {"metadata": body["metadata"]})
+
+    async def _be_there(self, name: str) -> None:
+        await self._renew(name)
+        if self._clock.monotonic() - self._said.get(name, 0.0) >= REPORT_S:
+            await self._post(name)
+
+    async def _post(self, name: str) -> None:
+        self._said[name] = self._clock.monotonic()
+        patch, nodes = heartbeat(self._clock.now()), resource("nodes")
+        try:
+            await self._client.patch(
+                nodes, name, patch, subresource="status", content_type=STRATEGIC_PATCH
+            )
+        except NotFound:
+            # Somebody deleted the node while its agent runs: it comes back.
+            await self._register(name)
+
+    async def _renew(self, name: str) -> None:
+        leases = resource("leases", "coordination.k8s.io")
+        now = self._clock.now()
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
+        try:
+            patch = {"spec": {"renewTime": stamp}}
+            await self._client.patch(leases, name, patch, LEASE_NAMESPACE)
+        except NotFound:
+            await self._client.create(leases, self._lease(name, stamp), LEASE_NAMESPACE)
+
+    def _lease(self, name: str, stamp: str) -> Object:
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": name, "namespace": LEASE_NAMESPACE},
+            "spec": {
+                "holderIdentity": name,
+                "leaseDurationSeconds": int(self.lease_s),
+                "renewTime": stamp,
+            },
+        }
+
+    async def _withdraw(self, name: str) -> None:
+        for kind, namespace in (
+            (resource("nodes"), ""),
+            (resource("leases", "coordination.k8s.io"), LEASE_NAMESPACE),
+        ):
+            try:
+                await self._client.delete(kind, name, namespace)
+            except NotFound:
+                continue
+
+
+async def rest(clock: Clock, seconds: float, sooner: asyncio.Event) -> None:
+    """So long, or until the event."""
+    waits = [
+        asyncio.ensure_future(clock.sleep(seconds)),
+        asyncio.ensure_future(sooner.wait()),
+    ]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waits:
+            task.cancel()
