@@ -64,6 +64,12 @@ FIGURES = {
     "growth": Figure("CPU of a write at 50,000 Pods against 1,000", "times", None, False, 1),
     "test first": Figure("sampan.testing, first cluster of a process", "ms", None, False, 300),
     "test fresh": Figure("sampan.testing, a fresh state for a test", "ms", None, False, 20),
+    "dns answers": Figure("DNS answers of one node, by the clock", "per s", None, True),
+    "dns answers per core": Figure(
+        "DNS answers per second of processor time", "per s", None, True, 20_000
+    ),
+    "dns p50": Figure("DNS answer at 10,000 a second, p50", "ms", None, False),
+    "dns p99": Figure("DNS answer at 10,000 a second, p99", "ms", None, False, 2),
 }
 
 
@@ -117,7 +123,7 @@ RBAC; 16 connections unless said otherwise). The upstream column is Kubernetes 1
 figures move with the machine; compare the ratios.
 
 The last lines come from tools of our own, each to run by itself too: `python -m bench.memory`,
-`bench.watches`, `bench.tracking`, `bench.growth`, `bench.testing`.
+`bench.watches`, `bench.tracking`, `bench.growth`, `bench.testing`, `bench.dns`.
 
 | figure | Sampan | upstream | better by | goal |
 |---|---|---|---|---|

@@ -17,7 +17,7 @@ class InformedCluster:
         self._services = services
         self._slices = slices
         services.add_index(_BY_IP, _cluster_ips)
-        slices.add_index(_BY_SERVICE, _service_of)
+        slices.add_index(_BY_SERVICE, service_of)
         slices.add_index(_BY_IP, _endpoint_ips)
 
     @property
@@ -46,7 +46,8 @@ def _cluster_ips(service: Object) -> Iterable[str]:
     return [ip for ip in spec.get("clusterIPs") or [spec.get("clusterIP")] if ip and ip != "None"]
 
 
-def _service_of(item: Object) -> Iterable[str]:
+def service_of(item: Object) -> Iterable[str]:
+    """The service of an EndpointSlice, as NAMESPACE/NAME."""
     meta = item["metadata"]
     name = (meta.get("labels") or {}).get("kubernetes.io/service-name")
     return (f"{meta['namespace']}/{name}",) if name else ()

@@ -2,9 +2,10 @@
 
 Tasks: `run`, under the daemon's supervisor; one per forwarded question (bounded in `forward`) and
 one per TCP connection (at most `MAX_CONNECTIONS`, idle ones end after `IDLE_S`). The cluster's own
-names are answered in the turn of the loop in which they are asked, from a small cache of ready
-answers that any change of a Service or EndpointSlice empties. Until the first list is there, the
-cluster's names get SERVFAIL, which resolvers try again, rather than a false "no such name".
+names are answered in the turn of the loop in which they are asked, most of them from answers made
+before (`datagrams.Ready`), which go when what they are about changes. Until the first list is
+there, the cluster's names get SERVFAIL, which resolvers try again, rather than a false "no such
+name".
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
 
 from sampan.aio.clock import Clock
 from sampan.aio.tasks import Supervisor
@@ -29,7 +29,8 @@ from sampan.client.informer import Informers
 
 from . import routes
 from .answer import TTL_S, Answer, Zone
-from .cluster import InformedCluster
+from .cluster import InformedCluster, service_of
+from .datagrams import TURNS, Address, Answered, Port, Ready
 from .forward import Forwarder, failure
 from .message import (
     MOST_BYTES,
@@ -45,7 +46,7 @@ from .message import (
     parse_query,
     respond,
 )
-from .metrics import Metrics, MetricsPort
+from .metrics import Metrics, MetricsPort, Note
 from .publish import Place, Publisher
 from .search import KINDS, candidates
 
@@ -58,13 +59,12 @@ MAX_CONNECTIONS = 200
 IDLE_S = 10.0
 # Forwarded questions whose askers wait; the rest is told to come back.
 MAX_WAITING = 2000
-ANSWERS_KEPT = 4096
 # A search that takes longer is the client's own affair: it asks again after 5 s.
 SEARCH_S = 2.0
 _BY_ADDRESS = "dns-pod"
 _STREAM_BYTES = 65535
-
-_Address = tuple[Any, ...]
+# No service has this name.
+NOT_KEPT = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,8 @@ class DnsServer:
         own = (config.host, config.service_ip)
         self._own = own
         self._forwarder = Forwarder(own, config.resolv_conf, clock)
-        self._answers: dict[tuple[str, int], Answer | None] = {}
+        self._ready = Ready()
+        self._service_names = f".svc.{config.domain}"
         self._waiting: set[asyncio.Task[None]] = set()
         self._talks: set[asyncio.Task[None]] = set()
         self._clock = clock
@@ -117,11 +118,13 @@ class DnsServer:
 
     async def run(self) -> None:
         """Serve until cancelled. Raises OSError when the address is taken."""
-        loop = asyncio.get_running_loop()
-        stop = [item.on_change(self._changed) for item in (self._services, self._slices)]
-        stop.append(self._settings.on_change(self._set))
-        transport, _ = await loop.create_datagram_endpoint(
-            lambda: _Datagrams(self), sock=_bound(self._config, socket.SOCK_DGRAM)
+        stop = [
+            self._services.on_change(self._service_changed),
+            self._slices.on_change(self._slice_changed),
+            self._settings.on_change(self._set),
+        ]
+        port = Port(
+            _bound(self._config, socket.SOCK_DGRAM), self._ready, self.metrics, self.datagram
         )
         supervisor = Supervisor(self._clock)
         try:
@@ -138,7 +141,8 @@ class DnsServer:
         finally:
             for unsubscribe in stop:
                 unsubscribe()
-            transport.close()
+            port.close()
+            self._ready.clear()
             await supervisor.stop()
             await self._forwarder.close()
             tasks = [*self._waiting, *self._talks]
@@ -172,40 +176,57 @@ class DnsServer:
         async with await asyncio.start_server(MetricsPort(self.metrics).converse, sock=listener):
             yield
 
-    def _changed(self, old: Object | None, new: Object | None) -> None:
-        self._answers.clear()
+    def _service_changed(self, old: Object | None, new: Object | None) -> None:
+        meta = (new or old or {})["metadata"]
+        self._ready.forget(f"{meta['namespace']}/{meta['name']}")
 
-    def answer_now(self, query: Query, limit: int, asker: str = "") -> bytes | None:
-        """The response, if it can be given without asking anybody else."""
+    def _slice_changed(self, old: Object | None, new: Object | None) -> None:
+        for item in (old, new):
+            for owner in service_of(item) if item is not None else ():
+                self._ready.forget(owner)
+
+    def answer_now(self, query: Query, limit: int, asker: str = "") -> tuple[list[bytes], str]:
+        """The responses there are to choose from, if they can be given without asking anybody
+        else, and the service they are about (see `Ready`; `NOT_KEPT` for those of the moment)."""
         found = self._look_up(query.name, query.kind)
         if found is None:
-            return self._forwarder.cached(query)
+            body = self._forwarder.cached(query)
+            return [] if body is None else [body], NOT_KEPT
         if found.sections.code == Code.NO_NAME and self._meant(query, asker):
-            return None
+            return [], NOT_KEPT
         if found.alias and query.flags & RD:
-            return None
+            return [], NOT_KEPT
+        owner = NOT_KEPT
+        if found.sections.code == Code.OK and not found.alias:
+            owner = self._owner(query.name, found.sections)
+        return self._turns(query, found, limit), owner
+
+    def _owner(self, name: str, sections: Sections) -> str:
+        """The service that an answer is about; "" for one about more than that."""
+        labels = name.removesuffix(self._service_names).split(".")
+        if not name.endswith(self._service_names) or len(labels) < 2:
+            return ""
+        if any(record.kind == Kind.CNAME for record in sections.answers):
+            return ""
+        return f"{labels[-1]}/{labels[-2]}"
+
+    def _turns(self, query: Query, found: Answer, limit: int) -> list[bytes]:
+        """The responses, of which clients get one after the other: they take the first address."""
         sections = found.sections
-        if len(sections.answers) > 1 and not found.alias:
-            # Clients take the first: turn the list so that all are first in turn.
-            turn = random.randrange(len(sections.answers))
-            answers = sections.answers[turn:] + sections.answers[:turn]
-            if sections.answers[0].kind != Kind.CNAME:
-                sections = Sections(sections.code, answers, sections.authority, sections.additional)
-        return respond(query, sections, limit)
+        count = len(sections.answers)
+        if count < 2 or sections.answers[0].kind == Kind.CNAME:
+            return [respond(query, sections, limit)]
+        return [
+            respond(
+                query, replace(sections, answers=sections.answers[n:] + sections.answers[:n]), limit
+            )
+            for n in range(min(count, TURNS))
+        ]
 
     def _look_up(self, name: str, kind: int) -> Answer | None:
-        key = (name, kind)
-        try:
-            return self._answers[key]
-        except KeyError:
-            pass
         found = self._zone.answer(name, kind)
         if not (self._services.has_synced and self._slices.has_synced):
             return None if found is None else Answer(Sections(Code.SERVER_FAILURE))
-        if found is not None:
-            if len(self._answers) >= ANSWERS_KEPT:
-                del self._answers[next(iter(self._answers))]
-            self._answers[key] = found
         return found
 
     def _meant(self, query: Query, asker: str) -> list[str]:
@@ -217,13 +238,13 @@ class DnsServer:
             return candidates(query.name, namespace, self._config.domain, self._forwarder.search)
         return []
 
-    def _answer_at_once(self, query: Query, limit: int, asker: str = "") -> bytes | None:
+    def _answer_at_once(self, query: Query, limit: int, asker: str = "") -> tuple[list[bytes], str]:
         try:
             return self.answer_now(query, limit, asker)
         except Exception:
             log.exception("no answer for %s", query.name)
             self.metrics.panics += 1
-            return failure(query)
+            return [failure(query)], NOT_KEPT
 
     async def answer_later(self, query: Query, limit: int, asker: str = "") -> bytes:
         """The response, after asking the host's name servers."""
@@ -283,34 +304,37 @@ class DnsServer:
         known = Code(code) if code in (Code.OK, Code.NO_NAME) else Code.SERVER_FAILURE
         return Sections(known, (*found.sections.answers, *more))
 
-    def datagram(self, data: bytes, transport: asyncio.DatagramTransport, asker: _Address) -> None:
-        """One datagram: answered at once, or by a task of its own."""
+    def datagram(self, port: Port, data: bytes, asker: Address) -> None:
+        """A datagram that is not one of those before: answered at once, or by a task of its own."""
         began = self.metrics.begin()
         try:
             query = parse_query(data)
         except Malformed as error:
             body = error.response()
-            transport.sendto(body, asker)
+            port.send(body, asker)
             self.metrics.note("udp", 0, len(data), body, began)
             return
         if query is None:
             return
         limit = query.datagram_bytes
-        found = self._answer_at_once(query, limit, asker[0])
-        if found is None and len(self._waiting) >= MAX_WAITING:
+        bodies, owner = self._answer_at_once(query, limit, asker[0])
+        if not bodies and len(self._waiting) >= MAX_WAITING:
             self.metrics.rejected += 1
-            found = failure(query)
-        if found is not None:
+            bodies = [failure(query)]
+        if bodies:
+            found = random.choice(bodies)
             if len(found) > limit:
                 found = respond_truncated(query)
-            transport.sendto(found, asker)
+            elif owner != NOT_KEPT:
+                note = Note("udp", query.kind, len(data), found)
+                self._ready.keep(data[2:], owner, Answered(bodies, note))
+            port.send(found, asker)
             self.metrics.note("udp", query.kind, len(data), found, began)
             return
 
         async def send_later() -> None:
             body = await self._answer_safely(query, limit, asker[0])
-            if not transport.is_closing():
-                transport.sendto(body, asker)
+            port.send(body, asker)
             self.metrics.note("udp", query.kind, len(data), body, began)
 
         task = asyncio.create_task(send_later(), name="dns answer")
@@ -355,26 +379,15 @@ class DnsServer:
             if query is None:
                 return None
             kind = query.kind
-            body = self._answer_at_once(query, _STREAM_BYTES)
-            if body is None:
+            bodies, _ = self._answer_at_once(query, _STREAM_BYTES)
+            if bodies:
+                body = random.choice(bodies)
+            else:
                 body = await self._answer_safely(query, _STREAM_BYTES)
         except Malformed as error:
             body = error.response()
         self.metrics.note("tcp", kind, len(data), body, began)
         return body
-
-
-class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, server: DnsServer) -> None:
-        self._server = server
-        self._transport: asyncio.DatagramTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.DatagramTransport, transport)
-
-    def datagram_received(self, data: bytes, address: _Address) -> None:
-        if self._transport is not None:
-            self._server.datagram(data, self._transport, address)
 
 
 def _pod_addresses(pod: Object) -> tuple[str, ...]:

@@ -111,10 +111,7 @@ async def test_a_changed_service_answers_anew_at_once(rig: Rig) -> None:
     name = "web.ns.svc.cluster.local"
     assert (await rig.ask(name)).header.rcode == 3
     for ip in ("10.96.1.1", "10.96.1.2"):
-        changed = asyncio.ensure_future(rig.changed())
-        await asyncio.sleep(0)
-        await rig.feed.put(SERVICES.format("ns", "web"), service("web", ip))
-        await changed
+        await put(rig, "web", ip)
         assert str((await rig.ask(name)).rr[0].rdata) == ip
 
 
@@ -243,3 +240,28 @@ async def test_a_pods_search_list_is_walked_for_it(rig: Rig) -> None:
     # Whom it asks by the name servers nobody can tell: the client goes on by itself.
     assert (await rig.ask("example.com.mine.svc.cluster.local")).header.rcode == 3
     assert (await rig.ask("web.other.another.svc.cluster.local")).header.rcode == 3
+
+
+async def put(rig: Rig, name: str, ip: str) -> None:
+    changed = asyncio.ensure_future(rig.changed())
+    await asyncio.sleep(0)
+    await rig.feed.put(SERVICES.format("ns", name), service(name, ip))
+    await changed
+
+
+async def test_an_answer_is_kept_until_its_own_service_changes(rig: Rig) -> None:
+    kept = rig.server._ready
+    await put(rig, "web", "10.96.0.20")
+    await put(rig, "other", "10.96.0.21")
+    for _ in range(2):
+        found = await rig.ask("web.ns.svc.cluster.local")
+        assert str(found.rr[0].rdata) == "10.96.0.20"
+        await rig.ask("other.ns.svc.cluster.local")
+        # What is not there may come, and whose search list it is depends on the asker.
+        await rig.ask("none.ns.svc.cluster.local")
+    assert len(kept) == 2
+    requests = [line for line in rig.server.metrics.text().splitlines() if 'type="A"' in line]
+    assert [line.rsplit(" ", 1)[1] for line in requests] == ["6"]
+    await put(rig, "web", "10.96.0.22")
+    assert len(kept) == 1
+    assert str((await rig.ask("web.ns.svc.cluster.local")).rr[0].rdata) == "10.96.0.22"
