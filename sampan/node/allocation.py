@@ -127,10 +127,8 @@ class Ledger:
 
 def resizable(spec: Mapping[str, Any]) -> dict[str, Resources]:
     """The resources that pods/resize may change: of containers by name, and of `WHOLE_POD`."""
-    sidecars = (
-        item for item in spec.get("initContainers") or () if item.get("restartPolicy") == "Always"
-    )
-    out = {item["name"]: item.get("resources") or {} for item in (*sidecars, *spec["containers"])}
+    every = (*(spec.get("initContainers") or ()), *spec["containers"])
+    out = {item["name"]: item.get("resources") or {} for item in every}
     if spec.get("resources"):
         out[WHOLE_POD] = spec["resources"]
     return out

@@ -98,25 +98,37 @@ def test_what_else_was_sent_is_left_out() -> None:
     assert new["spec"] == {**old["spec"], "containers": [changed]}
 
 
-@pytest.mark.parametrize(
-    ("policy", "expected"),
-    [
-        ("Always", []),
-        ("", ["spec: Forbidden: resources for non-sidecar init containers are immutable"]),
-    ],
-)
-def test_of_init_containers_only_sidecars_are_resized(policy: str, expected: list[str]) -> None:
+@pytest.mark.parametrize(("policy", "whose"), [("Always", " for sidecar containers"), ("", "")])
+def test_init_containers_are_resized_too(policy: str, whose: str) -> None:
     init: dict[str, Any] = {"name": "s", "image": "i", "resources": BEST}
     if policy:
         init["restartPolicy"] = policy
     old = made({"resources": BEST}, {}, initContainers=[init])
     more = {"requests": {"cpu": "3", "memory": "1Gi"}}
-    assert resized(old, initContainers=[{**init, "resources": more}]) == expected
-    if policy:
-        odd = {**BEST, "limits": {"ephemeral-storage": "1Gi"}}
-        assert resized(old, initContainers=[{**init, "resources": odd}]) == [
-            "spec: Forbidden: only cpu and memory resources for sidecar containers are mutable"
-        ]
+    assert resized(old, initContainers=[{**init, "resources": more}]) == []
+    odd = {**BEST, "limits": {"ephemeral-storage": "1Gi"}}
+    assert resized(old, initContainers=[{**init, "resources": odd}]) == [
+        f"spec: Forbidden: only cpu and memory resources{whose} are mutable"
+    ]
+    less = {"requests": {"cpu": "1"}}
+    assert (
+        "spec.initContainers[0].resources.requests: Forbidden: resource requests cannot be removed"
+        in resized(old, initContainers=[{**init, "resources": less}])
+    )
+
+
+@pytest.mark.parametrize(("policy", "refused"), [("Always", False), ("", True)])
+def test_what_runs_once_does_not_restart_to_be_resized(policy: str, refused: bool) -> None:
+    """1.36 refuses it (kubernetes/kubernetes#137458)."""
+    wish = [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]
+    init = container({}, name="s", resizePolicy=wish) | (
+        {"restartPolicy": policy} if policy else {}
+    )
+    pod = made({}, {}, initContainers=[init])
+    path = "spec.initContainers[0].resizePolicy[0].restartPolicy"
+    why = "must not be set to 'RestartContainer' for non-sidecar initContainers"
+    expected = [f'{path}: Invalid value: "RestartContainer": {why}'] if refused else []
+    assert [str(cause) for cause in POD.validate(pod, None)] == expected
 
 
 def test_the_pod_itself_is_resized() -> None:

@@ -63,6 +63,26 @@ async def test_a_resize_changes_limits_without_a_restart(node: Node) -> None:
         assert condition(node, "PodResizeInProgress") is None
 
 
+async def test_an_init_container_that_runs_is_resized(node: Node) -> None:
+    async with node.running():
+        init = {"name": "i", "image": "busybox", "resources": resources("500m", "64Mi")}
+        node.bind(initContainers=[init])
+
+        def first() -> Any:
+            (found,) = node.pod()["status"].get("initContainerStatuses") or ({},)
+            return found
+
+        await node.until(lambda: "running" in (first().get("state") or ()))
+        pod, more = node.pod(), resources("1", "128Mi")
+        spec = {**pod["spec"], "initContainers": [{**init, "resources": more}]}
+        node.api.put(
+            f"{PODS}/p", {**pod, "spec": spec, "metadata": {**pod["metadata"], "generation": 2}}
+        )
+        await node.until(lambda: first()["resources"] == more)
+        ((_, given),) = node.runtime.limits
+        assert given.memory_limit_bytes == 128 * MIB
+
+
 async def test_what_will_never_fit_is_infeasible(node: Node) -> None:
     async with node.running() as agent:
         capacity = Ledger(agent.parts.allocatable)

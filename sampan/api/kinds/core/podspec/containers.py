@@ -19,6 +19,8 @@ from .security import check_container_security
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 MESSAGE_POLICIES = ("File", "FallbackToLogsOnError")
 SIDECAR_ONLY = "may not be set for init containers without restartPolicy=Always"
+RESTART = "RestartContainer"
+NO_RESTART = "must not be set to 'RestartContainer' for non-sidecar initContainers"
 NOT_EPHEMERAL = "cannot be set for an Ephemeral Container"
 FORBIDDEN_EPHEMERAL = (
     "ports", "resources", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle",
@@ -82,6 +84,10 @@ def check_init_containers(
         if container.get("restartPolicy") == "Always":
             _check_running(container, where, pod, out)
             continue
+        for index, item in enumerate(container.get("resizePolicy") or ()):
+            if item.get("restartPolicy") == RESTART:
+                place = f"{where}.resizePolicy[{index}].restartPolicy"
+                out.append(fields.invalid(place, RESTART, NO_RESTART))
         for field_name in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe"):
             if container.get(field_name) is not None:
                 out.append(fields.forbidden(f"{where}.{field_name}", SIDECAR_ONLY))
@@ -206,8 +212,8 @@ def _check_resize(
         seen.add(name)
         if name not in ("cpu", "memory"):
             out.append(_unsupported(name, ("cpu", "memory"), path))
-        if policy not in ("NotRequired", "RestartContainer"):
-            out.append(_unsupported(policy, ("NotRequired", "RestartContainer"), path))
+        if policy not in ("NotRequired", RESTART):
+            out.append(_unsupported(policy, ("NotRequired", RESTART), path))
         if pod.restart_policy == "Never" and policy != "NotRequired":
             why = "must be 'NotRequired' when `restartPolicy` is 'Never'"
             out.append(fields.invalid(path, policy, why))

@@ -1,5 +1,5 @@
 """What /resize may change of a pod (ValidatePodResize, KEP-1287, KEP-5419): the CPU and memory of
-its containers and sidecars, and its own.
+its containers, those that come first among them (since 1.36), and its own.
 
 Everything else of what was sent is left out before it is checked, as upstream's strategy does.
 """
@@ -20,7 +20,6 @@ COMPUTE = ("cpu", "memory")
 QUALITY = "Pod QOS Class may not change as a result of resizing"
 ONLY = "only cpu and memory resources are mutable"
 ONLY_SIDECARS = "only cpu and memory resources for sidecar containers are mutable"
-NOT_INIT = "resources for non-sidecar init containers are immutable"
 
 
 def keep_unresized(pod: Object, old: Object) -> None:
@@ -54,8 +53,7 @@ def check_resize(pod: Object, old: Object, out: list[Cause]) -> None:
     inits, regular = _pairs(spec, before, "initContainers"), _pairs(spec, before, "containers")
     for name, pairs in (("initContainers", inits), ("containers", regular)):
         for position, (item, was) in enumerate(pairs):
-            if name == "containers" or _is_sidecar(was):
-                _check_kept(item, was, f"spec.{name}[{position}].resources", out)
+            _check_kept(item, was, f"spec.{name}[{position}].resources", out)
     _check_kept(spec, before, "spec.resources", out)
     _check_fixed(regular, inits, out)
     if not same(_beyond(spec), _beyond(before)):
@@ -85,15 +83,9 @@ def _check_fixed(
     out: list[Cause],
 ) -> None:
     """Nothing of a container changes but its CPU and memory."""
-    for item, was in regular:
+    for item, was in (*regular, *inits):
         if not same(_without_compute(item), _without_compute(was)):
-            out.append(fields.forbidden("spec", ONLY))
-    for item, was in inits:
-        if _is_sidecar(was):
-            if not same(_without_compute(item), _without_compute(was)):
-                out.append(fields.forbidden("spec", ONLY_SIDECARS))
-        elif not same(item, was):
-            out.append(fields.forbidden("spec", NOT_INIT))
+            out.append(fields.forbidden("spec", ONLY_SIDECARS if _is_sidecar(was) else ONLY))
 
 
 def _beyond(spec: Object) -> Object:
