@@ -20,6 +20,7 @@ from .runtime.controller import Context, Controller
 from .runtime.metrics import Histogram
 from .runtime.owners import add_owner_indexes, controller_of, controller_uid, owned, refers_to
 from .runtime.queue import Request, Requeue
+from .runtime.status import write_status
 
 SKEW = "cronjob_controller_job_creation_skew_duration_seconds"
 # prometheus.ExponentialBuckets(1, 2, 10)
@@ -253,13 +254,9 @@ class CronJobController(Controller):
         return read_schedule(text)
 
     async def _report(self, request: Request, cron: Object, status: Object) -> None:
-        if status == (cron.get("status") or {}):
-            return
-        try:
-            written = await self.client.update(self.resource, {**cron, "status": status}, "status")
-        except NotFound:
-            return
-        self.written[request] = int(written["metadata"]["resourceVersion"])
+        written = await write_status(self.client, self.resource, cron, status)
+        if written is not None and written is not cron:
+            self.written[request] = int(written["metadata"]["resourceVersion"])
 
 
 def _timing(cron: Object) -> tuple[str, str | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sampan.api.errors import NotFound, Object, StatusError, conflict, is_namespace_terminating
+from sampan.api.errors import Object, conflict
 from sampan.api.resources import resource
 from sampan.client.events import NORMAL, WARNING
 
@@ -16,7 +16,6 @@ from .daemonset_nodes import fits, new_pod
 from .daemonset_plan import (
     Observed,
     Plan,
-    Survey,
     available_later_s,
     plan,
     status_of,
@@ -24,103 +23,58 @@ from .daemonset_plan import (
 )
 from .runtime import history
 from .runtime.claim import claim
-from .runtime.controller import Context, Controller
-from .runtime.expectations import Expectations
-from .runtime.owners import add_owner_indexes, controller_of, controller_uid, refers_to
-from .runtime.parallel import each, slow_start
+from .runtime.controller import Context
+from .runtime.owners import add_owner_indexes
 from .runtime.podbackoff import PodBackoff
+from .runtime.podcontroller import PodController
 from .runtime.queue import Request, Requeue
-from .runtime.selection import selects
 
 # A sync costs some 20 us per node: on 1000 nodes a set is looked at ten times a second at most.
 PACE_S = 100e-6
 
 
-class DaemonSetController(Controller):
+class DaemonSetController(PodController):
     """See the module."""
 
     name = "daemonset"
+    kind = ("daemonsets", "apps")
+    component = "daemonset-controller"
     workers = 2
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.resource = resource("daemonsets", "apps")
-        self.pod_resource = resource("pods")
-        self.expectations = Expectations(context.clock)
         self.backoffs: dict[Request, PodBackoff] = {}
-        self.recorder = context.recorder("daemonset-controller")
-        self.sets = self.informer(self.resource)
-        self.pods = self.informer(self.pod_resource)
         self.nodes = self.informer(resource("nodes"))
         self.revisions = self.informer(history.revisions_resource())
-        add_owner_indexes(self.pods)
         add_owner_indexes(self.revisions)
-        self.sets.on_change(self._set_changed)
-        self.pods.on_change(self._pod_changed)
         self.nodes.on_change(self._node_changed)
 
-    def _set_changed(self, old: Object | None, new: Object | None) -> None:
-        if new is None and old is not None:
-            self._forget(Request(old["metadata"]["namespace"], old["metadata"]["name"]))
-        self.add_changed(old, new)
-
-    def _forget(self, request: Request) -> None:
-        self.expectations.forget(request)
+    def forget(self, request: Request) -> None:
+        super().forget(request)
         self.backoffs.pop(request, None)
-
-    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
-        """Wake the set a pod belongs to, and note what was expected."""
-        pod = new if new is not None else old
-        if pod is None:
-            return
-        owner = self._owner(pod)
-        before = self._owner(old) if old is not None and new is not None else None
-        if before is not None and before != owner:
-            self.queue.add(before)
-        if owner is None:
-            if new is not None and not controller_uid(pod):
-                self._wake_adopters(pod)
-            return
-        if old is None:
-            self.expectations.created(owner)
-        if new is None or new["metadata"].get("deletionTimestamp"):
-            self.expectations.deleted(owner, pod["metadata"]["uid"])
-        self.queue.add(owner)
-
-    def _owner(self, pod: Object) -> Request | None:
-        reference = controller_of(pod)
-        if reference is None or not refers_to(reference, self.resource):
-            return None
-        return Request(pod["metadata"]["namespace"], reference["name"])
-
-    def _wake_adopters(self, pod: Object) -> None:
-        meta = pod["metadata"]
-        for found in self.sets.list(meta["namespace"]):
-            if selects(found["spec"].get("selector"), meta.get("labels")):
-                self.add(found)
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
         """Heartbeats change nothing here: labels and taints do, and that a node comes or goes."""
         if old is not None and new is not None and _essence(old) == _essence(new):
             return
-        for found in self.sets.list():
+        for found in self.owners.list():
             fit = fits(found)
             before, after = (None if node is None else fit(node) for node in (old, new))
             if before != after:
                 self.add(found)
 
     async def reconcile(self, request: Request) -> Requeue | None:
-        owner = self.sets.get(*request)
+        owner = self.owners.get(*request)
         if owner is None:
-            self._forget(request)
+            self.forget(request)
             return None
         if owner["metadata"].get("deletionTimestamp"):
             # Its revisions may be gone already: nothing that would be reported is true any more.
             return None
         # Before the pods are read: what is seen only while this waits would be made twice.
         waiting_s = self.expectations.outstanding_s(request)
-        pods = await claim(self.pods, self.sets, owner)
-        revisions = history.in_order(await claim(self.revisions, self.sets, owner))
+        pods = await claim(self.pods, self.owners, owner)
+        revisions = history.in_order(await claim(self.revisions, self.owners, owner))
         current = await self._current(owner, revisions, pods)
         now_s = self.clock.now()
         backoff = self._backoff(request, owner)
@@ -136,7 +90,7 @@ class DaemonSetController(Controller):
         if error is not None:
             raise error
         await self._truncate(owner, pods, revisions, current)
-        await self._report(owner, found, acted=not waiting_s)
+        await self.report(owner, status_of(found, acted=not waiting_s))
         self.queue.rest(request, PACE_S * max(len(nodes), len(pods)))
         waits = [wait for wait in (available_later_s(found), todo.again_s, waiting_s) if wait]
         return Requeue(min(waits)) if waits else None
@@ -206,19 +160,12 @@ class DaemonSetController(Controller):
             return None
         for item in todo.ended:
             self._tell_ended(owner, item.pod, item.node, failed=item.is_failed)
-        uids = {pod["metadata"]["uid"] for pod in todo.delete}
-        self.expectations.expect_creations(request, len(todo.create))
-        self.expectations.expect_deletions(request, uids)
-        left = iter(todo.create)
-        done, error = await slow_start(
-            len(todo.create), lambda: self._create(owner, digest, next(left))
-        )
-        self.expectations.created(request, len(todo.create) - done)
-        if isinstance(error, StatusError) and is_namespace_terminating(error):
-            error = None
-        results = await each(lambda pod: self._delete(request, owner, pod), todo.delete)
-        failed = (item for item in results if isinstance(item, Exception))
-        return error or next(failed, None)
+        # Before the creations, which wait: a deletion seen meanwhile is not waited for.
+        self.expect_deletions(request, todo.delete)
+        bodies = (new_pod(self.resource, owner, digest, node) for node in todo.create)
+        _, error = await self.create_pods(request, owner, bodies, len(todo.create))
+        _, failed = await self.delete_pods(request, owner, todo.delete)
+        return error or failed
 
     def _tell_ended(self, owner: Object, pod: Object, node: str, *, failed: bool) -> None:
         meta = pod["metadata"]
@@ -226,32 +173,6 @@ class DaemonSetController(Controller):
         what = "try to kill it" if failed else "try to delete it"
         text = f"Found {word} daemon pod {meta['namespace']}/{meta['name']} on node {node}"
         self.recorder.event(owner, kind, f"{word.title()}DaemonPod", f"{text}, will {what}")
-
-    async def _create(self, owner: Object, digest: str, node: str) -> None:
-        body = new_pod(self.resource, owner, digest, node)
-        try:
-            pod = await self.client.create(self.pod_resource, body, owner["metadata"]["namespace"])
-        except StatusError as error:
-            if not is_namespace_terminating(error):
-                self.recorder.event(owner, WARNING, "FailedCreate", f"Error creating: {error}")
-            raise
-        name = pod["metadata"]["name"]
-        self.recorder.event(owner, NORMAL, "SuccessfulCreate", f"Created pod: {name}")
-
-    async def _delete(self, request: Request, owner: Object, pod: Object) -> None:
-        meta = pod["metadata"]
-        options = {"preconditions": {"uid": meta["uid"]}}
-        try:
-            await self.client.delete(self.pod_resource, meta["name"], meta["namespace"], options)
-        except NotFound:
-            self.expectations.deleted(request, meta["uid"])
-        except (StatusError, OSError) as error:
-            self.expectations.deleted(request, meta["uid"])
-            self.recorder.event(owner, WARNING, "FailedDelete", f"Error deleting: {error}")
-            raise
-        else:
-            text = f"Deleted pod: {meta['name']}"
-            self.recorder.event(owner, NORMAL, "SuccessfulDelete", text)
 
     async def _truncate(
         self,
@@ -270,15 +191,6 @@ class DaemonSetController(Controller):
         doomed = history.surplus(old, live, 10 if limit is None else limit, live_counts=True)
         for item in doomed:
             await history.remove(self.client, item)
-
-    async def _report(self, owner: Object, found: Survey, *, acted: bool) -> None:
-        status = status_of(found, acted=acted)
-        if status == owner.get("status"):
-            return
-        try:
-            await self.client.update(self.resource, {**owner, "status": status}, "status")
-        except NotFound:
-            return
 
 
 def _digest(revision: Object) -> str:

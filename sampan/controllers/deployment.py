@@ -20,6 +20,7 @@ from .runtime.controller import Context, Controller
 from .runtime.owners import add_owner_indexes, controller_of, controller_uid, owned, refers_to
 from .runtime.queue import Request, Requeue
 from .runtime.selection import selects
+from .runtime.status import write_status
 
 
 class DeploymentController(Controller):
@@ -159,14 +160,9 @@ class DeploymentController(Controller):
 
     async def _report(self, deployment: Object, status: Object, revision: str) -> None:
         """Write status and revision in one: /status takes annotations too, as upstream's does."""
-        if status == deployment.get("status") and not revision:
-            return
-        body = {**deployment, "status": status}
+        meta = None
         if revision:
-            meta = deployment["metadata"]
-            annotations = {**(meta.get("annotations") or {}), REVISION: revision}
-            body["metadata"] = {**meta, "annotations": annotations}
-        try:
-            await self.client.update(self.resource, body, "status")
-        except NotFound:
-            return
+            known = deployment["metadata"]
+            annotations = {**(known.get("annotations") or {}), REVISION: revision}
+            meta = {**known, "annotations": annotations}
+        await write_status(self.client, self.resource, deployment, status, metadata=meta)

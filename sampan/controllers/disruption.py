@@ -33,6 +33,7 @@ from .runtime.owners import controller_of, controller_uid, refers_to
 from .runtime.queue import Request, Requeue
 from .runtime.scales import NoKindError, Scales, definitions_resource, replicas_of
 from .runtime.selection import selector_text
+from .runtime.status import write_status
 
 # A sync costs some 10 us per pod: a budget over 1000 pods is looked at twenty times a second.
 PACE_S = 50e-6
@@ -231,12 +232,7 @@ class DisruptionController(Controller):
         return found
 
     async def _report(self, budget: Object, status: Object) -> None:
-        if status == budget.get("status"):
-            return
-        try:
-            await self.client.update(self.resource, {**budget, "status": status}, "status")
-        except NotFound:
-            return
+        await write_status(self.client, self.resource, budget, status)
 
 
 class StaleDisruptionController(Controller):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from sampan.api.errors import Conflict, NotFound, Object, StatusError
+from sampan.api.errors import Conflict, Object, StatusError
 from sampan.api.resources import resource
 from sampan.client.events import WARNING
 
@@ -19,6 +19,7 @@ from .runtime.controller import Context, Controller
 from .runtime.labels import add_label_index
 from .runtime.queue import Request, Requeue
 from .runtime.scales import Scales, definitions_resource
+from .runtime.status import write_status
 
 if TYPE_CHECKING:
     from .horizontalpodautoscaler_sync import Tools
@@ -94,12 +95,10 @@ class HorizontalPodAutoscalerController(Controller):
         return Requeue(PERIOD_S)
 
     async def _report(self, found: Object, status: Object) -> None:
-        if status == (found.get("status") or {}):
-            return
         try:
-            await self.client.update(self.resource, {**found, "status": status}, "status")
-        except (NotFound, Conflict):
-            # It is gone, or was changed, which brings it back here.
+            await write_status(self.client, self.resource, found, status)
+        except Conflict:
+            # It was changed, which brings it back here.
             return
         except (StatusError, OSError) as error:
             self.recorder.event(found, WARNING, "FailedUpdateStatus", str(error))

@@ -7,11 +7,10 @@ the queue. A finished job is never looked at again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from sampan.api.errors import NotFound, Object, StatusError, is_namespace_terminating
-from sampan.api.resources import resource
+from sampan.api.errors import NotFound, Object
 from sampan.api.times import format_time
 from sampan.client.events import NORMAL, WARNING
 from sampan.client.interface import STRATEGIC_PATCH
@@ -37,12 +36,10 @@ from .job_status import Tracking, end, put, settle, track
 from .runtime import pods as podlib
 from .runtime.claim import claim
 from .runtime.conditions import condition
-from .runtime.controller import Context, Controller
-from .runtime.expectations import Expectations
-from .runtime.owners import add_owner_indexes, controller_of, controller_uid, refers_to
-from .runtime.parallel import each, slow_start
+from .runtime.controller import Context
+from .runtime.parallel import each
+from .runtime.podcontroller import PodController
 from .runtime.queue import Request, Requeue
-from .runtime.selection import selects
 
 # A sync costs some 5 us per pod: a job of 1000 whose pods all change is looked at twenty times a
 # second, one of a hundred is not held up.
@@ -63,17 +60,15 @@ class Done(NamedTuple):
     wait_s: float = 0.0
 
 
-class JobController(Controller):
+class JobController(PodController):
     """See the module."""
 
     name = "job"
+    kind = ("jobs", "batch")
+    component = "job-controller"
 
     def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self.resource = resource("jobs", "batch")
-        self.pod_resource = resource("pods")
-        self.expectations = Expectations(context.clock)
-        self.recorder = context.recorder("job-controller")
+        # Before the rest: what is cached already comes to the handlers at once.
         self.counters = metrics.counters()
         self.durations = metrics.Durations()
         self.backoffs: dict[Request, Backoff] = {}
@@ -82,77 +77,49 @@ class JobController(Controller):
         self.written: dict[Request, int] = {}
         """The version of each job's last status, until the cache has it: what came before would
         make pods anew that are counted already."""
-        self.jobs = self.informer(self.resource)
-        self.pods = self.informer(self.pod_resource)
-        add_owner_indexes(self.pods)
-        self.jobs.on_change(self._job_changed)
-        self.pods.on_change(self._pod_changed)
+        super().__init__(context)
 
     def exposition(self) -> str:
         return self.counters.exposition() + self.durations.exposition()
 
-    def _job_changed(self, old: Object | None, new: Object | None) -> None:
-        if new is None and old is not None:
-            self._forget(Request(old["metadata"]["namespace"], old["metadata"]["name"]))
-        elif new is not None:
-            manager = new["spec"].get("managedBy")
-            if old is None and manager not in (None, MANAGER):
-                self.counters.add(metrics.EXTERNAL, manager)
-            self.add(new)
-
-    def _forget(self, request: Request) -> None:
-        self.expectations.forget(request)
+    def forget(self, request: Request) -> None:
+        super().forget(request)
         for known in (self.backoffs, self.released, self.written):
             known.pop(request, None)
 
-    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
-        """Wake the job a pod belongs to, and note what was expected."""
-        pod = new if new is not None else old
-        if pod is None:
-            return
+    def may_adopt(self, owner: Object, pod: Object) -> bool:
+        return not is_finished(owner) and super().may_adopt(owner, pod)
+
+    def owner_changed(self, old: Object | None, new: Object | None) -> None:
+        super().owner_changed(old, new)
+        if old is None and new is not None:
+            manager = new["spec"].get("managedBy")
+            if manager not in (None, MANAGER):
+                self.counters.add(metrics.EXTERNAL, manager)
+
+    def pod_changed(self, old: Object | None, new: Object | None) -> None:
         metrics.count_tracked(self.counters, old, new)
-        owner = self._owner(pod)
-        before = self._owner(old) if old is not None and new is not None else None
-        if before is not None and before != owner:
-            self.queue.add(before)
-        if owner is None:
-            if new is not None and not controller_uid(pod):
-                self._wake_adopters(pod)
-            return
-        if old is None:
-            self.expectations.created(owner)
-        if new is None or podlib.is_terminating(new):
-            self.expectations.deleted(owner, pod["metadata"]["uid"])
-        if new is None or not has_finalizer(new):
-            self.released.get(owner, set()).discard(pod["metadata"]["uid"])
-        self.queue.add(owner)
-
-    def _owner(self, pod: Object) -> Request | None:
-        reference = controller_of(pod)
-        if reference is None or not refers_to(reference, self.resource):
-            return None
-        return Request(pod["metadata"]["namespace"], reference["name"])
-
-    def _wake_adopters(self, pod: Object) -> None:
-        meta = pod["metadata"]
-        for job in self.jobs.list(meta["namespace"]):
-            if not is_finished(job) and selects(job["spec"].get("selector"), meta.get("labels")):
-                self.add(job)
+        super().pod_changed(old, new)
+        pod = new or old
+        if self.released and pod is not None and (new is None or not has_finalizer(new)):
+            owner = self.owner_of(pod)
+            if owner is not None:
+                self.released.get(owner, set()).discard(pod["metadata"]["uid"])
 
     async def reconcile(self, request: Request) -> Requeue | None:
-        known = self.jobs.get(*request)
+        known = self.owners.get(*request)
         if (
             known is None
             or is_finished(known)
             or known["spec"].get("managedBy", MANAGER) != (MANAGER)
         ):
-            self._forget(request)
+            self.forget(request)
             return None
         if int(known["metadata"]["resourceVersion"]) < self.written.get(request, 0):
             return None
         waiting_s = self.expectations.outstanding_s(request)
         now_s, begin_s = self.clock.now(), self.clock.monotonic()
-        pods = await claim(self.pods, self.jobs, known, finalizer=FINALIZER)
+        pods = await claim(self.pods, self.owners, known, finalizer=FINALIZER)
         job = {**known, "status": _started(known, now_s)}
         removed = frozenset(self.released.get(request, ()))
         observed = Observed(job, pods, removed, self.backoffs.get(request))
@@ -197,60 +164,23 @@ class JobController(Controller):
         self, request: Request, found: Survey, places: Sequence[int | None]
     ) -> tuple[int, Exception | None]:
         """How many pods were made, and why no more."""
-        left = iter(places)
-        self.expectations.expect_creations(request, len(places))
-        count, error = await slow_start(len(places), lambda: self._create(found, next(left)))
-        self.expectations.created(request, len(places) - count)
-        if isinstance(error, StatusError) and is_namespace_terminating(error):
-            return count, None
+        bodies = (new_pod(self.resource, found, place) for place in places)
+        count, error = await self.create_pods(request, found.job, bodies, len(places))
         reason = metrics.creation_reason(found)
         for status, number in (("succeeded", count), ("failed", int(error is not None))):
             if number:
                 self.counters.add(metrics.CREATIONS, reason, status, count=number)
         return count, error
 
-    async def _create(self, found: Survey, index: int | None) -> None:
-        job = found.job
-        body = new_pod(self.resource, found, index)
-        try:
-            pod = await self.client.create(self.pod_resource, body, job["metadata"]["namespace"])
-        except StatusError as error:
-            if not is_namespace_terminating(error):
-                self.recorder.event(job, WARNING, "FailedCreate", f"Error creating: {error}")
-            raise
-        name = pod["metadata"]["name"]
-        self.recorder.event(job, NORMAL, "SuccessfulCreate", f"Created pod: {name}")
-
     async def _give_up(
-        self, request: Request, job: Object, pods: Iterable[Object], *, keep: bool
+        self, request: Request, job: Object, pods: Sequence[Object], *, keep: bool
     ) -> tuple[list[Object], Exception | None]:
         """Delete pods; the ones that are going, and the first error. Without `keep` they lose
         their finalizers first, and are counted as nothing."""
-        todo = [*pods]
-        if not keep:
-            self.expectations.expect_deletions(request, {pod["metadata"]["uid"] for pod in todo})
-
-        async def delete(pod: Object) -> None:
-            meta = pod["metadata"]
-            try:
-                if not keep:
-                    await self._release(pod)
-                options = {"preconditions": {"uid": meta["uid"]}}
-                namespace = meta["namespace"]
-                await self.client.delete(self.pod_resource, meta["name"], namespace, options)
-            except NotFound:
-                self.expectations.deleted(request, meta["uid"])
-            except (StatusError, OSError) as error:
-                self.expectations.deleted(request, meta["uid"])
-                self.recorder.event(job, WARNING, "FailedDelete", f"Error deleting: {error}")
-                raise
-            else:
-                text = f"Deleted pod: {meta['name']}"
-                self.recorder.event(job, NORMAL, "SuccessfulDelete", text)
-
-        results = await each(delete, todo)
-        gone = [pod for pod, result in zip(todo, results, strict=True) if result is None]
-        return gone, next((item for item in results if isinstance(item, Exception)), None)
+        if keep:
+            return await self.delete_pods(request, job, pods)
+        self.expect_deletions(request, pods)
+        return await self.delete_pods(request, job, pods, self._release)
 
     async def _release(self, pod: Object) -> None:
         """Take the finalizer off a pod. Raises NotFound if it is gone already."""
@@ -337,14 +267,9 @@ class JobController(Controller):
 
     async def _write(self, request: Request, job: Object, status: Object) -> Object | None:
         """The job with this status; None if there is no such job any more."""
-        if status == job.get("status"):
-            return job
-        try:
-            body = {**job, "status": status}
-            written = await self.client.update(self.resource, body, "status")
-        except NotFound:
-            return None
-        self.written[request] = int(written["metadata"]["resourceVersion"])
+        written = await self.report(job, status)
+        if written is not None and written is not job:
+            self.written[request] = int(written["metadata"]["resourceVersion"])
         return written
 
     def _tell_end(self, found: Survey, ending: Object, status: Object) -> None:

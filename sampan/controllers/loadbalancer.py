@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
-from sampan.api.errors import NotFound, Object
+from sampan.api.errors import Object
 from sampan.api.resources import resource
 from sampan.client.events import NORMAL, WARNING
 
 from .runtime.controller import Context, Controller
 from .runtime.queue import Request
+from .runtime.status import write_status
 
 # How many addresses at the end of the service network are for load balancers: as many as nodes of
 # public clouds allow, and a part of the network that is otherwise handed out by chance.
@@ -75,9 +76,7 @@ class LoadBalancerController(Controller):
         self.waiting.pop(request, None)
         status = {**(service.get("status") or {})}
         status["loadBalancer"] = {"ingress": [{"ip": address, "ipMode": "VIP"}]}
-        try:
-            await self.client.update(self.resource, {**service, "status": status}, "status")
-        except NotFound:
+        if await write_status(self.client, self.resource, service, status) is None:
             self._give_back(request)
             return
         self.recorder.event(service, NORMAL, "EnsuredLoadBalancer", "Ensured load balancer")

@@ -21,6 +21,7 @@ from .runtime.collections import deletable, is_cached
 from .runtime.controller import Context, Controller
 from .runtime.custom import definitions_resource, follow_custom
 from .runtime.queue import Request, Requeue
+from .runtime.status import write_status
 
 FINALIZER = "kubernetes"
 GATHER_S = 0.1
@@ -163,12 +164,7 @@ class NamespaceController(Controller):
     async def _report(self, found: Object, remaining: Remaining) -> Object | None:
         """Write the conditions; the namespace as it is now, None if it is gone."""
         status = status_of(found, remaining, self.clock.now())
-        if status == found.get("status"):
-            return found
-        try:
-            return await self.client.update(self.resource, {**found, "status": status}, "status")
-        except NotFound:
-            return None
+        return await write_status(self.client, self.resource, found, status)
 
     async def _finalize(self, found: Object) -> None:
         kept = [item for item in found["spec"].get("finalizers") or () if item != FINALIZER]

@@ -17,6 +17,7 @@ from .runtime.conditions import condition
 from .runtime.controller import Context, Controller
 from .runtime.parallel import each_or_raise
 from .runtime.queue import Request, Requeue
+from .runtime.status import write_status
 
 LEASES = "kube-node-lease"
 BY_NODE = "node name"
@@ -101,15 +102,16 @@ class NodeController(Controller):
         status = {**(node.get("status") or {}), "conditions": conditions}
         name = node["metadata"]["name"]
         text = f"Node {name} status is now: NodeNotReady"
-        try:
-            node = await self.client.update(self.resource, {**node, "status": status}, "status")
-        except NotFound:
-            return None
-        self.recorder.event(_reference(node), NORMAL, "NodeNotReady", text)
-        return node
+        written = await write_status(self.client, self.resource, node, status)
+        if written is not None:
+            self.recorder.event(_reference(written), NORMAL, "NodeNotReady", text)
+        return written
 
     async def _taint(self, node: Object) -> Object | None:
-        others = any(ready_status(item) == "True" for item in self.nodes.list())
+        # A node that is ready brings no evictions, and needs no look at thousands of others.
+        others = ready_status(node) == "True" or any(
+            ready_status(item) == "True" for item in self.nodes.list()
+        )
         wanted = taints(node, self.clock.now(), evict=others)
         if wanted == (node["spec"].get("taints") or []):
             return node
@@ -135,11 +137,9 @@ class NodeController(Controller):
             else item
             for item in status["conditions"]
         ]
-        body = {**pod, "status": {**status, "conditions": conditions}}
+        status = {**status, "conditions": conditions}
         try:
-            await self.client.update(self.pod_resource, body, "status")
-        except NotFound:
-            return
+            await write_status(self.client, self.pod_resource, pod, status)
         except Conflict:
             self.add({"metadata": {"name": pod["spec"]["nodeName"]}})
             return

@@ -13,6 +13,7 @@ from sampan.api.resources import builtin, resource
 
 from .runtime.controller import Context, Controller
 from .runtime.queue import Request
+from .runtime.status import write_status
 
 if TYPE_CHECKING:
     from sampan.api.cel.typechecking import Known
@@ -85,10 +86,7 @@ class PolicyStatusController(Controller):
             "observedGeneration": policy["metadata"].get("generation", 0),
             "typeChecking": {"expressionWarnings": warnings} if warnings else {},
         }
-        if status == policy.get("status"):
-            return
-        new = {**policy, "status": status}
-        await self.client.update(self.resource, new, subresource="status")
+        await write_status(self.client, self.resource, policy, status)
 
     def _known(self, group: str, version: str, *, plural: str = "", kind: str = "") -> Known | None:
         """The type of a kind by its plural or name."""

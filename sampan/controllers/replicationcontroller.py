@@ -5,8 +5,6 @@ As upstream (pkg/controller/replication), there is one implementation, and a vie
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from sampan.api.errors import Object
 
 from .replicaset import ReplicaSetController
@@ -16,8 +14,8 @@ class ReplicationControllerController(ReplicaSetController):
     """See the module."""
 
     name = "replicationmanager"
-    kind: ClassVar[tuple[str, str]] = ("replicationcontrollers", "")
-    component: ClassVar[str] = "replication-controller"
+    kind = ("replicationcontrollers", "")
+    component = "replication-controller"
 
     def as_set(self, found: Object) -> Object:
         selector = {"matchLabels": found["spec"].get("selector") or {}}

@@ -10,19 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sampan.api.errors import NotFound, Object, StatusError, is_namespace_terminating
+from sampan.api.errors import Object, StatusError, is_namespace_terminating
 from sampan.api.resources import resource
 
 from . import statefulset_metrics as metrics
 from .runtime import history
 from .runtime import pods as podlib
 from .runtime.claim import claim
-from .runtime.controller import Context, Controller
-from .runtime.expectations import Expectations
-from .runtime.owners import add_owner_indexes, controller_of, controller_uid, refers_to
+from .runtime.controller import Context
+from .runtime.owners import add_owner_indexes
 from .runtime.podbackoff import PodBackoff
+from .runtime.podcontroller import PodController
 from .runtime.queue import Request, Requeue
-from .runtime.selection import selects
 from .statefulset_plan import (
     Create,
     Plan,
@@ -45,93 +44,52 @@ COLLISIONS = 16
 """Names tried for one revision before the sync is given up: each has another hash."""
 
 
-class StatefulSetController(Controller):
+class StatefulSetController(PodController):
     """See the module."""
 
     name = "statefulset"
+    kind = ("statefulsets", "apps")
+    component = "statefulset-controller"
+    waits_for_names = True
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.resource = resource("statefulsets", "apps")
-        self.expectations = Expectations(context.clock)
-        self.recorder = context.recorder("statefulset-controller")
         self.steps = Steps(context.client, self.recorder)
         self.gauges = metrics.Gauges()
         self.backoffs: dict[Request, PodBackoff] = {}
-        self.sets = self.informer(self.resource)
-        self.pods = self.informer(resource("pods"))
         self.claims = self.informer(resource("persistentvolumeclaims"))
         self.revisions = self.informer(history.revisions_resource())
-        add_owner_indexes(self.pods)
         add_owner_indexes(self.revisions)
-        self.sets.on_change(self._set_changed)
-        self.pods.on_change(self._pod_changed)
         self.claims.on_change(self._claim_changed)
 
     def exposition(self) -> str:
         return self.gauges.exposition()
 
-    def _set_changed(self, old: Object | None, new: Object | None) -> None:
-        if new is None and old is not None:
-            self._forget(Request(old["metadata"]["namespace"], old["metadata"]["name"]))
-        self.add_changed(old, new)
-
-    def _forget(self, request: Request) -> None:
-        self.expectations.forget(request)
+    def forget(self, request: Request) -> None:
+        super().forget(request)
         self.gauges.forget(*request)
         self.backoffs.pop(request, None)
 
-    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
-        """Wake the set a pod belongs to, and note what was expected."""
-        pod = new if new is not None else old
-        if pod is None:
-            return
-        owner = self._owner(pod)
-        before = self._owner(old) if old is not None and new is not None else None
-        if before is not None and before != owner:
-            self.queue.add(before)
-        if owner is None:
-            if not controller_uid(pod):
-                self._wake_adopters(pod)
-            return
-        if old is None:
-            self.expectations.created(owner)
-        if new is None or new["metadata"].get("deletionTimestamp"):
-            self.expectations.deleted(owner, pod["metadata"]["uid"])
-        self.queue.add(owner)
-
-    def _owner(self, pod: Object) -> Request | None:
-        reference = controller_of(pod)
-        if reference is None or not refers_to(reference, self.resource):
-            return None
-        return Request(pod["metadata"]["namespace"], reference["name"])
-
-    def _wake_adopters(self, pod: Object) -> None:
-        """Sets that may take the pod; or that may have its name, now that it is gone."""
-        meta = pod["metadata"]
-        for found in self.sets.list(meta["namespace"]):
-            if ordinal(found, pod) >= 0 and selects(
-                found["spec"].get("selector"), meta.get("labels")
-            ):
-                self.add(found)
+    def may_adopt(self, owner: Object, pod: Object) -> bool:
+        return ordinal(owner, pod) >= 0 and super().may_adopt(owner, pod)
 
     def _claim_changed(self, old: Object | None, new: Object | None) -> None:
         """A set that waits for a claim to go makes it anew."""
         if new is not None or old is None:
             return
         meta = old["metadata"]
-        for found in self.sets.list(meta["namespace"]):
+        for found in self.owners.list(meta["namespace"]):
             if f"-{found['metadata']['name']}-" in meta["name"]:
                 self.add(found)
 
     async def reconcile(self, request: Request) -> Requeue | None:
-        owner = self.sets.get(*request)
+        owner = self.owners.get(*request)
         if owner is None:
-            self._forget(request)
+            self.forget(request)
             return None
         # Before the pods are read: what is seen only while this waits would be done twice.
         waiting_s = self.expectations.outstanding_s(request)
-        pods = await claim(self.pods, self.sets, owner, lambda pod: ordinal(owner, pod) >= 0)
+        pods = await claim(self.pods, self.owners, owner, lambda pod: ordinal(owner, pod) >= 0)
         members = [pod for pod in pods if ordinal(owner, pod) >= 0]
         observed, revisions = await self._observe(request, owner, members)
         now_s = self.clock.now()
@@ -145,7 +103,7 @@ class StatefulSetController(Controller):
                 if isinstance(step, Remove) and podlib.is_finished(step.pod):
                     backoff.deleted(step.pod["metadata"]["name"], now_s)
         self._measure(request, owner, todo)
-        await self._report(owner, todo.status)
+        await self.report(owner, todo.status)
         if error is not None:
             raise error
         await self._truncate(owner, members, revisions, todo.status)
@@ -168,7 +126,7 @@ class StatefulSetController(Controller):
         self, request: Request, owner: Object, pods: Sequence[Object]
     ) -> tuple[Observed, list[Object]]:
         """What the plan looks at, the present template's revision among it; and all revisions."""
-        revisions = history.in_order(await claim(self.revisions, self.sets, owner))
+        revisions = history.in_order(await claim(self.revisions, self.owners, owner))
         status = owner.get("status") or {}
         collisions = int(status.get("collisionCount") or 0)
         if owner["metadata"].get("deletionTimestamp"):
@@ -218,9 +176,9 @@ class StatefulSetController(Controller):
         creations = todo.count(Create)
         if creations:
             self.expectations.expect_creations(request, creations)
-        doomed = {step.pod["metadata"]["uid"] for step in todo.steps() if isinstance(step, Remove)}
+        doomed = [step.pod for step in todo.steps() if isinstance(step, Remove)]
         if doomed:
-            self.expectations.expect_deletions(request, doomed)
+            self.expect_deletions(request, doomed)
         made: list[Step] = []
 
         async def do(work: Work) -> None:
@@ -246,14 +204,6 @@ class StatefulSetController(Controller):
     def _measure(self, request: Request, owner: Object, todo: Plan) -> None:
         policy = owner["spec"].get("podManagementPolicy") or ""
         self.gauges.set(*request, policy, todo.limit, todo.unavailable)
-
-    async def _report(self, owner: Object, status: Object) -> None:
-        if status == owner.get("status"):
-            return
-        try:
-            await self.client.update(self.resource, {**owner, "status": status}, "status")
-        except NotFound:
-            return
 
     async def _truncate(
         self, owner: Object, pods: Sequence[Object], revisions: list[Object], status: Object
