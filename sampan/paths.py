@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 DEFAULT_NAME = "default"
@@ -18,11 +18,32 @@ NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?$")
 
 @dataclass(frozen=True, slots=True)
 class ClusterPaths:
-    """All paths of one cluster. Nothing here touches the disk."""
+    """All paths of one cluster."""
 
     name: str
     data: Path
     run: Path
+    number: int = 1
+    """Of the node on this machine; the first has no folder of its own."""
+    shared: Path | None = None
+    """Data of the cluster, for the folders that all its nodes on this machine share."""
+
+    def member(self, number: int) -> ClusterPaths:
+        """The paths of a node beside the first one on this machine: its identity and state below
+        DATA/nodes, and a run folder that no cluster can have (a name has no dots)."""
+        folder, run = self.members / str(number), self.run.with_name(f"{self.run.name}.{number}")
+        return replace(self, data=folder, run=run, number=number, shared=self.data)
+
+    @property
+    def members(self) -> Path:
+        """A folder for each further node on this machine, by number: those there are."""
+        return self.data / "nodes"
+
+    def member_numbers(self) -> list[int]:
+        """The further nodes on this machine, in order."""
+        if not self.members.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.members.iterdir() if path.name.isdecimal())
 
     @property
     def config(self) -> Path:
@@ -39,6 +60,11 @@ class ClusterPaths:
         return self.data / "config"
 
     @property
+    def simulation(self) -> Path:
+        """What `sampan simulate` was told; absent where no nodes are simulated."""
+        return self.data / "simulate"
+
+    @property
     def database(self) -> Path:
         return self.data / "state.db"
 
@@ -49,7 +75,15 @@ class ClusterPaths:
 
     @property
     def images(self) -> Path:
-        return self.data / "images"
+        """Of all nodes on this machine: loaded once, on each of them."""
+        return (self.shared or self.data) / "images"
+
+    @property
+    def registry_settings(self) -> tuple[Path, ...]:
+        """Folders that say how registries are reached (docs/images.md): the cluster's own, then
+        the machine's, where containerd and docker have theirs."""
+        own = self.settings / "certs.d"
+        return (own, Path("/etc/containerd/certs.d"), Path("/etc/docker/certs.d"))
 
     @property
     def logs(self) -> Path:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from . import doctor, down, helm, image, kubeconfig, kubectl, logs, parts, status, up, version
+from . import (
+    doctor,
+    down,
+    helm,
+    image,
+    kubeconfig,
+    kubectl,
+    logs,
+    parts,
+    simulate,
+    status,
+    up,
+    version,
+)
 
 app = typer.Typer(
     help="A Kubernetes cluster you install with pip.",
@@ -22,6 +35,7 @@ app.command()(doctor.doctor)
 app.add_typer(image.app, name="image")
 app.command(context_settings=kubectl.SETTINGS)(kubectl.kubectl)
 app.add_typer(helm.app, name="helm")
+app.command()(simulate.simulate)
 app.command()(version.version)
 app.command()(parts.server)
 app.command()(parts.agent)

@@ -14,6 +14,7 @@ from sampan.paths import ClusterPaths
 
 from .options import NAME, Data, Json, Name, context_of, fail, paths_of
 from .progress import Progress
+from .simulate import await_simulation, keep_simulation
 from .supervisor import (
     START_TIMEOUT_S,
     Status,
@@ -41,17 +42,27 @@ def up(
     no_merge: Annotated[
         bool, typer.Option("--no-merge", help="Leave the user's kubeconfig alone.")
     ] = False,
+    simulate: Annotated[
+        str,
+        typer.Option(
+            metavar="nodes=N,...", help="Nodes that run nothing but behave; see sampan simulate."
+        ),
+    ] = "",
     json_output: Json = False,
 ) -> None:
     """Start a cluster and wait until it is ready; a running one is left as it is."""
     began = time.monotonic()
     paths = paths_of(name, data)
     check_machine()
+    if simulate:
+        keep_simulation(paths, simulate)
     link = connect(paths)
     running = link is not None
     if link is None:
         link = start(paths, listen, foreground=foreground)
     status = wait_ready(link, f"cluster {name}", str(paths.data))
+    if simulate:
+        await_simulation(link, status, signal_it=running)
     seconds = time.monotonic() - began
     if not no_merge:
         merge(paths)

@@ -44,6 +44,7 @@ from sampan.store.sqlite import RESTORE, SqliteStore
 from . import config, joining, pki
 from .child import Child, Refused, settle_memory
 from .renewal import FolderWatch, keep_renewed
+from .simulation import Keeper
 
 log = logging.getLogger("sampan.control")
 
@@ -119,6 +120,8 @@ async def run(child: Child) -> None:
         )
         supervisor.start("scheduler", scheduler.run)
         supervisor.start("joining", lambda: joining.publish(controllers, cluster))
+        simulation = Keeper(child, server, informers, clock)
+        supervisor.start("simulation", simulation.run)
         child.say(state="ready")
         settle_memory()
         try:

@@ -51,9 +51,15 @@ class SimulatedNodes:
     """Made by whoever simulates; `start` them under a supervisor."""
 
     def __init__(
-        self, client: Client, informers: Informers, clock: Clock, shape: Shape | None = None
+        self,
+        client: Client,
+        informers: Informers,
+        clock: Clock,
+        shape: Shape | None = None,
+        script: Script | None = None,
     ) -> None:
-        self.script = Script()
+        """Raises ValueError for more nodes than there are addresses for."""
+        self.script = script or Script()
         self.shape = shape or Shape()
         self._client = client
         self._clock = clock

@@ -47,7 +47,7 @@ class Presence:
         self._said: dict[str, float] = {}
         """When each node last posted its status."""
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self.lease_s = LEASE_S
+        self.lease_s: float = LEASE_S
         self.registered = asyncio.Event()
         """Every node is there."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from sampan.api.errors import Object
 from sampan.version import GIT_VERSION
 
-from ..registration import PRESSURES, READY
+from ..registration import READY
 from ..status import rfc3339
 
 CAPACITY: Mapping[str, str] = {
@@ -26,6 +26,14 @@ LARGE_CIDR = "100.64.0.0/10"
 """Shares of nodes that are more than their cluster's own pod network has room for: what RFC 6598
 keeps for carriers. Nothing is ever sent to such an address, so nothing needs to route it."""
 RUNTIME_VERSION = "simulated://1"
+# (type, status, reason, message), in kubelet's words.
+FINE = (
+    ("MemoryPressure", "False", "KubeletHasSufficientMemory",
+     "kubelet has sufficient memory available"),
+    ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    ("Ready", "True", *READY),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,11 @@ class Addresses:
             self._free.append(address)
 
 
+def is_simulated(node: Object) -> bool:
+    info = (node.get("status") or {}).get("nodeInfo") or {}
+    return info.get("containerRuntimeVersion") == RUNTIME_VERSION
+
+
 def node_object(number: int, share: str, shape: Shape, now: float) -> Object:
     """A Node as kubelet registers it."""
     name = shape.names[number]
@@ -137,7 +150,6 @@ def node_object(number: int, share: str, shape: Shape, now: float) -> Object:
 def conditions(now: float) -> list[Any]:
     """Those of a node that is fine and has just begun to be."""
     stamp = rfc3339(now)
-    fine = [(kind, "False", *well) for kind, _, well, _ in PRESSURES]
     return [
         {
             "type": kind,
@@ -147,12 +159,12 @@ def conditions(now: float) -> list[Any]:
             "reason": reason,
             "message": message,
         }
-        for kind, status, reason, message in (*fine, ("Ready", "True", *READY))
+        for kind, status, reason, message in FINE
     ]
 
 
 def heartbeat(now: float) -> Object:
     """What a node that has nothing new says of itself now and then (a strategic merge patch)."""
     stamp = rfc3339(now)
-    kinds = [*(kind for kind, *_ in PRESSURES), "Ready"]
-    return {"status": {"conditions": [{"type": k, "lastHeartbeatTime": stamp} for k in kinds]}}
+    said = [{"type": kind, "lastHeartbeatTime": stamp} for kind, *_ in FINE]
+    return {"status": {"conditions": said}}

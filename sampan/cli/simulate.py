@@ -1,0 +1,73 @@
+"""`sampan simulate`: nodes that run nothing but behave, beside the cluster's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Annotated, Any
+
+import typer
+
+from sampan.api.simulation import parse
+from sampan.paths import ClusterPaths
+
+from .options import NAME, Data, Name, fail, paths_of
+from .progress import Progress
+from .supervisor import Status, connect, statuses
+
+REGISTER_S = 300.0
+"""By when thousands of nodes are there, on a slow machine too."""
+
+
+def simulate(
+    text: Annotated[str, typer.Argument(metavar="nodes=N[,name=value...]")],
+    name: Name = NAME,
+    data: Data = None,
+) -> None:
+    """Simulate nodes in a cluster: they register, renew their Leases, and report pods as running,
+    with nothing behind it. nodes=0 takes them away.
+
+    start, ready, stop: how long pods take (0.2s, or 0.1s-2s to vary). fail, pull: share of the pods
+    that crash, or whose image cannot be pulled (1%). lost: share of the nodes that fall silent.
+    zones, cpu, memory, pods: how the nodes are. lease: life of their Leases (40s). name: what their
+    names begin with (sim).
+    """
+    paths = paths_of(name, data)
+    keep_simulation(paths, text)
+    link = connect(paths)
+    if link is None:
+        print(f"{name} is stopped; it will simulate this when it is started")
+        return
+    await_simulation(link, next(statuses(link)), signal_it=True)
+    print(f"{name} simulates {parse(text).nodes} nodes")
+
+
+def keep_simulation(paths: ClusterPaths, text: str) -> None:
+    """Write down what is to be simulated, now and at each start; ends the command if it is none."""
+    try:
+        parse(text)
+    except ValueError as error:
+        fail(f"--simulate: {error}")
+    paths.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = paths.simulation.with_name(f".{paths.simulation.name}")
+    temporary.write_text(text + "\n")
+    temporary.rename(paths.simulation)
+
+
+def await_simulation(link: Any, status: Status, *, signal_it: bool) -> None:
+    """Until the nodes are there. `signal_it`: the control process has not read the text yet."""
+    control = status["parts"]["control"]
+    if signal_it:
+        before = control.get("simulations", 0)
+        os.kill(control["pid"], signal.SIGHUP)
+    else:
+        before = 0
+    with Progress("registering the simulated nodes"):
+        try:
+            if not signal_it and control.get("simulations", 0):
+                return
+            for now in statuses(link, REGISTER_S):
+                if now["parts"]["control"].get("simulations", 0) > before:
+                    return
+        except TimeoutError:
+            fail("the simulated nodes are not there yet; see 'sampan logs'")
