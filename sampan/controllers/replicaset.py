@@ -61,12 +61,13 @@ class ReplicaSetController(PodController):
             self.forget(request)
             return None
         found = self.as_set(known)
+        # Before the pods are read: what is seen only while this waits would be made twice.
+        waiting_s = self.expectations.outstanding_s(request)
         mine = await claim(self.pods, self.owners, found, podlib.is_active)
         active = [pod for pod in mine if podlib.is_active(pod)]
         terminating = sum(
             podlib.is_terminating(pod) and not podlib.is_finished(pod) for pod in mine
         )
-        waiting_s = self.expectations.outstanding_s(request)
         failure: Failure | None = None
         error: Exception | None = None
         if not waiting_s:
