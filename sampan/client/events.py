@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -89,7 +90,14 @@ class EventRecorder:
         self.written = 0
 
     def event(
-        self, obj: Object, type: str, reason: str, message: str, *, field_path: str = ""
+        self,
+        obj: Object,
+        type: str,
+        reason: str,
+        message: str,
+        *,
+        field_path: str = "",
+        annotations: Mapping[str, str] | None = None,
     ) -> None:
         """Note that something happened to `obj` (any object with kind, or an ObjectReference)."""
         about = reference(obj, field_path) if "metadata" in obj else {**obj}
@@ -100,7 +108,8 @@ class EventRecorder:
             "metadata": {
                 "name": self._name(about),
                 "namespace": about.get("namespace") or "default",
-            },
+            }
+            | ({"annotations": dict(annotations)} if annotations else {}),
             "involvedObject": about,
             "reason": reason,
             "message": message,

@@ -6,18 +6,16 @@ here are those it would apply to such a pod, but for what may pass (resources, p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
+from sampan.api.placement import NAME_FIELD, REQUIRED, selects, tolerates
 
-from .node_plan import tolerates
 from .runtime.history import REVISION_LABEL
 from .runtime.owners import controller_reference
 
-REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
-NAME_FIELD = "metadata.name"
 NO_EXECUTE, NO_SCHEDULE = "NoExecute", "NoSchedule"
 GENERATION_LABEL = "pod-template-generation"
 GENERATION = "deprecated.daemonset.template.generation"
@@ -66,49 +64,6 @@ def fits(owner: Object) -> Callable[[Object], Fit]:
         return Fit(NO_SCHEDULE not in effects, True)
 
     return fit
-
-
-def selects(spec: Object, name: str, labels: Mapping[str, str]) -> bool:
-    """Does a node match the selector and the required terms (any of them) of a pod's spec?"""
-    for key, value in (spec.get("nodeSelector") or {}).items():
-        if labels.get(key) != value:
-            return False
-    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
-    required = affinity.get(REQUIRED)
-    if required is None:
-        return True
-    terms = required.get("nodeSelectorTerms") or ()
-    return any(_term_matches(term, name, labels) for term in terms)
-
-
-def _term_matches(term: Object, name: str, labels: Mapping[str, str]) -> bool:
-    """All expressions and fields of a term; an empty term matches nothing."""
-    expressions = term.get("matchExpressions") or ()
-    fields = term.get("matchFields") or ()
-    if not expressions and not fields:
-        return False
-    return all(_matches(item, labels) for item in expressions) and all(
-        item.get("key") == NAME_FIELD and _matches(item, {NAME_FIELD: name}) for item in fields
-    )
-
-
-def _matches(expression: Object, labels: Mapping[str, str]) -> bool:
-    found, values = labels.get(expression["key"]), expression.get("values") or []
-    match expression["operator"]:
-        case "In":
-            return found is not None and found in values
-        case "NotIn":
-            return found is None or found not in values
-        case "Exists":
-            return found is not None
-        case "DoesNotExist":
-            return found is None
-        case operator:
-            try:
-                number, bound = int(found or ""), int(values[0])
-            except (ValueError, IndexError):
-                return False
-            return number > bound if operator == "Gt" else number < bound
 
 
 def with_tolerations(spec: Object) -> list[Object]:

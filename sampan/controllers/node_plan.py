@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sampan.api.errors import Object
+from sampan.api.placement import tolerates
 from sampan.api.times import format_time
 
 from .runtime.conditions import condition
@@ -126,16 +127,3 @@ def eviction(pod: Object, node_taints: Sequence[Object]) -> Eviction | None:
             if item.get("tolerationSeconds") is not None
         ]
     return Eviction(min(limits)) if limits else None
-
-
-def tolerates(toleration: Mapping[str, object], taint: Object) -> bool:
-    """v1.Toleration.ToleratesTaint."""
-    if toleration.get("effect") and toleration.get("effect") != taint.get("effect"):
-        return False
-    if toleration.get("key") and toleration.get("key") != taint.get("key"):
-        return False
-    if toleration.get("operator") == "Exists":
-        return True
-    if not toleration.get("key"):
-        return False
-    return (toleration.get("value") or "") == (taint.get("value") or "")

@@ -30,6 +30,8 @@ from .allocation import Ledger
 from .config import NodeConfig
 from .hosts import Resolver, parse_resolver
 from .interface import PodNetwork
+from .ephemeral import LocalStorage, Tenant, Written
+from .eviction import Evictor, read_signals
 from .manifests import is_static, mirrored
 from .objects import Objects
 from .parts import Parts
@@ -40,9 +42,10 @@ from .rotation import rotate
 from .static import StaticPods
 from .status import rfc3339
 from .tokens import Tokens
+from .starting import log_path
 from .translate import POD_UID, Machine
 from .volumes.kernel import Kernel, LinuxKernel
-from .volumes.limits import Limited, SizeLimits, limits_of
+from .thresholds import Observations
 from .volumes.local import LocalVolumes
 from .volumes.place import PodVolumes
 from .worker import PodWorker
@@ -96,12 +99,14 @@ class Agent:
         self._stopping = asyncio.Event()
         self._kernel = kernel or LinuxKernel()
         self.storage = LocalVolumes(config.data, self._kernel)
-        self._limits = SizeLimits(self._limited)
+        self._storage = LocalStorage(self._tenants)
         config.data.mkdir(parents=True, exist_ok=True)
         self.registration = Registration(config, client, clock, images.list)
         self.recorder = EventRecorder(client, "kubelet", config.name, clock)
         self.parts = self._parts(images)
         self.static = StaticPods(
+        self.evictor = Evictor(self, config.settings, self._read_signals)
+        self.registration.pressures = self.evictor.observe
             config.static_pods or config.data / "manifests",
             (config.name, lambda: self.registration.uid),
             (client, self.parts.reports, clock),
@@ -147,6 +152,9 @@ class Agent:
         from .http import AgentServer
 
         server = AgentServer(self)
+    def _read_signals(self) -> Observations:
+        return read_signals(self.config.data)
+
         self.renew = server.renew
         try:
             self.registration.port = server.bind()
@@ -164,7 +172,8 @@ class Agent:
             self.supervisor.start("container exits", self._watch_exits)
             await self._adopt()
             self.supervisor.start("static pods", self.static.run)
-            self.supervisor.start("volume limits", self._limits.run)
+            self.supervisor.start("local storage", self._storage.run)
+            self.supervisor.start("evictions", self.evictor.run)
             self.registration.each_tick = self._tick
             self.supervisor.start("node heartbeat", self.registration.keep_alive)
             self.ready.set()
@@ -257,21 +266,17 @@ class Agent:
         """Look after a pod; `found` are its containers that run already."""
         uid = pod["metadata"]["uid"]
         worker = PodWorker(self.parts, pod, list(found))
-        if len(self.workers) >= self.config.max_pods and not found:
-            used = len(self.workers)
-            worker.state.failure = (
-                "OutOfpods",
-                "Pod was rejected: Node didn't have enough resource: pods, requested: 1, "
-                f"used: {used}, capacity: {self.config.max_pods}",
-            )
-        if self.rejection is not None and not found:
-            worker.state.failure = self.rejection
+        if refused is not None:
+            reason, text = refused
+            worker.state.failure = (reason, f"{PREFIX}{text}")
+            worker.narrator.pod("Warning", reason, text)
         if not found:
             self._warm()
         self.workers[uid] = worker
         self._tasks[uid] = asyncio.create_task(self._work(worker), name=f"pod {uid}")
 
     def _warm(self) -> None:
+        refused = None if found else self._refusal(pod)
         """A quiet kernel is slow at its first move into a cgroup: have it done meanwhile."""
         now = self._clock.monotonic()
         if now - self._warmed_at > WARM_S:
@@ -287,6 +292,25 @@ class Agent:
             raise
         except Exception:
             log.exception("pod %s", uid)
+    def _refusal(self, pod: Object) -> tuple[str, str] | None:
+        """Why a pod is not taken; one that was before the agent started has been."""
+        status = pod.get("status") or {}
+        if self.rejection is not None:
+            return self.rejection
+        if status.get("phase") != "Pending" or status.get("startTime"):
+            return None
+        live = [item.state for item in self.workers.values() if not item.state.stopped]
+
+        def used(name: str) -> int:
+            if name in ("cpu", "memory"):
+                return self.parts.ledger.used(name)
+            return sum(demands(state.spec).get(name, 0) for state in live)
+
+        settings, node = self.config.settings, self.registration.node
+        pods = [state.pod for state in live]
+        room = Room(node, self.parts.allocatable, pods, used, settings.unsafe_sysctls)
+        return self.evictor.refusal(pod) or refuse(pod, room)
+
             await self._clock.sleep(1.0)
             self.workers.pop(uid, None)
             found = self._pods.get(worker.narrator.namespace, worker.narrator.name)
@@ -310,16 +334,28 @@ class Agent:
             self.static.ended()
 
     def _tick(self) -> None:
-        self._limits.beat()
+        self._storage.beat()
         rotate(self._runtime.list(), self._runtime.reopen_log, self._clock.now())
 
-    def _limited(self) -> Iterator[Limited]:
-        """Volumes of live pods that may not outgrow a limit."""
+    def _tenants(self) -> Iterator[Tenant]:
+        """Live pods, for their limits of local storage."""
         for worker in self.workers.values():
-            pod = worker.state.pod
-            for name, limit in limits_of(pod):
-                path = self.parts.volumes.empty_dir(pod["metadata"]["uid"], name)
-                yield Limited(name, limit, path, partial(_evict, worker))
+            evict = partial(self.evictor.evict, worker)
+            yield Tenant(worker.state.pod, self.written(worker), evict)
+
+    def written(self, worker: PodWorker) -> Written:
+        """Where a pod writes on the node's disk."""
+        pod, volumes = worker.state.pod, {}
+        for volume in pod["spec"].get("volumes") or ():
+            if "emptyDir" in volume and not (volume["emptyDir"] or {}).get("medium"):
+                name = volume["name"]
+                volumes[name] = self.parts.volumes.empty_dir(pod["metadata"]["uid"], name)
+        containers = {}
+        for name, runs in tuple(worker.state.attempts.items()):
+            if runs and runs[-1].id:
+                logs = log_path(self.config.data, pod, name, 0).parent
+                containers[name] = (self._runtime.upper(runs[-1].id), logs)
+        return Written(volumes, containers)
 
     def _log_folders(self) -> list[Path]:
         """NAMESPACE_NAME_UID, one per pod that has run."""
@@ -388,10 +424,3 @@ class _Static:
                 "deletionGracePeriodSeconds": spec.get("terminationGracePeriodSeconds", 30),
             }
             worker.update(pod | {"metadata": meta | told})
-
-
-def _evict(worker: PodWorker, message: str) -> None:
-    """End the pod at once for what it has used up (evictPod of pkg/kubelet/eviction)."""
-    if worker.state.failure is None and not worker.ends:
-        worker.narrator.pod("Warning", "Evicted", message)
-        worker.fail("Evicted", message, 0)

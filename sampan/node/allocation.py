@@ -46,17 +46,23 @@ class Waiter:
     retry: Callable[[], None]
 
 
-def demand_of(spec: Mapping[str, Any]) -> Demand:
-    """A pod's requests with its overhead, as the scheduler counts them: its own stand before the
-    sum of its containers'."""
+def demands(spec: Mapping[str, Any]) -> dict[str, int]:
+    """A pod's requests with its overhead, as the scheduler counts them, CPU in thousandths: its
+    own stand before the sum of its containers'."""
     own = (spec.get("resources") or {}).get("requests") or {}
     asked = total_requests(dict(spec)) | own
     over = spec.get("overhead") or {}
+    out = {}
+    for name in (*asked, *(over.keys() - asked.keys())):
+        measure = milli if name == "cpu" else whole
+        out[name] = sum(measure(part[name]) for part in (asked, over) if name in part)
+    return out
 
-    def both(name: str, measure: Callable[[str], int]) -> int:
-        return sum(measure(part[name]) for part in (asked, over) if name in part)
 
-    return Demand(both("cpu", milli), both("memory", whole))
+def demand_of(spec: Mapping[str, Any]) -> Demand:
+    """Of what the ledger keeps."""
+    found = demands(spec)
+    return Demand(found.get("cpu", 0), found.get("memory", 0))
 
 
 @dataclass(slots=True)
@@ -112,6 +118,10 @@ class Ledger:
                 text = f"{name}, requested: {amount}, used: {used}, capacity: {capacity}"
                 return DEFERRED, f"Node didn't have enough resource: {text}"
         return None
+
+    def used(self, name: str) -> int:
+        """How much cpu (in thousandths) or memory is promised in all."""
+        return self._cpu if name == "cpu" else self._memory
 
     def _set(self, uid: str, demand: Demand) -> Demand:
         before = self._held.get(uid, NOTHING)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from .settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,9 @@ class NodeConfig:
     """Where the agent's own HTTPS server (logs, exec) listens; the API server connects here."""
     listen_port: int = 0
     """0 picks a free port; the node object says which."""
-    max_pods: int = 110
     streaming_idle_s: float = 4 * 3600.0
     """How long nothing may move on an exec, attach or port-forward; 0 is for ever."""
     static_pods: Path | None = None
     """The folder of static pods' manifests; by default `manifests` below `data`."""
+    settings: Settings = field(default_factory=Settings)
+    """What an administrator chose (KubeletConfiguration)."""

@@ -28,15 +28,6 @@ class MachineFacts:
     """Resource name ("hugepages-2Mi") -> bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pressure:
-    """What is scarce now; figures of kubelet's default eviction thresholds."""
-
-    memory: bool
-    disk: bool
-    pids: bool
-
-
 def machine_facts() -> MachineFacts:
     uname = os.uname()
     machine_id = _read("/etc/machine-id") or uuid.UUID(int=uuid.getnode()).hex
@@ -59,26 +50,19 @@ def disk_bytes(path: Path) -> int:
     return stat.f_frsize * stat.f_blocks
 
 
-# kubelet's defaults: memory.available<100Mi, nodefs.available<10%, nodefs.inodesFree<5%.
-MEMORY_MIN_BYTES = 100 << 20
-DISK_MIN = 0.10
-INODES_MIN = 0.05
-PIDS_MIN = 0.02
+def memory_figures() -> tuple[int, int]:
+    """(available, in all): what nobody works with, as kubelet counts it: free memory, and cached
+    files that were not used lately."""
+    found = _meminfo()
+    return found.get("MemFree", 0) + found.get("Inactive(file)", 0), found.get("MemTotal", 0)
 
 
-def pressure(path: Path) -> Pressure:
-    stat = os.statvfs(path)
-    disk = stat.f_bavail < DISK_MIN * stat.f_blocks
-    if stat.f_files:
-        disk = disk or stat.f_favail < INODES_MIN * stat.f_files
+def process_figures() -> tuple[int, int]:
+    """(there are, there may be), threads counted each."""
     load = _read("/proc/loadavg").split()
-    threads = int(load[3].partition("/")[2]) if len(load) > 3 else 0
-    limit = int(_read("/proc/sys/kernel/pid_max") or 0)
-    return Pressure(
-        memory=_meminfo().get("MemAvailable", MEMORY_MIN_BYTES) < MEMORY_MIN_BYTES,
-        disk=disk,
-        pids=bool(limit) and threads > limit * (1 - PIDS_MIN),
-    )
+    limits = (_read("/proc/sys/kernel/pid_max"), _read("/proc/sys/kernel/threads-max"))
+    there_are = int(load[3].partition("/")[2]) if len(load) > 3 else 0
+    return there_are, min(int(text or 0) for text in limits)
 
 
 def _read(path: str) -> str:

@@ -12,7 +12,14 @@ class Recorder(Protocol):
     """What `client.events.EventRecorder` offers."""
 
     def event(
-        self, obj: Object, type: str, reason: str, message: str, *, field_path: str = ""
+        self,
+        obj: Object,
+        type: str,
+        reason: str,
+        message: str,
+        *,
+        field_path: str = "",
+        annotations: Mapping[str, str] | None = None,
     ) -> None: ...
 
 
@@ -40,8 +47,10 @@ class Narrator:
             "resourceVersion": meta.get("resourceVersion", ""),
         }
 
-    def pod(self, kind: str, reason: str, message: str) -> None:
-        self._recorder.event(self._about, kind, reason, message)
+    def pod(
+        self, kind: str, reason: str, message: str, annotations: Mapping[str, str] | None = None
+    ) -> None:
+        self._recorder.event(self._about, kind, reason, message, annotations=annotations)
 
     def container(self, container: Mapping[str, Any], kind: str, reason: str, message: str) -> None:
         field = self._fields.get(container["name"], "ephemeralContainers")

@@ -22,10 +22,12 @@ from sampan.client.api import Client
 from sampan.client.interface import STRATEGIC_PATCH
 from sampan.runtime.interface import Image
 from sampan.version import GIT_VERSION
+from sampan.wire.quantity import milli, milli_text
 
 from .config import NodeConfig
-from .facts import MachineFacts, Pressure, disk_bytes, machine_facts, pressure
+from .facts import MachineFacts, disk_bytes, machine_facts
 from .status import rfc3339
+from .thresholds import MEMORY, NODE_DISK
 
 log = logging.getLogger("sampan.node.registration")
 
@@ -36,20 +38,20 @@ REPORT_S = 300.0
 IMAGES_MAX = 50
 RUNTIME_VERSION = "crun://1.8.1"
 
-# (type, field of Pressure, when fine, when not): reason and message as kubelet's.
+# (type, when fine, when not): reason and message as kubelet's.
 PRESSURES = (
     (
-        "MemoryPressure", "memory",
+        "MemoryPressure",
         ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
         ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
     ),
     (
-        "DiskPressure", "disk",
+        "DiskPressure",
         ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
         ("KubeletHasDiskPressure", "kubelet has disk pressure"),
     ),
     (
-        "PIDPressure", "pids",
+        "PIDPressure",
         ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
         ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
     ),
@@ -64,10 +66,13 @@ class NodeState:
 
     port: int
     disk_bytes: int
-    pressure: Pressure
+    pressures: Sequence[str]
+    """The conditions of scarcity that hold."""
     images: Sequence[Image]
     trouble: str = ""
     """Why the node is not ready; empty when it is."""
+    in_use: Sequence[str] = ()
+    """Attached volumes that must not be detached yet."""
 
 
 def labels(config: NodeConfig, facts: MachineFacts) -> dict[str, str]:
@@ -97,18 +102,18 @@ def node_status(
     config: NodeConfig, facts: MachineFacts, state: NodeState, old: Object | None, now: float
 ) -> Object:
     room = capacity(config, facts, state.disk_bytes)
-    before = {
-        item["type"]: item for item in ((old or {}).get("status") or {}).get("conditions") or ()
-    }
-    return {
+    known = (old or {}).get("status") or {}
+    before = {item["type"]: item for item in known.get("conditions") or ()}
+    status: Object = {
         "addresses": [
             {"type": "InternalIP", "address": config.address},
             {"type": "Hostname", "address": config.name},
         ],
         "capacity": room,
-        "allocatable": room,
+        "allocatable": allocatable(config, facts, state.disk_bytes),
         "conditions": _conditions(state, before, now),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": state.port}},
+        "features": {"supplementalGroupsPolicy": True},
         "images": _images(state.images),
         "nodeInfo": {
             "architecture": facts.architecture,
@@ -123,6 +128,9 @@ def node_status(
             "systemUUID": facts.system_uuid,
         },
     }
+    if state.in_use or known.get("volumesInUse"):
+        status["volumesInUse"] = list(state.in_use) or None
+    return status
 
 
 def capacity(config: NodeConfig, facts: MachineFacts, disk: int) -> dict[str, str]:
@@ -131,14 +139,34 @@ def capacity(config: NodeConfig, facts: MachineFacts, disk: int) -> dict[str, st
         "ephemeral-storage": f"{disk // 1024}Ki",
         **{name: str(size) for name, size in facts.hugepages.items()},
         "memory": f"{facts.memory_bytes // 1024}Ki",
-        "pods": str(config.max_pods),
+        "pods": str(config.settings.max_pods),
+    }
+
+
+def allocatable(config: NodeConfig, facts: MachineFacts, disk: int) -> dict[str, str]:
+    """The capacity without what is reserved, and without what hard thresholds keep free."""
+    settings = config.settings
+    kept = {
+        item.signal: item.amount({MEMORY: facts.memory_bytes, NODE_DISK: disk}[item.signal])
+        for item in settings.thresholds
+        if item.signal in (MEMORY, NODE_DISK) and not item.grace_s
+    }
+    memory = facts.memory_bytes - settings.reserved("memory") - kept.get(MEMORY, 0)
+    # Huge pages are taken from memory at the machine's start, used or not.
+    memory -= sum(facts.hugepages.values())
+    storage = disk - settings.reserved("ephemeral-storage") - kept.get(NODE_DISK, 0)
+    cpu = facts.cpus * 1000 - settings.reserved("cpu", milli)
+    return capacity(config, facts, disk) | {
+        "cpu": milli_text(max(0, cpu)),
+        "ephemeral-storage": str(max(0, storage)),
+        "memory": f"{max(0, memory) // 1024}Ki",
     }
 
 
 def _conditions(state: NodeState, before: dict[str, Object], now: float) -> list[Object]:
     verdicts = [
-        (kind, getattr(state.pressure, field), bad if getattr(state.pressure, field) else fine)
-        for kind, field, fine, bad in PRESSURES
+        (kind, kind in state.pressures, bad if kind in state.pressures else fine)
+        for kind, fine, bad in PRESSURES
     ]
     verdicts.append(
         ("Ready", not state.trouble, (NOT_READY, state.trouble) if state.trouble else READY)
@@ -186,8 +214,12 @@ class Registration:
         self.facts = machine_facts()
         self.port = config.listen_port
         self.trouble = ""
+        self.pressures: Callable[[], Sequence[str]] = tuple
+        """Looks what is scarce; the conditions that hold."""
         self.each_tick: Callable[[], object] = lambda: None
         """Called every `RENEW_S`: for what is worth a look now and then, without timers more."""
+        self.in_use: Callable[[], Sequence[str]] = tuple
+        """Names of the attached volumes that pods use."""
         self._node: Object | None = None
         self._said: Any = None
         self._reported_at = 0.0
@@ -195,7 +227,7 @@ class Registration:
 
     @property
     def allocatable(self) -> dict[str, str]:
-        return capacity(self._config, self.facts, disk_bytes(self._config.data))
+        return allocatable(self._config, self.facts, disk_bytes(self._config.data))
 
     def refresh(self) -> None:
         """Something that the status tells has changed: look before the next tick."""
@@ -250,6 +282,10 @@ class Registration:
             await self._tick()
             self.each_tick()
 
+    async def tell(self) -> None:
+        """Write the status now. Raises StatusError and OSError."""
+        await self._report(self._state(), self._clock.now())
+
     def tell_trouble(self, trouble: str) -> None:
         """The node is not ready, for this reason, from now on."""
         self.trouble = trouble
@@ -271,14 +307,16 @@ class Registration:
         return NodeState(
             port=self.port,
             disk_bytes=disk_bytes(self._config.data),
-            pressure=pressure(self._config.data),
+            pressures=self.pressures(),
             images=self._images(),
             trouble=self.trouble,
+            in_use=self.in_use(),
         )
 
     @staticmethod
     def _worth_saying(state: NodeState) -> Any:
-        return state.port, state.pressure, state.trouble, tuple(item.id for item in state.images)
+        images = tuple(item.id for item in state.images)
+        return state.port, state.pressures, state.trouble, images, tuple(state.in_use)
 
     def _remember(self, state: NodeState, now: float) -> None:
         self._said = self._worth_saying(state)
@@ -312,6 +350,11 @@ class Registration:
             await self._client.patch(leases, name, patch, LEASE_NAMESPACE)
         except NotFound:
             await self._client.create(leases, self._lease(stamp), LEASE_NAMESPACE)
+
+    @property
+    def node(self) -> Object:
+        """As the API last showed it."""
+        return self._node or {"metadata": {"name": self._config.name}}
 
     @property
     def uid(self) -> str:

@@ -41,7 +41,7 @@ async def shut_down(agent: Agent, total_s: float, critical_s: float) -> None:
         group = [w for w in agent.workers.values() if is_critical(w.state.pod) is critical]
         seconds = critical_s if critical else max(0.0, total_s - critical_s)
         for worker in group:
-            worker.fail(*TERMINATED, grace_s=seconds)
+            worker.fail(*TERMINATED, grace_s=seconds, disrupted=True)
         await _ended(agent, group, seconds)
 
 

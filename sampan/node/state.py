@@ -110,6 +110,8 @@ class PodState:
     """Every container has been stopped for good."""
     failure: tuple[str, str] | None = None
     """Reason and message of a pod failed by the agent (DeadlineExceeded, Evicted)."""
+    disrupted: bool = False
+    """It is ended by no fault of its own, which its conditions tell (KEP-3329)."""
     known: Object = field(default_factory=dict)
     """The status as last worked out, or as the API had it: conditions keep its times."""
     started_at: float = 0

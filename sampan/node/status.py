@@ -32,8 +32,6 @@ from .volumes.mounted import mount_statuses
 RUNTIME_NAME = "crun"
 RESIZE_PENDING, RESIZE_IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
 DISRUPTED, RESTARTING = "DisruptionTarget", "AllContainersRestarting"
-DISRUPTIONS = ("Evicted", "Preempting", "Terminated")
-"""Reasons for which a pod is ended by no fault of its own (KEP-3329)."""
 # kubelet's MaxPodTerminationMessageLogLength.
 MESSAGES_MAX = 12 * 1024
 UNKNOWN_EXIT = 137
@@ -287,7 +285,7 @@ def _conditions(
     if any(_names_restart_all(item) for item in every_container(state)):
         told = _restarting_all(state, phase)
         out.append(_condition(state, RESTARTING, told, found.get(RESTARTING), now))
-    if state.failure and state.failure[0] in DISRUPTIONS:
+    if state.failure and state.disrupted:
         verdict = (True, "TerminationByKubelet", state.failure[1])
         out.append(_condition(state, DISRUPTED, verdict, found.get(DISRUPTED), now))
     if phase in ("Succeeded", "Failed"):

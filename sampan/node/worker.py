@@ -125,11 +125,15 @@ class PodWorker:
         self._gone = True
         self.pulse.beat()
 
-    def fail(self, reason: str, message: str, grace_s: float | None = None) -> None:
-        """End the pod as failed by the agent, within `grace_s` if its own grace is longer."""
+    def fail(
+        self, reason: str, message: str, grace_s: float | None = None, *, disrupted: bool = False
+    ) -> None:
+        """End the pod as failed by the agent, within `grace_s` if its own grace is longer;
+        `disrupted` when it is by no fault of its own (KEP-3329)."""
         self.grace_limit_s = grace_s
         if self.state.failure is None and not self.ends:
             self.state.failure = (reason, message)
+            self.state.disrupted = disrupted
         self.pulse.beat()
 
     def exited(self, container: Container) -> None:

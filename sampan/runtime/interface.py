@@ -38,6 +38,9 @@ class Credentials:
     username: str = ""
     password: str = ""
     token: str = ""
+    """A bearer token for the registry itself."""
+    identity_token: str = ""
+    """For the registry's token server, in place of a password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +259,10 @@ class Runtime(Protocol):
 
     def group_usage(self, cgroup_parent: str) -> Usage:
         """What all containers with this `ContainerSpec.cgroup_parent` use now, likewise."""
+        ...
+
+    def upper(self, container_id: str) -> Path:
+        """The folder of what a container wrote over its image."""
         ...
 
     def limit(self, container_id: str, resources: Resources) -> None:

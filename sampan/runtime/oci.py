@@ -311,6 +311,9 @@ class OciRuntime:
     def group_usage(self, cgroup_parent: str) -> cgroups.Usage:
         return cgroups.usage(f"{self._places.cgroup_root}/{cgroup_parent}")
 
+    def upper(self, container_id: str) -> Path:
+        return self._places.upper(container_id)
+
     def limit(self, container_id: str, resources: Resources) -> None:
         """Other limits for a container that runs, without a restart."""
         entry = self._find(container_id)

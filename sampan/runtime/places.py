@@ -38,6 +38,10 @@ class Places:
         """The record and the writable layer."""
         return self.containers / container_id
 
+    def upper(self, container_id: str) -> Path:
+        """The writable layer."""
+        return self.home(container_id) / "upper"
+
     def record(self, container_id: str) -> Path:
         return self.home(container_id) / "record.json"
 

@@ -116,6 +116,8 @@ class FakeRuntime:
         self.usages: dict[str, Usage] = {}
         """By container id, or cgroup parent."""
         self.limits: list[tuple[str, Resources]] = []
+        self.written = Path("/nowhere")
+        """Holds a folder for what each container wrote."""
         self._exits: asyncio.Queue[Container] = asyncio.Queue()
 
     async def open(self) -> None:
@@ -207,6 +209,9 @@ class FakeRuntime:
 
     def group_usage(self, cgroup_parent: str) -> Usage:
         return self.usages.get(cgroup_parent, Usage())
+
+    def upper(self, container_id: str) -> Path:
+        return self.written / container_id
 
     def limit(self, container_id: str, resources: Resources) -> None:
         self.limits.append((container_id, resources))

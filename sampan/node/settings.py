@@ -1,0 +1,225 @@
+"""What an administrator may choose for a node: fields of upstream's KubeletConfiguration.
+
+A file `kubelet.yaml` (kind KubeletConfiguration, kubelet.config.k8s.io/v1beta1) is read at the
+node's start. Fields that mean nothing here are named in the log and passed over, as other tools
+write them; wrong values are ValueErrors that say which field. Without the file nothing is loaded.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sampan.wire.quantity import QuantityError, whole
+
+from .thresholds import DEFAULTS, HARD, TRANSITION_S, Threshold, thresholds_of
+
+log = logging.getLogger("sampan.node.settings")
+
+FILE = "kubelet.yaml"
+FILE_MAX = 1 << 20
+"""Bytes of the file; a real one has a few kilobytes."""
+RESERVABLE = ("cpu", "memory", "ephemeral-storage", "pid")
+PIDS_DEFAULT = 4096
+"""Processes of one pod. Upstream's default is no limit, and one pod that forks without end takes
+the node with it; this is what OpenShift gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Defaults are upstream's but for `pod_pids`."""
+
+    max_pods: int = 110
+    pod_pids: int = PIDS_DEFAULT
+    """0 is no limit."""
+    thresholds: tuple[Threshold, ...] = DEFAULTS
+    transition_s: float = TRANSITION_S
+    """How long a node condition stays once its threshold is no longer crossed."""
+    soft_grace_s: float = 0.0
+    """The most a pod gets to end when a soft threshold evicts it."""
+    system_reserved: Mapping[str, str] = field(default_factory=dict)
+    kube_reserved: Mapping[str, str] = field(default_factory=dict)
+    enforced: bool = True
+    """Pods together get no more than what is not reserved (enforceNodeAllocatable: pods)."""
+    unsafe_sysctls: tuple[str, ...] = ()
+    """Names and prefixes (ending in *) that pods may set besides the safe ones."""
+    static_cpus: bool = False
+    """cpuManagerPolicy: static."""
+    full_cores: bool = False
+    """Its option full-pcpus-only."""
+    reserved_cpus: str = ""
+    """reservedSystemCPUs: a list as "0,2-3"."""
+    log_bytes: int = 10 << 20
+    log_files: int = 5
+
+    def reserved(self, resource: str, measure: Callable[[str], int] = whole) -> int:
+        """What pods cannot have, besides what the thresholds keep free."""
+        kept = (self.system_reserved, self.kube_reserved)
+        return sum(measure(part[resource]) for part in kept if resource in part)
+
+
+def read_settings(path: Path) -> Settings:
+    """Raises ValueError when the file is there and wrong."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(FILE_MAX + 1)
+    except FileNotFoundError:
+        return Settings()
+    if len(text) > FILE_MAX:
+        raise ValueError(f"{path} is larger than {FILE_MAX} bytes")
+    import yaml
+
+    try:
+        document = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return parse_settings(document)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def parse_settings(document: Any) -> Settings:
+    """Raises ValueError."""
+    if not isinstance(document, dict) or document.get("kind") != "KubeletConfiguration":
+        raise ValueError("not a KubeletConfiguration")
+    wanted = {key: value for key, value in document.items() if value is not None}
+    for name in sorted(wanted.keys() - READERS.keys() - _EVICTION - {"kind", "apiVersion"}):
+        log.warning("kubelet configuration: %s means nothing to this node", name)
+    changes: dict[str, Any] = {}
+    for name, (target, read) in READERS.items():
+        if name in wanted:
+            try:
+                changes[target] = read(wanted[name])
+            except (ValueError, TypeError, AttributeError) as error:
+                raise ValueError(f"{name}: {error}") from error
+    if wanted.keys() & _EVICTION:
+        changes["thresholds"] = _thresholds(wanted)
+    made = replace(Settings(), **changes)
+    if made.static_cpus and not (made.reserved_cpus or made.reserved("cpu", _nanos)):
+        raise ValueError(
+            "the static policy requires systemreserved.cpu + kubereserved.cpu to be greater than 0"
+        )
+    return made
+
+
+_EVICTION = {
+    "evictionHard", "evictionSoft", "evictionSoftGracePeriod", "evictionMinimumReclaim",
+    "mergeDefaultEvictionSettings",
+}  # fmt: skip
+
+
+def _thresholds(wanted: Mapping[str, Any]) -> tuple[Threshold, ...]:
+    """Given hard thresholds stand instead of the defaults, unless they are to be merged."""
+    hard = wanted.get("evictionHard")
+    if hard is None:
+        hard = HARD
+    elif wanted.get("mergeDefaultEvictionSettings"):
+        hard = {**HARD, **hard}
+    graces = {
+        name: seconds(text) for name, text in (wanted.get("evictionSoftGracePeriod") or {}).items()
+    }
+    soft, reclaim = wanted.get("evictionSoft") or {}, wanted.get("evictionMinimumReclaim") or {}
+    return thresholds_of(hard, soft, graces, reclaim)
+
+
+def seconds(text: Any) -> float:
+    """A Go duration ("5m0s"). Raises ValueError."""
+    from sampan.api.cel.errors import EvaluationError
+    from sampan.api.cel.times import parse_duration
+
+    try:
+        found = parse_duration(str(text)).nanos / 1e9
+    except EvaluationError as error:
+        raise ValueError(str(error)) from error
+    if found < 0:
+        raise ValueError(f"{text} is negative")
+    return found
+
+
+def _nanos(text: str) -> int:
+    from sampan.wire.quantity import nanos
+
+    return nanos(text)
+
+
+def _count(value: Any, least: int = 1) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"must be a number of at least {least}, not {value!r}")
+    return value
+
+
+def _pids(value: Any) -> int:
+    """-1 is no limit, as upstream."""
+    return 0 if value == -1 else _count(value)
+
+
+def _reserved(value: Any) -> dict[str, str]:
+    out = {}
+    for name, amount in value.items():
+        if name not in RESERVABLE:
+            raise ValueError(f"cannot reserve {name!r} resource")
+        try:
+            if whole(str(amount)) < 0:
+                raise ValueError(f"resource quantity for {name!r} cannot be negative: {amount}")
+        except QuantityError as error:
+            raise ValueError(f"{name}: {error}") from error
+        out[name] = str(amount)
+    return out
+
+
+def _enforced(value: Any) -> bool:
+    unknown = set(value) - {"pods", "none"}
+    if unknown:
+        raise ValueError(f"only 'pods' and 'none' are enforced here, not {sorted(unknown)}")
+    return "pods" in value
+
+
+def _sysctls(value: Any) -> tuple[str, ...]:
+    from .sysctls import check_pattern
+
+    return tuple(check_pattern(str(item)) for item in value)
+
+
+def _policy(value: Any) -> bool:
+    if value not in ("none", "static"):
+        raise ValueError(f"unknown policy: {value!r}")
+    return bool(value == "static")
+
+
+def _cpu_options(value: Any) -> bool:
+    unknown = value.keys() - {"full-pcpus-only"}
+    if unknown:
+        raise ValueError(f"unsupported cpumanager option: {sorted(unknown)[0]!r}")
+    return str(value.get("full-pcpus-only", "")).lower() == "true"
+
+
+def _cpu_list(value: Any) -> str:
+    from .cpus import parse_cpus
+
+    parse_cpus(str(value))
+    return str(value)
+
+
+def _size(value: Any) -> int:
+    amount = whole(str(value))
+    if amount <= 0:
+        raise ValueError(f"must be positive, not {value!r}")
+    return amount
+
+
+READERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "maxPods": ("max_pods", _count),
+    "podPidsLimit": ("pod_pids", _pids),
+    "evictionPressureTransitionPeriod": ("transition_s", seconds),
+    "evictionMaxPodGracePeriod": ("soft_grace_s", lambda value: float(_count(value, 0))),
+    "systemReserved": ("system_reserved", _reserved),
+    "kubeReserved": ("kube_reserved", _reserved),
+    "enforceNodeAllocatable": ("enforced", _enforced),
+    "allowedUnsafeSysctls": ("unsafe_sysctls", _sysctls),
+    "cpuManagerPolicy": ("static_cpus", _policy),
+    "cpuManagerPolicyOptions": ("full_cores", _cpu_options),
+    "reservedSystemCPUs": ("reserved_cpus", _cpu_list),
+    "containerLogMaxSize": ("log_bytes", _size),
+    "containerLogMaxFiles": ("log_files", lambda value: _count(value, 2)),
+}
