@@ -26,12 +26,13 @@ from sampan.client.informer import Informers
 from sampan.linux import cgroups
 from sampan.runtime.interface import Container, Images, Runtime
 
-from .allocation import Ledger
+from .admission import PREFIX, Room, refuse
+from .allocation import Ledger, demands
 from .config import NodeConfig
-from .hosts import Resolver, parse_resolver
-from .interface import PodNetwork
 from .ephemeral import LocalStorage, Tenant, Written
 from .eviction import Evictor, read_signals
+from .hosts import Resolver, parse_resolver
+from .interface import PodNetwork
 from .manifests import is_static, mirrored
 from .objects import Objects
 from .parts import Parts
@@ -39,13 +40,13 @@ from .pulls import Pulls
 from .registration import Registration
 from .reports import Reports
 from .rotation import rotate
+from .starting import log_path
 from .static import StaticPods
 from .status import rfc3339
+from .thresholds import Observations
 from .tokens import Tokens
-from .starting import log_path
 from .translate import POD_UID, Machine
 from .volumes.kernel import Kernel, LinuxKernel
-from .thresholds import Observations
 from .volumes.local import LocalVolumes
 from .volumes.place import PodVolumes
 from .worker import PodWorker
@@ -102,11 +103,11 @@ class Agent:
         self._storage = LocalStorage(self._tenants)
         config.data.mkdir(parents=True, exist_ok=True)
         self.registration = Registration(config, client, clock, images.list)
+        self.evictor = Evictor(self, config.settings, self._read_signals)
+        self.registration.pressures = self.evictor.observe
         self.recorder = EventRecorder(client, "kubelet", config.name, clock)
         self.parts = self._parts(images)
         self.static = StaticPods(
-        self.evictor = Evictor(self, config.settings, self._read_signals)
-        self.registration.pressures = self.evictor.observe
             config.static_pods or config.data / "manifests",
             (config.name, lambda: self.registration.uid),
             (client, self.parts.reports, clock),
@@ -145,6 +146,9 @@ class Agent:
             creating=asyncio.Semaphore(CREATES_PER_CPU * (os.cpu_count() or 1)),
         )
 
+    def _read_signals(self) -> Observations:
+        return read_signals(self.config.data)
+
     # Life
 
     async def run(self) -> None:
@@ -152,9 +156,6 @@ class Agent:
         from .http import AgentServer
 
         server = AgentServer(self)
-    def _read_signals(self) -> Observations:
-        return read_signals(self.config.data)
-
         self.renew = server.renew
         try:
             self.registration.port = server.bind()
@@ -265,6 +266,7 @@ class Agent:
     def start_worker(self, pod: Object, found: Sequence[Container] = ()) -> None:
         """Look after a pod; `found` are its containers that run already."""
         uid = pod["metadata"]["uid"]
+        refused = None if found else self._refusal(pod)
         worker = PodWorker(self.parts, pod, list(found))
         if refused is not None:
             reason, text = refused
@@ -275,23 +277,6 @@ class Agent:
         self.workers[uid] = worker
         self._tasks[uid] = asyncio.create_task(self._work(worker), name=f"pod {uid}")
 
-    def _warm(self) -> None:
-        refused = None if found else self._refusal(pod)
-        """A quiet kernel is slow at its first move into a cgroup: have it done meanwhile."""
-        now = self._clock.monotonic()
-        if now - self._warmed_at > WARM_S:
-            self._warmed_at = now
-            asyncio.get_running_loop().run_in_executor(None, cgroups.warm)
-
-    async def _work(self, worker: PodWorker) -> None:
-        """A worker that fails is logged and made anew; a pod never goes unattended."""
-        uid = worker.state.uid
-        try:
-            await worker.run()
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            log.exception("pod %s", uid)
     def _refusal(self, pod: Object) -> tuple[str, str] | None:
         """Why a pod is not taken; one that was before the agent started has been."""
         status = pod.get("status") or {}
@@ -311,6 +296,22 @@ class Agent:
         room = Room(node, self.parts.allocatable, pods, used, settings.unsafe_sysctls)
         return self.evictor.refusal(pod) or refuse(pod, room)
 
+    def _warm(self) -> None:
+        """A quiet kernel is slow at its first move into a cgroup: have it done meanwhile."""
+        now = self._clock.monotonic()
+        if now - self._warmed_at > WARM_S:
+            self._warmed_at = now
+            asyncio.get_running_loop().run_in_executor(None, cgroups.warm)
+
+    async def _work(self, worker: PodWorker) -> None:
+        """A worker that fails is logged and made anew; a pod never goes unattended."""
+        uid = worker.state.uid
+        try:
+            await worker.run()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("pod %s", uid)
             await self._clock.sleep(1.0)
             self.workers.pop(uid, None)
             found = self._pods.get(worker.narrator.namespace, worker.narrator.name)
