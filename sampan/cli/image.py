@@ -26,7 +26,7 @@ def store_of(name: str, data: Path | None) -> ImageStore:
 
     paths = paths_of(name, data)
     paths.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return ImageStore(paths.images)
+    return ImageStore(paths.images, settings=paths.registry_settings)
 
 
 def wait(work: Coroutine[Any, Any, Answer], what: str = "") -> Answer:

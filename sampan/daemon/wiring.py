@@ -33,7 +33,7 @@ def node_network(paths: ClusterPaths, cluster: ClusterConfig) -> BridgeNetwork:
 
 
 def node_images(paths: ClusterPaths) -> ImageStore:
-    return ImageStore(paths.images)
+    return ImageStore(paths.images, settings=paths.registry_settings)
 
 
 def node_runtime(paths: ClusterPaths, cluster: ClusterConfig) -> OciRuntime:

@@ -26,6 +26,7 @@ from sampan.client.informer import Informers
 from sampan.linux import cgroups
 from sampan.runtime.interface import Container, Images, Runtime
 
+from .accesses import Accesses
 from .admission import PREFIX, Room, refuse
 from .allocation import Ledger, demands
 from .config import NodeConfig
@@ -127,8 +128,8 @@ class Agent:
             runtime=self._runtime,
             images=images,
             network=self._network,
-            pulls=Pulls(images, clock),
-            volumes=PodVolumes(config.data, config.run, self._kernel),
+            pulls=Pulls(images, clock, Accesses(config.data / "accesses")),
+            volumes=PodVolumes(config.data, config.run, self._kernel, self.providers),
             kernel=self._kernel,
             objects=Objects(self._informers),
             tokens=Tokens(client, clock),

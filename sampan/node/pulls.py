@@ -6,26 +6,23 @@ kept per pod and image and forgotten with the pod.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sampan.aio.clock import Clock
 from sampan.api.errors import Object
-from sampan.runtime.interface import Credentials, Image, Images, RuntimeFailure
+from sampan.runtime.interface import Image, Images, RuntimeFailure
 from sampan.runtime.reference import is_id, parse
 
+from .accesses import Accesses
+from .keyring import Key, keys_for
 from .machine import CRASH_CAP_S, CRASH_INITIAL_S
 from .narration import Narrator
 from .state import Waiting
 
 # How long a failed pull shows as ErrImagePull before it is ImagePullBackOff.
 FRESH_S = 3.0
-DEFAULT_REGISTRY = "docker.io"
-HUB_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io")
 
 
 class Held(Exception):
@@ -47,16 +44,19 @@ class _Failure:
 class Pulls:
     """Gets an image ready for a container, or says why it is not."""
 
-    def __init__(self, images: Images, clock: Clock) -> None:
+    def __init__(self, images: Images, clock: Clock, accesses: Accesses) -> None:
         self._images = images
         self._clock = clock
+        self._accesses = accesses
         self._failures: dict[tuple[str, str], _Failure] = {}
 
-    def is_present(self, container: Mapping[str, Any]) -> bool:
+    def is_free(self, container: Mapping[str, Any]) -> bool:
+        """Whether the image is here, and any pod may use it: no secrets are needed."""
         try:
-            return self.present(container) is not None
+            image = self.present(container)
         except RuntimeFailure:
             return False
+        return image is not None and self._accesses.is_open(container.get("image", ""), image)
 
     def forget(self, uid: str) -> None:
         """The pod is gone."""
@@ -73,7 +73,7 @@ class Pulls:
         return self._images.find(container.get("image", ""))
 
     async def ensure(
-        self, container: Mapping[str, Any], secrets: Iterable[Object], narrator: Narrator
+        self, container: Mapping[str, Any], secrets: Sequence[Object], narrator: Narrator
     ) -> Image:
         """Raises Held for whatever keeps the container from having its image."""
         name = container.get("image", "")
@@ -87,16 +87,22 @@ class Pulls:
             narrator.container(container, "Warning", "Failed", "Error: InvalidImageName")
             retry_at = self._clock.now() + CRASH_CAP_S
             raise Held(Waiting("InvalidImageName", text, retry_at)) from error
-        if image is not None:
+        keys = keys_for(name, secrets)
+        if image is not None and self._accesses.allows(name, image, keys):
             narrator.container(container, "Normal", "Pulled", _already(name))
             return image
         if container.get("imagePullPolicy") == "Never":
             text = f'Container image "{name}" is not present with pull policy of Never'
+            if image is not None:
+                text = (
+                    f'Container image "{name}" is present with pull policy of Never but does not '
+                    "have the proper credentials to access the image"
+                )
             narrator.container(container, "Warning", "ErrImageNeverPull", text)
             narrator.container(container, "Warning", "Failed", "Error: ErrImageNeverPull")
             raise Held(Waiting("ErrImageNeverPull", text, self._clock.now() + CRASH_INITIAL_S))
         self._hold_back(container, narrator)
-        return await self._pull(container, secrets, narrator)
+        return await self._pull(container, keys, narrator)
 
     def _hold_back(self, container: Mapping[str, Any], narrator: Narrator) -> None:
         name = container.get("image", "")
@@ -110,14 +116,14 @@ class Pulls:
         raise Held(Waiting("ImagePullBackOff", message, failure.retry_at))
 
     async def _pull(
-        self, container: Mapping[str, Any], secrets: Iterable[Object], narrator: Narrator
+        self, container: Mapping[str, Any], keys: Sequence[Key], narrator: Narrator
     ) -> Image:
         name = container.get("image", "")
         key = (narrator.uid, name)
         narrator.container(container, "Normal", "Pulling", f'Pulling image "{name}"')
         began = self._clock.monotonic()
         try:
-            image = await self._images.pull(name, credentials(name, secrets))
+            image = await self._try_keys(name, keys)
         except RuntimeFailure as error:
             now = self._clock.now()
             old = self._failures.get(key)
@@ -140,78 +146,23 @@ class Pulls:
         )
         return image
 
+    async def _try_keys(self, name: str, keys: Sequence[Key]) -> Image:
+        """With one after the other until the registry gives the image; without any, as anybody."""
+        problems: list[str] = []
+        for key in keys or (None,):
+            try:
+                image = await self._images.pull(name, key.credentials if key else None)
+            except RuntimeFailure as error:
+                if str(error) not in problems:
+                    problems.append(str(error))
+                last = error
+                continue
+            self._accesses.note(name, image, key)
+            return image
+        if len(problems) == 1:
+            raise last
+        raise type(last)(f"[{', '.join(problems)}]")
+
 
 def _already(name: str) -> str:
     return f'Container image "{name}" already present on machine and can be accessed by the pod'
-
-
-def registry_and_path(reference: str) -> tuple[str, str]:
-    """("docker.io", "library/nginx") of "nginx:1.25"; without tag and digest."""
-    name = reference.partition("@")[0]
-    head, slash, rest = name.partition("/")
-    if slash and (any(mark in head for mark in ".:") or head == "localhost"):
-        registry, path = head, rest
-    else:
-        registry, path = DEFAULT_REGISTRY, name if slash else f"library/{name}"
-    folder, _, last = path.rpartition("/")
-    path = f"{folder}/{last.partition(':')[0]}".lstrip("/")
-    return ("docker.io" if registry in HUB_NAMES else registry), path
-
-
-def credentials(reference: str, secrets: Iterable[Object]) -> Credentials | None:
-    """The pod's credentials for the image's registry: the longest match of host and path.
-
-    Understands kubernetes.io/dockerconfigjson and kubernetes.io/dockercfg; Secrets that are
-    damaged are passed over, as upstream does.
-    """
-    registry, path = registry_and_path(reference)
-    best: tuple[int, Credentials] | None = None
-    for secret in secrets:
-        for address, entry in _entries(secret).items():
-            host, prefix = _address(address)
-            if host != registry or not (path + "/").startswith(prefix):
-                continue
-            found = _credentials(entry)
-            if found is not None and (best is None or len(prefix) > best[0]):
-                best = (len(prefix), found)
-    return best[1] if best else None
-
-
-def _entries(secret: Object) -> Mapping[str, Any]:
-    data = secret.get("data") or {}
-    try:
-        if ".dockerconfigjson" in data:
-            parsed = json.loads(base64.b64decode(data[".dockerconfigjson"]))
-            entries = parsed.get("auths")
-        else:
-            entries = json.loads(base64.b64decode(data.get(".dockercfg", "")) or b"{}")
-    except (ValueError, binascii.Error, AttributeError):
-        return {}
-    return entries if isinstance(entries, dict) else {}
-
-
-def _address(text: str) -> tuple[str, str]:
-    """Host and path prefix ("" or "a/b/") of a key such as "https://index.docker.io/v1/"."""
-    bare = text.partition("://")[2] or text
-    host, _, path = bare.partition("/")
-    if host in HUB_NAMES:
-        return "docker.io", "" if path.strip("/") in ("", "v1", "v2") else path.strip("/") + "/"
-    path = path.strip("/")
-    if path in ("v1", "v2"):
-        path = ""
-    return host, f"{path}/" if path else ""
-
-
-def _credentials(entry: Any) -> Credentials | None:
-    if not isinstance(entry, dict):
-        return None
-    user, password = entry.get("username") or "", entry.get("password") or ""
-    if entry.get("auth"):
-        try:
-            user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
-        except (ValueError, binascii.Error):
-            return None
-    token = entry.get("identitytoken") or entry.get("registrytoken") or ""
-    if not (user or token):
-        return None
-    return Credentials(user, password, token)

@@ -185,11 +185,19 @@ class Sandbox:
         return read_in_root(self.volumes[volume], path, FILE_MAX)
 
     async def pull_secrets(self) -> list[Object]:
-        """Those there are, once it is known what there is."""
+        """Those there are, once it is known what there is; those that are missing are told of."""
         self._hold()
         await self._parts.objects.synced(self.uid)
         names = [item.get("name", "") for item in self.pod["spec"].get("imagePullSecrets") or ()]
-        found = (self._lookup("secrets", name) for name in names)
+        found = [self._lookup("secrets", name) for name in names]
+        missing = [name for name, secret in zip(names, found, strict=True) if secret is None]
+        if missing:
+            self._narrator.pod(
+                "Warning",
+                "FailedToRetrieveImagePullSecret",
+                f"Unable to retrieve some image pull secrets ({', '.join(missing)}); attempting "
+                "to pull the image may not succeed.",
+            )
         return [secret for secret in found if secret is not None]
 
     def _hold(self) -> None:

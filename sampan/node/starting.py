@@ -53,7 +53,7 @@ async def start_container(worker: PodWorker, name: str) -> None:
 
 async def _image_and_sandbox(worker: PodWorker, container: Mapping[str, Any]) -> Image:
     parts = worker.parts
-    if parts.pulls.is_present(container):
+    if parts.pulls.is_free(container):
         await worker.prepared()
         return await parts.pulls.ensure(container, (), worker.narrator)
     # The pull secrets have to be known; the network need not be there yet.

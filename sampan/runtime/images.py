@@ -1,8 +1,9 @@
 """The node's image store: load archives, pull from registries, find, list, remove.
 
 Pulls and loads run in the caller's task, their blocking parts (unpacking, hashing, disk) in
-worker threads. Concurrent pulls of one name share one task. At most `UNPACKERS` layers are
-unpacked and `registry.DOWNLOADS` downloaded at a time in one process.
+worker threads. Concurrent pulls of one name share one task. At most `PULLS_MAX` images are pulled,
+`registry.DOWNLOADS` layers of each downloaded and `UNPACKERS` layers unpacked at a time in one
+process; what comes beyond waits its turn.
 """
 
 from __future__ import annotations
@@ -10,16 +11,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Coroutine, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import archive
 from .catalog import Catalog, LayerMissing
-from .interface import Credentials, Image, ImageNotFound
+from .interface import Credentials, Image, ImageDamaged, ImageNotFound
 from .layers import unpack
-from .manifest import machine
-from .reference import InvalidReference, is_id, parse
+from .manifest import Blob, machine
+from .partials import Partials
+from .reference import InvalidReference, Reference, is_id, parse
+
+if TYPE_CHECKING:
+    from .registry import Session
 
 # Unpacking keeps a processor busy; two at a time leave room for the event loop.
 UNPACKERS = 2
+# Each pull holds a few connections and megabytes; more would only share the same line.
+PULLS_MAX = 6
 # How often a load starts over when others remove layers it counted on.
 _ATTEMPTS = 3
 
@@ -27,14 +35,25 @@ _ATTEMPTS = 3
 class ImageStore:
     """`Images` in a folder; several processes may use the same one."""
 
-    def __init__(self, root: Path, *, insecure_registries: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        insecure_registries: Collection[str] = (),
+        settings: Sequence[Path] = (),
+    ) -> None:
         """Makes the folder. `insecure_registries` ("host" or "host:port") may be spoken to
-        without TLS, as those on loopback always may."""
+        without TLS, as those on loopback always may; `settings` are folders as `mirrors.py` has
+        them."""
         self._catalog = Catalog(root)
+        self._partials = Partials(root / "partial")
         self._insecure = frozenset(insecure_registries)
+        self._settings = settings
         self._unpackers = asyncio.Semaphore(UNPACKERS)
+        self._pulling = asyncio.Semaphore(PULLS_MAX)
         self._pulls: dict[str, _Shared] = {}
         self._catalog.open()
+        self._partials.open()
 
     def find(self, reference: str) -> Image | None:
         """By tag, digest, id (also shortened to 12 digits or more) or short name."""
@@ -137,25 +156,26 @@ class ImageStore:
     async def _pull(self, reference: str, credentials: Credentials | None) -> Image:
         name = parse(reference)
         try:
-            for attempt in range(_ATTEMPTS):
-                with self._catalog.workspace() as space:
-                    try:
-                        return await self._pull_into(space, reference, credentials)
-                    except LayerMissing:
-                        if attempt == _ATTEMPTS - 1:
-                            raise
+            async with self._pulling:
+                for attempt in range(_ATTEMPTS):
+                    with self._catalog.workspace() as space:
+                        try:
+                            return await self._pull_into(space, name, credentials)
+                        except LayerMissing:
+                            if attempt == _ATTEMPTS - 1:
+                                raise
         except ImageNotFound as error:
             raise ImageNotFound(f'failed to pull and unpack image "{name}": {error}') from error
         raise AssertionError("unreachable")
 
     async def _pull_into(
-        self, space: Path, reference: str, credentials: Credentials | None
+        self, space: Path, name: Reference, credentials: Credentials | None
     ) -> Image:
         # The HTTP client takes long to import, and most images are there already.
         from .registry import Registry
 
-        name = parse(reference)
-        async with Registry(self._insecure).session(name, credentials) as session:
+        registry = Registry(self._insecure, self._settings)
+        async with registry.session(name, credentials) as session:
             digest, parsed = await session.manifest(machine())
             config = await session.config(parsed.config)
             wanted = {
@@ -163,24 +183,33 @@ class ImageStore:
                 for blob, diff_id in session.pairs(parsed.layers, config.diff_ids)
                 if not self._catalog.layer(diff_id).is_dir()
             }
-            unpacked: dict[str, Path] = {}
-
-            async def fetch(diff_id: str) -> None:
-                blob = wanted[diff_id]
-                file = space / f"{diff_id.removeprefix('sha256:')}.blob"
-                target = space / diff_id.removeprefix("sha256:")
-                await session.download(blob, file)
-                async with self._unpackers:
-                    await asyncio.to_thread(_unpack_file, file, target, diff_id)
-                unpacked[diff_id] = target
-
-            await _all_or_none([fetch(diff_id) for diff_id in wanted])
+            fetched = {blob.digest for blob in wanted.values()}
+            try:
+                await _all_or_none(
+                    [
+                        self._fetch(session, blob, space / diff_id.removeprefix("sha256:"), diff_id)
+                        for diff_id, blob in wanted.items()
+                    ]
+                )
+            except ImageDamaged:
+                # Nothing stays of what is refused; what a cut line left is gone on with.
+                self._partials.forget(fetched)
+                raise
+            unpacked = {each: space / each.removeprefix("sha256:") for each in wanted}
         size = parsed.config.size + sum(blob.size for blob in parsed.layers)
         names = [name.with_digest(digest)]
         if name.tag:
             names.append(name.tagged)
         await asyncio.to_thread(self._catalog.add, config, size, names, unpacked)
+        self._partials.forget(fetched)
         return self._catalog.images()[config.id]
+
+    async def _fetch(self, session: Session, blob: Blob, target: Path, diff_id: str) -> None:
+        """Download a layer and unpack it to `target`."""
+        async with self._partials.claim(blob.digest, target.with_suffix(".blob")) as file:
+            await session.download(blob, file)
+            async with self._unpackers:
+                await asyncio.to_thread(_unpack_file, file, target, diff_id)
 
     async def remove(self, reference: str) -> None:
         """Forget a name; by id, or with its last tag, the image goes. Layers go with their last
@@ -214,7 +243,6 @@ def _unpack_file(file: Path, target: Path, diff_id: str) -> None:
     target.mkdir(mode=0o755)
     with open(file, "rb") as source:
         unpack(source, target, diff_id=diff_id)
-    file.unlink()
 
 
 class _Shared:

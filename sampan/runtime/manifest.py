@@ -25,6 +25,18 @@ INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
+SCHEMA_1_TYPES = (
+    "application/vnd.docker.distribution.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+)
+CONFIG_TYPES = (
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+)
+_LAYER_TYPES = (
+    "application/vnd.oci.image.layer.",
+    "application/vnd.docker.image.rootfs.",
+)
 # As containerd's cap on manifests and indexes.
 DOCUMENT_BYTES_MAX = 8 * 1024 * 1024
 # overlayfs stacks at most 500 layers; builders stop at 127.
@@ -88,8 +100,9 @@ def machine() -> str:
     return _MACHINES.get(name, name)
 
 
-def parse_document(data: bytes) -> Mapping[str, Any]:
-    """Any JSON object."""
+def parse_document(data: bytes, content_type: str = "") -> Mapping[str, Any]:
+    """Any JSON object. Raises ImageDamaged for one that can be read as two things, or that says
+    to be another than its sender does (CVE-2021-41190)."""
     if len(data) > DOCUMENT_BYTES_MAX:
         raise ImageDamaged(f"document is larger than {DOCUMENT_BYTES_MAX} bytes")
     try:
@@ -98,7 +111,26 @@ def parse_document(data: bytes) -> Mapping[str, Any]:
         raise ImageDamaged(f"document is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise ImageDamaged("document is not a JSON object")
+    told = document.get("mediaType", "")
+    if content_type in SCHEMA_1_TYPES or told in SCHEMA_1_TYPES:
+        raise _outdated(told or content_type)
+    known = (*MANIFEST_TYPES, *INDEX_TYPES)
+    if content_type in known and told and told != content_type:
+        raise ImageDamaged(f"document is sent as {content_type}, and calls itself {told}")
+    if "manifests" in document and ("layers" in document or "config" in document):
+        raise ImageDamaged("document is both an index and a manifest")
+    if (content_type or told) in known and "schemaVersion" in document:
+        as_index = (content_type or told) in INDEX_TYPES
+        if as_index is not ("manifests" in document):
+            raise ImageDamaged(f"document is not what its media type {content_type or told} says")
     return document
+
+
+def _outdated(media_type: str) -> ImageDamaged:
+    return ImageDamaged(
+        f'media type "{media_type}" is no longer supported, please rebuild the image as '
+        f'"{MANIFEST_TYPES[1]}" or "{MANIFEST_TYPES[0]}"'
+    )
 
 
 def is_index(document: Mapping[str, Any]) -> bool:
@@ -122,14 +154,20 @@ def choose(index: Mapping[str, Any], architecture: str) -> Blob:
 
 def parse_manifest(document: Mapping[str, Any]) -> Manifest:
     if document.get("schemaVersion") == 1:
-        raise ImageDamaged("manifest schema 1 is no longer supported: push the image anew")
+        raise _outdated(SCHEMA_1_TYPES[0])
     config = document.get("config")
     if not isinstance(config, dict):
         raise ImageDamaged("manifest has no config")
-    layers = [blob(entry) for entry in objects(document.get("layers"))]
-    if len(layers) > LAYERS_MAX:
+    found = Manifest(blob(config), [blob(entry) for entry in objects(document.get("layers"))])
+    if len(found.layers) > LAYERS_MAX:
         raise ImageDamaged(f"image has more than {LAYERS_MAX} layers")
-    return Manifest(blob(config), layers)
+    if found.config.media_type not in ("", *CONFIG_TYPES):
+        raise ImageDamaged(f"no image for containers: its config is {found.config.media_type!r}")
+    for layer in found.layers:
+        kind = layer.media_type
+        if kind and (not kind.startswith(_LAYER_TYPES) or kind.endswith("+encrypted")):
+            raise ImageDamaged(f"layer {layer.digest} has unknown media type {kind!r}")
+    return found
 
 
 def parse_config(data: bytes) -> Config:

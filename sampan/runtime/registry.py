@@ -1,139 +1,151 @@
-"""Fetch manifests and blobs from a registry, by the OCI distribution specification.
+"""Fetch manifests and blobs of an image, by the OCI distribution specification.
 
-Credentials go to the registry itself and to the token server it names in its own answer over TLS;
-never to where a redirect leads, and never in clear to another host (CVE-2020-15157). Everything
-fetched is checked against its digest and bounded in size. Errors read as containerd's.
+A registry's servers (mirrors first, `mirrors.py`) are asked in order until one has it. Everything
+fetched is checked against its digest and bounded in size, so a mirror can at worst have nothing.
+Errors read as containerd's.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
+import errno
 import hashlib
-import ipaddress
-import re
-import urllib.request
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+import logging
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import IO, Any, TypeVar
 
 import aiohttp
-import orjson
-from yarl import URL
 
 from . import manifest
 from .interface import Credentials, ImageDamaged, ImageNotFound, RegistryFailure
 from .manifest import DOCUMENT_BYTES_MAX, Blob, Config, Manifest
-from .reference import DEFAULT_DOMAIN, Reference
+from .mirrors import PULL, RESOLVE, Endpoint, endpoints
+from .reference import Reference
+from .upstream import CHUNK_BYTES, Server, failure, read
+
+log = logging.getLogger("sampan.runtime.registry")
+Answer = TypeVar("Answer")
 
 # Layers of one image that are downloaded at a time; upstream's containerd takes three as well.
 DOWNLOADS = 4
 # A blob beyond this is refused before the first byte.
 BLOB_BYTES_MAX = 32 * 1024**3
-_TOKEN_BYTES_MAX = 1024 * 1024
-_REDIRECTS_MAX = 5
 _INDEX_DEPTH_MAX = 3
 # A connection that gives no byte for this long is dead.
 _STALL_S = 60.0
 _CONNECT_S = 30.0
-# How often a download starts over when its connection breaks.
-_ATTEMPTS = 3
-_CHUNK_BYTES = 256 * 1024
+# How often a download is gone on with when its connection breaks and nothing came meanwhile.
+_ATTEMPTS = 4
+_PAUSE_S = 0.5
+"""Before the second such attempt; doubled before each further one."""
 
 _ACCEPT = ", ".join((*manifest.MANIFEST_TYPES, *manifest.INDEX_TYPES))
-_CHALLENGE = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
 
 
 class Registry:
     """What is configured for all registries."""
 
-    def __init__(self, insecure: Collection[str] = ()) -> None:
+    def __init__(self, insecure: Collection[str] = (), folders: Sequence[Path] = ()) -> None:
+        """`insecure` hosts are spoken to in clear; `folders` have the files of `mirrors.py`."""
         self._insecure = frozenset(insecure)
+        self._folders = folders
 
     @asynccontextmanager
     async def session(
         self, name: Reference, credentials: Credentials | None
     ) -> AsyncIterator[Session]:
         """One image's conversation with its registry."""
+        found = await asyncio.to_thread(endpoints, name.domain, self._folders, self._insecure)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_STALL_S)
         # Blobs must come as they are stored: their digest is over the compressed bytes.
         headers = {"User-Agent": "sampan", "Accept-Encoding": "identity"}
         async with aiohttp.ClientSession(
             timeout=timeout, headers=headers, auto_decompress=False
         ) as client:
-            try:
-                yield Session(client, name, credentials, insecure=self._is_insecure(name.domain))
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                raise RegistryFailure(_failed(name, f"failed to do request: {error}")) from error
-
-    def _is_insecure(self, domain: str) -> bool:
-        host = urlsplit(f"//{domain}").hostname or ""
-        return domain in self._insecure or host in self._insecure or _is_loopback(host)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+            yield Session(client, name, credentials, found)
 
 
 class Session:
-    """Requests for one repository. The token it was given serves all of them."""
+    """Requests for one image."""
 
     def __init__(
         self,
         client: aiohttp.ClientSession,
         name: Reference,
         credentials: Credentials | None,
-        *,
-        insecure: bool,
+        found: Sequence[Endpoint],
     ) -> None:
-        self._client = client
         self._name = name
-        self._credentials = credentials
-        self._insecure = insecure
-        host = "registry-1.docker.io" if name.domain == DEFAULT_DOMAIN else name.domain
-        self._base = URL(f"{'http' if insecure else 'https'}://{host}")
-        self._authorization = ""
+        self._servers = [Server(client, name, credentials, endpoint) for endpoint in found]
         self._downloads = asyncio.Semaphore(DOWNLOADS)
 
     async def manifest(self, architecture: str) -> tuple[str, Manifest]:
         """The manifest for this machine, and the digest the name stands for."""
         name = self._name
-        digest, document = await self._document(name.version)
-        if name.digest and digest != name.digest:
-            raise ImageDamaged(f"{name}: the registry sent {digest}")
+        digest, document = await self._document(name.digest, name.tag)
         top = digest
         for _ in range(_INDEX_DEPTH_MAX):
             if not manifest.is_index(document):
                 return top, manifest.parse_manifest(document)
             blob = manifest.choose(document, architecture)
             digest, document = await self._document(blob.digest)
-            if digest != blob.digest:
-                raise ImageDamaged(f"{name}: the registry sent {digest} for {blob.digest}")
         raise ImageDamaged(f"{name}: indexes within indexes")
 
-    async def _document(self, version: str) -> tuple[str, Mapping[str, Any]]:
-        path = f"/v2/{self._name.path}/manifests/{version}"
-        async with self._request(path, accept=_ACCEPT) as response:
-            data = await _read(response, DOCUMENT_BYTES_MAX)
-        digest = manifest.digest_of(data)
-        told = response.headers.get("Docker-Content-Digest", digest)
-        if told != digest:
-            raise ImageDamaged(f"{self._name}: the registry sent {digest}, and calls it {told}")
-        return digest, manifest.parse_document(data)
+    async def _document(self, digest: str, tag: str = "") -> tuple[str, Mapping[str, Any]]:
+        """By digest, or by tag when there is none. Raises ImageDamaged when another one came."""
+
+        async def get(server: Server) -> tuple[str, Mapping[str, Any]]:
+            async with server.request(f"manifests/{digest or tag}", accept=_ACCEPT) as response:
+                data = await read(response, DOCUMENT_BYTES_MAX)
+            found = manifest.digest_of(data)
+            told = response.headers.get("Docker-Content-Digest", found)
+            if told != found:
+                raise ImageDamaged(f"{self._name}: the registry sent {found}, and calls it {told}")
+            if digest and found != digest:
+                raise ImageDamaged(f"{self._name}: the registry sent {found} for {digest}")
+            return found, manifest.parse_document(data, response.content_type)
+
+        return await self._ask(PULL if digest else RESOLVE, get)
+
+    async def _ask(self, wanted: str, get: Callable[[Server], Awaitable[Answer]]) -> Answer:
+        """The answer of the first server that has one; the error of the last."""
+        able = [server for server in self._servers if wanted in server.endpoint.capabilities]
+        for server in able:
+            try:
+                return await get(server)
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                why = str(error) or type(error).__name__
+                problem: Exception = failure(self._name, f"failed to do request: {why}")
+                problem.__cause__ = error
+                if server is not able[-1]:
+                    # A mirror that is down is not waited for with every layer.
+                    self._servers = [one for one in self._servers if one is not server]
+            except (ImageNotFound, ImageDamaged, RegistryFailure) as error:
+                problem = error
+            if server is able[-1]:
+                raise problem
+            log.info("%s: %s: %s", self._name, server.host, problem)
+        raise failure(self._name, f"no host is configured to {wanted} images")
 
     async def config(self, blob: Blob) -> Config:
-        async with self._request(self._blob_path(blob)) as response:
-            data = await _read(response, DOCUMENT_BYTES_MAX)
-        if manifest.digest_of(data) != blob.digest:
-            raise ImageDamaged(f"{self._name}: config is not {blob.digest}")
-        return manifest.parse_config(data)
+        async def get(server: Server) -> Config:
+            async with server.request(f"blobs/{blob.digest}") as response:
+                data = await read(response, DOCUMENT_BYTES_MAX)
+            if manifest.digest_of(data) != blob.digest:
+                raise ImageDamaged(f"{self._name}: config is not {blob.digest}")
+            return manifest.parse_config(data)
+
+        return await self._ask(PULL, get)
 
     def pairs(self, layers: Sequence[Blob], diff_ids: Sequence[str]) -> Iterable[tuple[Blob, str]]:
         if len(layers) != len(diff_ids):
@@ -141,192 +153,95 @@ class Session:
         return zip(layers, diff_ids, strict=True)
 
     async def download(self, blob: Blob, target: Path) -> None:
-        """Stream a blob to a file. Raises ImageDamaged when it is not what its digest says."""
+        """Bring the file to the whole blob, going on with what is in it.
+
+        Raises ImageDamaged when it is not what its digest says; then the file is empty.
+        """
         if blob.size > BLOB_BYTES_MAX:
             raise ImageDamaged(f"{self._name}: layer {blob.digest} is larger than allowed")
         async with self._downloads:
-            for attempt in range(_ATTEMPTS):
-                try:
-                    await self._download(blob, target)
-                    return
-                except (aiohttp.ClientError, TimeoutError):
-                    if attempt == _ATTEMPTS - 1:
-                        raise
+            with open(target, "ab") as file:  # noqa: ASYNC230 - writes go to the page cache
+                part = _Part(self._name, blob, file)
+                await asyncio.to_thread(part.resume, target)
+                if not part.whole:
+                    await self._ask(PULL, part.fetch_from)
 
-    async def _download(self, blob: Blob, target: Path) -> None:
-        hashed = hashlib.sha256()
-        size = 0
-        async with self._request(self._blob_path(blob)) as response:
-            with open(target, "wb") as file:  # noqa: ASYNC230 - writes go to the page cache
-                async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-                    size += len(chunk)
-                    if size > blob.size:
-                        raise ImageDamaged(f"{self._name}: layer {blob.digest} is too large")
-                    hashed.update(chunk)
-                    file.write(chunk)
-        if f"sha256:{hashed.hexdigest()}" != blob.digest or size != blob.size:
-            raise ImageDamaged(f"{self._name}: layer is not {blob.digest}")
 
-    def _blob_path(self, blob: Blob) -> str:
-        return f"/v2/{self._name.path}/blobs/{blob.digest}"
+class _Part:
+    """A blob as far as it is there, with the hash of what is."""
 
-    @asynccontextmanager
-    async def _request(
-        self, path: str, *, accept: str = "*/*"
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A successful answer, after authentication and redirects."""
-        url = self._base.with_path(path, encoded=True)
-        response = await self._get(url, accept)
-        try:
-            if response.status == 401:
-                await self._authorize(response)
-                response.release()
-                response = await self._get(url, accept)
-            if response.status != 200:
-                raise await self._refused(response)
-            yield response
-        finally:
-            response.release()
+    def __init__(self, name: Reference, blob: Blob, file: IO[bytes]) -> None:
+        self._name = name
+        self._blob = blob
+        self._file = file
+        self._hash = hashlib.sha256()
+        self._size = 0
 
-    async def _get(self, url: URL, accept: str) -> aiohttp.ClientResponse:
-        for _ in range(_REDIRECTS_MAX):
-            headers = {"Accept": accept}
-            if self._authorization and url.origin() == self._base.origin():
-                headers["Authorization"] = self._authorization
-            response = await self._client.get(
-                url,
-                headers=headers,
-                allow_redirects=False,
-                proxy=_proxy(url),
-                ssl=not self._insecure,
-            )
-            if response.status not in (301, 302, 303, 307, 308):
-                return response
-            target = url.join(URL(response.headers.get("Location", "")))
-            response.release()
-            if target.scheme != "https" and url.scheme == "https":
-                raise RegistryFailure(_failed(self._name, f"refused redirect to {target}"))
-            url = target
-        raise RegistryFailure(_failed(self._name, "too many redirects"))
+    def _restart(self) -> None:
+        self._hash = hashlib.sha256()
+        self._size = 0
+        self._file.truncate(0)
 
-    async def _authorize(self, response: aiohttp.ClientResponse) -> None:
-        """Answer the registry's challenge, when it was the registry itself that challenged."""
-        if response.url.origin() != self._base.origin():
-            return
-        challenges = response.headers.getall("WWW-Authenticate", [])
-        for challenge in challenges:
-            scheme, _, rest = challenge.partition(" ")
-            if scheme.lower() == "bearer":
-                fields = dict(_CHALLENGE.findall(rest))
-                self._authorization = f"Bearer {await self._token(fields)}"
-                return
-            if scheme.lower() == "basic" and self._credentials is not None:
-                self._authorization = _basic(self._credentials)
-                return
+    def resume(self, path: Path) -> None:
+        """Hash what an earlier pull has left. For a thread."""
+        with open(path, "rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                self._hash.update(chunk)
+                self._size += len(chunk)
 
-    async def _token(self, fields: Mapping[str, str]) -> str:
-        credentials = self._credentials
-        if credentials is not None and credentials.token:
-            return credentials.token
-        realm = URL(fields.get("realm", ""))
-        if realm.scheme not in ("http", "https") or not realm.host:
-            raise RegistryFailure(_failed(self._name, "failed to authorize: malformed realm"))
-        query = {"scope": fields.get("scope") or f"repository:{self._name.path}:pull"}
-        if "service" in fields:
-            query["service"] = fields["service"]
-        headers = {}
-        if credentials is not None and credentials.username and self._may_know(realm):
-            headers["Authorization"] = _basic(credentials)
-        async with self._client.get(
-            realm.update_query(query),
-            headers=headers,
-            allow_redirects=False,
-            proxy=_proxy(realm),
-            ssl=not self._insecure,
-        ) as response:
-            if response.status != 200:
-                kind = "oauth" if headers else "anonymous"
-                raise RegistryFailure(
-                    _failed(
-                        self._name,
-                        f"failed to authorize: failed to fetch {kind} token: unexpected status "
-                        f"from GET request to {response.url}: {response.status} {response.reason}",
-                    )
-                )
-            data = await _read(response, _TOKEN_BYTES_MAX)
-        return _token_of(data, self._name)
-
-    def _may_know(self, realm: URL) -> bool:
-        """Whether a token server may see the password: the registry's own host, or one the
-        registry named over TLS and that is spoken to over TLS."""
-        if realm.origin() == self._base.origin():
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is there. What is there and wrong is fetched anew."""
+        if self._size < self._blob.size:
+            return False
+        if self._size == self._blob.size and self._digest == self._blob.digest:
             return True
-        return self._base.scheme == "https" and realm.scheme == "https"
+        self._restart()
+        return False
 
-    async def _refused(self, response: aiohttp.ClientResponse) -> Exception:
-        name = self._name
-        if response.status == 404:
-            return ImageNotFound(f'failed to resolve reference "{name}": {name}: not found')
-        if response.status in (401, 403):
-            message = await _server_message(response)
-            return RegistryFailure(
-                _failed(
-                    name,
-                    "pull access denied, repository does not exist or may require "
-                    f"authorization: server message: {message}",
-                )
-            )
-        return RegistryFailure(
-            _failed(
-                name,
-                f"unexpected status from GET request to {response.url}: "
-                f"{response.status} {response.reason}",
-            )
-        )
+    @property
+    def _digest(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
 
+    async def fetch_from(self, server: Server) -> None:
+        """The rest; a broken connection is taken up again as long as something comes."""
+        attempt = 1
+        while True:
+            before = self._size
+            try:
+                await self._fetch(server)
+                return
+            except ImageDamaged:
+                self._restart()
+                raise
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                self._file.flush()
+                attempt = 1 if self._size > before else attempt + 1
+                if attempt > _ATTEMPTS or _is_full(error):
+                    raise
+            if attempt > 2:
+                await asyncio.sleep(_PAUSE_S * 2 ** (attempt - 3))
 
-def _failed(name: Reference, why: str) -> str:
-    return f'failed to pull and unpack image "{name}": failed to resolve reference "{name}": {why}'
-
-
-def _basic(credentials: Credentials) -> str:
-    pair = f"{credentials.username}:{credentials.password}".encode()
-    return f"Basic {base64.b64encode(pair).decode()}"
-
-
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    data = bytearray()
-    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-        data += chunk
-        if len(data) > limit:
-            raise ImageDamaged(f"the registry's answer is larger than {limit} bytes")
-    return bytes(data)
-
-
-async def _server_message(response: aiohttp.ClientResponse) -> str:
-    """The first error of the registry's own error document."""
-    try:
-        errors = orjson.loads(await _read(response, _TOKEN_BYTES_MAX))["errors"]
-        return f"{errors[0]['code'].lower()}: {errors[0]['message']}"
-    except (orjson.JSONDecodeError, ImageDamaged, KeyError, IndexError, TypeError, AttributeError):
-        return f"{response.status} {response.reason}"
+    async def _fetch(self, server: Server) -> None:
+        async with server.request(f"blobs/{self._blob.digest}", start=self._size) as response:
+            if response.status != 206 or not _begins_at(response, self._size):
+                self._restart()
+            async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+                self._size += len(chunk)
+                if self._size > self._blob.size:
+                    raise ImageDamaged(f"{self._name}: layer {self._blob.digest} is too large")
+                self._hash.update(chunk)
+                self._file.write(chunk)
+        self._file.flush()
+        if self._digest != self._blob.digest or self._size != self._blob.size:
+            raise ImageDamaged(f"{self._name}: layer is not {self._blob.digest}")
 
 
-def _token_of(data: bytes, name: Reference) -> str:
-    try:
-        document = orjson.loads(data)
-        token = document.get("token") or document.get("access_token")
-    except (orjson.JSONDecodeError, AttributeError):
-        token = None
-    # A token is put into a header: anything but plain text could add headers of its own.
-    if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-        raise RegistryFailure(_failed(name, "failed to authorize: malformed token"))
-    return token
+def _begins_at(response: aiohttp.ClientResponse, start: int) -> bool:
+    """Whether a partial answer is the part that was asked for (RFC 9110, 14.4)."""
+    return response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
 
 
-def _proxy(url: URL) -> str | None:
-    """From the environment (HTTPS_PROXY, NO_PROXY), as other tools have it."""
-    host = url.host or ""
-    if _is_loopback(host) or urllib.request.proxy_bypass(host):
-        return None
-    return urllib.request.getproxies().get(url.scheme)
+def _is_full(error: Exception) -> bool:
+    """The disk, not the network."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -173,7 +173,8 @@ async def test_config_map_volume_follows_the_object(node: Node) -> None:
 
 async def test_the_first_pull_of_a_pod_waits_for_its_secrets(node: Node) -> None:
     auths = b64encode(b'{"auths": {"r.io": {"username": "u", "password": "p"}}}').decode()
-    secret = {"data": {".dockerconfigjson": auths}}
+    kind = "kubernetes.io/dockerconfigjson"
+    secret = {"type": kind, "data": {".dockerconfigjson": auths}}
     node.api.put("/api/v1/namespaces/default/secrets/s", secret)
     node.images.remote["r.io/app"] = BUSYBOX
     async with node.running():

@@ -1,34 +1,31 @@
-"""Whose credentials go to which registry."""
+"""Whose credentials go to which registry, and who may use what is here already (KEP-2535)."""
 
 from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sampan.node.pulls import credentials, registry_and_path
-from sampan.runtime.interface import Credentials
+from sampan.node.accesses import Accesses
+from sampan.node.keyring import keys_for
+from sampan.node.narration import Narrator
+from sampan.node.pulls import Held, Pulls
+from sampan.runtime.interface import Credentials, RegistryFailure
+from tests.kit.clock import FakeClock
+from tests.kit.runtime import BUSYBOX, FakeImages
 
 
-@pytest.mark.parametrize(
-    ("reference", "parts"),
-    [
-        ("nginx", ("docker.io", "library/nginx")),
-        ("a/nginx:1", ("docker.io", "a/nginx")),
-        ("docker.io/a/nginx@sha256:00", ("docker.io", "a/nginx")),
-        ("localhost/a", ("localhost", "a")),
-        ("r.io:5000/a/b:1", ("r.io:5000", "a/b")),
-    ],
-)
-def test_reference(reference: str, parts: tuple[str, str]) -> None:
-    assert registry_and_path(reference) == parts
+def secret(name: str = "s", **auths: Any) -> dict[str, Any]:
+    return packed(name, "kubernetes.io/dockerconfigjson", ".dockerconfigjson", {"auths": auths})
 
 
-def secret(**auths: Any) -> dict[str, Any]:
-    body = json.dumps({"auths": auths}).encode()
-    return {"data": {".dockerconfigjson": base64.b64encode(body).decode()}}
+def packed(name: str, kind: str, key: str, body: Any) -> dict[str, Any]:
+    data = {key: base64.b64encode(json.dumps(body).encode()).decode()}
+    return {"type": kind, "data": data, "metadata": {"namespace": "n", "name": name, "uid": name}}
 
 
 def auth(name: str) -> dict[str, str]:
@@ -36,22 +33,120 @@ def auth(name: str) -> dict[str, str]:
 
 
 SECRETS = [
-    {"data": {".dockerconfigjson": "damaged"}},
+    {"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "damaged"}},
+    packed("opaque", "Opaque", ".dockerconfigjson", {"auths": {"r.io": auth("opaque")}}),
     secret(**{"https://index.docker.io/v1/": auth("hub"), "r.io": auth("all")}),
     secret(**{"r.io/team": auth("team"), "https://r.io:5000": {"username": "u", "password": "p"}}),
+    packed("old", "kubernetes.io/dockercfg", ".dockercfg", {"*.w.io/v1/": auth("wild")}),
+    secret(**{"r.io": auth("again"), "k8s.*": auth("end"), "": auth("none"), "a[": auth("bad")}),
+    secret(**{"id.io": {"identitytoken": "t"}, "no.io": {"auth": "!"}, "list.io": []}),
 ]
 
 
 @pytest.mark.parametrize(
     ("reference", "found"),
     [
-        ("nginx", Credentials("hub", "pw")),
-        ("r.io/other/x", Credentials("all", "pw")),
-        ("r.io/team/x:1", Credentials("team", "pw")),
-        ("r.io/teammate/x", Credentials("all", "pw")),
-        ("r.io:5000/x", Credentials("u", "p")),
-        ("evil.io/r.io/x", None),
+        ("nginx", ["hub"]),
+        ("a/nginx:1", ["hub"]),
+        ("docker.io/a/nginx@sha256:00", ["hub"]),
+        ("localhost/a", ["hub"]),
+        ("r.io/other/x", ["all", "again"]),
+        ("r.io/team/x:1", ["team", "all", "again"]),
+        ("r.io:5000/x", ["u"]),
+        ("r.io:5001/x", []),
+        ("evil.io/r.io/x", []),
+        ("r.io.evil.io/x", []),
+        ("a.w.io/x", ["wild"]),
+        ("a.b.w.io/x", []),
+        ("k8s.gcr/x", ["end"]),
+        ("id.io/x", [""]),
+        ("no.io/x", []),
     ],
 )
-def test_credentials(reference: str, found: Credentials | None) -> None:
-    assert credentials(reference, SECRETS) == found
+def test_which_keys_are_tried(reference: str, found: Sequence[str]) -> None:
+    assert [key.credentials.username for key in keys_for(reference, SECRETS)] == found
+
+
+class Silent:
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str]] = []
+
+    def event(self, obj: Any, type: str, reason: str, message: str, **more: Any) -> None:
+        self.said.append((reason, message))
+
+
+class Bench:
+    """One agent's pulls over images that the registry gives to whoever knows a password."""
+
+    def __init__(self, folder: Path) -> None:
+        self.images = FakeImages()
+        self.recorder = Silent()
+        self.folder = folder
+        self.restart()
+
+    def restart(self) -> None:
+        self.pulls = Pulls(self.images, FakeClock(), Accesses(self.folder))
+
+    async def start(self, uid: str, *secrets: Any, policy: str = "IfNotPresent") -> str:
+        """The last event's text, after a container of pod `uid` has asked for its image."""
+        meta = {"uid": uid, "namespace": "n", "name": uid}
+        container = {"name": "c", "image": "r.io/app:1", "imagePullPolicy": policy}
+        pod = {"metadata": meta, "spec": {"containers": [container]}}
+        try:
+            await self.pulls.ensure(container, secrets, Narrator(self.recorder, pod))
+        except Held as held:
+            return f"{held.waiting.reason}: {held.waiting.message}"
+        return self.recorder.said[-1][1].partition(" in ")[0]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "accesses")
+
+
+HERE = 'Container image "r.io/app:1" already present on machine and can be accessed by the pod'
+PULLED = 'Successfully pulled image "r.io/app:1"'
+
+
+async def test_every_key_is_tried_and_their_failures_told_together(bench: Bench) -> None:
+    asked: list[Credentials | None] = []
+
+    async def pull(reference: str, credentials: Credentials | None = None) -> Any:
+        asked.append(credentials)
+        if credentials != Credentials("b", "pw"):
+            raise RegistryFailure(f"not {credentials and credentials.username}")
+        return BUSYBOX
+
+    bench.images.pull = pull  # type: ignore[method-assign]
+    two = [secret(**{"r.io": auth("a")}), secret(**{"r.io": auth("c")})]
+    assert await bench.start("1", *two) == "ErrImagePull: [not a, not c]"
+    assert await bench.start("2") == "ErrImagePull: not None"
+    assert await bench.start("3", *two, secret(**{"r.io": auth("b")})) == PULLED
+
+
+async def test_what_a_secret_brought_is_for_who_has_it(bench: Bench) -> None:
+    bench.images.remote["r.io/app:1"] = BUSYBOX
+    mine, same = secret("mine", **{"r.io": auth("a")}), secret("same", **{"r.io": auth("a")})
+    assert await bench.start("1", mine) == PULLED
+    bench.restart()
+    assert not bench.pulls.is_free({"image": "r.io/app:1", "imagePullPolicy": "IfNotPresent"})
+    assert await bench.start("2", mine) == HERE
+    assert await bench.start("3", same) == HERE
+    renewed = secret("mine", **{"r.io": auth("new")})
+    assert await bench.start("4", renewed) == HERE, "the same secret with a new password"
+    never = await bench.start("5", policy="Never")
+    assert never == (
+        'ErrImageNeverPull: Container image "r.io/app:1" is present with pull policy of Never but '
+        "does not have the proper credentials to access the image"
+    )
+    bench.images.remote["r.io/app:1"] = RegistryFailure("denied")
+    assert await bench.start("6") == "ErrImagePull: denied"
+    bench.images.remote["r.io/app:1"] = BUSYBOX
+    assert await bench.start("7") == PULLED
+    assert await bench.start("8") == HERE, "the registry gives it to everybody"
+
+
+async def test_what_came_otherwise_is_everybodys(bench: Bench) -> None:
+    bench.images.here["r.io/app:1"] = BUSYBOX
+    assert bench.pulls.is_free({"image": "r.io/app:1", "imagePullPolicy": "IfNotPresent"})
+    assert await bench.start("1", policy="Never") == HERE

@@ -19,8 +19,9 @@ from sampan.runtime.build import File, ImageConfig, build_config, build_layer
 from sampan.runtime.images import ImageStore
 from sampan.runtime.interface import Credentials, ImageDamaged, ImageNotFound, RegistryFailure
 from sampan.runtime.manifest import machine
+from sampan.runtime.mirrors import endpoints
 from sampan.runtime.reference import parse
-from sampan.runtime.registry import Session
+from sampan.runtime.upstream import Server
 
 pytestmark = pytest.mark.root
 
@@ -47,6 +48,10 @@ class FakeRegistry:
         self.port = 0
         self.digest_header = ""
         self.asked = asyncio.Event()
+        self.cuts = 0
+        """How many answers with blobs break off in the middle."""
+        self.ranges: list[str] = []
+        self.form: dict[str, Any] = {}
 
     def put(self) -> str:
         """An index over a manifest for this machine; the index's digest."""
@@ -89,6 +94,7 @@ class FakeRegistry:
         self.seen.append((request.path, sent))
         self.asked.set()
         if request.path == "/token":
+            self.form = dict(await request.post())
             return web.json_response(self.token)
         if self.challenge and sent != self.accepted:
             return web.json_response(
@@ -104,8 +110,29 @@ class FakeRegistry:
         if kind == "blobs" and name in self.blobs:
             if self.redirect:
                 raise web.HTTPTemporaryRedirect(f"{self.redirect}{request.path}")
-            return web.Response(body=self.corrupt(self.blobs[name]))
+            return await self.blob(request, self.corrupt(self.blobs[name]))
         return web.json_response({"errors": []}, status=404)
+
+    async def blob(self, request: web.Request, data: bytes) -> web.StreamResponse:
+        """The part that is asked for, or its first half and then nothing more."""
+        asked = request.headers.get("Range", "")
+        headers = {}
+        if asked:
+            self.ranges.append(asked)
+            start = int(asked.removeprefix("bytes=").rstrip("-"))
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+            data = data[start:]
+        answer = web.StreamResponse(status=206 if asked else 200, headers=headers)
+        answer.content_length = len(data)
+        await answer.prepare(request)
+        if self.cuts and len(data) > 1 and b"rootfs" not in data:
+            self.cuts -= 1
+            await answer.write(data[: len(data) // 2])
+            assert request.transport is not None
+            request.transport.close()
+            return answer
+        await answer.write(data)
+        return answer
 
     @property
     def name(self) -> str:
@@ -114,7 +141,7 @@ class FakeRegistry:
 
 async def serve(registry: FakeRegistry) -> web.AppRunner:
     app = web.Application()
-    app.router.add_get("/{path:.*}", registry.handle)
+    app.router.add_route("*", "/{path:.*}", registry.handle)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -216,15 +243,18 @@ async def test_a_realm_elsewhere_gets_no_password(
 
 
 def test_which_realm_may_see_the_password() -> None:
-    def may(registry: str, realm: str, *, insecure: bool = False) -> bool:
-        session = Session(None, parse(registry), None, insecure=insecure)  # type: ignore[arg-type]
-        return session._may_know(URL(realm))
+    def may(registry: str, realm: str) -> bool:
+        name = parse(registry)
+        (endpoint,) = endpoints(name.domain, ())
+        server = Server(None, name, None, endpoint)  # type: ignore[arg-type]
+        return server._may_know(URL(realm))
 
     assert may("docker.io/library/a", "https://auth.docker.io/token")
     assert not may("docker.io/library/a", "http://auth.docker.io/token")
-    assert may("localhost:5000/a", "http://localhost:5000/t", insecure=True)
-    assert not may("localhost:5000/a", "http://localhost:5001/t", insecure=True)
-    assert not may("localhost:5000/a", "https://elsewhere/t", insecure=True)
+    assert may("localhost:5000/a", "http://localhost:5000/t")
+    assert not may("localhost:5000/a", "http://localhost:5001/t")
+    assert not may("localhost:5000/a", "https://elsewhere/t")
+    assert not may("r.io/a", "http://r.io/t")
 
 
 async def test_a_redirect_gets_no_credentials(
@@ -316,3 +346,148 @@ async def test_malformed_tokens(registry: FakeRegistry, store: ImageStore, token
 async def test_no_registry_there(store: ImageStore) -> None:
     with pytest.raises(RegistryFailure, match="failed to do request"):
         await store.pull("127.0.0.1:1/app:1")
+
+
+async def test_a_cut_download_goes_on_where_it_was(
+    registry: FakeRegistry, store: ImageStore
+) -> None:
+    registry.put()
+    registry.cuts = 7
+    await store.pull(registry.name)
+    assert len(registry.ranges) == 7
+    assert all(not asked.startswith("bytes=0") for asked in registry.ranges)
+
+
+async def test_the_next_pull_goes_on_too(
+    registry: FakeRegistry, store: ImageStore, tmp_path: Path
+) -> None:
+    """Also one of another process; what is wrong in the file is fetched anew."""
+    registry.put()
+    layers = [name for name, data in registry.blobs.items() if b"rootfs" not in data]
+    partial = tmp_path / "images/partial"
+    first, wrong, whole = (partial / name.removeprefix("sha256:") for name in layers[:3])
+    first.write_bytes(registry.blobs[layers[0]][:50])
+    wrong.write_bytes(b"x" * len(registry.blobs[layers[1]]))
+    whole.write_bytes(registry.blobs[layers[2]])
+    await ImageStore(tmp_path / "images").pull(registry.name)
+    assert registry.ranges == ["bytes=50-"]
+    assert not any(path.endswith(layers[2]) for path, _ in registry.seen)
+    assert not list(partial.iterdir())
+
+
+async def test_what_a_refused_image_brought_does_not_stay(
+    registry: FakeRegistry, store: ImageStore, tmp_path: Path
+) -> None:
+    registry.put()
+    registry.corrupt = lambda data: data if b"rootfs" in data else b"y" + data[1:]
+    with pytest.raises(ImageDamaged):
+        await store.pull(registry.name)
+    assert not list((tmp_path / "images/partial").iterdir())
+
+
+def configured(tmp_path: Path, registry: FakeRegistry, *hosts: str) -> ImageStore:
+    folder = tmp_path / "certs.d" / f"127.0.0.1:{registry.port}"
+    folder.mkdir(parents=True)
+    (folder / "hosts.toml").write_text("\n".join(hosts))
+    return ImageStore(tmp_path / "images", settings=[tmp_path / "certs.d"])
+
+
+async def test_a_mirror_is_asked_first_and_gets_no_password(
+    registry: FakeRegistry, other: FakeRegistry, tmp_path: Path
+) -> None:
+    """What it does not have, or has wrong, the registry itself is asked for."""
+    registry.put()
+    other.put()
+    other.corrupt = lambda data: data if b"rootfs" in data else b"y" + data[1:]
+    other.challenge, other.accepted = 'Basic realm="x"', "Basic ours"
+    registry.challenge = 'Basic realm="x"'
+    registry.accepted = f"Basic {base64.b64encode(b'user:pass').decode()}"
+    host = f'[host."http://127.0.0.1:{other.port}".header]\nAuthorization = "Basic ours"'
+    store = configured(tmp_path, registry, host)
+    image = await store.pull(registry.name, Credentials("user", "pass"))
+    assert image.tags == [registry.name]
+    assert {sent for _, sent in other.seen} == {"Basic ours"}
+    assert not any("manifests" in path for path, _ in registry.seen)
+    assert sum("blobs" in path for path, sent in registry.seen if sent) == len(LAYERS)
+
+
+async def test_a_mirror_that_is_gone_is_passed_over(registry: FakeRegistry, tmp_path: Path) -> None:
+    registry.put()
+    store = configured(tmp_path, registry, '[host."http://127.0.0.1:1"]')
+    assert (await store.pull(registry.name)).tags == [registry.name]
+
+
+async def test_a_malformed_file_of_mirrors(registry: FakeRegistry, tmp_path: Path) -> None:
+    store = configured(tmp_path, registry, "[host.")
+    with pytest.raises(RegistryFailure, match=r"hosts\.toml"):
+        await store.pull(registry.name)
+
+
+def test_whom_a_file_names(tmp_path: Path) -> None:
+    """containerd's hosts.toml and docker's folders of certificates."""
+    for name in ("docker.io", "r.io_5000_", "d.io", "_default"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "docker.io/hosts.toml").write_text(
+        """
+        [host."https://mirror.example/v2/hub"]
+        override_path = true
+        capabilities = ["pull"]
+        ca = "ca.pem"
+        [host."http://plain.example:5000"]
+        """
+    )
+    mirror, plain, hub = endpoints("docker.io", [tmp_path])
+    assert mirror.url == "https://mirror.example/v2/hub"
+    assert mirror.capabilities == {"pull"}
+    assert mirror.authorities == [tmp_path / "docker.io/ca.pem"]
+    assert (plain.url, plain.is_registry) == ("http://plain.example:5000/v2", False)
+    assert (hub.url, hub.is_registry) == ("https://registry-1.docker.io/v2", True)
+    (tmp_path / "r.io_5000_/hosts.toml").write_text('server = "http://r.io:5000"')
+    assert [one.url for one in endpoints("r.io:5000", [tmp_path])] == ["http://r.io:5000/v2"]
+    (tmp_path / "d.io/ca.crt").write_text("")
+    assert endpoints("d.io", [tmp_path])[0].authorities == [tmp_path / "d.io/ca.crt"]
+    (tmp_path / "_default/hosts.toml").write_text('[host."https://all.example"]')
+    assert endpoints("other.io", [tmp_path])[0].url == "https://all.example/v2"
+    (tmp_path / "_default/hosts.toml").write_text('server = "ftp://x"')
+    with pytest.raises(RegistryFailure, match="no http or https address"):
+        endpoints("other.io", [tmp_path])
+
+
+async def test_an_identity_token_is_exchanged(registry: FakeRegistry, store: ImageStore) -> None:
+    registry.put()
+    realm = f"http://127.0.0.1:{registry.port}/token"
+    registry.challenge = f'Bearer realm="{realm}",service="s",scope="repository:app:pull"'
+    registry.accepted = "Bearer good"
+    await store.pull(registry.name, Credentials(identity_token="secret"))
+    assert registry.form["refresh_token"] == "secret"
+    assert registry.form["grant_type"] == "refresh_token"
+    assert registry.form["scope"] == "repository:app:pull"
+
+
+DOCKER_1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+
+
+@pytest.mark.parametrize(
+    ("media", "document", "why"),
+    [
+        (DOCKER_1, {"schemaVersion": 1, "fsLayers": []}, "is no longer supported"),
+        ("application/json", {"schemaVersion": 1}, "is no longer supported"),
+        (f"{OCI}.manifest.v1+json", {"mediaType": f"{OCI}.index.v1+json"}, "calls itself"),
+        (f"{OCI}.index.v1+json", {"manifests": [], "layers": []}, "both an index"),
+        (f"{OCI}.manifest.v1+json", {"schemaVersion": 2, "manifests": []}, "not what its media"),
+        (
+            f"{OCI}.manifest.v1+json",
+            {
+                "config": {"digest": f"sha256:{'0' * 64}", "size": 1, "mediaType": "x/helm"},
+                "layers": [],
+            },
+            "no image for containers",
+        ),
+    ],
+)
+async def test_documents_that_lie(
+    registry: FakeRegistry, store: ImageStore, media: str, document: Any, why: str
+) -> None:
+    registry.manifests["1"] = (media, orjson.dumps(document))
+    with pytest.raises(ImageDamaged, match=why):
+        await store.pull(registry.name)

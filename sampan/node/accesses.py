@@ -1,0 +1,127 @@
+"""Who may use an image that is here already: those who could pull it (KEP-2535).
+
+As upstream has it by default (NeverVerifyPreloadedImages): what the agent pulled without secrets, and
+what came here in another way (load, push, `sampan image pull`), is everybody's. What it pulled with
+a secret is for pods that show that secret, or one with the same credentials; others pull again, and
+the registry decides. One small file per image pulled so; nothing is kept of others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from sampan.api.errors import Object
+from sampan.runtime.interface import Credentials, Image
+from sampan.runtime.reference import is_id, parse
+
+from .keyring import Key
+
+# Secrets that are remembered of one image; the oldest are forgotten, and pull again.
+SECRETS_MAX = 100
+EVERYBODY: dict[str, Any] = {"everybody": True}
+
+
+class Accesses:
+    """The agent's records, below its data folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[str, dict[str, Any]] | None = None
+
+    def is_open(self, name: str, image: Image) -> bool:
+        """Whether any pod may use the image under this name."""
+        return self._record(name, image) is EVERYBODY
+
+    def allows(self, name: str, image: Image, keys: Iterable[Key]) -> bool:
+        record = self._record(name, image)
+        if record is EVERYBODY:
+            return True
+        return any(
+            _hash(key.credentials) in record["hashes"] or _place(key.secret) in record["secrets"]
+            for key in keys
+        )
+
+    def note(self, name: str, image: Image, key: Key | None) -> None:
+        """The agent has pulled it, with these credentials."""
+        known = self._read()
+        repository = _repository(name)
+        old = known.get(image.id, {}).get(repository, {})
+        if key is None:
+            if not known.get(image.id):
+                return
+            record = EVERYBODY
+        elif old.get("everybody"):
+            return
+        else:
+            place, hashed = _place(key.secret), _hash(key.credentials)
+            record = {
+                "secrets": _with(old.get("secrets", ()), place),
+                "hashes": _with(old.get("hashes", ()), hashed),
+            }
+        if record == old:
+            return
+        known.setdefault(image.id, {})[repository] = record
+        self._write(image.id)
+
+    def forget(self, image_id: str) -> None:
+        """The image is gone."""
+        if self._read().pop(image_id, None) is not None:
+            self._path(image_id).unlink(missing_ok=True)
+
+    def _record(self, name: str, image: Image) -> dict[str, Any]:
+        found = self._read().get(image.id)
+        if not found:
+            return EVERYBODY
+        # It was pulled, but not under this name (or by its id): that has to be asked for.
+        record = found.get(_repository(name), {"secrets": [], "hashes": []})
+        return EVERYBODY if record.get("everybody") else record
+
+    def _path(self, image_id: str) -> Path:
+        return self._folder / f"{image_id.removeprefix('sha256:')}.json"
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        if self._known is None:
+            self._known = {}
+            for path in self._folder.glob("*.json") if self._folder.is_dir() else ():
+                try:
+                    self._known[f"sha256:{path.stem}"] = orjson.loads(path.read_bytes())
+                except orjson.JSONDecodeError:
+                    # As it would be without a record of it: nobody's until somebody pulls.
+                    self._known[f"sha256:{path.stem}"] = {"": {"secrets": [], "hashes": []}}
+        return self._known
+
+    def _write(self, image_id: str) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._path(image_id)
+        draft = path.with_suffix(".new")
+        draft.write_bytes(orjson.dumps(self._read()[image_id]))
+        os.replace(draft, path)
+
+
+def _with(values: Sequence[Any], value: Any) -> list[Any]:
+    return [*(item for item in values if item != value), value][-SECRETS_MAX:]
+
+
+def _place(secret: Object) -> list[str]:
+    meta = secret.get("metadata") or {}
+    return [meta.get("namespace", ""), meta.get("name", ""), meta.get("uid", "")]
+
+
+def _hash(credentials: Credentials) -> str:
+    parts = (
+        credentials.username,
+        credentials.password,
+        credentials.token,
+        credentials.identity_token,
+    )
+    return hashlib.sha256(orjson.dumps(parts)).hexdigest()
+
+
+def _repository(name: str) -> str:
+    return "" if is_id(name) else parse(name).repository

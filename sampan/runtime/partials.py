@@ -1,0 +1,73 @@
+"""Blobs that are being fetched: what a cut connection or a crash leaves is gone on with.
+
+    ROOT/<hex of digest>    the blob's first bytes, as far as they came
+
+Who fetches a blob holds its file's lock. What nobody came back to within `KEPT_S` is swept, and a
+file never grows beyond its blob's size, so that their bytes are bounded by what was asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+# The image's pod tries again within minutes; a day is for nodes that were off meanwhile.
+KEPT_S = 24 * 3600.0
+
+
+class Partials:
+    """The folder of one image store; several processes may use it."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def open(self) -> None:
+        """Make the folder, and remove what is too old."""
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.sweep(time.time() - KEPT_S)
+
+    def sweep(self, before: float) -> None:
+        """Remove what was last written before then and is not being fetched."""
+        for path in self._root.iterdir():
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except OSError:
+                continue
+            try:
+                if os.fstat(fd).st_mtime < before:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink(missing_ok=True)
+            except BlockingIOError:
+                pass
+            finally:
+                os.close(fd)
+
+    @asynccontextmanager
+    async def claim(self, digest: str, draft: Path) -> AsyncIterator[Path]:
+        """The blob's file, for one fetcher at a time; `draft` when another process has it."""
+        name = digest.removeprefix("sha256:")
+        lock = self._locks.setdefault(name, asyncio.Lock())
+        async with lock:
+            path = self._root / name
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(path, flags, 0o600)
+            try:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    path = draft
+                yield path
+            finally:
+                os.close(fd)
+
+    def forget(self, digests: Iterable[str]) -> None:
+        """Remove them: they are unpacked, or not what they should be."""
+        for digest in digests:
+            (self._root / digest.removeprefix("sha256:")).unlink(missing_ok=True)
