@@ -129,7 +129,7 @@ class Agent:
             images=images,
             network=self._network,
             pulls=Pulls(images, clock, Accesses(config.data / "accesses")),
-            volumes=PodVolumes(config.data, config.run, self._kernel, self.providers),
+            volumes=PodVolumes(config.data, config.run, self._kernel),
             kernel=self._kernel,
             objects=Objects(self._informers),
             tokens=Tokens(client, clock),
