@@ -1,9 +1,9 @@
 """Who may use an image that is here already: those who could pull it (KEP-2535).
 
-As upstream has it by default (NeverVerifyPreloadedImages): what the agent pulled without secrets, and
-what came here in another way (load, push, `sampan image pull`), is everybody's. What it pulled with
-a secret is for pods that show that secret, or one with the same credentials; others pull again, and
-the registry decides. One small file per image pulled so; nothing is kept of others.
+As upstream has it by default (NeverVerifyPreloadedImages): what the agent pulled without secrets,
+and what came here in another way (load, push, `sampan image pull`), is everybody's. What it pulled
+with a secret is for pods that show that secret, or one with the same credentials; others pull
+again, and the registry decides. One small file per image pulled so; nothing is kept of others.
 """
 
 from __future__ import annotations
