@@ -78,7 +78,8 @@ class Kind:
     )
     """Called instead of `validate` for writes to other subresources that are part of the object
     (ephemeralcontainers, resize, approval, finalize), by their name; without one, `validate`."""
-    prepare: Callable[[Object, Object | None], None] | None = None
+    prepare: Callable[[Object, Object | None], Sequence[str] | None] | None = None
+    """Returns what upstream warns of while it prepares, if anything."""
     prepare_parts: Mapping[str, Callable[[Object, Object], None]] = field(default_factory=dict)
     """Called instead of `prepare` for writes to a subresource that is part of the object, by its
     name: puts back, in place, what that subresource does not take."""

@@ -178,7 +178,7 @@ async def _create_once(context: Context, obj: Object) -> Written:
     if resource.has_status and resource.plural not in KEEP_STATUS:
         obj.pop("status", None)
     if rules.prepare is not None:
-        rules.prepare(obj, None)
+        context.warnings += rules.prepare(obj, None) or ()
     rules.default(obj)
     key = resource.key(metadata.get("namespace", ""), metadata.get("name", ""))
     if server.store.get(key, pending=True) is not None:

@@ -100,7 +100,9 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
     (
         {"securityContext": {"windowsOptions": {"hostProcess": True}}},
         {"os": {"name": "linux"}},
-        [f"{C}.securityContext.windowsOptions: Forbidden: windows options cannot be set for a "
+        ["spec.hostNetwork: Invalid value: false: hostNetwork must be true if pod contains any "
+         "hostProcess containers",
+         f"{C}.securityContext.windowsOptions: Forbidden: windows options cannot be set for a "
          "linux pod"],
     ),
     (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ... import fields
 from ...descriptor import Kind, Subresource
@@ -10,11 +10,11 @@ from ...errors import Cause, Object
 from .podspec.cells import COLUMNS, pod_cells
 from .podspec.default import default_pod_only, default_spec
 from .podspec.matchkeys import merge_label_keys
-from .podspec.profiles import check_profiles_agree
+from .podspec.profiles import check_profiles_agree, take_apparmor
 from .podspec.proven import Proven, digest_of
 from .podspec.quality import qos_class
 from .podspec.resize import check_resize, keep_unresized
-from .podspec.status import check_status
+from .podspec.status import check_status, keep_observed
 from .podspec.update import check_ephemeral_update, check_update
 from .podspec.validate import MIRROR, check_pod_annotations, check_spec
 from .podspec.warnings import warn_pod
@@ -39,17 +39,19 @@ RIGHT = Proven()
 """Specs without a fault."""
 
 
-def prepare(obj: Object, old: Object | None) -> None:
+def prepare(obj: Object, old: Object | None) -> Sequence[str]:
     """A new pod is Pending, and its quality of service is fixed for good."""
+    if old is not None:
+        return ()
     spec = obj.get("spec") or {}
-    if old is None:
-        obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
-        if spec.get("affinity") or spec.get("topologySpreadConstraints"):
-            merge_label_keys(spec, obj["metadata"].get("labels") or {})
-        if spec.get("schedulingGates"):
-            # Without times: the condition is part of the pod's birth.
-            gated = {key: value for key, value in GATED.items() if value is not None}
-            obj["status"]["conditions"] = [gated]
+    obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
+    if spec.get("affinity") or spec.get("topologySpreadConstraints"):
+        merge_label_keys(spec, obj["metadata"].get("labels") or {})
+    if spec.get("schedulingGates"):
+        # Without times: the condition is part of the pod's birth.
+        gated = {key: value for key, value in GATED.items() if value is not None}
+        obj["status"]["conditions"] = [gated]
+    return take_apparmor(obj) if obj["metadata"].get("annotations") else ()
 
 
 def default(obj: Object) -> None:
@@ -168,7 +170,7 @@ KIND = Kind(
     validate=validate,
     warnings=warn_pod,
     validate_status=validate_status,
-    prepare_parts={"resize": keep_unresized},
+    prepare_parts={"resize": keep_unresized, "status": keep_observed},
     validate_parts={"ephemeralcontainers": validate_ephemeral, "resize": validate_resize},
     fields=selectable,
     columns=COLUMNS,

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from .... import fields
 from ....errors import Cause, Object
 from ...formats import check_descending
-from .warnings import APPARMOR, SECCOMP_CONTAINER, SECCOMP_POD
+from .security import check_apparmor
+from .warnings import APPARMOR, SECCOMP_CONTAINER, SECCOMP_POD, USE_APPARMOR
 
 SECCOMP_DEFAULTS = ("runtime/default", "docker/default")
 LOCALHOST = "localhost/"
@@ -62,6 +63,45 @@ def check_profiles_agree(annotations: Mapping[str, str], spec: Object, out: list
                 profile = None if windows else profile or own.get(field)
             where = f"{path}.securityContext.{field}"
             _check_same(kind, profile, annotations[key], where, out)
+
+
+def take_apparmor(pod: Object) -> list[str]:
+    """Give containers the profiles that annotations name, where no field does
+    (applyAppArmorVersionSkew). Returns warnings of annotations that were needed or are no use."""
+    spec, annotations = pod.get("spec") or {}, pod["metadata"].get("annotations") or {}
+    if not any(key.startswith(APPARMOR) for key in annotations):
+        return []
+    if (spec.get("os") or {}).get("name") == "windows":
+        return []
+    out: list[str] = []
+    common = (spec.get("securityContext") or {}).get("appArmorProfile")
+    for container, _ in _containers(spec):
+        key = f"{APPARMOR}{container.get('name') or ''}"
+        own = (container.get("securityContext") or {}).get("appArmorProfile")
+        if key not in annotations or own is not None:
+            continue
+        profile = _profile_of(annotations[key])
+        if profile is not None and profile == common:
+            continue
+        if profile is not None:
+            context = container.get("securityContext") or {}
+            container["securityContext"] = {**context, "appArmorProfile": profile}
+        out.append(f"metadata.annotations[{key}]: {USE_APPARMOR}")
+    return out
+
+
+def _profile_of(annotation: str) -> Object | None:
+    if annotation == UNCONFINED:
+        return {"type": "Unconfined"}
+    if annotation == APPARMOR_DEFAULT:
+        return {"type": "RuntimeDefault"}
+    name = annotation.removeprefix(LOCALHOST)
+    if name == annotation:
+        return None
+    profile = {"type": "Localhost", "localhostProfile": name}
+    causes: list[Cause] = []
+    check_apparmor(profile, "", causes)
+    return None if causes else profile
 
 
 def _check_same(

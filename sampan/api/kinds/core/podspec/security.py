@@ -8,6 +8,7 @@ from typing import Any
 from .... import fields
 from ....errors import Cause, Object
 from ...formats import check_descending, check_id, check_optional
+from .windows import check_windows_options
 
 PROFILE_TYPES = ("Localhost", "RuntimeDefault", "Unconfined")
 MAX_PROFILE_LENGTH = 4095
@@ -37,7 +38,9 @@ def check_pod_security(spec: Object, path: str, out: list[Cause]) -> None:
         ("seLinuxChangePolicy", ("MountOption", "Recursive")),
     ):
         check_optional(context.get(name), allowed, f"{where}.{name}", out)
-    _check_profiles(context, where, out)
+    if context.get("seccompProfile") is not None:
+        _check_seccomp(context["seccompProfile"], f"{where}.seccompProfile", out)
+    _check_rare(context, where, out)
 
 
 def _check_share(spec: Object, path: str, out: list[Cause]) -> None:
@@ -76,11 +79,11 @@ def _check_sysctls(sysctls: list[Object], spec: Object, path: str, out: list[Cau
         seen.add(name)
 
 
-def _check_profiles(context: Object, path: str, out: list[Cause]) -> None:
-    if context.get("seccompProfile") is not None:
-        _check_seccomp(context["seccompProfile"], f"{path}.seccompProfile", out)
+def _check_rare(context: Object, path: str, out: list[Cause]) -> None:
+    if context.get("windowsOptions") is not None:
+        check_windows_options(context["windowsOptions"], f"{path}.windowsOptions", out)
     if context.get("appArmorProfile") is not None:
-        _check_apparmor(context["appArmorProfile"], f"{path}.appArmorProfile", out)
+        check_apparmor(context["appArmorProfile"], f"{path}.appArmorProfile", out)
 
 
 def _check_seccomp(profile: Object, path: str, out: list[Cause]) -> None:
@@ -100,7 +103,7 @@ def _check_seccomp(profile: Object, path: str, out: list[Cause]) -> None:
         out.append(fields.invalid(f"{path}.localhostProfile", profile, why))
 
 
-def _check_apparmor(profile: Object, path: str, out: list[Cause]) -> None:
+def check_apparmor(profile: Object, path: str, out: list[Cause]) -> None:
     kind, local = profile.get("type"), profile.get("localhostProfile")
     where = f"{path}.localhostProfile"
     if kind == "Localhost":
@@ -136,6 +139,8 @@ def check_container_security(
         if host_users and mount == "Unmasked":
             why = "`hostUsers` must be false to use `Unmasked`"
             out.append(fields.invalid(f"{path}.procMount", mount, why))
+    if context.get("seccompProfile") is not None:
+        _check_seccomp(context["seccompProfile"], f"{path}.seccompProfile", out)
     if context.get("allowPrivilegeEscalation") is False:
         if context.get("privileged"):
             why = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
@@ -147,4 +152,4 @@ def check_container_security(
                 "CAP_SYS_ADMIN"
             )
             out.append(fields.invalid(path, context, why))
-    _check_profiles(context, path, out)
+    _check_rare(context, path, out)

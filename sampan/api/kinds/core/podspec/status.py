@@ -19,6 +19,27 @@ KNOWN_CONDITIONS = frozenset({
 })  # fmt: skip
 
 
+def keep_observed(new: Object, old: Object) -> None:
+    """A writer of /status that knows of no observedGeneration takes none away (KEP-5067)."""
+    status, before = new.get("status") or {}, old.get("status") or {}
+    if before.get("observedGeneration") and not status.get("observedGeneration"):
+        status = new["status"] = {**status, "observedGeneration": before["observedGeneration"]}
+    conditions: Sequence[Object] = status.get("conditions") or ()
+    if all(item.get("observedGeneration") for item in conditions):
+        return
+    # A type may stand there more than once: they go by their order.
+    known: dict[Any, list[int]] = {}
+    for item in before.get("conditions") or ():
+        known.setdefault(item.get("type"), []).append(item.get("observedGeneration") or 0)
+    kept = []
+    for item in conditions:
+        queue = known.get(item.get("type"))
+        seen = queue.pop(0) if queue else 0
+        missing = seen and not item.get("observedGeneration")
+        kept.append({**item, "observedGeneration": seen} if missing else item)
+    new["status"] = {**status, "conditions": kept}
+
+
 def check_status(new: Object, old: Object, out: list[Cause]) -> None:
     """`new` and `old` are pods that differ in status."""
     status, before = new.get("status") or {}, old.get("status") or {}

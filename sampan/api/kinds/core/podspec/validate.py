@@ -29,6 +29,7 @@ from .scheduling import check_affinity, check_gates, check_spreading, check_tole
 from .security import check_pod_security
 from .systems import check_system
 from .volumes import check_volumes
+from .windows import check_host_processes
 
 RESTART_POLICIES = ("Always", "OnFailure", "Never")
 DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
@@ -98,6 +99,7 @@ def _check_placement(spec: Object, path: str, in_pod: bool, out: list[Cause]) ->
     if get("topologySpreadConstraints"):
         where = f"{path}.topologySpreadConstraints"
         check_spreading(spec["topologySpreadConstraints"], where, in_pod, out)
+    check_host_processes(spec, path, out)
     if get("tolerations"):
         check_tolerations(spec["tolerations"], f"{path}.tolerations", out)
 

@@ -16,7 +16,7 @@ from ...doubts import (
     doubt_pod_name,
     doubt_term,
 )
-from .proven import Proven, digest_of
+from .proven import Proven, take_digest
 
 ANNOTATIONS = {
     "scheduler.alpha.kubernetes.io/critical-pod":
@@ -56,20 +56,19 @@ HARMLESS = Proven()
 
 
 def warn_pod(obj: Object, old: Object | None) -> list[str]:
-    """Warnings about a pod. An update that leaves the spec as it was has none."""
+    """Warnings about a new pod. Updates have none: they are mostly programs', and many."""
     out: list[str] = []
-    if old is None:
-        problems = label_problems(obj["metadata"].get("name") or "")
-        if problems:
-            out.append(
-                "metadata.name: this is used in the Pod's hostname, which can result in surprising "
-                f"behavior; a DNS label is recommended: [{' '.join(problems)}]"
-            )
-    elif old.get("spec") == obj.get("spec"):
+    if old is not None:
         return out
+    problems = label_problems(obj["metadata"].get("name") or "")
+    if problems:
+        out.append(
+            "metadata.name: this is used in the Pod's hostname, which can result in surprising "
+            f"behavior; a DNS label is recommended: [{' '.join(problems)}]"
+        )
     if obj["metadata"].get("annotations"):
         return out + _warnings(obj, "")
-    digest = digest_of(obj.get("spec") or {})
+    digest = take_digest(obj.get("spec") or {})
     if digest not in HARMLESS:
         found = _warnings(obj, "")
         if found:
