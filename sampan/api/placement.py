@@ -1,7 +1,7 @@
 """Does a pod belong on a node: by its selector and affinity, by its tolerations? Pure.
 
-component-helpers scheduling/corev1/nodeaffinity, as controllers and kubelets use it; the scheduler
-asks the same of all nodes at once, in columns of its own.
+component-helpers scheduling/corev1/nodeaffinity, as controllers and kubelets use it, and the
+scheduler where it does not ask all nodes at once, in columns of its own.
 """
 
 from __future__ import annotations
@@ -20,14 +20,18 @@ def selects(spec: Object, name: str, labels: Mapping[str, str]) -> bool:
         if labels.get(key) != value:
             return False
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
-    required = affinity.get(REQUIRED)
-    if required is None:
+    return any_term_matches(affinity.get(REQUIRED), name, labels)
+
+
+def any_term_matches(selector: Object | None, name: str, labels: Mapping[str, str]) -> bool:
+    """Does a node match one of a NodeSelector's terms? None matches all nodes."""
+    if selector is None:
         return True
-    terms = required.get("nodeSelectorTerms") or ()
-    return any(_term_matches(term, name, labels) for term in terms)
+    terms = selector.get("nodeSelectorTerms") or ()
+    return any(term_matches(term, name, labels) for term in terms)
 
 
-def _term_matches(term: Object, name: str, labels: Mapping[str, str]) -> bool:
+def term_matches(term: Object, name: str, labels: Mapping[str, str]) -> bool:
     """All expressions and fields of a term; an empty term matches nothing."""
     expressions = term.get("matchExpressions") or ()
     fields = term.get("matchFields") or ()
@@ -58,13 +62,14 @@ def _matches(expression: Object, labels: Mapping[str, str]) -> bool:
 
 
 def tolerates(toleration: Mapping[str, object], taint: Object) -> bool:
-    """v1.Toleration.ToleratesTaint."""
+    """core/v1 Toleration.ToleratesTaint: an empty effect, key or value of Exists matches all."""
     if toleration.get("effect") and toleration.get("effect") != taint.get("effect"):
         return False
     if toleration.get("key") and toleration.get("key") != taint.get("key"):
         return False
-    if toleration.get("operator") == "Exists":
+    operator = toleration.get("operator") or "Equal"
+    if operator == "Exists":
         return True
     if not toleration.get("key"):
         return False
-    return (toleration.get("value") or "") == (taint.get("value") or "")
+    return operator == "Equal" and (toleration.get("value") or "") == (taint.get("value") or "")

@@ -67,6 +67,25 @@ def is_bound_to(volume: Object, claim: Object) -> bool:
     )
 
 
+def given_to(volume: Object, claim: Object) -> Object:
+    """A copy of the volume that is bound to the claim, and marked if nobody had asked for it."""
+    meta, known = claim["metadata"], volume["spec"].get("claimRef") or {}
+    reference = {
+        **known,
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "name": meta["name"],
+        "namespace": meta["namespace"],
+        "uid": meta["uid"],
+        "resourceVersion": meta["resourceVersion"],
+    }
+    changed = {**volume, "spec": {**volume["spec"], "claimRef": reference}}
+    if not known:
+        marks = {**(volume["metadata"].get("annotations") or {}), BOUND_BY_CONTROLLER: "yes"}
+        changed["metadata"] = {**volume["metadata"], "annotations": marks}
+    return changed
+
+
 def mismatch(volume: Object, claim: Object) -> str:
     """Why a volume that the claim names does not satisfy it, "" if it does: upstream's
     checkVolumeSatisfyClaim."""

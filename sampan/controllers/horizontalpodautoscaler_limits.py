@@ -143,14 +143,8 @@ def up_limit(current: int, rules: Object, history: History, now_s: float) -> int
     choice = rules.get("selectPolicy")
     if choice == "Disabled":
         return current
-    ends: list[int] = []
-    for policy in rules.get("policies") or ():
-        start = _start(current, policy["periodSeconds"], history, now_s)
-        if policy["type"] == "Pods":
-            ends.append(start + policy["value"])
-        else:
-            # Rounded up: a small target would never grow otherwise.
-            ends.append(math.ceil(start * (1 + policy["value"] / 100)))
+    # Percents are rounded up: a small target would never grow otherwise.
+    ends = _ends(current, rules, history, now_s, +1)
     if not ends:
         return current
     return min(ends) if choice == "Min" else max(ends)
@@ -161,16 +155,23 @@ def down_limit(current: int, rules: Object, history: History, now_s: float) -> i
     choice = rules.get("selectPolicy")
     if choice == "Disabled":
         return current
+    ends = _ends(current, rules, history, now_s, -1)
+    if not ends:
+        return current
+    return max(ends) if choice == "Min" else min(ends)
+
+
+def _ends(current: int, rules: Object, history: History, now_s: float, sign: int) -> list[int]:
+    """How far each policy lets it go."""
     ends: list[int] = []
     for policy in rules.get("policies") or ():
         start = _start(current, policy["periodSeconds"], history, now_s)
         if policy["type"] == "Pods":
-            ends.append(start - policy["value"])
+            ends.append(start + sign * policy["value"])
         else:
-            ends.append(int(start * (1 - policy["value"] / 100)))
-    if not ends:
-        return current
-    return max(ends) if choice == "Min" else min(ends)
+            end = start * (1 + sign * policy["value"] / 100)
+            ends.append(math.ceil(end) if sign > 0 else int(end))
+    return ends
 
 
 def _start(current: int, period_s: float, history: History, now_s: float) -> int:

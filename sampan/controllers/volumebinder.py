@@ -20,6 +20,7 @@ from sampan.api.volumes import (
     best_match,
     class_of,
     default_class,
+    given_to,
     is_bound_to,
     is_delayed,
     mismatch,
@@ -232,22 +233,10 @@ class VolumeBinderController(Controller):
         await self._report_claim(claim, "Bound", volume)
 
     async def _point_volume(self, volume: Object, claim: Object) -> Object:
-        meta, old = claim["metadata"], volume["spec"].get("claimRef") or {}
-        if old.get("uid") == meta["uid"]:
+        known = volume["spec"].get("claimRef") or {}
+        if known.get("uid") == claim["metadata"]["uid"]:
             return volume
-        reference = {
-            **old,
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "name": meta["name"],
-            "namespace": meta["namespace"],
-            "uid": meta["uid"],
-            "resourceVersion": meta["resourceVersion"],
-        }
-        changed = {**volume, "spec": {**volume["spec"], "claimRef": reference}}
-        if not old:
-            changed["metadata"] = _marked(volume, BOUND_BY_CONTROLLER)
-        return await self.client.update(self.volume_resource, changed)
+        return await self.client.update(self.volume_resource, given_to(volume, claim))
 
     async def _point_claim(self, claim: Object, name: str) -> Object:
         named = claim["spec"].get("volumeName") == name

@@ -14,11 +14,11 @@ from sampan.aio.clock import Clock
 from sampan.api.errors import Object
 from sampan.api.resources import resource
 from sampan.api.volumes import (
-    BOUND_BY_CONTROLLER,
     FIRST_CONSUMER,
     SELECTED_NODE,
     annotation,
     class_of,
+    given_to,
     is_bound_to,
     is_for_pod,
     is_fully_bound,
@@ -173,23 +173,9 @@ class Volumes:
 
     async def _give(self, volume: Object, claim: Object) -> None:
         """The volume's side; the binder writes the claim's."""
-        meta = claim["metadata"]
         if is_bound_to(volume, claim) and volume["spec"]["claimRef"].get("uid"):
             return
-        reference = {
-            **(volume["spec"].get("claimRef") or {}),
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "name": meta["name"],
-            "namespace": meta["namespace"],
-            "uid": meta["uid"],
-            "resourceVersion": meta["resourceVersion"],
-        }
-        changed = {**volume, "spec": {**volume["spec"], "claimRef": reference}}
-        if not volume["spec"].get("claimRef"):
-            marks = {**(volume["metadata"].get("annotations") or {}), BOUND_BY_CONTROLLER: "yes"}
-            changed["metadata"] = {**volume["metadata"], "annotations": marks}
-        await self._client.update(resource("persistentvolumes"), changed)
+        await self._client.update(resource("persistentvolumes"), given_to(volume, claim))
 
     async def _select(self, claim: Object, node: str) -> None:
         """Tell the provisioner where. Guarded, so that of two schedulers one chooses."""

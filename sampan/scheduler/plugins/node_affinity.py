@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sampan.api.errors import Object
+from sampan.api.placement import REQUIRED, any_term_matches, term_matches
 from sampan.scheduler.demand import Demand
 from sampan.scheduler.nodes import NodeState
 
-REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
@@ -33,42 +33,7 @@ def selects(
     for key, value in selector.items():
         if labels.get(key) != value:
             return False
-    required = affinity.get(REQUIRED)
-    if not required:
-        return True
-    terms = required.get("nodeSelectorTerms") or ()
-    return any(term_matches(term, name, labels) for term in terms)
-
-
-def term_matches(term: Object, name: str, labels: Mapping[str, str]) -> bool:
-    """All expressions and fields of a term; an empty term matches nothing."""
-    expressions = term.get("matchExpressions") or ()
-    fields = term.get("matchFields") or ()
-    if not expressions and not fields:
-        return False
-    return all(matches(item, labels) for item in expressions) and all(
-        item.get("key") == "metadata.name" and matches(item, {"metadata.name": name})
-        for item in fields
-    )
-
-
-def matches(expression: Object, labels: Mapping[str, str]) -> bool:
-    key, operator = expression["key"], expression["operator"]
-    values: list[str] = expression.get("values") or []
-    found = labels.get(key)
-    if operator == "In":
-        return found is not None and found in values
-    if operator == "NotIn":
-        return found is None or found not in values
-    if operator == "Exists":
-        return found is not None
-    if operator == "DoesNotExist":
-        return found is None
-    try:
-        number, bound = int(found or ""), int(values[0])
-    except (ValueError, IndexError):
-        return False
-    return number > bound if operator == "Gt" else number < bound
+    return any_term_matches(affinity.get(REQUIRED), name, labels)
 
 
 def points(demand: Demand, node: NodeState) -> float:

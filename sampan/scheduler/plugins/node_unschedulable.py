@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from sampan.api.errors import Object
+from sampan.api.placement import tolerates
 from sampan.scheduler.demand import Demand
 from sampan.scheduler.nodes import NodeState
-
-from .taint_toleration import tolerates
 
 CORDON: Object = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 

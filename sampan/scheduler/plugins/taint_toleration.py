@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from sampan.api.errors import Object
+from sampan.api.placement import tolerates
 from sampan.scheduler.demand import Demand
 from sampan.scheduler.nodes import NodeState
 
 KEEPS_AWAY = ("NoSchedule", "NoExecute")
-
-
-def tolerates(toleration: Object, taint: Object) -> bool:
-    """core/v1 Toleration.ToleratesTaint: an empty effect, key or value of Exists matches all."""
-    effect = toleration.get("effect") or ""
-    if effect and effect != taint.get("effect"):
-        return False
-    key = toleration.get("key") or ""
-    if key and key != taint.get("key"):
-        return False
-    operator = toleration.get("operator") or "Equal"
-    if operator == "Exists":
-        return True
-    if not key:
-        return False
-    return operator == "Equal" and (toleration.get("value") or "") == (taint.get("value") or "")
 
 
 def reasons(demand: Demand, node: NodeState) -> list[str]:

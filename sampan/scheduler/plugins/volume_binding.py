@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sampan.api.errors import Object
+from sampan.api.placement import any_term_matches
 from sampan.api.volumes import (
     NO_PROVISIONER,
     SELECTED_NODE,
@@ -18,8 +19,6 @@ from sampan.api.volumes import (
 )
 from sampan.scheduler.guest import Guest
 from sampan.scheduler.nodes import Nodes, NodeState
-
-from .node_affinity import term_matches
 
 UNBOUND_IMMEDIATE = "pod has unbound immediate PersistentVolumeClaims"
 CONFLICT = "node(s) had volume node affinity conflict"
@@ -96,10 +95,7 @@ def plan(need: Need, node: NodeState) -> list[tuple[Object, Object | None]] | No
 def reaches(volume: Object, node: NodeState) -> bool:
     """Can the volume be had on the node (CheckNodeAffinity)?"""
     required = (volume["spec"].get("nodeAffinity") or {}).get("required")
-    if not required:
-        return True
-    terms = required.get("nodeSelectorTerms") or ()
-    return any(term_matches(term, node.name, node.labels) for term in terms)
+    return any_term_matches(required, node.name, node.labels)
 
 
 def _can_make(kind: Object | None, node: NodeState) -> bool:

@@ -167,8 +167,13 @@ def rolling(surge: int | str, unavailable: int | str) -> Object:
     return {"type": "RollingUpdate", "rollingUpdate": values}
 
 
-def test_a_rollout_by_unavailability(request: pytest.FixtureRequest) -> None:
-    model = Model(make_set(updateStrategy=rolling(0, "30%")))
+@pytest.mark.parametrize(
+    ("name", "surge", "unavailable"), [("ds_unavailable", 0, "30%"), ("ds_surge", 2, 0)]
+)
+def test_a_rollout(
+    request: pytest.FixtureRequest, name: str, surge: int, unavailable: int | str
+) -> None:
+    model = Model(make_set(updateStrategy=rolling(surge, unavailable)))
     model.run()
     model.change("image 2", template=template("2"))
     model.run()
@@ -177,20 +182,7 @@ def test_a_rollout_by_unavailability(request: pytest.FixtureRequest) -> None:
     model.run()
     model.change("image 3", template=template("3"))
     model.run()
-    hold(request, "ds_unavailable", model.text())
-
-
-def test_a_rollout_by_surge(request: pytest.FixtureRequest) -> None:
-    model = Model(make_set(updateStrategy=rolling(2, 0)))
-    model.run()
-    model.change("image 2", template=template("2"))
-    model.run()
-    model.broken = lambda pod: image_of(pod) == "bad"
-    model.change("image bad", template=template("bad"))
-    model.run()
-    model.change("image 3", template=template("3"))
-    model.run()
-    hold(request, "ds_surge", model.text())
+    hold(request, name, model.text())
 
 
 def test_nodes_come_and_go(request: pytest.FixtureRequest) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from sampan.api.placement import tolerates
 from sampan.scheduler.demand import requests_of
 from sampan.scheduler.failing import Failing
 from sampan.scheduler.guest import guest_of
 from sampan.scheduler.nodes import Nodes
 from sampan.scheduler.plugins.node_affinity import selects
-from sampan.scheduler.plugins.taint_toleration import tolerates
 from sampan.scheduler.preemption import Surroundings
 
 
