@@ -14,7 +14,7 @@ def main() -> int:
         from sampan.daemon.supervise import main as run
     elif part == "control":
         from sampan.daemon.control import main as run
-    elif part == "node":
+    elif part == "node-process":
         from sampan.daemon.node import main as run
     elif part == "cleanup":
         from sampan.daemon.cleanup import main as run

@@ -1,9 +1,10 @@
-"""A few plain GETs for commands that show things: the standard library starts fastest."""
+"""A few plain requests for commands: the standard library starts fastest."""
 
 from __future__ import annotations
 
 import json
 import ssl
+import urllib.error
 import urllib.request
 from typing import Any
 
@@ -14,8 +15,22 @@ TIMEOUT_S = 5.0
 
 def get(paths: ClusterPaths, url: str, path: str) -> Any:
     """Decoded answer of the cluster's own API server. Raises OSError."""
+    return ask(paths, url, path, "GET")
+
+
+def delete(paths: ClusterPaths, url: str, path: str) -> None:
+    """Delete an object; one that is gone already is fine. Raises OSError."""
+    try:
+        ask(paths, url, path, "DELETE")
+    except urllib.error.HTTPError as error:
+        if error.code != 404:
+            raise
+
+
+def ask(paths: ClusterPaths, url: str, path: str, method: str) -> Any:
     context = ssl.create_default_context(cafile=str(paths.pki / "ca.crt"))
     token = paths.token.read_text().strip()
-    request = urllib.request.Request(f"{url}{path}", headers={"Authorization": f"Bearer {token}"})
+    headers = {"Authorization": f"Bearer {token}"}
+    request = urllib.request.Request(f"{url}{path}", headers=headers, method=method)
     with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context) as answer:
         return json.load(answer)

@@ -12,6 +12,7 @@ from . import (
     kubeconfig,
     kubectl,
     logs,
+    nodes,
     parts,
     simulate,
     status,
@@ -33,6 +34,7 @@ app.command()(kubeconfig.kubeconfig)
 app.command()(logs.logs)
 app.command()(doctor.doctor)
 app.add_typer(image.app, name="image")
+app.add_typer(nodes.app, name="node")
 app.command(context_settings=kubectl.SETTINGS)(kubectl.kubectl)
 app.add_typer(helm.app, name="helm")
 app.command()(simulate.simulate)

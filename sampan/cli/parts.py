@@ -39,4 +39,4 @@ def agent(
 ) -> None:
     """Run a node agent alone, against a server elsewhere."""
     more = ["--server", server, "--token", token]
-    become("node", name, data, *more, *(["--node-name", node_name] if node_name else []))
+    become("node-process", name, data, *more, *(["--node-name", node_name] if node_name else []))

@@ -12,6 +12,7 @@ import typer
 from sampan.client import kubeconfig as files
 from sampan.paths import ClusterPaths
 
+from .nodes import NODES_MAX, node_numbers, resize
 from .options import NAME, Data, Json, Name, context_of, fail, paths_of
 from .progress import Progress
 from .simulate import await_simulation, keep_simulation
@@ -36,6 +37,10 @@ def up(
     listen: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where the API listens [127.0.0.1:6443].")
     ] = "",
+    nodes: Annotated[
+        int,
+        typer.Option("--nodes", metavar="N", help="How many nodes on this machine [as it is; 1]."),
+    ] = 0,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay until Ctrl-C, then stop the cluster.")
     ] = False,
@@ -53,14 +58,18 @@ def up(
     """Start a cluster and wait until it is ready; a running one is left as it is."""
     began = time.monotonic()
     paths = paths_of(name, data)
+    if not 0 <= nodes <= NODES_MAX:
+        fail(f"--nodes {nodes}: use 1 to {NODES_MAX}")
     check_machine()
     if simulate:
         keep_simulation(paths, simulate)
     link = connect(paths)
     running = link is not None
     if link is None:
-        link = start(paths, listen, foreground=foreground)
+        link = start(paths, listen, nodes, foreground=foreground)
     status = wait_ready(link, f"cluster {name}", str(paths.data))
+    if nodes and nodes != len(node_numbers(status)):
+        status = resize(paths, link, status, nodes)
     if simulate:
         await_simulation(link, status, signal_it=running)
     seconds = time.monotonic() - began
@@ -89,7 +98,8 @@ def wait_ready(link: Any, what: str, data: str) -> Status:
                 if status.get("data", data) != data:
                     fail(f"{what} runs already, with its data in {status['data']}")
                 if why := failure(status):
-                    wait_end(link)
+                    if status.get("stopping", True):
+                        wait_end(link)
                     fail(why)
                 if is_ready(status):
                     return status

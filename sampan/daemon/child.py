@@ -44,10 +44,12 @@ class Child:
         parser.add_argument("--server", default="")
         parser.add_argument("--token", default="")
         parser.add_argument("--node-name", default="")
+        parser.add_argument("--number", type=int, default=1)
         options = parser.parse_args(arguments)
         self.options = options
         self.part = part
-        self.paths: ClusterPaths = cluster_paths(options.name, options.data)
+        paths = cluster_paths(options.name, options.data)
+        self.paths: ClusterPaths = paths if options.number == 1 else paths.member(options.number)
         self._pipe: int = options.pipe
         self._go: int = options.go
 
@@ -75,6 +77,19 @@ class Child:
         os.close(self._go)
         self._go = -1
 
+    def refuse(self, error: Refused) -> int:
+        """Say why, to whom it concerns; the exit code that means "do not try again"."""
+        self.say(error=str(error))
+        print(error, file=sys.stderr)
+        return REFUSED
+
+    def wait_to_go(self) -> None:
+        """As `go`, before there is a loop."""
+        if self._go >= 0:
+            os.read(self._go, 1)
+            os.close(self._go)
+            self._go = -1
+
     def run(self, main: Callable[[], Awaitable[None]]) -> int:
         """Run `main` on uvloop until it returns or a signal cancels it; the exit code."""
         import uvloop
@@ -85,9 +100,7 @@ class Child:
         try:
             uvloop.run(_until_signal(main))
         except Refused as error:
-            self.say(error=str(error))
-            print(error, file=sys.stderr)
-            return REFUSED
+            return self.refuse(error)
         except Exception as error:
             logging.getLogger("sampan").exception("%s failed", self.part)
             self.say(error=str(error))

@@ -1,15 +1,19 @@
 """`sampan cleanup`: stop what a cluster still runs on this machine. Idempotent.
 
-Run by the supervisor when it ends, and by `sampan down` when there is no supervisor any more.
-Order: containers first (they hold mounts and namespaces), then the network, then the node's mount
-namespace, then the run folder.
+Run by the supervisor when it ends, and by `sampan down` when there is no supervisor any more; with
+`--number` for one further node that is removed, data and all. Order: containers first (they hold
+mounts and namespaces), then the network, then the node's mount namespace, then the run folder. The
+nodes of a machine are cleaned side by side, each in a process, as each has a mount namespace.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import shutil
+import sys
+import traceback
 from pathlib import Path
 
 from sampan.paths import ClusterPaths, cluster_paths
@@ -25,15 +29,50 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="sampan cleanup")
     parser.add_argument("--name", required=True)
     parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--number", type=int, default=1)
     options = parser.parse_args(arguments)
     paths = cluster_paths(options.name, options.data)
+    if options.number > 1:
+        paths = paths.member(options.number)
+        finish(paths)
+        shutil.rmtree(paths.data)
+        return 0
+    numbers = {*paths.member_numbers(), *_running(paths)}
+    children = [_fork(paths.member(number)) for number in sorted(numbers)]
+    finish(paths)
+    failed = [pid for pid in children if os.waitpid(pid, 0)[1]]
+    return 1 if failed else 0
+
+
+def _running(paths: ClusterPaths) -> list[int]:
+    """Further nodes that left something in /run, also where their data is gone."""
+    found = paths.run.parent.glob(f"{paths.run.name}.*")
+    return [int(path.name.rpartition(".")[2]) for path in found if path.suffix[1:].isdecimal()]
+
+
+def _fork(paths: ClusterPaths) -> int:
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            finish(paths)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    return pid
+
+
+def finish(paths: ClusterPaths) -> None:
+    """Stop what a node runs, and forget that it ran."""
     cluster = config.read(paths)
     if cluster is None:
         cluster = config.read_file(paths.run / "cluster.json")
     if paths.run.exists():
         clean(paths, cluster)
     shutil.rmtree(paths.run, ignore_errors=True)
-    return 0
 
 
 def clean(paths: ClusterPaths, cluster: config.ClusterConfig | None) -> None:
@@ -51,5 +90,9 @@ async def _stop(paths: ClusterPaths, cluster: config.ClusterConfig) -> None:
     await runtime.open()
     await runtime.purge(STOP_SIGNAL_S)
     await runtime.close()
-    network = node_network(paths, cluster)
-    await network.purge()
+    if paths.number > 1:
+        from .member import leave
+
+        leave(paths, cluster)
+    else:
+        await node_network(paths, cluster).purge()

@@ -15,6 +15,7 @@ import secrets
 import ssl
 from collections.abc import Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from cryptography import x509
@@ -124,7 +125,7 @@ async def join(child: Child) -> ClusterConfig:
     paths, options = child.paths, child.options
     known = config.read(paths)
     if known is not None:
-        return known
+        return _follow(paths, known, options.server)
     ca, secret = read_token(options.token)
     name = options.node_name or config.node_name()
     paths.pki.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -136,6 +137,15 @@ async def join(child: Child) -> ClusterConfig:
         raise Refused(f"the server refuses this node: {error.message}") from error
     config.write(paths, cluster)
     return cluster
+
+
+def _follow(paths: ClusterPaths, known: ClusterConfig, server: str) -> ClusterConfig:
+    """The server may listen elsewhere than at the node's last start."""
+    host, port = config.parse_listen(server.removeprefix("https://").rstrip("/"))
+    if (host, port) != (known.listen_host, known.listen_port):
+        known = replace(known, listen_host=host, listen_port=port)
+        config.write(paths, known)
+    return known
 
 
 async def _certify_client(

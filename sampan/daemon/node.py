@@ -42,9 +42,16 @@ def main(arguments: list[str]) -> int:
     child = Child("node", arguments)
     try:
         child.paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
-        enter_node_namespace(child.paths.run)
+        if child.paths.number == 1:
+            enter_node_namespace(child.paths.run)
+        else:
+            from .member import enter
+
+            enter(child)
+    except Refused as error:
+        return child.refuse(error)
     except OSError as error:
-        child.say(error=f"cannot make the node's mount namespace: {error}")
+        child.say(error=f"cannot make the node's namespaces: {error}")
         return 1
     return child.run(lambda: run(child))
 
@@ -91,7 +98,7 @@ async def run(child: Child) -> None:
         supervisor.start("network policies", policies.run)
         supervisor.start("dns", dns.run)
         await asyncio.gather(agent.ready.wait(), proxy.ready.wait(), dns.ready.wait())
-        child.say(state="ready", stopping_s=cluster.shutdown_grace_s)
+        child.say(state="ready", node=cluster.node_name, stopping_s=cluster.shutdown_grace_s)
         settle_memory()
         await supervisor.wait()
     finally:

@@ -8,8 +8,13 @@ Boot order: both processes start at once, since each spends most of its time loa
 process waits at its `go` pipe until the control plane listens, because a first connection that is
 refused would cost it a back-off.
 
+Further nodes on this machine are parts too, one per folder in DATA/nodes; they go when the first
+node is ready, whose bridge they hang on.
+
 The socket RUN/sampan.sock: who connects gets a JSON line with the whole status now and after each
-change; who writes "down" ends the cluster. At most `CLIENTS` connections; a further one is closed.
+change. Who writes "down" ends the cluster, "add 2" and "remove 2" begin and end a further node,
+whose part is in the status while there is anything of it. At most `CLIENTS` connections; a further
+one is closed.
 """
 
 from __future__ import annotations
@@ -32,6 +37,10 @@ from pathlib import Path
 from sampan.paths import ClusterPaths, cluster_paths
 
 PARTS = ("control", "node")
+NODE = "node-process"
+"""What `sampan` is told to become a node: "node" is a person's word."""
+MEMBERS = 63
+"""Nodes beside the first: what a machine's memory and a person's patience allow."""
 CLIENTS = 32
 STOP_S = 15.0
 """How long a part may take to end after SIGTERM before SIGKILL."""
@@ -44,6 +53,10 @@ REFUSED = 3
 @dataclass
 class Part:
     name: str
+    number: int = 1
+    """Of the node; the first is what every cluster has."""
+    leaving: bool = False
+    """To be stopped, and then cleaned away for good."""
     process: subprocess.Popen[bytes] | None = None
     pipe: int = -1
     go: int = -1
@@ -55,6 +68,15 @@ class Part:
     restarts: int = 0
     restart_at: float = 0.0
 
+    @property
+    def is_vital(self) -> bool:
+        """Without it there is no cluster; a further node may fail alone."""
+        return self.number == 1
+
+
+def further_node(number: int) -> Part:
+    return Part(f"node-{number}", number)
+
 
 class Cluster:
     """All state of the supervisor. `run` returns the exit code."""
@@ -62,13 +84,16 @@ class Cluster:
     def __init__(self, paths: ClusterPaths, client: int = -1) -> None:
         self.paths = paths
         self.first_client = client
-        self.parts = {name: Part(name) for name in PARTS}
+        parts = [*map(Part, PARTS), *map(further_node, paths.member_numbers())]
+        self.parts = {part.name: part for part in parts}
         self.selector = selectors.DefaultSelector()
         self.began = time.monotonic()
         self.ready_s = 0.0
         self.stopping = False
         self.code = 0
         self.listening = False
+        self.bridged = False
+        """The first node has been ready, so its bridge is there."""
         self.clients: set[socket.socket] = set()
 
     def run(self) -> int:
@@ -86,7 +111,7 @@ class Cluster:
         self._catch_signals()
         if self.first_client >= 0:
             self._greet(socket.socket(fileno=self.first_client))
-        for part in self.parts.values():
+        for part in tuple(self.parts.values()):
             self._start(part)
         while not self.stopping:
             self._turn()
@@ -128,8 +153,13 @@ class Cluster:
         pipe, child_pipe = os.pipe2(os.O_CLOEXEC)
         child_go, part.go = os.pipe2(os.O_CLOEXEC)
         paths = self.paths
-        command = [sys.executable, "-m", "sampan", part.name, "--name", paths.name]
-        command += ["--data", str(paths.data), "--pipe", str(child_pipe), "--go", str(child_go)]
+        kind = "cleanup" if part.leaving else "control" if part.name == "control" else NODE
+        command = [sys.executable, "-m", "sampan", kind, "--name", paths.name]
+        command += ["--data", str(paths.data)]
+        if not part.is_vital:
+            command += ["--number", str(part.number)]
+        if not part.leaving:
+            command += ["--pipe", str(child_pipe), "--go", str(child_go)]
         with open(paths.logs / f"{part.name}.log", "ab", opener=_private) as log:
             part.process = subprocess.Popen(
                 command,
@@ -140,10 +170,11 @@ class Cluster:
             )
         os.close(child_pipe)
         os.close(child_go)
-        part.pipe, part.state, part.error = pipe, "starting", ""
+        part.pipe, part.error = pipe, ""
+        part.state = "leaving" if part.leaving else "starting"
         part.detail = {}
         part.restart_at = 0.0
-        if self.listening or part.name == "control":
+        if self._may_go(part):
             os.write(part.go, b"g")
         self.selector.register(pipe, selectors.EVENT_READ, lambda: self._hear(part))
         self._broadcast()
@@ -166,20 +197,26 @@ class Cluster:
         if part.name == "control" and part.state in ("listening", "ready") and not self.listening:
             self.listening = True
             self._let_go()
+        if part.name == "node" and part.state == "ready" and not self.bridged:
+            self.bridged = True
+            self._let_go()
         if not self.ready_s and all(item.state == "ready" for item in self.parts.values()):
             self.ready_s = time.monotonic() - self.began
         self._broadcast()
 
+    def _may_go(self, part: Part) -> bool:
+        return part.name == "control" or (self.listening and (part.is_vital or self.bridged))
+
     def _let_go(self) -> None:
         for part in self.parts.values():
-            if part.name != "control" and part.go >= 0:
+            if part.name != "control" and part.go >= 0 and self._may_go(part):
                 with contextlib.suppress(OSError):
                     os.write(part.go, b"g")
 
     def _reap(self, wakeup: int) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(wakeup, 4096)
-        for part in self.parts.values():
+        for part in tuple(self.parts.values()):
             if part.process is not None and part.process.poll() is not None:
                 self._ended(part, part.process.returncode)
 
@@ -190,9 +227,12 @@ class Cluster:
         part.process, part.go = None, -1
         if part.name == "control":
             self.listening = False
-        if code == REFUSED and not self.stopping:
+        if part.leaving and not self.stopping:
+            self._left(part)
+        elif code == REFUSED and not self.stopping:
             part.state = "failed"
-            self._end(1)
+            if part.is_vital:
+                self._end(1)
         elif not self.stopping:
             if part.state == "ready":
                 part.failures = 0
@@ -203,6 +243,35 @@ class Cluster:
             part.restart_at = time.monotonic() + delay
             print(f"{part.name} ended with {code}; again in {delay} s", file=sys.stderr, flush=True)
         self._broadcast()
+
+    # Further nodes
+
+    def _add(self, number: int) -> None:
+        part = further_node(number)
+        if not 1 < number <= MEMBERS + 1 or part.name in self.parts:
+            return
+        self.paths.member(number).data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.parts[part.name] = part
+        self._start(part)
+
+    def _remove(self, number: int) -> None:
+        """Stop the node; its end goes on in `_left`."""
+        part = self.parts.get(f"node-{number}")
+        if part is None or part.is_vital or part.leaving:
+            return
+        part.leaving, part.state, part.restart_at = True, "leaving", 0.0
+        if part.process is not None:
+            part.process.terminate()
+        else:
+            self._start(part)
+        self._broadcast()
+
+    def _left(self, part: Part) -> None:
+        """After the node's process comes that which cleans up; after that nothing is left."""
+        if self.paths.member(part.number).data.exists():
+            self._start(part)
+        else:
+            del self.parts[part.name]
 
     def _hear_rest(self, part: Part) -> None:
         os.set_blocking(part.pipe, False)
@@ -216,19 +285,29 @@ class Cluster:
 
     def _stop_parts(self) -> None:
         """The node first: what it still reports needs the API server."""
-        for name in reversed(PARTS):
-            part = self.parts[name]
-            if part.process is None:
-                continue
-            part.process.terminate()
-            try:
-                # A node that ends its pods first says how long that may take.
-                part.process.wait(STOP_S + float(str(part.detail.get("stopping_s", 0))))
-            except subprocess.TimeoutExpired:
-                part.process.kill()
-                part.process.wait()
-            if part.state != "failed":
-                part.state = "stopped"
+        control = self.parts["control"]
+        nodes = [part for part in self.parts.values() if part is not control]
+        for part in nodes:
+            # One that cleans up may as well end with that.
+            if part.process is not None and part.state != "leaving":
+                part.process.terminate()
+        for part in nodes:
+            self._wait_for(part)
+        if control.process is not None:
+            control.process.terminate()
+        self._wait_for(control)
+
+    def _wait_for(self, part: Part) -> None:
+        if part.process is None:
+            return
+        try:
+            # A node that ends its pods first says how long that may take.
+            part.process.wait(STOP_S + float(str(part.detail.get("stopping_s", 0))))
+        except subprocess.TimeoutExpired:
+            part.process.kill()
+            part.process.wait()
+        if part.state != "failed":
+            part.state = "stopped"
 
     def _cleanup(self) -> None:
         """Stop what the cluster still runs on this machine (containers, network, mounts)."""
@@ -287,8 +366,12 @@ class Cluster:
             data = b""
         if not data:
             self._hang_up(client)
-        elif data.strip() == b"down":
-            self._end(0)
+        for line in data.splitlines():
+            verb, _, number = line.decode(errors="replace").partition(" ")
+            if verb == "down":
+                self._end(0)
+            elif verb in ("add", "remove") and number.isdecimal() and not self.stopping:
+                (self._add if verb == "add" else self._remove)(int(number))
 
     def _say(self, client: socket.socket, line: bytes) -> None:
         try:
@@ -316,7 +399,7 @@ class Cluster:
         for key, _ in self.selector.select(timeout):
             handler: Callable[[], None] = key.data
             handler()
-        for part in self.parts.values():
+        for part in tuple(self.parts.values()):
             if part.restart_at and part.restart_at <= time.monotonic() and not self.stopping:
                 self._start(part)
 
@@ -332,12 +415,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--listen", default="")
     parser.add_argument("--client", type=int, default=-1)
+    parser.add_argument("--nodes", type=int, default=0)
     options = parser.parse_args(arguments)
     paths = cluster_paths(options.name, options.data)
     try:
         from .config import ensure
 
         ensure(paths, options.listen)
+        for number in range(2, options.nodes + 1):
+            paths.member(number).data.mkdir(parents=True, exist_ok=True, mode=0o700)
     except (OSError, ValueError) as error:
         return refuse(options.client, str(error))
     return Cluster(paths, options.client).run()

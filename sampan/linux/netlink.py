@@ -45,6 +45,19 @@ class NetlinkError(OSError):
     """The kernel refused a message; the text is its own where it gives one."""
 
 
+class ignoring:  # noqa: N801 - reads as the statement it is
+    """Swallow a NetlinkError with one errno."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        return isinstance(error, NetlinkError) and error.errno == self._number
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One request: its type, flags beyond REQUEST and ACK, and its payload."""

@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from sampan.linux import netns, nft, rtnetlink
-from sampan.linux.netlink import Netlink, NetlinkError
+from sampan.linux.netlink import Netlink, NetlinkError, ignoring
 from sampan.linux.nft import NftError
 from sampan.linux.nftwatch import table_handle
 
@@ -32,13 +32,15 @@ _UID = re.compile(r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,200}$")
 # Interface names: this and the address in hex. Addresses are unique on a machine (clusters have
 # networks of their own), so names are too, and a name says whose it is.
 _PREFIX = "sv"
+# As above, for the way to another node on this machine (`uplink`).
+NODE_PREFIX = "sn"
 # The end on the node has the same hardware address for every pod; 255.255.255.255 is no pod.
-_HOST_MAC = bytes.fromhex("0a58ffffffff")
+HOST_MAC = bytes.fromhex("0a58ffffffff")
 # Devices about to be deleted are gathered in this group ("sam" in bytes); groups are numbers that
 # nothing but their users gives a meaning.
 _DOOMED_GROUP = 0x73616D
 # NodePorts on 127.0.0.1 need route_localnet; a sender address that is not the pod's is dropped.
-_HOST_END = {rtnetlink.ROUTE_LOCALNET: 1, rtnetlink.RP_FILTER: 1}
+HOST_END = {rtnetlink.ROUTE_LOCALNET: 1, rtnetlink.RP_FILTER: 1}
 _DEFAULT_MTU = 1500
 _MIN_MTU = 1280
 # What containerd 2 allows in pods by default: low ports and ping without privileges.
@@ -79,7 +81,7 @@ class Plumbing:
         route = self._connect()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._addresses.read()
-        self._mtu = _uplink_mtu(route)
+        self._mtu = uplink_mtu(route)
         self._write_sysctl("net/ipv4/ip_forward", "1")
         self._make_bridge(route)
         self._apply_rules()
@@ -105,12 +107,12 @@ class Plumbing:
         return self._netlink
 
     def _make_bridge(self, route: Netlink) -> None:
-        with _ignoring(errno.EEXIST):
+        with ignoring(errno.EEXIST):
             route.request(rtnetlink.new_bridge(self._bridge))
         bridge = route.link(self._bridge)
         if bridge is None:
             raise NetlinkError(errno.ENODEV, f"{self._bridge}: gone as soon as made")
-        with _ignoring(errno.EAFNOSUPPORT):
+        with ignoring(errno.EAFNOSUPPORT):
             route.request(rtnetlink.quieten(bridge.index))
         route.request(
             rtnetlink.set_up(bridge.index),
@@ -120,11 +122,11 @@ class Plumbing:
             services = self._networks.services
             first, bits = str(services.network_address), services.prefixlen
             # Nothing leaves by it: the proxy's rules rewrite or refuse whatever takes this route.
-            with _ignoring(errno.EEXIST):
+            with ignoring(errno.EEXIST):
                 route.request(rtnetlink.new_route(first, bits, bridge.index, self.gateway))
         # What is sent to an address without a pod comes back at once; else it would leave by the
         # default route.
-        with _ignoring(errno.EEXIST):
+        with ignoring(errno.EEXIST):
             route.request(
                 rtnetlink.new_unreachable(
                     str(self._network.network_address), self._network.prefixlen
@@ -152,7 +154,7 @@ class Plumbing:
             if fresh:
                 route.request(
                     rtnetlink.new_veth(
-                        rtnetlink.Veth(name, _HOST_MAC, "eth0", _pod_mac(ip), namespace, self._mtu)
+                        rtnetlink.Veth(name, HOST_MAC, "eth0", pod_mac(ip), namespace, self._mtu)
                     )
                 )
             self._configure_pod(namespace, ip)
@@ -174,13 +176,13 @@ class Plumbing:
             eth0 = inner.link("eth0")
             if eth0 is None:
                 raise NetlinkError(errno.ENODEV, "eth0 is missing in the pod's namespace")
-            with _ignoring(errno.EAFNOSUPPORT):
+            with ignoring(errno.EAFNOSUPPORT):
                 inner.request(rtnetlink.quieten(eth0.index))
             inner.request(
                 rtnetlink.set_up(1),
                 rtnetlink.set_up(eth0.index),
                 rtnetlink.set_address(eth0.index, ip),
-                rtnetlink.set_neighbour(eth0.index, self.gateway, _HOST_MAC),
+                rtnetlink.set_neighbour(eth0.index, self.gateway, HOST_MAC),
                 rtnetlink.set_route(self.gateway, 32, eth0.index),
                 rtnetlink.set_route("0.0.0.0", 0, eth0.index, self.gateway),
             )
@@ -189,12 +191,12 @@ class Plumbing:
         host = route.link(name)
         if host is None:
             raise NetlinkError(errno.ENODEV, f"{name}: gone as soon as made")
-        with _ignoring(errno.EAFNOSUPPORT):
+        with ignoring(errno.EAFNOSUPPORT):
             route.request(rtnetlink.quieten(host.index))
         route.request(
-            rtnetlink.set_ipv4_options(host.index, _HOST_END),
+            rtnetlink.set_ipv4_options(host.index, HOST_END),
             rtnetlink.set_up(host.index),
-            rtnetlink.set_neighbour(host.index, ip, _pod_mac(ip)),
+            rtnetlink.set_neighbour(host.index, ip, pod_mac(ip)),
             rtnetlink.set_route(ip, 32, host.index, source=self.gateway),
         )
 
@@ -206,7 +208,7 @@ class Plumbing:
         if ip:
             # The device goes with its namespace, in the kernel's own time and many at once.
             # Deleting it here would take 20 ms each and hold up every other pod's network.
-            with _ignoring(errno.ESRCH):
+            with ignoring(errno.ESRCH):
                 route.request(rtnetlink.delete_route(ip, 32))
         netns.remove(self._folder / uid)
         self._addresses.take_back(uid)
@@ -228,7 +230,7 @@ class Plumbing:
                 netns.remove(path)
             self._folder.rmdir()
         self._delete_link(self._bridge)
-        with _ignoring(errno.ESRCH):
+        with ignoring(errno.ESRCH):
             route.request(
                 rtnetlink.delete_unreachable(
                     str(self._network.network_address), self._network.prefixlen
@@ -258,14 +260,14 @@ class Plumbing:
         """All at once: as a group they cost the kernel as much waiting as one alone."""
         route = self._connect()
         for name in names:
-            with _ignoring(errno.ENODEV):
+            with ignoring(errno.ENODEV):
                 route.request(rtnetlink.set_group(name, _DOOMED_GROUP))
         if names:
-            with _ignoring(errno.ENODEV):
+            with ignoring(errno.ENODEV):
                 route.request(rtnetlink.delete_group(_DOOMED_GROUP))
 
     def _delete_link(self, name: str) -> None:
-        with _ignoring(errno.ENODEV):
+        with ignoring(errno.ENODEV):
             self._connect().request(rtnetlink.delete_link(name))
 
     def _rules(self) -> str:
@@ -279,8 +281,9 @@ class Plumbing:
             f"add table {table}\n"
             f"add chain {table} guard {{ type filter hook prerouting priority -300; }}\n"
             f'add rule {table} guard iifname "{_PREFIX}*" ip daddr 127.0.0.0/8 drop\n'
+            f'add rule {table} guard iifname "{NODE_PREFIX}*" ip daddr 127.0.0.0/8 drop\n'
             f"add chain {table} leave {{ type nat hook postrouting priority 100; }}\n"
-            f"add rule {table} leave ip saddr {self._network}"
+            f"add rule {table} leave ip saddr {self._networks.cluster}"
             f" ip daddr != {self._networks.cluster} masquerade\n"
         )
 
@@ -295,19 +298,6 @@ class Plumbing:
                 log.warning("cannot set %s to %s: %s", name, value, error.strerror)
 
 
-class _ignoring:  # noqa: N801 - reads as the statement it is
-    """Swallow a NetlinkError with one errno."""
-
-    def __init__(self, number: int) -> None:
-        self._number = number
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        return isinstance(error, NetlinkError) and error.errno == self._number
-
-
 def bridge_name(cluster: str) -> str:
     """The cluster's bridge; the kernel allows 15 characters, a cluster's name 16."""
     if len(cluster) <= 12:
@@ -319,11 +309,11 @@ def _interface_name(ip: str) -> str:
     return f"{_PREFIX}{int(IPv4Address(ip)):08x}"
 
 
-def _pod_mac(ip: str) -> bytes:
+def pod_mac(ip: str) -> bytes:
     return b"\x0a\x58" + IPv4Address(ip).packed
 
 
-def _uplink_mtu(route: Netlink) -> int:
+def uplink_mtu(route: Netlink) -> int:
     """Pods' packets should fit the way out, or every connection starts with an ICMP error."""
     index = route.default_route_device()
     for link in route.links():

@@ -33,7 +33,9 @@ def traces(name: str, data: Path) -> Traces:
         tables=frozenset(
             line for line in _lines("nft", "list", "tables") if line.endswith(f"sampan-{name}")
         ),
-        cgroups=frozenset(map(str, CGROUPS.glob(f"**/sampan-{name}"))),
+        cgroups=frozenset(
+            str(path) for end in ("", ".*") for path in CGROUPS.glob(f"**/sampan-{name}{end}")
+        ),
     )
 
 

@@ -1,0 +1,124 @@
+"""`sampan node`: more nodes on this machine, each with an agent and namespaces of its own.
+
+The supervisor starts and stops them; a node that goes is also deleted from the API, and its pods
+with it, so that their controllers make them anew elsewhere.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable
+from typing import Annotated
+
+import typer
+
+from sampan.paths import ClusterPaths
+
+from . import api
+from .options import NAME, Data, Name, fail, paths_of
+from .progress import Progress
+from .supervisor import START_TIMEOUT_S, Status, connect, is_ready, statuses
+
+NODES_MAX = 64
+"""The first, and as many as the supervisor has parts for."""
+PART = "node"
+
+app = typer.Typer(help="Add and remove nodes on this machine.", no_args_is_help=True)
+
+
+@app.command()
+def add(name: Name = NAME, data: Data = None) -> None:
+    """Add a node and wait until it is ready."""
+    paths = paths_of(name, data)
+    link, status = _follow(paths)
+    numbers = node_numbers(status)
+    if len(numbers) >= NODES_MAX:
+        fail(f"{NODES_MAX} nodes are as many as a machine may have")
+    number = next(item for item in range(2, NODES_MAX + 1) if item not in numbers)
+    status = change(paths, link, (number,), ())
+    print(f"node {status['parts'][part_of(number)]['node']} is ready")
+
+
+@app.command("rm")
+def remove(
+    node: Annotated[str, typer.Argument(help="The node's name.")],
+    name: Name = NAME,
+    data: Data = None,
+) -> None:
+    """Remove a node of this machine, its containers and its data. To let its pods end in their own
+    time, drain it first."""
+    paths = paths_of(name, data)
+    link, status = _follow(paths)
+    found = [n for n in node_numbers(status) if _name(status, n) == node]
+    if not found:
+        known = " ".join(filter(None, (_name(status, n) for n in node_numbers(status))))
+        fail(f"there is no node {node} on this machine; there are: {known}")
+    if found == [1]:
+        fail(f"{node} is the cluster's first node; 'sampan down' stops it with the cluster")
+    change(paths, link, (), found)
+    print(f"node {node} is gone")
+
+
+def resize(paths: ClusterPaths, link: socket.socket, status: Status, count: int) -> Status:
+    """Have `count` nodes: the lowest numbers that are free, the highest go. The new status."""
+    numbers = node_numbers(status)
+    free = (number for number in range(2, NODES_MAX + 1) if number not in numbers)
+    new = [next(free) for _ in range(count - len(numbers))]
+    return change(paths, link, new, numbers[count:])
+
+
+def node_numbers(status: Status) -> list[int]:
+    """Of the nodes on this machine; the first is 1."""
+    parts = [part.partition("-") for part in status["parts"]]
+    return sorted(int(number or 1) for kind, _, number in parts if kind == PART)
+
+
+def part_of(number: int) -> str:
+    return PART if number == 1 else f"{PART}-{number}"
+
+
+def change(
+    paths: ClusterPaths, link: socket.socket, new: Iterable[int], gone: Iterable[int]
+) -> Status:
+    """Begin and end nodes; back when all is done. Ends the command when it cannot be."""
+    new, gone = list(new), list(gone)
+    names: dict[int, str] = {}
+    lines = [f"add {number}" for number in new] + [f"remove {number}" for number in gone]
+
+    def is_done(status: Status) -> bool:
+        names.update({number: name for number in gone if (name := _name(status, number))})
+        for number in new:
+            part = status["parts"].get(part_of(number), {})
+            if part.get("state") == "failed":
+                fail(f"node {number}: {part['error'] or 'see sampan logs'}")
+        present = set(node_numbers(status))
+        return present.issuperset(new) and present.isdisjoint(gone) and is_ready(status)
+
+    link.sendall("".join(f"{line}\n" for line in lines).encode())
+    status = _wait(link, is_done)
+    for number in gone:
+        if number in names:
+            api.delete(paths, status["parts"]["control"]["url"], f"/api/v1/nodes/{names[number]}")
+    return status
+
+
+def _wait(link: socket.socket, is_done: Callable[[Status], bool]) -> Status:
+    with Progress("changing nodes"):
+        try:
+            for status in statuses(link, START_TIMEOUT_S):
+                if is_done(status):
+                    return status
+        except TimeoutError:
+            fail(f"the nodes are not ready after {START_TIMEOUT_S:.0f} s; see 'sampan logs'")
+    fail("the cluster ended meanwhile; see 'sampan logs'")
+
+
+def _follow(paths: ClusterPaths) -> tuple[socket.socket, Status]:
+    link = connect(paths)
+    if link is None:
+        fail(f"cluster {paths.name} is not running; start it with: sampan up --name {paths.name}")
+    return link, next(statuses(link))
+
+
+def _name(status: Status, number: int) -> str:
+    return str(status["parts"].get(part_of(number), {}).get("node", ""))

@@ -1,0 +1,73 @@
+"""A further node on this machine: as a node that joined from elsewhere, in namespaces of its own.
+
+Order, all before the process has a second thread:
+  go          the first node is ready, so the API server and the way to it are there
+  join        once in a node's life: its share of the pod network and its certificates
+  namespaces  of mounts, and of the network, whose uplink needs the share
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from sampan.linux import mounts
+from sampan.linux.namespaces import enter_node_namespace
+from sampan.node import uplink
+from sampan.paths import ClusterPaths, cluster_paths
+
+from . import config
+from .child import Child, Refused
+
+PIN = "net"
+"""The network namespace's, in the node's run folder; it is seen in the node's mounts alone."""
+RESOLV_CONF = Path("/etc/resolv.conf")
+
+
+def enter(child: Child) -> None:
+    """Become node `child.paths.number`. Raises Refused and OSError."""
+    from .joining import join
+
+    paths = child.paths
+    child.wait_to_go()
+    first = config.read(cluster_paths(paths.name, paths.shared))
+    if first is None:
+        raise Refused(f"there is no cluster in {paths.shared}; start it with 'sampan up'")
+    options = child.options
+    options.server = f"https://{first.gateway}:{first.listen_port}"
+    options.token = (paths.shared or paths.data).joinpath("agent.token").read_text()
+    options.node_name = options.node_name or member_name(first.node_name, paths.number)
+    cluster = asyncio.run(join(child))
+    enter_node_namespace(paths.run)
+    uplink.enter(paths.run / PIN, cluster.node_pod_cidr, first.gateway)
+    _hide_loopback_resolver(paths, first.gateway)
+
+
+def leave(paths: ClusterPaths, cluster: config.ClusterConfig) -> None:
+    """Take the node's network away; its mount namespace is entered already."""
+    uplink.remove(paths.run / PIN, cluster.node_pod_cidr)
+
+
+def member_name(first: str, number: int) -> str:
+    """Nodes are named after the machine: host, host-2, host-3 (63 characters at most)."""
+    tail = f"-{number}"
+    return first[: 63 - len(tail)] + tail
+
+
+def _hide_loopback_resolver(paths: ClusterPaths, first_gateway: str) -> None:
+    """A name server on the machine's loopback (systemd-resolved) cannot be reached from here: then
+    the first node's DNS is asked, which asks that one."""
+    if mounts.is_mounted(RESOLV_CONF.resolve()):
+        return
+    try:
+        words = [line.split() for line in RESOLV_CONF.read_text(errors="replace").splitlines()]
+    except OSError:
+        return
+    servers = [item[1] for item in words if len(item) > 1 and item[0] == "nameserver"]
+    if not any(address.startswith("127.") or address == "::1" for address in servers):
+        return
+    lines = [f"nameserver {first_gateway}"]
+    lines += [" ".join(item) for item in words if item and item[0] in ("search", "options")]
+    own = paths.run / "resolv.conf"
+    own.write_text("\n".join(lines) + "\n")
+    mounts.bind(own, RESOLV_CONF.resolve())
