@@ -37,4 +37,4 @@ def node_images(paths: ClusterPaths) -> ImageStore:
 
 
 def node_runtime(paths: ClusterPaths, cluster: ClusterConfig) -> OciRuntime:
-    return OciRuntime(paths.node, paths.run, node_images(paths), f"sampan-{cluster.name}")
+    return OciRuntime(paths.node, paths.run, node_images(paths), f"sampan-{paths.run.name}")
