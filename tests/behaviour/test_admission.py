@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from sampan.server.admission import CHAIN
+from sampan.server.admission.switches import allowed
 from sampan.server.exchange import User
 from tests.kit.cluster import ADMIN, Answer, Cluster, api_cluster, server_files
 
@@ -251,6 +253,22 @@ async def test_external_addresses_are_denied() -> None:
             403,
             'services "s" is forbidden: Use of external IPs is denied by admission control.',
         )
+
+
+async def test_the_administrator_switches_a_plugin_off(tmp_path: Path) -> None:
+    (tmp_path / "admission.yaml").write_text("disable: [DenyServiceExternalIPs]\n")
+    async with api_cluster(folder=tmp_path) as cluster:
+        spec = {"ports": [{"port": 80}], "externalIPs": ["8.8.8.8"]}
+        made = await post(cluster, f"{NS}/services", {"metadata": {"name": "s"}, "spec": spec})
+        assert made.status == 201, made.message
+
+
+@pytest.mark.parametrize("text", ["disable: [Odd]", "[]", "disable: RBACEscalation",
+                                  "disable: [RBACEscalation]", "enable: [X]"])  # fmt: skip
+def test_switches_that_are_wrong_stop_the_start(text: str, tmp_path: Path) -> None:
+    (tmp_path / "admission.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"admission\.yaml"):
+        allowed(CHAIN, tmp_path)
 
 
 # Nodes.

@@ -35,7 +35,7 @@ FLAGS = {
     "NetworkPolicy": "g", "ServiceCIDR": "", "RuntimeClass": "v", "PodDisruptionBudget": "gv",
     "ClusterRole": "c", "ClusterRoleBinding": "c", "Role": "c", "RoleBinding": "c",
     "DeviceClass": "g", "ResourceClaim": "", "ResourceClaimTemplate": "", "ResourceSlice": "g",
-    "PriorityClass": "g", "CSIDriver": "v", "CSINode": "v", "CSIStorageCapacity": "v",
+    "PriorityClass": "g", "CSIDriver": "gv", "CSINode": "v", "CSIStorageCapacity": "v",
     "StorageClass": "", "VolumeAttachment": "v", "VolumeAttributesClass": "",
 }  # fmt: skip
 

@@ -41,6 +41,7 @@ from . import (
 from .lookups import Lookups
 from .metrics import ADMIT, VALIDATE, AdmissionMetrics, Timing
 from .plugin import Plugin, Step
+from .switches import allowed
 
 if TYPE_CHECKING:
     from ..app import Server
@@ -94,7 +95,7 @@ class Admission:
 
     def __init__(self, server: Server, chain: tuple[Plugin, ...] = CHAIN) -> None:
         self._server = server
-        self._chain = chain
+        self._chain = allowed(chain, server.config.folder)
         self._steps: dict[tuple[str, str, str, str], _Steps] = {}
         self._steps_taken: dict[tuple[str, str], Timing] = {}
         self.lookups = Lookups()

@@ -1,6 +1,7 @@
 """DenyServiceExternalIPs: nobody captures others' traffic with a service (CVE-2020-8554).
 
-Upstream has this plugin off by default; here it is on. Addresses that are already there may stay.
+Upstream has this plugin off by default; here it is on, and `switches` can switch it off. Addresses
+that are already there may stay.
 """
 
 from __future__ import annotations

@@ -97,6 +97,7 @@ KIND = Kind(
     version="v1",
     kind="CSIDriver",
     storage="csidrivers",
+    generation=True,
     default=default,
     validate=validate,
     columns=(
