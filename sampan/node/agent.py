@@ -29,6 +29,7 @@ from sampan.runtime.interface import Container, Images, Runtime
 from .accesses import Accesses
 from .admission import PREFIX, Room, refuse
 from .allocation import Ledger, demands
+from .collector import collector_of
 from .config import NodeConfig
 from .ephemeral import LocalStorage, Tenant, Written
 from .eviction import Evictor, read_signals
@@ -39,6 +40,7 @@ from .objects import Objects
 from .parts import Parts
 from .pulls import Pulls
 from .registration import Registration
+from .ranking import DISK, INODES
 from .reports import Reports
 from .rotation import rotate
 from .starting import log_path
@@ -112,6 +114,9 @@ class Agent:
             config.static_pods or config.data / "manifests",
             (config.name, lambda: self.registration.uid),
             (client, self.parts.reports, clock),
+        self.collector = collector_of(self)
+        for short in (DISK, INODES):
+            self.evictor.reclaims[short].append(self.collector.delete_unused)
             _Static(self),
         )
         self._pods = self._informers.informer(
@@ -179,6 +184,7 @@ class Agent:
             self.registration.each_tick = self._tick
             self.supervisor.start("node heartbeat", self.registration.keep_alive)
             self.ready.set()
+            self.supervisor.start("unused images", self.collector.run)
             log.info("node %s is ready with %d pods", self.config.name, len(self.workers))
             await self._until_stopped()
         finally:

@@ -35,6 +35,9 @@ def metrics_text(agent: Agent) -> str:
         "# TYPE kubelet_node_name gauge",
         f'kubelet_node_name{{node="{agent.config.name}"}} 1',
     ]
+    lines.append("# TYPE kubelet_image_garbage_collected_total counter")
+    for reason, count in sorted(agent.collector.removed.items()):
+        lines.append(f'kubelet_image_garbage_collected_total{{reason="{reason}"}} {count}')
     for name, kind, value in rows:
         lines += [
             f"# TYPE {name} {kind}",

@@ -63,6 +63,10 @@ class Pulls:
         for key in [key for key in self._failures if key[0] == uid]:
             del self._failures[key]
 
+    def forget_image(self, image_id: str) -> None:
+        """The image is gone."""
+        self._accesses.forget(image_id)
+
     def present(self, container: Mapping[str, Any]) -> Image | None:
         """The image, when it is here and the policy does not ask the registry.
 

@@ -54,6 +54,13 @@ class Settings:
     """reservedSystemCPUs: a list as "0,2-3"."""
     log_bytes: int = 10 << 20
     log_files: int = 5
+    image_high_percent: int = 85
+    """How full the disk may be before unused images go; 100 is never."""
+    image_low_percent: int = 80
+    """How full it is to be afterwards."""
+    image_minimum_age_s: float = 120.0
+    image_maximum_age_s: float = 0.0
+    """How long an image may go unused; 0 is for ever."""
 
     def reserved(self, resource: str, measure: Callable[[str], int] = whole) -> int:
         """What pods cannot have, besides what the thresholds keep free."""
@@ -96,6 +103,13 @@ def parse_settings(document: Any) -> Settings:
     if wanted.keys() & _EVICTION:
         changes["thresholds"] = _thresholds(wanted)
     made = replace(Settings(), **changes)
+    if made.image_low_percent >= made.image_high_percent:
+        raise ValueError(
+            f"imageGCLowThresholdPercent {made.image_low_percent} must be less than "
+            f"imageGCHighThresholdPercent {made.image_high_percent}"
+        )
+    if 0 < made.image_maximum_age_s <= made.image_minimum_age_s:
+        raise ValueError("imageMaximumGCAge must be greater than imageMinimumGCAge")
     if made.static_cpus and not (made.reserved_cpus or made.reserved("cpu", _nanos)):
         raise ValueError(
             "the static policy requires systemreserved.cpu + kubereserved.cpu to be greater than 0"
@@ -147,6 +161,12 @@ def _count(value: Any, least: int = 1) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"must be a number of at least {least}, not {value!r}")
     return value
+
+
+def _percent(value: Any) -> int:
+    if _count(value, 0) > 100:
+        raise ValueError(f"{value} must be between 0 and 100, inclusive")
+    return int(value)
 
 
 def _pids(value: Any) -> int:
@@ -221,5 +241,9 @@ READERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "cpuManagerPolicyOptions": ("full_cores", _cpu_options),
     "reservedSystemCPUs": ("reserved_cpus", _cpu_list),
     "containerLogMaxSize": ("log_bytes", _size),
+    "imageGCHighThresholdPercent": ("image_high_percent", _percent),
+    "imageGCLowThresholdPercent": ("image_low_percent", _percent),
+    "imageMinimumGCAge": ("image_minimum_age_s", seconds),
+    "imageMaximumGCAge": ("image_maximum_age_s", seconds),
     "containerLogMaxFiles": ("log_files", lambda value: _count(value, 2)),
 }

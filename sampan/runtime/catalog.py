@@ -34,6 +34,10 @@ class Stored:
 
     config: Config
     size_bytes: int
+    loaded: bool = False
+    """From a file, not from a registry."""
+    identity: tuple[int, int] = (0, 0)
+    """Tells whether its file is still the one that was read."""
 
 
 class LayerMissing(Exception):
@@ -106,7 +110,13 @@ class Catalog:
             shutil.rmtree(path, ignore_errors=True)
 
     def add(
-        self, config: Config, size_bytes: int, names: Sequence[str], unpacked: Mapping[str, Path]
+        self,
+        config: Config,
+        size_bytes: int,
+        names: Sequence[str],
+        unpacked: Mapping[str, Path],
+        *,
+        loaded: bool = False,
     ) -> None:
         """Register an image under full names (with tag or digest).
 
@@ -121,7 +131,12 @@ class Catalog:
                 if diff_id not in unpacked:
                     raise LayerMissing(diff_id)
                 os.rename(unpacked[diff_id], self.layer(diff_id))
-            data = {"config": dataclasses.asdict(config), "size_bytes": size_bytes}
+            old = self._stored.get(config.id)
+            data = {
+                "config": dataclasses.asdict(config),
+                "size_bytes": size_bytes,
+                "loaded": loaded or (old is not None and old.loaded),
+            }
             self._replace(self._image_file(config.id), data)
             references = self._read_references()
             references.update(dict.fromkeys(names, config.id))
@@ -216,9 +231,12 @@ class Catalog:
         references = self._read_references()
         present: dict[str, Stored] = {}
         for image_id in set(references.values()):
+            path = self._image_file(image_id)
             stored = self._stored.get(image_id)
             try:
-                present[image_id] = stored or _read_stored(self._image_file(image_id))
+                if stored is None or stored.identity != _identity(path):
+                    stored = _read_stored(path)
+                present[image_id] = stored
             except FileNotFoundError:
                 # Removed by another process after the references were read.
                 continue
@@ -236,14 +254,26 @@ def _images(stored: Mapping[str, Stored], references: Mapping[str, str]) -> Mapp
             continue
         (digests if "@" in name else tags)[references[name]].append(name)
     return {
-        image_id: one.config.image(tags[image_id], digests[image_id], one.size_bytes)
+        image_id: one.config.image(
+            tags[image_id],
+            digests[image_id],
+            one.size_bytes,
+            pinned=one.loaded and bool(tags[image_id]),
+        )
         for image_id, one in stored.items()
     }
 
 
 def _read_stored(path: Path) -> Stored:
+    identity = _identity(path)
     data = orjson.loads(path.read_bytes())
-    return Stored(Config(**data["config"]), data["size_bytes"])
+    config = Config(**data["config"])
+    return Stored(config, data["size_bytes"], data.get("loaded", False), identity)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    info = os.stat(path)
+    return info.st_ino, info.st_mtime_ns
 
 
 @contextmanager

@@ -136,7 +136,7 @@ class ImageStore:
             # An image without any name is found by its id.
             names = [*found.names, found.config.id]
             try:
-                self._catalog.add(found.config, size, names, unpacked)
+                self._catalog.add(found.config, size, names, unpacked, loaded=True)
                 return
             except LayerMissing:
                 if attempt == _ATTEMPTS - 1:

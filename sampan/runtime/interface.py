@@ -61,6 +61,8 @@ class Image:
     working_dir: str = ""
     user: str = ""
     stop_signal: str = ""
+    pinned: bool = False
+    """Loaded from a file and still named: no registry could give it again."""
 
 
 class Images(Protocol):
@@ -110,6 +112,10 @@ class Resources:
     memory_limit_bytes: int = 0
     pids_limit: int = 0
     oom_score_adj: int = 0
+    cpuset: str = ""
+    """Processors it may run on, "0,2-3"; "" leaves those of the group above."""
+    hugepages: Sequence[tuple[str, int]] = ()
+    """(page size as "2MB", bytes) of every size the machine has; 0 bytes is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +134,10 @@ class Security:
     seccomp: str = "default"
     """"default", "unconfined", or the path of a profile on this node."""
     masked_paths: bool = True
+    image_groups: bool = True
+    """The groups the image's /etc/group gives the user come too."""
+    apparmor: str = ""
+    """Name of a loaded profile; "" leaves the process unconfined by AppArmor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +164,12 @@ class ContainerSpec:
     cgroup_parent: str = ""
     """Relative to the cluster's cgroup root, e.g. "kubepods/burstable/pod<uid>"."""
     resources: Resources = field(default_factory=Resources)
+    group: Resources | None = None
+    """Limits of `cgroup_parent` itself, set when its first container is made."""
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    """Kernel parameters of its namespaces, by dotted name."""
+    user_namespace: tuple[int, int] | None = None
+    """A user namespace of its own: (first id on the node, how many); ids in it start at 0."""
     security: Security = field(default_factory=Security)
     log_path: Path = Path()
     """CRI log format: "<RFC3339Nano> <stdout|stderr> <F|P> <text>"."""
@@ -186,6 +202,8 @@ class Container:
     oom_killed: bool
     annotations: Mapping[str, str]
     log_path: Path
+    user: Sequence[int] = ()
+    """Who its first process is: uid, gid, and the other groups."""
 
 
 class ExecStreams(Protocol):
@@ -270,8 +288,8 @@ class Runtime(Protocol):
         ...
 
     def limit_group(self, cgroup_parent: str, resources: Resources) -> None:
-        """Give all containers with this `ContainerSpec.cgroup_parent` limits together; there has
-        to be one. Raises RuntimeFailure."""
+        """Give all containers at or below this `ContainerSpec.cgroup_parent` limits together, also
+        those to come. Raises RuntimeFailure."""
         ...
 
     def exits(self) -> AsyncIterator[Container]:

@@ -75,7 +75,9 @@ class Config:
     user: str
     stop_signal: str
 
-    def image(self, tags: Sequence[str], digests: Sequence[str], size_bytes: int) -> Image:
+    def image(
+        self, tags: Sequence[str], digests: Sequence[str], size_bytes: int, *, pinned: bool = False
+    ) -> Image:
         return Image(
             id=self.id,
             tags=tags,
@@ -87,6 +89,7 @@ class Config:
             working_dir=self.working_dir,
             user=self.user,
             stop_signal=self.stop_signal,
+            pinned=pinned,
         )
 
 

@@ -1,0 +1,158 @@
+"""Which images go, when, and what is said of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sampan.node.collector import PERIOD_S, Collector, size_text, wanted_images
+from sampan.node.settings import Settings, parse_settings
+from sampan.runtime.interface import Image, ImageNotFound
+from tests.kit.clock import FakeClock, settle
+from tests.kit.runtime import FakeImages
+
+
+class Bench:
+    """A disk of 1000 bytes with images of 100 each; what goes makes room."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.images = FakeImages()
+        self.images.here.clear()
+        self.clock = FakeClock()
+        self.used: set[str] = set()
+        self.other = 0
+        self.said: list[tuple[str, str]] = []
+        self.gone: list[str] = []
+        self.collector = Collector(
+            self.images,
+            self.clock,
+            replace(Settings(), **settings),
+            used=lambda: self.used,
+            disk=self.disk,
+            tell=lambda reason, text: self.said.append((reason, text)),
+            gone=self.gone.append,
+        )
+        self.images.remove = self.remove  # type: ignore[method-assign]
+
+    def disk(self) -> tuple[int, int]:
+        return 1000, 1000 - self.other - 100 * len(self.images.here)
+
+    async def remove(self, reference: str) -> None:
+        if reference not in self.images.here:
+            raise ImageNotFound(reference)
+        del self.images.here[reference]
+
+    def add(self, *names: str, pinned: bool = False) -> None:
+        for name in names:
+            self.images.here[name] = Image(name, (), (), 100, pinned=pinned)
+
+    async def after(self, seconds: float) -> None:
+        """What a minute and what a round do, for a while."""
+        await self.clock.advance(seconds)
+        await settle()
+
+
+async def running(bench: Bench) -> Any:
+    import asyncio
+
+    task = asyncio.ensure_future(bench.collector.run())
+    await settle()
+    return task
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def test_a_full_disk_loses_what_was_used_longest_ago(bench: Bench) -> None:
+    bench.add("a", "b", "c", "d", "e", "f", "g")
+    bench.used = set("abcdefg")
+    task = await running(bench)
+    bench.used = {"a", "c"}
+    await bench.after(PERIOD_S)
+    assert not bench.gone, "70 % is not full"
+    bench.add("loaded", pinned=True)
+    bench.add("h")
+    await bench.after(PERIOD_S)
+    assert bench.gone == ["b"], "90 % is, and 80 % is enough; h is younger than two minutes"
+    assert not bench.said
+    bench.used = set()
+    bench.other = 500
+    await bench.after(PERIOD_S)
+    assert set(bench.images.here) == {"a", "c", "loaded"}, "they were used last"
+    task.cancel()
+
+
+async def test_nothing_in_use_goes_and_the_node_says_so(bench: Bench) -> None:
+    bench.add(*"abcdefgh")
+    bench.used = set("abcdefgh")
+    task = await running(bench)
+    bench.other = 150
+    await bench.after(PERIOD_S)
+    text = (
+        "Insufficient free disk space on the node's image filesystem (95% of 1000 B used). Failed "
+        "to free sufficient space by deleting unused images (freed 0 bytes). Investigate disk "
+        "usage, as it could be used by active images, logs, volumes, or other data."
+    )
+    assert bench.said == [("FreeDiskSpaceFailed", text)]
+    await bench.after(PERIOD_S)
+    assert bench.said[1:] == [("FreeDiskSpaceFailed", text), ("ImageGCFailed", text)]
+    assert len(bench.images.here) == 8
+    task.cancel()
+
+
+async def test_images_may_be_too_old(bench: Bench) -> None:
+    bench = Bench(image_maximum_age_s=1000.0)
+    bench.add("never", "once", "always")
+    bench.used = {"once", "always"}
+    task = await running(bench)
+    await bench.after(PERIOD_S * 3)
+    bench.used = {"always"}
+    assert not bench.gone, "what was before the agent's start is not known"
+    await bench.after(PERIOD_S)
+    assert bench.gone == ["never"]
+    await bench.after(PERIOD_S * 4)
+    assert bench.gone == ["never", "once"]
+    assert bench.collector.removed == {"age": 2}
+    task.cancel()
+
+
+async def test_who_is_short_of_disk_has_all_that_is_unused(bench: Bench) -> None:
+    bench.add("a", "b", "kept")
+    bench.used = {"kept"}
+    task = await running(bench)
+    bench.add("young")
+    await bench.collector.delete_unused()
+    assert set(bench.images.here) == {"kept", "young"}
+    task.cancel()
+
+
+def test_sizes_read_as_kubelets() -> None:
+    assert size_text(28_346_781_696) == "26.4 GiB"
+    assert size_text(512) == "512 B"
+
+
+def test_what_a_pod_wants() -> None:
+    spec = {
+        "initContainers": [{"image": "i"}],
+        "containers": [{"image": "c"}],
+        "ephemeralContainers": [{"image": "e"}],
+        "volumes": [{"name": "v", "image": {"reference": "v"}}, {"name": "w", "emptyDir": {}}],
+    }
+    assert list(wanted_images({"spec": spec})) == ["i", "c", "e", "v"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"imageGCHighThresholdPercent": 101}, "between 0 and 100"),
+        ({"imageGCHighThresholdPercent": 70}, "must be less than"),
+        ({"imageMaximumGCAge": "1m"}, "greater than imageMinimumGCAge"),
+    ],
+)
+def test_settings_that_contradict(fields: Any, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        parse_settings({"kind": "KubeletConfiguration", **fields})
