@@ -3,7 +3,7 @@
 Task: `run`, every `PERIOD_S`. `delete_unused` is for who is short of disk already. What is in use
 is what any container was made of, running or not, and what pods that are here want; that is never
 removed. Nor are images that were loaded from a file and still have their tag: nobody could give
-them again. When an image was first seen and last used is known since the agent's start, as upstream.
+them again. First sight and last use of an image are known since the agent started, as upstream.
 """
 
 from __future__ import annotations
