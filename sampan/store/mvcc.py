@@ -21,7 +21,10 @@ class State:
     def __init__(self) -> None:
         self.revision = 0
         self.oldest = 1
-        """Oldest revision that `range` and `since` can still be asked for."""
+        """Oldest revision whose event is kept."""
+        self.floor = 0
+        """Oldest revision `range` answers for: as etcd, the one that was compacted to, and not the
+        one before it, though it could still be computed."""
         self.window_bytes = 0
         self._live: dict[str, Record] = {}
         self._keys: SortedList[str] = SortedList()
@@ -35,6 +38,7 @@ class State:
         state._keys = SortedList(state._live)
         state.revision = revision
         state.oldest = revision + 1
+        state.floor = revision
         return state
 
     def __len__(self) -> int:
@@ -70,6 +74,7 @@ class State:
             self.window_bytes -= _size(event)
             dropped.append(event)
         self.oldest = max(self.oldest, min(before, self.revision + 1))
+        self.floor = max(self.floor, min(before, self.revision))
         return dropped
 
     def since(self, after: int) -> list[Event]:
@@ -115,8 +120,8 @@ class State:
         return self._keys.bisect_left(key) - self._keys.bisect_left(prefix)
 
     def _range_at(self, prefix: str, after: str, limit: int, revision: int) -> Range:
-        if revision < self.oldest - 1:
-            raise Compacted(revision, self.oldest)
+        if revision < self.floor:
+            raise Compacted(revision, self.floor)
         if revision > self.revision:
             raise FutureRevision(f"revision {revision} is ahead of {self.revision}")
         then: dict[str, Record | None] = {}
