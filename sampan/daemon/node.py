@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from sampan.aio.clock import Clock, SystemClock
 from sampan.aio.tasks import Supervisor
@@ -22,7 +23,9 @@ from sampan.dns.serve import DnsConfig, DnsServer
 from sampan.linux import power
 from sampan.linux.namespaces import enter_node_namespace
 from sampan.node.agent import Agent
+from sampan.node.settings import FILE, Settings, read_settings
 from sampan.node.shutdown import shut_down
+from sampan.paths import ClusterPaths
 from sampan.proxy.policy.run import PolicyKeeper
 from sampan.proxy.run import Proxy, ProxyConfig
 from sampan.version import GIT_VERSION
@@ -61,7 +64,7 @@ async def run(child: Child) -> None:
     cluster, identity = await membership(child)
     clock = SystemClock()
     supervisor = Supervisor(clock, child.task_failed)
-    settings = node_config(paths, cluster)
+    settings = replace(node_config(paths, cluster), settings=chosen(paths))
     network, runtime = node_network(paths, cluster), node_runtime(paths, cluster)
     await asyncio.gather(network.open(), runtime.open())
     await child.go()
@@ -108,6 +111,14 @@ async def run(child: Child) -> None:
         await runtime.close()
         await network.close()
         await transport.close()
+
+
+def chosen(paths: ClusterPaths) -> Settings:
+    """What the administrator chose for the node. Raises Refused."""
+    try:
+        return read_settings(paths.settings / FILE)
+    except (OSError, ValueError) as error:
+        raise Refused(str(error)) from error
 
 
 class Credentials:

@@ -58,6 +58,8 @@ class Limits:
     cpu_period_us: int = 100_000
     memory_bytes: int = 0
     pids: int = 0
+    cpuset: str = ""
+    hugepages: Sequence[tuple[str, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +105,17 @@ def mode() -> str:
     return "hybrid" if beside else "v1"
 
 
+_OWN = ("cpu", "memory", "pids")
+"""Controllers in which groups are made here; the container runtime makes the rest."""
+
+
 def create(group: str, limits: Limits = Limits()) -> None:
     """Make the group with its parents, and set its limits; one that is there is set anew."""
     table = hierarchies()
     if table.v2:
         _create_v2(group)
     else:
-        for controller in ("cpu", "memory", "pids"):
+        for controller in _OWN:
             directory = table.directory(controller, group)
             if directory is not None:
                 directory.mkdir(parents=True, exist_ok=True)
@@ -120,7 +126,7 @@ def _create_v2(group: str) -> None:
     """A child has a controller only when every directory above hands it down."""
     directory = ROOT
     for part in group.strip("/").split("/"):
-        for controller in ("cpu", "memory", "pids"):
+        for controller in _OWN:
             if controller in hierarchies().controllers:
                 _write(directory / "cgroup.subtree_control", f"+{controller}")
         directory = directory / part
@@ -128,14 +134,20 @@ def _create_v2(group: str) -> None:
 
 
 def set_limits(group: str, limits: Limits) -> None:
+    """A controller in which the group is not yet there is passed over."""
     for controller, name, value in _settings(limits, v2=hierarchies().v2):
         directory = hierarchies().directory(controller, group)
-        if directory is not None:
+        if directory is not None and (controller in _OWN or directory.is_dir()):
             _write(directory / name, value)
 
 
 def _settings(limits: Limits, *, v2: bool) -> Iterator[tuple[str, str, str]]:
     """The files to write: (controller, file, value)."""
+    if limits.cpuset:
+        yield "cpuset", "cpuset.cpus", limits.cpuset
+    for size, amount in limits.hugepages:
+        name = "max" if v2 else "limit_in_bytes"
+        yield "hugetlb", f"hugetlb.{size}.{name}", str(amount)
     if v2:
         if limits.cpu_shares:
             yield "cpu", "cpu.weight", str(weight_of_shares(limits.cpu_shares))

@@ -39,8 +39,9 @@ from .manifests import is_static, mirrored
 from .objects import Objects
 from .parts import Parts
 from .pulls import Pulls
-from .registration import Registration
+from .quality import Bounds
 from .ranking import DISK, INODES
+from .registration import Registration
 from .reports import Reports
 from .rotation import rotate
 from .starting import log_path
@@ -110,13 +111,13 @@ class Agent:
         self.registration.pressures = self.evictor.observe
         self.recorder = EventRecorder(client, "kubelet", config.name, clock)
         self.parts = self._parts(images)
+        self.collector = collector_of(self)
+        for short in (DISK, INODES):
+            self.evictor.reclaims[short].append(self.collector.delete_unused)
         self.static = StaticPods(
             config.static_pods or config.data / "manifests",
             (config.name, lambda: self.registration.uid),
             (client, self.parts.reports, clock),
-        self.collector = collector_of(self)
-        for short in (DISK, INODES):
-            self.evictor.reclaims[short].append(self.collector.delete_unused)
             _Static(self),
         )
         self._pods = self._informers.informer(
@@ -142,7 +143,7 @@ class Agent:
             reports=Reports(client, clock),
             recorder=self.recorder,
             machine=Machine(
-                self.registration.facts.memory_bytes,
+                self._bounds(),
                 config.cluster_domain,
                 config.data / "seccomp",
             ),
@@ -151,6 +152,11 @@ class Agent:
             ledger=Ledger(allocatable),
             creating=asyncio.Semaphore(CREATES_PER_CPU * (os.cpu_count() or 1)),
         )
+
+    def _bounds(self) -> Bounds:
+        facts = self.registration.facts
+        sizes = (name.removeprefix("hugepages-") for name, size in facts.hugepages.items() if size)
+        return Bounds(facts.memory_bytes, self.config.settings.pod_pids, tuple(sizes))
 
     def _read_signals(self) -> Observations:
         return read_signals(self.config.data)
@@ -179,12 +185,12 @@ class Agent:
             self.supervisor.start("container exits", self._watch_exits)
             await self._adopt()
             self.supervisor.start("static pods", self.static.run)
+            self.supervisor.start("unused images", self.collector.run)
             self.supervisor.start("local storage", self._storage.run)
             self.supervisor.start("evictions", self.evictor.run)
             self.registration.each_tick = self._tick
             self.supervisor.start("node heartbeat", self.registration.keep_alive)
             self.ready.set()
-            self.supervisor.start("unused images", self.collector.run)
             log.info("node %s is ready with %d pods", self.config.name, len(self.workers))
             await self._until_stopped()
         finally:

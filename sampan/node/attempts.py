@@ -49,6 +49,7 @@ def attempt_of(
         exit_code=container.exit_code,
         reason=reason,
         message=message,
+        user=tuple(container.user),
     )
 
 

@@ -51,6 +51,8 @@ def confine(
         read_only_root=bool(own.get("readOnlyRootFilesystem")),
         seccomp="unconfined" if privileged else _seccomp(shared, own, profiles),
         masked_paths=not privileged and own.get("procMount") != "Unmasked",
+        image_groups=shared.get("supplementalGroupsPolicy") != "Strict",
+        apparmor="" if privileged else _apparmor(shared, own),
     )
 
 
@@ -112,6 +114,23 @@ def _seccomp(shared: Mapping[str, Any], own: Mapping[str, Any], profiles: Path) 
     if profile.get("type") == "Localhost":
         return str(profiles / profile["localhostProfile"])
     return "default"
+
+
+def _apparmor(shared: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """The profile's name. What is asked for without AppArmor was refused before; without a word
+    nothing is asked for, as upstream's runtimes have it where they know no default."""
+    profile = own.get("appArmorProfile") or shared.get("appArmorProfile") or {}
+    kind = profile.get("type")
+    if kind == "Localhost":
+        return str(profile["localhostProfile"])
+    if kind != "RuntimeDefault":
+        return ""
+    from .apparmor import default_profile
+
+    name = default_profile()
+    if not name:
+        raise ConfigError("no default AppArmor profile is loaded on this node")
+    return name
 
 
 def _first(field: str, *contexts: Mapping[str, Any]) -> Any:

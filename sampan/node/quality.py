@@ -6,9 +6,11 @@ pkg/kubelet/qos/policy.go, pkg/kubelet/cm/helpers_linux.go, pkg/apis/core/v1/hel
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sampan.api.kinds.core.podspec.quality import BEST_EFFORT, BURSTABLE, GUARANTEED, qos_class
+from sampan.api.kinds.core.podspec.resources import total_limits, total_requests
 from sampan.runtime.interface import Resources
 from sampan.wire.quantity import milli, whole
 
@@ -16,6 +18,7 @@ __all__ = [
     "BEST_EFFORT",
     "BURSTABLE",
     "GUARANTEED",
+    "Bounds",
     "cgroup_parent",
     "cgroup_resources",
     "oom_score_adj",
@@ -49,8 +52,20 @@ def oom_score_adj(spec: Mapping[str, Any], container: Mapping[str, Any], memory_
     return max(1000 + GUARANTEED_OOM, min(score, BEST_EFFORT_OOM - 1))
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the node says of every pod's cgroups."""
+
+    memory_bytes: int
+    """Of the node."""
+    pod_pids: int = 0
+    """Processes of one pod; 0 is no limit."""
+    hugepages: tuple[str, ...] = ()
+    """Sizes the node has some of, as resources name them ("2Mi")."""
+
+
 def cgroup_resources(
-    spec: Mapping[str, Any], container: Mapping[str, Any], memory_bytes: int
+    spec: Mapping[str, Any], container: Mapping[str, Any], bounds: Bounds
 ) -> Resources:
     """The container's cgroup values; a missing request takes the limit's place."""
     resources = container.get("resources") or {}
@@ -63,20 +78,44 @@ def cgroup_resources(
         cpu_quota_us=quota(cpu_limit),
         cpu_period_us=PERIOD_US,
         memory_limit_bytes=whole(limits["memory"]) if "memory" in limits else 0,
-        oom_score_adj=oom_score_adj(spec, container, memory_bytes),
+        oom_score_adj=oom_score_adj(spec, container, bounds.memory_bytes),
+        hugepages=_hugepages(limits, bounds),
     )
 
 
-def pod_resources(spec: Mapping[str, Any]) -> Resources:
-    """The values of the pod's own cgroup, of a pod that has resources of its own (KEP-2837)."""
-    own = spec.get("resources") or {}
-    limits, requests = own.get("limits") or {}, own.get("requests") or {}
-    cpu_limit = _milli(limits, "cpu")
+def pod_resources(spec: Mapping[str, Any], bounds: Bounds) -> Resources:
+    """The values of the pod's own cgroup (ResourceConfigForPod): its own resources (KEP-2837), or
+    the sums of its containers', which bound it when each of them has a limit; and its overhead."""
+    own, over = spec.get("resources") or {}, spec.get("overhead") or {}
+    requests = total_requests(dict(spec)) | (own.get("requests") or {})
+    limits = total_limits(dict(spec)) | (own.get("limits") or {})
+    containers = (*spec["containers"], *(spec.get("initContainers") or ()))
+    bounded = {
+        name
+        for name in ("cpu", "memory")
+        if name in (own.get("limits") or {})
+        or all(name in ((item.get("resources") or {}).get("limits") or ()) for item in containers)
+    }
+    asked = requests.get("cpu", limits.get("cpu") if "cpu" in bounded else None)
+    extra = _milli(over, "cpu")
+    cpu = (milli(asked) if asked is not None else 0) + extra
+    most = _milli(limits, "cpu") + extra if "cpu" in bounded else 0
+    memory = whole(limits["memory"]) if "memory" in bounded else 0
     return Resources(
-        cpu_shares=shares(_milli(requests, "cpu") if "cpu" in requests else cpu_limit),
-        cpu_quota_us=quota(cpu_limit),
+        cpu_shares=shares(cpu),
+        cpu_quota_us=quota(most),
         cpu_period_us=PERIOD_US,
-        memory_limit_bytes=whole(limits["memory"]) if "memory" in limits else 0,
+        memory_limit_bytes=memory and memory + whole(over.get("memory", "0")),
+        pids_limit=bounds.pod_pids,
+        hugepages=_hugepages(limits, bounds),
+    )
+
+
+def _hugepages(limits: Mapping[str, Any], bounds: Bounds) -> tuple[tuple[str, int], ...]:
+    """Of every size the node has: who asked for none gets none."""
+    return tuple(
+        (f"{size.removesuffix('i')}B", whole(limits.get(f"hugepages-{size}", "0")))
+        for size in bounds.hugepages
     )
 
 

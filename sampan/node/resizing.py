@@ -122,7 +122,7 @@ class Resizer:
     def _limit(self, run_id: str, container: Mapping[str, Any]) -> None:
         """Raises RuntimeFailure; also for what the kernel could only answer with an OOM kill."""
         parts = self._worker.parts
-        wanted = cgroup_resources(self.pod["spec"], container, parts.machine.memory_bytes)
+        wanted = cgroup_resources(self.pod["spec"], container, parts.machine.bounds)
         limit = wanted.memory_limit_bytes
         if limit:
             used = parts.runtime.usage(run_id).working_set_bytes
@@ -132,11 +132,14 @@ class Resizer:
                     f"below current usage ({used})"
                 )
         parts.runtime.limit(run_id, wanted)
+        # What bounds the pod follows from its containers.
+        group = pod_resources(self.pod["spec"], parts.machine.bounds)
+        parts.runtime.limit_group(cgroup_parent(self.pod), group)
 
     def _limit_pod(self) -> None:
         """As `_limit`, for the cgroup above the pod's containers."""
         runtime, group = self._worker.parts.runtime, cgroup_parent(self.pod)
-        wanted = pod_resources(self.pod["spec"])
+        wanted = pod_resources(self.pod["spec"], self._worker.parts.machine.bounds)
         limit = wanted.memory_limit_bytes
         used = runtime.group_usage(group).working_set_bytes if limit else 0
         if limit < used:

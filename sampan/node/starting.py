@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sampan.runtime.interface import ContainerSpec, Image, RuntimeFailure, State
 
+from .allocation import WHOLE_POD
 from .attempts import attempt_of
 from .downward import UnknownField
 from .ending import grace_of_restart
@@ -91,6 +92,8 @@ async def _create_and_start(
     old = worker.record(name, run)
     if name in worker.state.allocated:
         worker.state.actuated[name] = container.get("resources") or {}
+    if WHOLE_POD in worker.state.allocated:
+        worker.state.actuated.setdefault(WHOLE_POD, worker.state.allocated[WHOLE_POD])
     # It may have ended before we had noted that it ran.
     now = parts.runtime.get(run.id)
     if now is not None and now.state.value == EXITED:

@@ -36,6 +36,8 @@ class Attempt:
     """Of an exit: Completed, Error, OOMKilled, StartError, ContainerStatusUnknown."""
     message: str = ""
     """The termination message."""
+    user: tuple[int, ...] = ()
+    """Who its first process is: uid, gid, and the other groups; () when nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)

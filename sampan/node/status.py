@@ -217,6 +217,11 @@ def _container_status(state: PodState, container: Mapping[str, Any]) -> Object:
         status["resources"] = has
     if promised.get("requests"):
         status["allocatedResources"] = promised["requests"]
+    if last is not None and last.user:
+        uid, gid, *groups = last.user
+        # The group itself is one of them, as the runtimes report it (KEP-3619).
+        all_groups = sorted({gid, *groups})
+        status["user"] = {"linux": {"uid": uid, "gid": gid, "supplementalGroups": all_groups}}
     return status
 
 

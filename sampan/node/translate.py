@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from sampan.runtime.interface import ContainerSpec, Image, Mount
 from .confinement import confine
 from .environment import ConfigError, Environment, expand, variables
 from .hosts import hostname
-from .quality import cgroup_parent, cgroup_resources
+from .quality import Bounds, cgroup_parent, cgroup_resources, pod_resources
+from .sysctls import wanted
 from .volumes.mounted import RECURSIVE
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -42,7 +43,7 @@ PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
 class Machine:
     """What translation needs to know of the node."""
 
-    memory_bytes: int
+    bounds: Bounds
     cluster_domain: str
     seccomp_profiles: Path
 
@@ -69,6 +70,10 @@ class Place:
     """A process whose IPC namespace to join instead (a debugging container)."""
     shared_memory: str = ""
     """What is mounted at /dev/shm; "" for a memory of the container's own."""
+    cpuset: str = ""
+    """Processors it may run on; "" is all."""
+    user_namespace: tuple[int, int] | None = None
+    """The node's ids that stand for the pod's own, from 0 on: (first, how many)."""
 
 
 def container_spec(
@@ -96,7 +101,10 @@ def container_spec(
         share_ipc_with=-1 if spec.get("hostIPC") else place.ipc_of_pod,
         ipc_namespace=place.ipc_namespace,
         cgroup_parent=cgroup_parent(pod),
-        resources=cgroup_resources(spec, container, machine.memory_bytes),
+        resources=replace(cgroup_resources(spec, container, machine.bounds), cpuset=place.cpuset),
+        group=pod_resources(spec, machine.bounds),
+        sysctls=wanted(spec),
+        user_namespace=place.user_namespace,
         security=confine(pod, container, image.user, machine.seccomp_profiles),
         log_path=place.log_path,
         tty=bool(container.get("tty")),

@@ -114,6 +114,8 @@ def build_process(spec: ContainerSpec, around: Surroundings) -> dict[str, Any]:
         "capabilities": {kind: list(names) for kind in ("bounding", "effective", "permitted")},
         "noNewPrivileges": security.no_new_privileges,
     }
+    if security.apparmor:
+        process["apparmorProfile"] = security.apparmor
     if around.oom_score_adj is not None:
         process["oomScoreAdj"] = around.oom_score_adj
     return process
@@ -162,6 +164,8 @@ def _linux(spec: ContainerSpec, around: Surroundings) -> dict[str, Any]:
         "namespaces": _namespaces(spec),
         "resources": _resources(spec.resources, privileged=security.privileged),
     }
+    if spec.sysctls:
+        linux["sysctl"] = dict(spec.sysctls)
     propagation = _root_propagation(spec.mounts)
     if propagation:
         linux["rootfsPropagation"] = propagation
@@ -212,14 +216,20 @@ def _namespaces(spec: ContainerSpec) -> list[dict[str, str]]:
 
 def _resources(limits: Resources, *, privileged: bool) -> dict[str, Any]:
     resources: dict[str, Any] = {"devices": [{"allow": privileged, "access": "rwm"}]}
-    cpu: dict[str, int] = {}
+    cpu: dict[str, Any] = {}
     if limits.cpu_shares:
         cpu["shares"] = limits.cpu_shares
     if limits.cpu_quota_us:
         cpu["quota"] = limits.cpu_quota_us
         cpu["period"] = limits.cpu_period_us
+    if limits.cpuset:
+        cpu["cpus"] = limits.cpuset
     if cpu:
         resources["cpu"] = cpu
+    if limits.hugepages:
+        resources["hugepageLimits"] = [
+            {"pageSize": size, "limit": amount} for size, amount in limits.hugepages
+        ]
     if limits.memory_limit_bytes:
         resources["memory"] = {"limit": limits.memory_limit_bytes}
     if limits.pids_limit:

@@ -37,7 +37,7 @@ from .records import Record, read_record
 from .roots import remove_tree, unmount_root
 from .streams import AttachStreams
 from .table import LOST_EXIT_CODE, REBOOT_EXIT_CODE, START_ERROR_EXIT_CODE, Entry, Exit
-from .verbs.create import create
+from .verbs.create import create, limits_of
 from .verbs.delete import delete
 from .verbs.exec import exec_
 from .verbs.kill import kill
@@ -190,8 +190,11 @@ class OciRuntime:
         try:
             async with self._slots:
                 record = await self._create(spec, layers)
-        finally:
+        except BaseException:
             del self._creating[spec.id]
+            self._prune(f"{parent}/{spec.id}")
+            raise
+        del self._creating[spec.id]
         entry = Entry(record)
         self._entries[spec.id] = entry
         if not record.failure:
@@ -322,7 +325,7 @@ class OciRuntime:
 
     def limit_group(self, cgroup_parent: str, resources: Resources) -> None:
         """Limits for all containers of a group together."""
-        _limit(f"{self._places.cgroup_root}/{cgroup_parent}", resources)
+        _limit(f"{self._places.cgroup_root}/{cgroup_parent}", resources, make=True)
 
     async def exits(self) -> AsyncIterator[Container]:
         while True:
@@ -372,16 +375,13 @@ class OciRuntime:
             raise RuntimeFailure("cannot exec or attach: the container is not running")
 
 
-def _limit(group: str, resources: Resources) -> None:
-    limits = cgroups.Limits(
-        cpu_shares=resources.cpu_shares,
-        cpu_quota_us=resources.cpu_quota_us,
-        cpu_period_us=resources.cpu_period_us,
-        memory_bytes=resources.memory_limit_bytes,
-        pids=resources.pids_limit,
-    )
+def _limit(group: str, resources: Resources, *, make: bool = False) -> None:
+    limits = limits_of(resources)
     try:
-        cgroups.set_limits(group, limits)
+        if make:
+            cgroups.create(group, limits)
+        else:
+            cgroups.set_limits(group, limits)
     except OSError as error:
         raise RuntimeFailure(f"cannot change limits: {error.strerror}") from error
 

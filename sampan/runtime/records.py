@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +34,8 @@ class Record:
     log_path: str = ""
     shares_processes: bool = False
     """Its PID namespace lives on without it, and so would what it leaves running."""
+    user: Sequence[int] = ()
+    """Uid, gid and the other groups of the first process."""
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -55,6 +55,7 @@ class Entry:
             oom_killed=ended.oom_killed if ended is not None else False,
             annotations=record.annotations,
             log_path=Path(record.log_path),
+            user=record.user,
         )
 
     def open_processes(self) -> None:

@@ -36,7 +36,8 @@ def with_user(spec: ContainerSpec, rootfs: Path) -> ContainerSpec:
     if security.user:
         user = resolve_user(rootfs, security.user)
         home = user.home
-        gids = list(dict.fromkeys([*security.supplemental_gids, *user.gids]))
+        theirs = user.gids if security.image_groups else ()
+        gids = list(dict.fromkeys([*security.supplemental_gids, *theirs]))
         security = dataclasses.replace(security, uid=user.uid, gid=user.gid, supplemental_gids=gids)
     else:
         entry = _entry(_fields(rootfs, "/etc/passwd", 7), 2, str(security.uid))

@@ -19,7 +19,7 @@ from ...linux import cgroups, processes
 from .. import conmon
 from ..bundle import Surroundings, build_config
 from ..filters import default_filter
-from ..interface import ContainerSpec, RuntimeFailure
+from ..interface import ContainerSpec, Resources, RuntimeFailure
 from ..places import Places
 from ..records import Record, write_record
 from ..roots import mount_root, prepare_working_directory
@@ -60,6 +60,7 @@ async def _create(
         log_path=str(spec.log_path),
         annotations=dict(spec.annotations),
         shares_processes=spec.share_pid_with != 0,
+        user=(spec.security.uid, spec.security.gid, *spec.security.supplemental_gids),
     )
     try:
         made = await conmon.create(places, spec, log_size_max)
@@ -81,6 +82,8 @@ def _prepare(
     places: Places, spec: ContainerSpec, layers: Sequence[Path], cgroup: str
 ) -> ContainerSpec:
     """Everything on disk before conmon; the spec with its user resolved."""
+    if spec.group is not None:
+        cgroups.create(cgroup.rpartition("/")[0], limits_of(spec.group))
     home, bundle, rootfs = places.home(spec.id), places.bundle(spec.id), places.rootfs(spec.id)
     home.mkdir(mode=0o700)
     bundle.mkdir(mode=0o700)
@@ -90,6 +93,19 @@ def _prepare(
     config = build_config(spec, surroundings(spec, rootfs, cgroup))
     (bundle / "config.json").write_bytes(orjson.dumps(config))
     return spec
+
+
+def limits_of(resources: Resources) -> cgroups.Limits:
+    """What cgroups are told."""
+    return cgroups.Limits(
+        cpu_shares=resources.cpu_shares,
+        cpu_quota_us=resources.cpu_quota_us,
+        cpu_period_us=resources.cpu_period_us,
+        memory_bytes=resources.memory_limit_bytes,
+        pids=resources.pids_limit,
+        cpuset=resources.cpuset,
+        hugepages=resources.hugepages,
+    )
 
 
 def surroundings(spec: ContainerSpec, rootfs: Path, cgroup: str) -> Surroundings:

@@ -50,9 +50,11 @@ async def test_a_resize_changes_limits_without_a_restart(node: Node) -> None:
         await node.until(lambda: node.container()["resources"] == resources("1", "128Mi"))
         assert node.container()["allocatedResources"] == {"cpu": "1", "memory": "128Mi"}
         assert node.container()["containerID"] == before
-        ((_, given),) = node.runtime.limits
-        assert (given.cpu_quota_us, given.cpu_shares) == (100_000, 1024)
-        assert given.memory_limit_bytes == 128 * MIB
+        for _, given in node.runtime.limits:
+            assert (given.cpu_quota_us, given.cpu_shares) == (100_000, 1024)
+            assert given.memory_limit_bytes == 128 * MIB
+        run = before.removeprefix("crun://")
+        assert [name for name, _ in node.runtime.limits] == [run, "kubepods/poduid-p"]
         await node.until(lambda: said(node, "ResizeCompleted"))
         head, _, body = said(node, "ResizeCompleted")[0].partition(": ")
         assert head == "Pod resize completed"
@@ -79,7 +81,7 @@ async def test_an_init_container_that_runs_is_resized(node: Node) -> None:
             f"{PODS}/p", {**pod, "spec": spec, "metadata": {**pod["metadata"], "generation": 2}}
         )
         await node.until(lambda: first()["resources"] == more)
-        ((_, given),) = node.runtime.limits
+        (_, given), _ = node.runtime.limits
         assert given.memory_limit_bytes == 128 * MIB
 
 
@@ -168,20 +170,22 @@ async def test_a_pods_own_resources_are_its_cgroups(node: Node) -> None:
     async with node.running():
         node.bind(resources=resources("500m", "64Mi"))
         await node.until(lambda: node.container().get("ready"))
-        await node.until(lambda: node.runtime.limits)
-        ((group, given),) = node.runtime.limits
-        assert group == "kubepods/poduid-p"
+        (spec,) = node.runtime.specs.values()
+        given = spec.group
+        assert given is not None
+        assert spec.cgroup_parent == "kubepods/poduid-p"
         assert (given.cpu_quota_us, given.memory_limit_bytes) == (50_000, 64 * MIB)
         pod = node.pod()
-        spec = {**pod["spec"], "resources": resources("1", "64Mi")}
+        wanted = {**pod["spec"], "resources": resources("1", "64Mi")}
         meta = {**pod["metadata"], "generation": 2}
-        node.api.put(f"{PODS}/p", {**pod, "spec": spec, "metadata": meta})
+        node.api.put(f"{PODS}/p", {**pod, "spec": wanted, "metadata": meta})
         await node.until(lambda: node.pod()["status"]["resources"] == resources("1", "64Mi"))
         assert node.pod()["status"]["allocatedResources"] == resources("1", "64Mi")["requests"]
-        assert node.runtime.limits[1][1].cpu_quota_us == 100_000
+        ((group, changed),) = node.runtime.limits
+        assert (group, changed.cpu_quota_us) == ("kubepods/poduid-p", 100_000)
         await node.until(lambda: said(node, "ResizeCompleted"))
     async with node.running():
-        assert len(node.runtime.limits) == 2
+        assert len(node.runtime.limits) == 1
 
 
 async def test_a_wish_made_while_no_agent_ran_is_found(node: Node) -> None:
@@ -192,7 +196,7 @@ async def test_a_wish_made_while_no_agent_ran_is_found(node: Node) -> None:
     async with node.running():
         await node.until(lambda: node.container()["resources"] == resources("1", "64Mi"))
         assert node.container()["restartCount"] == 0
-        assert len(node.runtime.limits) == 1
+        assert len(node.runtime.limits) == 2
 
 
 def test_the_ledger_asks_the_waiting_in_order() -> None:

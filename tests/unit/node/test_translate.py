@@ -16,7 +16,13 @@ from sampan.node.environment import (
     linked_services,
     service_variables,
 )
-from sampan.node.quality import cgroup_parent, cgroup_resources, oom_score_adj, qos_class
+from sampan.node.quality import (
+    Bounds,
+    cgroup_parent,
+    cgroup_resources,
+    oom_score_adj,
+    qos_class,
+)
 from sampan.node.translate import Machine, Place, container_spec, sub_path
 from sampan.runtime.interface import ContainerSpec, Image
 from tests.kit.runtime import BUSYBOX
@@ -44,7 +50,7 @@ def translate(
         volumes={("v", ""): Path("/vol"), ("v", "a"): Path("/vol/a")},
     )
     return container_spec(
-        container, image, around, place, Machine(4 * GIB, "cluster.local", Path("/seccomp"))
+        container, image, around, place, Machine(Bounds(4 * GIB), "cluster.local", Path("/seccomp"))
     )
 
 
@@ -267,7 +273,7 @@ def test_quality_and_cgroup_values(row: Any) -> None:
     spec = {"containers": [container]}
     assert qos_class(spec) == quality
     assert oom_score_adj(spec, container, 4 * GIB) == score
-    made = cgroup_resources(spec, container, 4 * GIB)
+    made = cgroup_resources(spec, container, Bounds(4 * GIB))
     assert (made.cpu_shares, made.cpu_quota_us) == (shares, quota)
     folder = {"Guaranteed": "", "Burstable": "burstable/", "BestEffort": "besteffort/"}[quality]
     parent = cgroup_parent({"spec": spec, "metadata": {"uid": "u"}})

@@ -180,17 +180,26 @@ def _check_claims(claims: list[Object], known: frozenset[str], path: str, out: l
 def total_requests(spec: Object) -> dict[str, str]:
     """What the containers of a pod request together: the sum of those that run at once, or the
     largest init container with the sidecars before it (component-helpers resource)."""
+    return _total(spec, _requests)
+
+
+def total_limits(spec: Object) -> dict[str, str]:
+    """The same of their limits, of those containers that have them."""
+    return _total(spec, _limits)
+
+
+def _total(spec: Object, of: Callable[[Object], Mapping[str, Any]]) -> dict[str, str]:
     running: dict[str, Quantity] = {}
     for container in spec.get("containers") or ():
-        _add(running, _requests(container))
+        _add(running, of(container))
     peak: dict[str, Quantity] = {}
     sidecars: dict[str, Quantity] = {}
     for container in spec.get("initContainers") or ():
         need = dict(sidecars)
-        _add(need, _requests(container))
+        _add(need, of(container))
         if container.get("restartPolicy") == "Always":
             sidecars = need
-            _add(running, _requests(container))
+            _add(running, of(container))
         for name, quantity in need.items():
             if name not in peak or peak[name].nanos < quantity.nanos:
                 peak[name] = quantity
@@ -202,6 +211,10 @@ def total_requests(spec: Object) -> dict[str, str]:
 
 def _requests(container: Object) -> Mapping[str, Any]:
     return (container.get("resources") or {}).get("requests") or {}
+
+
+def _limits(container: Object) -> Mapping[str, Any]:
+    return (container.get("resources") or {}).get("limits") or {}
 
 
 def _add(total: dict[str, Quantity], more: Mapping[str, Any]) -> None:
