@@ -98,8 +98,19 @@ def change(
     status = _wait(link, is_done)
     for number in gone:
         if number in names:
-            api.delete(paths, status["parts"]["control"]["url"], f"/api/v1/nodes/{names[number]}")
+            _forget(paths, status["parts"]["control"]["url"], names[number])
     return status
+
+
+def _forget(paths: ClusterPaths, url: str, node: str) -> None:
+    """Delete a node whose containers are gone, and the pods they were of: nobody else will say
+    that they have ended."""
+    api.delete(paths, url, f"/api/v1/nodes/{node}")
+    on_it = f"fieldSelector=spec.nodeName={node}"
+    for pod in api.get(paths, url, f"/api/v1/pods?{on_it}")["items"]:
+        meta = pod["metadata"]
+        path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
+        api.delete(paths, url, f"{path}?gracePeriodSeconds=0")
 
 
 def _wait(link: socket.socket, is_done: Callable[[Status], bool]) -> Status:

@@ -7,11 +7,12 @@ is pure.
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sampan.aio.backoff import Backoff
@@ -60,8 +61,7 @@ READY = ("KubeletReady", "kubelet is posting ready status")
 NOT_READY = "KubeletNotReady"
 
 
-@dataclass(frozen=True, slots=True)
-class NodeState:
+class NodeState(Struct, frozen=True):
     """What the status tells, besides constants."""
 
     port: int
@@ -349,6 +349,8 @@ class Registration:
         try:
             await self._client.patch(leases, name, patch, LEASE_NAMESPACE)
         except NotFound:
+            # It goes with its Node, so that may be gone too: then it comes back, and owns this one.
+            await self._report(self._state(), now)
             await self._client.create(leases, self._lease(stamp), LEASE_NAMESPACE)
 
     @property

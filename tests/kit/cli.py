@@ -46,7 +46,7 @@ class User:
         return Result(run.returncode, run.stdout, run.stderr)
 
     def sampan(self, *command: str, env: dict[str, str] | None = None) -> Result:
-        groups = 2 if command[0] == "image" else 1
+        groups = 2 if command[0] in ("image", "node", "addon", "token") else 1
         where = ("--name", self.name, "--data", str(self.data))
         return self.run("sampan", *command[:groups], *where, *command[groups:], env=env)
 
