@@ -7,11 +7,10 @@ endpoint. Errors carry a `reason` the agent can show.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
-
-from msgspec import Struct, field
 
 from ..linux.cgroups import Usage
 
@@ -32,7 +31,8 @@ class RegistryFailure(RuntimeFailure):
     """The registry could not be reached or refused."""
 
 
-class Credentials(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Credentials:
     """For one registry; never sent to another host."""
 
     username: str = ""
@@ -43,7 +43,8 @@ class Credentials(Struct, frozen=True):
     """For the registry's token server, in place of a password."""
 
 
-class Image(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Image:
     """An image that is present with all its layers."""
 
     id: str
@@ -89,7 +90,8 @@ class Images(Protocol):
     async def remove(self, reference: str) -> None: ...
 
 
-class Mount(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Mount:
     """One mount of a container (OCI mount, or a bind when `source` is a path)."""
 
     target: str
@@ -99,7 +101,8 @@ class Mount(Struct, frozen=True):
     """e.g. ("rbind", "ro", "rslave")."""
 
 
-class Resources(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Resources:
     """Limits for the container's cgroup; None or 0 means unlimited."""
 
     cpu_shares: int = 0
@@ -115,7 +118,8 @@ class Resources(Struct, frozen=True):
     """(page size as "2MB", bytes) of every size the machine has; 0 bytes is none."""
 
 
-class Security(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Security:
     user: str = ""
     """"user[:group]" in numbers or names of the image's own /etc/passwd and /etc/group; when not
     empty it stands before `uid` and `gid`, which repeat it where it is numeric."""
@@ -136,7 +140,8 @@ class Security(Struct, frozen=True):
     """Name of a loaded profile; "" leaves the process unconfined by AppArmor."""
 
 
-class ContainerSpec(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
     """Everything needed to make a container; the runtime adds rootfs, /proc, /sys, /dev."""
 
     id: str
@@ -182,7 +187,8 @@ class State(StrEnum):
     EXITED = "exited"
 
 
-class Container(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Container:
     """A container as it is now. Times are seconds since the epoch, 0 when not yet."""
 
     id: str
