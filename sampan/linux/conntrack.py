@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from .netlink import attribute, attributes
@@ -22,12 +23,16 @@ _ERROR, _DONE = 2, 3
 _NESTED = 0x8000
 _TUPLE_ORIG, _TUPLE_REPLY, _FILTER = 1, 2, 25
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
-_IP_SRC, _IP_DST = 1, 2
+# By version of the address.
+_IP_SRC, _IP_DST = {4: 1, 6: 3}, {4: 2, 6: 4}
 _PROTO_NUM, _PORT_SRC, _PORT_DST = 1, 2, 3
 # Which parts of a tuple the kernel is to compare (nf_conntrack_netlink.c).
 _BY_SRC, _BY_DST, _BY_NUM, _BY_PORT_SRC, _BY_PORT_DST = 1 << 0, 1 << 1, 1 << 3, 1 << 4, 1 << 5
 _HEADER = struct.Struct("=IHHII")
-_GENERIC = struct.pack("=BBH", socket.AF_INET, 0, 0)
+_GENERIC = {
+    version: struct.pack("=BBH", family, 0, 0)
+    for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6))
+}
 _TIMEOUT_S = 10
 _ENOENT = 2
 
@@ -42,6 +47,8 @@ class Flow(NamedTuple):
     port: int
     answered: bool
     protocol: int = UDP
+    version: int = 4
+    """Of the address."""
 
 
 def forget(flows: Iterable[Flow]) -> int:
@@ -50,7 +57,7 @@ def forget(flows: Iterable[Flow]) -> int:
     with _socket() as ask, _socket() as delete:
         for flow in flows:
             for original in [*_find(ask, flow)]:
-                count += _delete(delete, original)
+                count += _delete(delete, original, flow.version)
     return count
 
 
@@ -64,7 +71,7 @@ def _socket() -> socket.socket:
 
 def _find(sock: socket.socket, flow: Flow) -> Iterator[bytes]:
     """The original tuple of each flow, as the kernel writes it."""
-    _send(sock, _GET, _REQUEST | _DUMP, _wanted(flow))
+    _send(sock, _GET, _REQUEST | _DUMP, _GENERIC[flow.version] + _wanted(flow))
     while True:
         data = sock.recv(65536)
         for kind, body in _messages(data):
@@ -82,12 +89,12 @@ def _find(sock: socket.socket, flow: Flow) -> Iterator[bytes]:
 
 def _wanted(flow: Flow) -> bytes:
     """The filter: a tuple, and which of its parts count."""
-    ip_kind, port_kind = (_IP_SRC, _PORT_SRC) if flow.answered else (_IP_DST, _PORT_DST)
+    ip_kind, port_kind = _kinds(flow)
     flags = _BY_NUM | (_BY_PORT_SRC if flow.answered else _BY_PORT_DST)
     address = b""
     if flow.ip:
         flags |= _BY_SRC if flow.answered else _BY_DST
-        address = attribute(ip_kind, socket.inet_aton(flow.ip))
+        address = attribute(ip_kind, ip_address(flow.ip).packed)
     ports = attribute(_PROTO_NUM, bytes([flow.protocol])) + attribute(
         port_kind, flow.port.to_bytes(2, "big")
     )
@@ -100,20 +107,27 @@ def _wanted(flow: Flow) -> bytes:
     return _nest(tuple_kind, parts) + _nest(_FILTER, compare)
 
 
+def _kinds(flow: Flow) -> tuple[int, int]:
+    """Which attributes of a tuple count: its address and its port."""
+    if flow.answered:
+        return _IP_SRC[flow.version], _PORT_SRC
+    return _IP_DST[flow.version], _PORT_DST
+
+
 def _matches(tuple_: bytes, flow: Flow) -> bool:
     parts = attributes(tuple_)
     addresses = attributes(parts.get(_TUPLE_IP, b""))
     ports = attributes(parts.get(_TUPLE_PROTO, b""))
-    ip_kind, port_kind = (_IP_SRC, _PORT_SRC) if flow.answered else (_IP_DST, _PORT_DST)
+    ip_kind, port_kind = _kinds(flow)
     return (
         ports.get(_PROTO_NUM) == bytes([flow.protocol])
         and ports.get(port_kind) == flow.port.to_bytes(2, "big")
-        and (not flow.ip or addresses.get(ip_kind) == socket.inet_aton(flow.ip))
+        and (not flow.ip or addresses.get(ip_kind) == ip_address(flow.ip).packed)
     )
 
 
-def _delete(sock: socket.socket, original: bytes) -> int:
-    _send(sock, _DELETE, _REQUEST | _ACK, _nest(_TUPLE_ORIG, original))
+def _delete(sock: socket.socket, original: bytes, version: int) -> int:
+    _send(sock, _DELETE, _REQUEST | _ACK, _GENERIC[version] + _nest(_TUPLE_ORIG, original))
     for _, body in _messages(sock.recv(65536)):
         if -struct.unpack_from("=i", body)[0] == _ENOENT:
             return 0
@@ -121,8 +135,7 @@ def _delete(sock: socket.socket, original: bytes) -> int:
     return 1
 
 
-def _send(sock: socket.socket, kind: int, flags: int, payload: bytes) -> None:
-    body = _GENERIC + payload
+def _send(sock: socket.socket, kind: int, flags: int, body: bytes) -> None:
     sock.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body)
 
 

@@ -1,6 +1,7 @@
-"""nftables through `nft -f -`: one transaction per call, all of it or nothing.
+"""nftables: one transaction per call, all of it or nothing.
 
-`Nft` runs one process at a time; what is asked meanwhile waits in the caller (the proxy collects
+Small changes go to the kernel as they are (`nftwire`), everything else through `nft -f -`. `Nft`
+carries out one at a time; what is asked meanwhile waits in the caller (the proxy collects
 changes while a transaction runs, so that many become one). Scripts go by standard input, never
 through a shell. A table is one cluster's own: nobody else's is read, listed or changed.
 """
@@ -10,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
+
+from .nftwire import NotKnown, Refused, apply_messages, compile_script
 
 # A transaction of ten thousand services takes about 2 s here; past this something hangs.
 TIMEOUT_S = 60.0
@@ -28,12 +31,24 @@ class Nft:
         self._program = program
         self._turn = asyncio.Lock()
         self.transactions = 0
+        self.messages = 0
+        """How many of the transactions needed no process."""
 
     async def apply(self, script: str) -> None:
         """Carry out `script` as one transaction. Raises NftError; nothing has changed then."""
         async with self._turn:
             self.transactions += 1
-            await self._run(script.encode())
+            try:
+                batch = compile_script(script)
+            except NotKnown:
+                await self._run(script.encode())
+                return
+            self.messages += 1
+            try:
+                # A thread: the kernel may have somebody else's transaction to finish first.
+                await asyncio.to_thread(apply_messages, batch)
+            except (OSError, Refused) as error:
+                raise NftError(str(error)) from error
 
     async def _run(self, script: bytes) -> None:
         try:

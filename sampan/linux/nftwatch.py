@@ -20,6 +20,7 @@ _SUBSYSTEM = 10 << 8
 _NEWTABLE, _GETTABLE, _NEWGEN = 0, 1, 15
 _TABLE_NAME, _TABLE_HANDLE = 1, 4
 _ERROR = 2
+_FAMILIES = {"ip": socket.AF_INET, "ip6": socket.AF_INET6}
 _HEADER = struct.Struct("=IHHII")
 _GENERIC = struct.Struct("=BBH")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -74,14 +75,14 @@ def _accept_only(sock: socket.socket, kind: int) -> None:
     )
 
 
-def table_handle(name: str) -> int:
-    """The kernel's number for the IPv4 table of that name; 0 when there is none.
+def table_handle(name: str, family: str = "ip") -> int:
+    """The kernel's number for the table of that name, IPv4 or "ip6"; 0 when there is none.
 
     A table that was removed and made again has another number. Takes some 50 us.
     """
     named = name.encode() + b"\0"
     attribute = _ATTRIBUTE.pack(4 + len(named), _TABLE_NAME) + named + bytes(-len(named) % 4)
-    payload = _GENERIC.pack(socket.AF_INET, 0, 0) + attribute
+    payload = _GENERIC.pack(_FAMILIES[family], 0, 0) + attribute
     head = _HEADER.pack(_HEADER.size + len(payload), _SUBSYSTEM | _GETTABLE, 0x1, 1, 0)
     with socket.socket(
         socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER

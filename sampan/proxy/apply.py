@@ -9,34 +9,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from itertools import islice
 from types import MappingProxyType
 
+from msgspec.structs import replace
+
 from sampan.linux.nft import remove_table
 
-from .rules import MASQUERADE_MARK, NOTHING, Rules
+from .families import IPV4, Family
+from .rules import KINDS, MASQUERADE_MARK, NOTHING, SLOTS, Rules, elements
 
 Key = tuple[str, str]
-
-# The maps of verdicts, which are also fields of `Rules`.
-_KINDS = ("services", "nodeports")
 # Elements per line of a script: nft quotes a whole line when it dislikes one element of it.
 _ELEMENTS_PER_LINE = 200
 
 
 class Table:
-    """The rules of one cluster on one node. `service_cidr`: addresses there that no service has
-    are refused instead of leaving by the default route ("" lets them go)."""
+    """The rules of one cluster on one node, in one family. `service_cidr`: addresses there that no
+    service has are refused instead of leaving by the default route ("" lets them go)."""
 
-    def __init__(self, cluster: str, service_cidr: str = "") -> None:
+    def __init__(self, cluster: str, service_cidr: str = "", family: Family = IPV4) -> None:
         self.name = f"sampan-{cluster}"
-        self._table = f"ip {self.name}"
+        self.family = family
+        self._table = f"{family.word} {self.name}"
         self._service_cidr = service_cidr
         self._rules: dict[Key, Rules] = {}
         self._hairpins: Counter[str] = Counter()
-        self._owners: dict[str, dict[str, Key]] = {kind: {} for kind in _KINDS}
+        self._owners: dict[str, dict[str, Key]] = {kind: {} for kind in _OWNED}
         self._contested: dict[Key, Rules] = {}
+        self.lost: dict[Key, Key] = {}
+        """Who wanted something that another service has, and which; the caller empties it."""
         self._stale: set[str] = set()
         self._stale_sets: set[str] = set()
 
@@ -52,7 +54,7 @@ class Table:
         return bool(self._stale or self._stale_sets)
 
     def remove(self) -> str:
-        return remove_table("ip", self.name)
+        return remove_table(self.family.word, self.name)
 
     def whole(self) -> str:
         """Everything anew, in one transaction: connections see the old rules or the new ones."""
@@ -65,13 +67,14 @@ class Table:
                 lines.append(f"add chain {self._table} {name}")
             for name, body in rules.chains.items():
                 lines += self._fill(name, body)
-        for kind in _KINDS:
-            elements = (
-                f"{key} : {verdict}"
-                for rules in self._rules.values()
-                for key, verdict in getattr(rules, kind).items()
+        every = [elements(rules) for rules in self._rules.values()]
+        for kind in KINDS:
+            texts = (
+                _element(key, value)
+                for found in every
+                for key, value in found.get(kind, _NO_ELEMENTS).items()
             )
-            lines += self._elements("add", kind, elements)
+            lines += self._elements("add", kind, texts)
         lines += self._elements("add", "hairpins", (f"{ip} . {ip}" for ip in self._hairpins))
         return "\n".join(lines) + "\n"
 
@@ -80,8 +83,8 @@ class Table:
         wanted = {**self._contested, **wanted}
         chains = [f"delete chain {self._table} {name}" for name in sorted(self._stale)]
         chains += [f"delete set {self._table} {name}" for name in sorted(self._stale_sets)]
-        removals: dict[str, list[str]] = {kind: [] for kind in _KINDS}
-        additions: dict[str, list[str]] = {kind: [] for kind in _KINDS}
+        removals: dict[str, list[str]] = {kind: [] for kind in KINDS}
+        additions: dict[str, list[str]] = {kind: [] for kind in KINDS}
         emptied: set[str] = set()
         unused: set[str] = set()
         before = {key: self._rules.pop(key, NOTHING) for key in wanted}
@@ -97,8 +100,9 @@ class Table:
                 if old.chains.get(name) != body:
                     chains += self._fill(name, body)
             emptied |= old.chains.keys() - new.chains.keys()
-            for kind in _KINDS:
-                gone, added = _difference(getattr(old, kind), getattr(new, kind))
+            was, now = elements(old), elements(new)
+            for kind in was.keys() | now.keys():
+                gone, added = _difference(was.get(kind, _NO_ELEMENTS), now.get(kind, _NO_ELEMENTS))
                 removals[kind] += gone
                 additions[kind] += added
         chains += [f"flush chain {self._table} {name}" for name in sorted(emptied)]
@@ -106,8 +110,8 @@ class Table:
         removals["hairpins"], additions["hairpins"] = self._count_hairpins(before)
         lines = chains
         for verb, parts in (("delete", removals), ("add", additions)):
-            for kind, elements in parts.items():
-                lines += self._elements(verb, kind, elements)
+            for kind, texts in parts.items():
+                lines += self._elements(verb, kind, texts)
         return "\n".join(lines) + "\n" if lines else ""
 
     def _claim(self, before: Mapping[Key, Rules], wanted: Mapping[Key, Rules]) -> dict[Key, Rules]:
@@ -116,23 +120,25 @@ class Table:
         self._contested = {}
         for key, old in before.items():
             for kind, owners in self._owners.items():
-                for element in getattr(old, kind).keys() - getattr(wanted[key], kind).keys():
+                for element in _owned(old, kind) - _owned(wanted[key], kind):
                     owners.pop(element, None)
         granted = {}
         for key, new in wanted.items():
-            lost = False
-            own: dict[str, dict[str, str]] = {}
+            lost: set[str] = set()
             for kind, owners in self._owners.items():
-                own[kind] = {}
-                for element, verdict in getattr(new, kind).items():
-                    if owners.setdefault(element, key) == key:
-                        own[kind][element] = verdict
-                    else:
-                        lost = True
+                for element in _owned(new, kind):
+                    if owners.setdefault(element, key) != key:
+                        lost.add(element)
+                        self.lost[key] = owners[element]
             granted[key] = new
             if lost:
                 self._contested[key] = new
-                granted[key] = replace(new, services=own["services"], nodeports=own["nodeports"])
+                granted[key] = replace(
+                    new,
+                    services={k: v for k, v in new.services.items() if k not in lost},
+                    nodeports={k: v for k, v in new.nodeports.items() if k not in lost},
+                    plain={k: v for k, v in new.plain.items() if k not in lost},
+                )
         return granted
 
     def _count_hairpins(self, before: Mapping[Key, Rules]) -> tuple[list[str], list[str]]:
@@ -160,39 +166,82 @@ class Table:
         for name, what in sets.items():
             yield f"add set {self._table} {name} {what}"
 
-    def _elements(self, verb: str, kind: str, elements: Iterable[str]) -> Iterator[str]:
-        source = iter(elements)
+    def _elements(self, verb: str, kind: str, texts: Iterable[str]) -> Iterator[str]:
+        source = iter(texts)
         while batch := list(islice(source, _ELEMENTS_PER_LINE)):
             yield f"{verb} element {self._table} {kind} {{ {', '.join(batch)} }}"
 
     def _frame(self) -> Iterator[str]:
         """What does not depend on services. Chains of type nat see the first packet of each
-        connection alone; that one costs a lookup in one hash map, or two for a node port."""
-        table = self._table
+        connection alone; that one costs a few lookups in hash maps."""
+        table, word = self._table, self.family.word
         bit = f"{MASQUERADE_MARK:#x}"
-        yield f"add table {table}"
         port = "inet_proto . inet_service"
-        yield f"add map {table} services {{ type ipv4_addr . {port} : verdict; }}"
+        key = f"{self.family.kind} . {port}"
+        target = f"{word} daddr . meta l4proto . th dport"
+        yield f"add table {table}"
+        yield f"add map {table} services {{ type {key} : verdict; }}"
         yield f"add map {table} nodeports {{ type {port} : verdict; }}"
-        yield f"add set {table} hairpins {{ type ipv4_addr . ipv4_addr; }}"
+        yield f"add set {table} plain {{ type {key}; }}"
+        yield f"add set {table} hairpins {{ type {self.family.kind} . {self.family.kind}; }}"
         yield f"add chain {table} refuse"
         yield f"add rule {table} refuse meta l4proto tcp reject with tcp reset"
-        yield f"add rule {table} refuse reject with icmp type port-unreachable"
+        yield f"add rule {table} refuse reject with {self.family.refusal} type port-unreachable"
+        yield from self._plain_frame(key, target)
         yield f"add chain {table} route"
-        yield f"add rule {table} route ip daddr . meta l4proto . th dport vmap @services"
+        yield f"add rule {table} route {target} @plain goto plain"
+        yield f"add rule {table} route {target} vmap @services"
         yield f"add rule {table} route fib daddr type local meta l4proto . th dport vmap @nodeports"
         if self._service_cidr:
-            yield f"add rule {table} route ip daddr {self._service_cidr} goto refuse"
+            yield f"add rule {table} route {word} daddr {self._service_cidr} goto refuse"
         for hook in ("prerouting", "output"):
             yield f"add chain {table} {hook} {{ type nat hook {hook} priority -100; }}"
             yield f"add rule {table} {hook} goto route"
         yield f"add chain {table} postrouting {{ type nat hook postrouting priority 100; }}"
         yield f"add rule {table} postrouting meta mark & {bit} == {bit} masquerade"
-        yield f"add rule {table} postrouting ip saddr . ip daddr @hairpins masquerade"
+        yield f"add rule {table} postrouting {word} saddr . {word} daddr @hairpins masquerade"
+
+    def _plain_frame(self, key: str, target: str) -> Iterator[str]:
+        """A plain service's class says among how many slots chance is to choose; without one it
+        has one endpoint, or none."""
+        table, word = self._table, self.family.word
+        for number in range(SLOTS):
+            slot = f"slot-{number}"
+            data = f"{self.family.kind} . inet_service"
+            yield f"add map {table} {slot} {{ type {key} : {data}; }}"
+            yield f"add chain {table} {slot}"
+            yield (
+                f"add rule {table} {slot} meta l4proto {{ tcp, udp, sctp }}"
+                f" dnat {word} to {target} map @{slot}"
+            )
+        yield f"add chain {table} plain"
+        for count in range(2, SLOTS + 1):
+            choices = ", ".join(f"{number} : goto slot-{number}" for number in range(count))
+            yield f"add set {table} class-{count} {{ type {key}; }}"
+            yield f"add chain {table} pick-{count}"
+            yield f"add rule {table} pick-{count} numgen random mod {count} vmap {{ {choices} }}"
+            yield f"add rule {table} plain {target} @class-{count} goto pick-{count}"
+        yield f"add rule {table} plain jump slot-0"
+        yield f"add rule {table} plain goto refuse"
+
+
+_NO_ELEMENTS: Mapping[str, str] = MappingProxyType({})
+# What two services can both want: an address with its port, or a port of the node.
+_OWNED = ("addresses", "nodeports")
+
+
+def _owned(rules: Rules, kind: str) -> set[str]:
+    if kind == "nodeports":
+        return {*rules.nodeports}
+    return rules.services.keys() | rules.plain.keys()
+
+
+def _element(key: str, value: str) -> str:
+    return f"{key} : {value}" if value else key
 
 
 def _difference(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """(keys to delete, "key : verdict" to add); a verdict that changed is both."""
-    gone = [key for key, verdict in old.items() if new.get(key) != verdict]
-    added = [f"{key} : {verdict}" for key, verdict in new.items() if old.get(key) != verdict]
+    """(keys to delete, elements to add); a value that changed is both."""
+    gone = [key for key, value in old.items() if new.get(key) != value]
+    added = [_element(key, value) for key, value in new.items() if old.get(key) != value]
     return gone, added

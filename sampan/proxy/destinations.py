@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from .endpoints import Endpoint
+from .families import IPV4, Family
 
 # The kernel takes chain names of up to 127 characters; the longest service name needs more.
 _NAME_CHARACTERS = 120
 # Up to this many endpoints get a rule each; more share a map. A map would be quicker to evaluate
 # from some ten on, but the kernel takes time for a new one that grows with the number of maps in
 # the table: ten thousand services with three endpoints each took 48 s to load, and now 2.
-_RULE_EACH = 8
+RULE_EACH = 8
 
 
 def chain_name(prefix: str, suffix: str) -> str:
@@ -24,16 +26,19 @@ def chain_name(prefix: str, suffix: str) -> str:
     return f"{name[: _NAME_CHARACTERS - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
-def destination_rules(protocol: str, endpoints: Sequence[Endpoint]) -> tuple[str, ...]:
+def destination_rules(
+    protocol: str, endpoints: Sequence[Endpoint], family: Family = IPV4
+) -> tuple[str, ...]:
     """Rewrite the destination to one of the endpoints. Chance picks it, as upstream."""
     start = f"meta l4proto {protocol}"
+    to = f"dnat {family.word} to"
     count = len(endpoints)
-    if count > _RULE_EACH:
+    if count > RULE_EACH:
         table = ", ".join(f"{n} : {item.ip} . {item.port}" for n, item in enumerate(endpoints))
-        return (f"{start} dnat ip to numgen random mod {count} map {{ {table} }}",)
+        return (f"{start} {to} numgen random mod {count} map {{ {table} }}",)
     # A fresh draw among those that are left.
     return tuple(
-        f"{start} {_draw(count - number)}dnat ip to {item.ip}:{item.port}"
+        f"{start} {_draw(count - number)}{to} {family.destination(item.ip, item.port)}"
         for number, item in enumerate(endpoints)
     )
 
@@ -42,29 +47,30 @@ def _draw(left: int) -> str:
     return f"numgen random mod {left} == 0 " if left > 1 else ""
 
 
-@dataclass(slots=True)
-class Sticky:
+class Sticky(Struct):
     """Chains for sessionAffinity ClientIP: a set of clients per endpoint, each of which stays until
     it has begun no connection for `timeout_s`. Sets of endpoints that stay are not touched when
     others come and go, so neither are their clients."""
 
     timeout_s: int
+    family: Family = IPV4
     chains: dict[str, Sequence[str]] = field(default_factory=dict)
     sets: dict[str, str] = field(default_factory=dict)
 
     def rules(self, suffix: str, protocol: str, endpoints: Sequence[Endpoint]) -> tuple[str, ...]:
         """Clients that were here go where they were, others by chance."""
         known, drawn = [], []
+        sender = f"{self.family.word} saddr"
         for number, item in enumerate(endpoints):
             tail = f"{suffix}/{item.ip}/{item.port}"
             chain, clients = chain_name("to-", tail), chain_name("of-", f"{tail}/{self.timeout_s}")
             self.sets[clients] = (
-                f"{{ type ipv4_addr; flags dynamic, timeout; timeout {self.timeout_s}s; }}"
+                f"{{ type {self.family.kind}; flags dynamic, timeout; timeout {self.timeout_s}s; }}"
             )
             self.chains[chain] = (
-                f"update @{clients} {{ ip saddr }}",
-                *destination_rules(protocol, [item]),
+                f"update @{clients} {{ {sender} }}",
+                *destination_rules(protocol, [item], self.family),
             )
-            known.append(f"ip saddr @{clients} goto {chain}")
+            known.append(f"{sender} @{clients} goto {chain}")
             drawn.append(f"{_draw(len(endpoints) - number)}goto {chain}")
         return (*known, *drawn)

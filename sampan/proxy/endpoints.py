@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from ipaddress import IPv4Address
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 
+from .families import Family
 
-@dataclass(frozen=True, slots=True, order=True)
-class Endpoint:
+
+class Endpoint(Struct, frozen=True, order=True):
     ip: str
     port: int
     local: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Behind:
+class Place(Struct, frozen=True):
+    """Where the proxy stands. `zone` is "" when the node has none."""
+
+    node: str
+    zone: str = ""
+
+
+class Behind(Struct, frozen=True):
     """Where connections to a service port go, sorted, each once. Of each the ready ones, or, where
     none is, those that still serve while they terminate (KEP-1669)."""
 
@@ -31,36 +38,53 @@ class Behind:
         return tuple(sorted({*self.all, *self.local}))
 
 
-def ipv4(text: Any) -> str:
-    """`text` as an IPv4 address in canonical form, "" if it is none."""
-    try:
-        return str(IPv4Address(text)) if isinstance(text, str) else ""
-    except ValueError:
-        return ""
-
-
-def endpoints_of(slices: Iterable[Object], port: Object, node_name: str) -> Behind:
-    """What stands behind a port of a service, for connections that come to this node."""
-    ready: set[Endpoint] = set()
+def endpoints_of(
+    slices: Iterable[Object], port: Object, place: Place, family: Family, *, hinted: bool = True
+) -> Behind:
+    """What stands behind a port of a service, for connections that come to this node. With
+    `hinted` the hints of the slices are followed where they are whole."""
+    ready: dict[Endpoint, Object] = {}
     leaving: set[Endpoint] = set()
     for item in slices:
         number = _slice_port(item, port)
         if number is None:
             continue
         for entry in item.get("endpoints") or ():
-            address = ipv4((entry.get("addresses") or [""])[0])
+            address = family.parse((entry.get("addresses") or [""])[0])
             if not address:
                 continue
-            endpoint = Endpoint(address, number, entry.get("nodeName") == node_name)
+            endpoint = Endpoint(address, number, entry.get("nodeName") == place.node)
             conditions = entry.get("conditions") or {}
             if conditions.get("ready") is not False:
-                ready.add(endpoint)
+                ready[endpoint] = entry
             elif conditions.get("serving") and conditions.get("terminating"):
                 leaving.add(endpoint)
+    near = _hinted(ready, place) if hinted and ready else None
     return Behind(
-        tuple(sorted(ready or leaving)),
+        tuple(sorted(near or ready or leaving)),
         tuple(sorted({e for e in ready if e.local} or {e for e in leaving if e.local})),
     )
+
+
+def _hinted(ready: dict[Endpoint, Object], place: Place) -> Sequence[Endpoint] | None:
+    """Those meant for this node, or else for its zone (KEP-3015, KEP-2433); None when hints are
+    not on all endpoints, or leave this node with none: then everybody serves everybody."""
+    found = {endpoint: entry.get("hints") or {} for endpoint, entry in ready.items()}
+    for kind, name in (("forNodes", place.node), ("forZones", place.zone)):
+        if name and all(hints.get(kind) for hints in found.values()):
+            near = [
+                endpoint
+                for endpoint, hints in found.items()
+                if any(item.get("name") == name for item in hints[kind])
+            ]
+            if near:
+                return near
+    return None
+
+
+def has_hints(item: Object) -> bool:
+    """Whether a slice gives any."""
+    return any(entry.get("hints") for entry in item.get("endpoints") or ())
 
 
 def _slice_port(item: Object, port: Object) -> int | None:

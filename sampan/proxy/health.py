@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 
-from .endpoints import ipv4, port_number
+from .endpoints import port_number
 
 log = logging.getLogger("sampan.proxy")
 
@@ -27,8 +28,7 @@ _REASONS = {200: "OK", 503: "Service Unavailable"}
 Key = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(Struct, frozen=True):
     """What is said at a port."""
 
     namespace: str
@@ -44,13 +44,15 @@ def health_of(service: Object, slices: Iterable[Object], node_name: str) -> Heal
     port = port_number(spec.get("healthCheckNodePort"))
     if port is None or spec.get("externalTrafficPolicy") != "Local":
         return None
+    # A pod is in a slice of each of its families.
+    first = (spec.get("ipFamilies") or ["IPv4"])[0]
     found = {
-        address
+        (entry.get("addresses") or [""])[0]
         for item in slices
+        if item.get("addressType", "IPv4") == first
         for entry in item.get("endpoints") or ()
         if entry.get("nodeName") == node_name
         and (entry.get("conditions") or {}).get("ready") is not False
-        and (address := ipv4((entry.get("addresses") or [""])[0]))
     }
     return Health(meta["namespace"], meta["name"], port, len(found))
 
@@ -77,7 +79,9 @@ def answer(health: Health) -> bytes:
 class HealthPorts:
     """The listeners. `settle` opens and closes what has changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, refused: Callable[[Health, OSError], None] | None = None) -> None:
+        """`refused` hears of a port that is taken, besides the log."""
+        self._refused = refused
         self._health: dict[Key, Health] = {}
         self._servers: dict[Key, tuple[int, asyncio.Server]] = {}
         self._open = 0
@@ -99,6 +103,8 @@ class HealthPorts:
                     self._servers[key] = health.port, await self._listen(key, health.port)
                 except OSError as error:
                     log.error("health checks of %s/%s at %d: %s", *key, health.port, error)
+                    if self._refused is not None:
+                        self._refused(health, error)
 
     def close(self) -> None:
         for _, server in self._servers.values():

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from sampan.api.errors import Object
 
 from .destinations import chain_name, destination_rules
-from .endpoints import Endpoint, ipv4, port_number
+from .endpoints import Endpoint, port_number
+from .families import IPV4, Family
 from .rules import MASQUERADE_MARK, NOTHING, PROTOCOLS, Rules
 
 # Names of services have no colon, so a pod's key is nobody else's.
@@ -22,10 +23,11 @@ def has_host_ports(pod: Object) -> bool:
     return next(iter(_ports(pod)), None) is not None
 
 
-def host_rules_of(pod: Object) -> Rules:
+def host_rules_of(pod: Object, family: Family = IPV4) -> Rules:
     """NOTHING for a pod without host ports or address, on the node's own network, or over."""
     spec, status = pod["spec"], pod.get("status") or {}
-    address = ipv4(status.get("podIP"))
+    found = [status.get("podIP"), *(item.get("ip") for item in status.get("podIPs") or ())]
+    address = next(filter(None, map(family.parse, found)), "")
     if not address or spec.get("hostNetwork") or status.get("phase") in ("Succeeded", "Failed"):
         return NOTHING
     meta = pod["metadata"]
@@ -35,18 +37,19 @@ def host_rules_of(pod: Object) -> Rules:
         protocol = PROTOCOLS.get(port.get("protocol") or "TCP")
         number, inner = port_number(port["hostPort"]), port_number(port.get("containerPort"))
         host = port.get("hostIP") or ""
-        if protocol is None or number is None or inner is None or (host and not ipv4(host)):
+        # Every address of one family is the other's host ports' affair.
+        if protocol is None or number is None or inner is None or (host and not family.parse(host)):
             continue
         chain = chain_name("host-", f"{meta['namespace']}/{meta['name']}/{protocol}/{number}")
         chains[chain] = (
             # Nobody's answer finds 127.0.0.1.
-            f"ip saddr 127.0.0.0/8 meta mark set meta mark | {MASQUERADE_MARK:#x}",
-            *destination_rules(protocol, [Endpoint(address, inner)]),
+            f"{family.word} saddr {family.loopback} meta mark set meta mark | {MASQUERADE_MARK:#x}",
+            *destination_rules(protocol, [Endpoint(address, inner)], family),
         )
-        if host in ("", "0.0.0.0"):
+        if host in ("", "0.0.0.0", "::"):
             anywhere[f"{protocol} . {number}"] = f"goto {chain}"
         else:
-            somewhere[f"{ipv4(host)} . {protocol} . {number}"] = f"goto {chain}"
+            somewhere[f"{family.parse(host)} . {protocol} . {number}"] = f"goto {chain}"
         if protocol == "udp":
             datagrams.add((address, inner))
     if not chains:

@@ -1,9 +1,9 @@
 """The proxy of one node: watches Services, EndpointSlices and the host ports of its own pods, keeps
-the kernel's table true.
+the kernel's tables true, one of each address family that pods have.
 
 Task: `run`, under the daemon's supervisor. Queue: the set of services that changed while a
 transaction was being applied, at most one entry per service; they become one transaction. Nothing
-polls: the informers wake it, and the kernel does when somebody else's transaction removed the
+polls: the informers wake it, and the kernel does when somebody else's transaction removed a
 table, which is then made anew. A transaction the kernel refuses is followed by the whole table; if
 that fails as well, `run` raises and the supervisor starts it again with backoff.
 """
@@ -13,17 +13,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import ip_network
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sampan.api.errors import Object
 from sampan.api.resources import resource
+from sampan.client.events import WARNING, EventRecorder
 from sampan.client.informer import Informer, Informers
 from sampan.linux.conntrack import Flow, forget
 from sampan.linux.nft import Nft, NftError
 from sampan.linux.nftwatch import TransactionWatch, table_handle
 
 from .apply import Key, Table
+from .endpoints import Place, has_hints
+from .families import family_of
 from .flows import stale_flows
 from .health import Health, HealthPorts, health_of
 from .hostports import PREFIX, has_host_ports, host_rules_of
@@ -32,40 +37,66 @@ from .rules import NOTHING, SERVICE_LABEL, Rules, Scope, rules_of
 log = logging.getLogger("sampan.proxy")
 
 _INDEX = "proxy-service"
+_ZONE = "topology.kubernetes.io/zone"
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyConfig:
-    """`pod_cidr` is this node's share; `service_cidr` may be "" (see `apply.Table`)."""
+class ProxyConfig(Struct, frozen=True):
+    """`pod_cidr` is this node's share; `service_cidr` may be "" (see `apply.Table`). Those of the
+    other family are "" unless the cluster has both."""
 
     cluster: str
     node_name: str
     pod_cidr: str
     service_cidr: str = ""
+    other_pod_cidr: str = ""
+    other_service_cidr: str = ""
+
+
+class _Side(Struct):
+    """One family: what is planned, and the number of the table that holds it in the kernel."""
+
+    table: Table
+    scope: Scope
+    handle: int = 0
+
+    def is_ours(self) -> bool:
+        return bool(self.handle) and self.find() == self.handle
+
+    def find(self) -> int:
+        return table_handle(self.table.name, self.table.family.word)
 
 
 class Proxy:
     """Use it from one event loop. `ready` is set once the first table is in the kernel."""
 
-    def __init__(self, informers: Informers, config: ProxyConfig, nft: Nft | None = None) -> None:
+    def __init__(
+        self,
+        informers: Informers,
+        config: ProxyConfig,
+        nft: Nft | None = None,
+        recorder: EventRecorder | None = None,
+    ) -> None:
+        self._informers = informers
+        self._config = config
+        self._recorder = recorder
         self._services: Informer = informers.informer(resource("services"))
         self._slices: Informer = informers.informer(resource("endpointslices", "discovery.k8s.io"))
         self._slices.add_index(_INDEX, _service_of)
         fields = f"spec.nodeName={config.node_name}"
         self._pods: Informer = informers.informer(resource("pods"), fields=fields)
-        self._scope = Scope(config.node_name, IPv4Network(config.pod_cidr))
-        self._table = Table(config.cluster, config.service_cidr)
+        self._node: Informer | None = None
+        self._place = Place(config.node_name)
+        self._sides = [*_sides(config, self._place)]
         self._nft = nft or Nft()
         self._changed: set[Key] = set()
         self._wake = asyncio.Event()
-        self._handle = 0
         self._stale: set[Flow] = set()
-        self._health = HealthPorts()
+        self._health = HealthPorts(self._say_no_health_port)
         self._asked: dict[Key, Health] = {}
         self._checks: dict[Key, Health | None] = {}
         self.ready = asyncio.Event()
         self.rebuilds = 0
-        """How often the whole table was made: 1 in a quiet life."""
+        """How often a whole table was made: once per family in a quiet life."""
 
     async def run(self) -> None:
         """Follow the cluster until cancelled. The rules stay in the kernel then."""
@@ -78,9 +109,11 @@ class Proxy:
             await self._slices.synced()
             await self._pods.synced()
             # After a failure: services that went away meanwhile are known to the table alone.
-            self._changed |= self._table.rules.keys()
+            for side in self._sides:
+                self._changed |= side.table.rules.keys()
             self._plan()
-            await self._rebuild()
+            for side in self._sides:
+                await self._rebuild(side)
             await self._forget_flows()
             await self._settle_health()
             self.ready.set()
@@ -97,8 +130,9 @@ class Proxy:
                 undo()
 
     async def purge(self) -> None:
-        """Remove the table; `run` must have ended. Raises NftError."""
-        await self._nft.apply(self._table.remove())
+        """Remove the tables; `run` must have ended. Raises NftError."""
+        for side in self._sides:
+            await self._nft.apply(side.table.remove())
 
     def _subscribe(self) -> list[Callable[[], None]]:
         return [
@@ -116,13 +150,33 @@ class Proxy:
             for key in _service_of(item) if item is not None else ():
                 namespace, _, name = key.partition("/")
                 self._mark((namespace, name))
+        if new is not None and self._node is None and has_hints(new):
+            # The first hint: from now on it matters where this node is.
+            fields = f"metadata.name={self._config.node_name}"
+            self._node = self._informers.informer(resource("nodes"), fields=fields)
+            self._node.on_change(self._node_changed)
+
+    def _node_changed(self, old: Object | None, new: Object | None) -> None:
+        labels = (new or {}).get("metadata", {}).get("labels") or {}
+        place = replace(self._place, zone=labels.get(_ZONE) or "")
+        if place == self._place:
+            return
+        self._place = place
+        for side in self._sides:
+            side.scope = replace(side.scope, place=place)
+        for item in self._slices.list():
+            if has_hints(item):
+                self._slice_changed(None, item)
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         """Pods matter for their host ports alone; few have any."""
         seen = [pod for pod in (old, new) if pod is not None and has_host_ports(pod)]
-        if seen and (len(seen) < 2 or host_rules_of(seen[0]) != host_rules_of(seen[1])):
+        if seen and (len(seen) < 2 or self._host_rules(seen[0]) != self._host_rules(seen[1])):
             meta = seen[0]["metadata"]
             self._mark((meta["namespace"], PREFIX + meta["name"]))
+
+    def _host_rules(self, pod: Object) -> list[Rules]:
+        return [host_rules_of(pod, side.table.family) for side in self._sides]
 
     def _mark(self, key: Key) -> None:
         self._changed.add(key)
@@ -132,32 +186,42 @@ class Proxy:
         watch.drain()
         self._wake.set()
 
-    def _plan(self) -> str:
-        """The transaction for what has changed since the last one."""
+    def _plan(self) -> list[str]:
+        """The transaction of each side for what has changed since the last one."""
         keys, self._changed = self._changed, set()
-        wanted = {key: self._rules(key) for key in keys}
-        for key, new in wanted.items():
-            self._stale |= stale_flows(self._table.rules.get(key, NOTHING), new)
-        return self._table.change(wanted)
+        scripts = []
+        for side in self._sides:
+            table, version = side.table, side.scope.pod_network.version
+            wanted = {key: self._rules(key, side) for key in keys}
+            for key, new in wanted.items():
+                self._stale |= stale_flows(table.rules.get(key, NOTHING), new, version)
+            scripts.append(table.change(wanted))
+            self._tell_lost(table)
+        for key in keys:
+            self._check(key)
+        return scripts
 
-    def _rules(self, key: Key) -> Rules:
+    def _rules(self, key: Key, side: _Side) -> Rules:
         if key[1].startswith(PREFIX):
             pod = self._pods.get(key[0], key[1].removeprefix(PREFIX))
-            return host_rules_of(pod) if pod is not None else NOTHING
+            return host_rules_of(pod, side.table.family) if pod is not None else NOTHING
         service = self._services.get(*key)
         if service is None:
-            self._check(key, None)
             return NOTHING
         try:
             slices = self._slices.by_index(_INDEX, f"{key[0]}/{key[1]}")
-            self._check(key, health_of(service, slices, self._scope.node_name))
-            return rules_of(service, slices, self._scope)
+            return rules_of(service, slices, side.scope)
         except (AttributeError, KeyError, TypeError, ValueError):
             log.exception("service %s/%s is not proxied: it makes no sense", *key)
             return NOTHING
 
-    def _check(self, key: Key, health: Health | None) -> None:
+    def _check(self, key: Key) -> None:
         """Few services have a port for health checks; those that changed are settled together."""
+        service = self._services.get(*key)
+        health = None
+        if service is not None:
+            slices = self._slices.by_index(_INDEX, f"{key[0]}/{key[1]}")
+            health = health_of(service, slices, self._config.node_name)
         if self._asked.get(key) != health:
             self._checks[key] = health
             if health is None:
@@ -170,18 +234,20 @@ class Proxy:
         await self._health.settle(checks)
 
     async def _turn(self) -> None:
-        script = self._plan()
-        if not self._handle or table_handle(self._table.name) != self._handle:
-            log.warning("table %s was changed by somebody else; making it anew", self._table.name)
-            await self._rebuild()
-        elif script:
-            try:
-                await self._nft.apply(script)
-            except NftError as error:
-                log.warning("making table %s anew: %s", self._table.name, error)
-                await self._rebuild()
-            if self._table.has_stale_chains:
-                self._wake.set()
+        for side, script in zip(self._sides, self._plan(), strict=True):
+            if not side.is_ours():
+                log.warning("table %s was changed by somebody else; making it anew",
+                            side.table.name)  # fmt: skip
+                await self._rebuild(side)
+                self._say_restored(side)
+            elif script:
+                try:
+                    await self._nft.apply(script)
+                except NftError as error:
+                    log.warning("making table %s anew: %s", side.table.name, error)
+                    await self._rebuild(side)
+                if side.table.has_stale_chains:
+                    self._wake.set()
         await self._forget_flows()
         await self._settle_health()
 
@@ -194,10 +260,54 @@ class Proxy:
             except OSError as error:
                 log.warning("old UDP flows stay until they end by themselves: %s", error)
 
-    async def _rebuild(self) -> None:
+    async def _rebuild(self, side: _Side) -> None:
         self.rebuilds += 1
-        await self._nft.apply(self._table.whole())
-        self._handle = table_handle(self._table.name)
+        await self._nft.apply(side.table.whole())
+        side.handle = side.find()
+
+    def _say_restored(self, side: _Side) -> None:
+        if self._recorder is not None:
+            name = self._config.node_name
+            node = {"kind": "Node", "name": name, "uid": name, "apiVersion": "v1"}
+            text = f"nftables table {side.table.family.word} {side.table.name} was removed by"
+            self._recorder.event(
+                node, WARNING, "ServiceRulesRestored", f"{text} somebody else and made anew"
+            )
+
+    def _tell_lost(self, table: Table) -> None:
+        """Two services want the same address and port: the first has it."""
+        lost, table.lost = table.lost, {}
+        for key, other in lost.items():
+            service = self._services.get(*key)
+            log.warning("%s/%s shares an address or port with %s/%s", *key, *other)
+            if service is not None and self._recorder is not None:
+                text = f"an address and port of it are those of {other[0]}/{other[1]}, which had"
+                self._recorder.event(
+                    service | {"kind": "Service", "apiVersion": "v1"},
+                    WARNING, "PortConflict", f"{text} them first and keeps them",
+                )  # fmt: skip
+
+    def _say_no_health_port(self, health: Health, error: OSError) -> None:
+        service = self._services.get(health.namespace, health.name)
+        if service is not None and self._recorder is not None:
+            name = f"{health.namespace}/{health.name}"
+            text = f"node {self._config.node_name} failed to start healthcheck {name!r}"
+            self._recorder.event(
+                service | {"kind": "Service", "apiVersion": "v1"}, WARNING,
+                "FailedToStartServiceHealthcheck", f"{text} on port {health.port}: {error}",
+            )  # fmt: skip
+
+
+def _sides(config: ProxyConfig, place: Place) -> Iterable[_Side]:
+    """One for each family that the node's pods have."""
+    for pods, services in (
+        (config.pod_cidr, config.service_cidr),
+        (config.other_pod_cidr, config.other_service_cidr),
+    ):
+        if pods:
+            family = family_of(pods)
+            table = Table(config.cluster, services, family)
+            yield _Side(table, Scope(place, ip_network(pods), family))
 
 
 def _service_of(item: Object) -> Iterable[str]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
+
+from msgspec import Struct, field
 
 from .objects import ALL_PODS, Group, Pod, Port, Range, Rule, block_text, merge
 
@@ -23,8 +24,7 @@ ACCEPT, DROP = "return", "drop"
 _DIGITS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class ClassKey:
+class ClassKey(Struct, frozen=True):
     """A direction ("in", "out") and the rules, in a fixed order; names of ports on the pods
     themselves have become numbers."""
 
@@ -39,8 +39,7 @@ class ClassKey:
         return found | {ALL_PODS} if named else found
 
 
-@dataclass(frozen=True, slots=True)
-class Class:
+class Class(Struct, frozen=True):
     """`pods`: set name -> addresses, which change as pods come and go. All else never changes: a
     class that differs in it has another name."""
 
@@ -66,8 +65,7 @@ class Class:
         return [block_text(low, high) for low, high in self.blocks[name]]
 
 
-@dataclass(slots=True)
-class _Peers:
+class _Peers(Struct):
     everyone: bool = False
     dynamic: bool = False
     pods: set[str] = field(default_factory=set)
@@ -80,8 +78,7 @@ class _Peers:
         self.blocks += other.blocks
 
 
-@dataclass(frozen=True, slots=True)
-class _Atom:
+class _Atom(Struct, frozen=True):
     """One port range of one rule, and who may use it. No port: all traffic."""
 
     port: Port | None

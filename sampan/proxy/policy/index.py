@@ -8,7 +8,9 @@ kernel sees of it is elements of sets. `rules_of` is the same from nothing.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from .classes import Class, ClassKey, class_of
 from .objects import ALL_PODS, Group, Key, Pod, Policy, Port, Rule
@@ -16,8 +18,7 @@ from .objects import ALL_PODS, Group, Key, Pod, Policy, Port, Rule
 DIRECTIONS = ("in", "out")
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Struct, frozen=True):
     """All that is to be in the kernel. `targets`: direction -> address -> class name; a pod that
     no policy selects for a direction is not there."""
 

@@ -6,8 +6,9 @@ Pure. What makes no sense (it was stored by a server that checked less) allows n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 from sampan.api.selectors import EVERYTHING, Selector, from_label_selector
@@ -20,8 +21,7 @@ LAST_PORT = 65535
 _LAST_ADDRESS = 2**32 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """Pods that a peer means: of one namespace, or (with `namespace` "") of the selected ones."""
 
     namespace: str
@@ -36,8 +36,7 @@ class Group:
 ALL_PODS = Group("", EVERYTHING, EVERYTHING)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Port:
+class Port(Struct, frozen=True, order=True):
     """Ports `low` to `high`; with a name, whatever number the pod gives that name."""
 
     protocol: str
@@ -46,8 +45,7 @@ class Port:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """One rule of one direction. No ports: all traffic. `everyone`: whatever the address."""
 
     ports: tuple[Port, ...] = ()
@@ -62,8 +60,7 @@ class Rule:
         return f"{ports} {peers}"
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """`ingress` and `egress` are None when the policy says nothing about that direction."""
 
     namespace: str
@@ -75,8 +72,7 @@ class Policy:
         return self.ingress if direction == "in" else self.egress
 
 
-@dataclass(frozen=True, slots=True)
-class Pod:
+class Pod(Struct, frozen=True):
     """A pod with an address of the pod network. `ports`: (name, protocol) and number."""
 
     namespace: str

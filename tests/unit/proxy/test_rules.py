@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 import pytest
 
 from sampan.proxy.destinations import chain_name
+from sampan.proxy.endpoints import Place
+from sampan.proxy.families import IPV6
 from sampan.proxy.hostports import host_rules_of
-from sampan.proxy.rules import NOTHING, REFUSE, Rules, Scope, rules_of
+from sampan.proxy.rules import NOTHING, REFUSE, Rules, Scope, elements, rules_of
 
-SCOPE = Scope("here", IPv4Network("10.244.0.0/24"))
+KEY = "10.96.0.7 . tcp . 80"
+SCOPE = Scope(Place("here"), IPv4Network("10.244.0.0/24"))
 
 
 def service(ports: list[dict[str, Any]] | None = None, **spec: Any) -> dict[str, Any]:
@@ -39,31 +42,35 @@ def test_cluster_ip_leads_to_the_ready_endpoints() -> None:
         slice_of(endpoint("10.244.0.5"), endpoint("10.244.1.6", "there")),
         slice_of(endpoint("10.244.0.5"), endpoint("10.244.0.9", ready=False)),
     ]
-    assert rules_of(service(), slices, SCOPE) == Rules(
-        services={"10.96.0.7 . tcp . 80": "goto svc-ns/web/tcp/http"},
+    found = rules_of(service(), slices, SCOPE)
+    assert found == Rules(
+        services={},
         nodeports={},
-        chains={
-            "svc-ns/web/tcp/http": (
-                "meta l4proto tcp numgen random mod 2 == 0 dnat ip to 10.244.0.5:8080",
-                "meta l4proto tcp dnat ip to 10.244.1.6:8080",
-            )
-        },
+        chains={},
         hairpins=frozenset({"10.244.0.5"}),
+        plain={KEY: ("10.244.0.5 . 8080", "10.244.1.6 . 8080")},
     )
+    assert elements(found) == {
+        "plain": {KEY: ""},
+        "class-2": {KEY: ""},
+        "slot-0": {KEY: "10.244.0.5 . 8080"},
+        "slot-1": {KEY: "10.244.1.6 . 8080"},
+    }
 
 
 def test_terminating_endpoints_serve_only_when_no_other_does() -> None:
     leaving = endpoint("10.244.0.5", ready=False, serving=True, terminating=True)
     alone = rules_of(service(), [slice_of(leaving)], SCOPE)
-    assert alone.chains["svc-ns/web/tcp/http"] == ("meta l4proto tcp dnat ip to 10.244.0.5:8080",)
+    assert alone.plain == {KEY: ("10.244.0.5 . 8080",)}
     both = rules_of(service(), [slice_of(leaving, endpoint("10.244.0.6", ready=True))], SCOPE)
-    assert both.chains["svc-ns/web/tcp/http"] == ("meta l4proto tcp dnat ip to 10.244.0.6:8080",)
+    assert both.plain == {KEY: ("10.244.0.6 . 8080",)}
 
 
 def test_without_endpoints_connections_are_refused() -> None:
     ports = [{"port": 80, "nodePort": 30080}, {"name": "dns", "port": 53, "protocol": "UDP"}]
     found = rules_of(service(ports, type="NodePort"), [], SCOPE)
-    assert found.services == {"10.96.0.7 . tcp . 80": REFUSE, "10.96.0.7 . udp . 53": REFUSE}
+    assert found.services == {"10.96.0.7 . tcp . 80": REFUSE}
+    assert found.plain == {"10.96.0.7 . udp . 53": ()}
     assert found.nodeports == {"tcp . 30080": REFUSE}
     assert not found.chains
 
@@ -109,6 +116,66 @@ def test_external_addresses_are_of_the_outside() -> None:
     found = rules_of(named, [slice_of(endpoint("10.244.0.5"))], SCOPE)
     assert found.services["192.0.2.77 . tcp . 80"] == "goto ext-ns/web/tcp/http"
     assert len(found.services) == 2
+
+
+def test_each_family_has_rules_of_its_own() -> None:
+    scope = Scope(Place("here"), IPv6Network("fd00:1::/64"), IPV6)
+    both = service(clusterIPs=["10.96.0.7", "fd00:2::7"])
+    slices = [
+        slice_of(endpoint("10.244.0.5")),
+        {**slice_of(endpoint("fd00:1::5"), endpoint("fd00:1:0:1::6")), "addressType": "IPv6"},
+    ]
+    key = "fd00:2::7 . tcp . 80"
+    found = rules_of(both, slices, scope)
+    assert found.plain == {key: ("fd00:1:0:1::6 . 8080", "fd00:1::5 . 8080")}
+    assert found.hairpins == {"fd00:1::5"}
+    assert rules_of(both, slices, SCOPE).plain == {KEY: ("10.244.0.5 . 8080",)}
+    ports = [{"name": "http", "port": 80, "nodePort": 30080}]
+    found = rules_of({**both, "spec": {**both["spec"], "ports": ports}}, slices[1:], scope)
+    assert found.chains["ext-ns/web/tcp/http"][0] == "meta mark set meta mark | 0x4000"
+    assert found.chains["svc-ns/web/tcp/http"][1] == "meta l4proto tcp dnat ip6 to [fd00:1::5]:8080"
+    balanced = {**both, "spec": {**both["spec"], "type": "LoadBalancer"}}
+    balanced["spec"]["loadBalancerSourceRanges"] = ["192.0.2.0/24"]
+    balanced["status"] = {"loadBalancer": {"ingress": [{"ip": "fd00:2::9"}]}}
+    found = rules_of(balanced, slices, scope)
+    # Nobody of this family is let in.
+    assert found.chains["lb-ns/web/tcp/http"][0] == "ip6 saddr != { :: } drop"
+
+
+def hinted(ip: str, zone: str, node: str = "there", *nodes: str) -> dict[str, Any]:
+    hints = {"forZones": [{"name": zone}]} if zone else {}
+    if nodes:
+        hints["forNodes"] = [{"name": name} for name in nodes]
+    return {**endpoint(ip, node), "hints": hints}
+
+
+@pytest.mark.parametrize(
+    ("entries", "zone", "expected"),
+    [
+        ([hinted("10.0.0.1", "a"), hinted("10.0.0.2", "b")], "a", {"10.0.0.1"}),
+        # Not on all, not of this zone, or a node without one: everybody.
+        ([hinted("10.0.0.1", "a"), endpoint("10.0.0.2")], "a", {"10.0.0.1", "10.0.0.2"}),
+        ([hinted("10.0.0.1", "a"), hinted("10.0.0.2", "b")], "c", {"10.0.0.1", "10.0.0.2"}),
+        ([hinted("10.0.0.1", "a"), hinted("10.0.0.2", "b")], "", {"10.0.0.1", "10.0.0.2"}),
+        # The node goes first, then its zone.
+        (
+            [hinted("10.0.0.1", "a", "x", "here"), hinted("10.0.0.2", "a", "y", "y")],
+            "a",
+            {"10.0.0.1"},
+        ),
+        (
+            [hinted("10.0.0.1", "a", "x", "x"), hinted("10.0.0.2", "b", "y", "y")],
+            "b",
+            {"10.0.0.2"},
+        ),
+    ],
+)
+def test_hints_are_followed_where_they_are_whole(
+    entries: list[dict[str, Any]], zone: str, expected: set[str]
+) -> None:
+    scope = Scope(Place("here", zone), IPv4Network("10.244.0.0/24"))
+    found = rules_of(service(), [slice_of(*entries)], scope)
+    assert {item.split(" . ")[0] for item in found.plain[KEY]} == expected
 
 
 def pod(**port: Any) -> dict[str, Any]:
@@ -213,8 +280,9 @@ def test_nothing_in_an_object_becomes_a_rule_of_its_own() -> None:
     slices = [slice_of(endpoint(evil), endpoint("10.244.0.5"), name="e")]
     slices.append({**slices[0], "ports": [{"name": "e", "port": evil}]})
     found = rules_of(service(ports, type="NodePort"), slices, SCOPE)
-    assert found.services == {"10.96.0.7 . tcp . 81": "goto svc-ns/web/tcp/e"}
+    assert found.plain == {"10.96.0.7 . tcp . 81": ("10.244.0.5 . 8080",)}
     assert not found.nodeports
+    assert not found.services
     assert evil not in str(found)
 
 
