@@ -222,7 +222,11 @@ class Connection(asyncio.Protocol):
         if coding != "chunked":
             self._refuse(errors.BadRequest("unsupported transfer encoding"), 501)
             return
-        if "," in self._headers.get("host", ""):
+        host = self._headers.get("host")
+        if host is None and version != "1.0":
+            self._refuse(errors.BadRequest("missing required Host header"))
+            return
+        if host is not None and "," in host:
             self._refuse(errors.BadRequest("too many Host headers"))
             return
         passed = PASSED_ON(self._url) or self._server.aggregator.streams(self._url)

@@ -82,7 +82,7 @@ async def test_chunked_bodies_are_read() -> None:
     [
         (b"nonsense\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
-        (b"GET /%ff HTTP/1.1\r\n\r\n", 400),
+        (b"GET /%ff HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nX: " + b"y" * 70_000 + b"\r\n\r\n", 431),
         (b"GET /" + b"y" * 70_000 + b" HTTP/1.1\r\n\r\n", 431),
     ],
@@ -139,11 +139,13 @@ async def test_large_answers_are_compressed_for_those_who_take_it() -> None:
 
 async def test_bad_tokens_are_unauthorized_and_none_is_anonymous() -> None:
     async with listening() as (_, listener), connected(listener) as wire:
-        wire.writer.write(f"GET {CM} HTTP/1.1\r\nAuthorization: Bearer wrong\r\n\r\n".encode())
+        wire.writer.write(
+            f"GET {CM} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer wrong\r\n\r\n".encode()
+        )
         head = await wire.head()
         assert status(head) == 401
         assert orjson.loads(await wire.body(head))["reason"] == "Unauthorized"
-        wire.writer.write(f"GET {CM} HTTP/1.1\r\n\r\n".encode())
+        wire.writer.write(f"GET {CM} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         head = await wire.head()
         assert status(head) == 403
         assert b"system:anonymous" in await wire.body(head)
@@ -167,7 +169,7 @@ async def test_client_certificates_name_the_user() -> None:
     context = ssl.create_default_context(cafile=str(files / "ca.crt"))
     context.load_cert_chain(files / "admin.crt", files / "admin.key")
     async with listening(tls=True) as (_, listener), connected(listener, context) as wire:
-        wire.writer.write(b"GET /api/v1/namespaces HTTP/1.1\r\n\r\n")
+        wire.writer.write(b"GET /api/v1/namespaces HTTP/1.1\r\nHost: x\r\n\r\n")
         assert status(await wire.head()) == 200
         tls = wire.writer.get_extra_info("ssl_object")
         assert tls.version() in ("TLSv1.2", "TLSv1.3")

@@ -19,7 +19,8 @@ from sampan.server.http import Listener, serve
 from .cluster import Cluster, api_cluster, server_files
 
 TOKEN = "t0ken"
-AUTH = f"Authorization: Bearer {TOKEN}\r\n"
+AUTH = f"Host: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+"""What every request must say."""
 ADMIN = User("admin", ("system:masters",))
 
 
@@ -32,7 +33,7 @@ class Wire:
 
     async def ask(self, method: str, path: str, body: bytes = b"", headers: str = "") -> bytes:
         """Send a request; the head of its answer."""
-        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\n{AUTH}{headers}"
+        head = f"{method} {path} HTTP/1.1\r\n{AUTH}{headers}"
         if body or method in ("POST", "PUT", "PATCH"):
             head += f"Content-Length: {len(body)}\r\n"
         self.writer.write(head.encode() + b"\r\n" + body)

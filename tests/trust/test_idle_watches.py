@@ -157,7 +157,7 @@ def descriptors_left() -> int:
 async def test_watches_on_sockets() -> None:
     """As many as the limit of files allows, both ends being here; a tenth in CI."""
     count = min(WATCHES // 10, (descriptors_left() - 500) // 2)
-    request = b"GET %b?watch=1 HTTP/1.1\r\nAuthorization: Bearer t0ken\r\n\r\n"
+    request = b"GET %b?watch=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t0ken\r\n\r\n"
     path = b"/api/v1/namespaces/n/configmaps"
     async with listening() as (cluster, listener):
         gc.collect()
@@ -236,7 +236,7 @@ def test_no_more_descriptors() -> None:
 def health(sock: socket.socket) -> bool:
     """Is this connection answered?"""
     try:
-        sock.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         answer = b""
         while not answer.endswith(b"\r\n\r\nok"):
             part = sock.recv(4096)
