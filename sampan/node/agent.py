@@ -284,6 +284,7 @@ class Agent:
         if refused is not None:
             reason, text = refused
             worker.state.failure = (reason, f"{PREFIX}{text}")
+            worker.state.refused = True
             worker.narrator.pod("Warning", reason, text)
         if not found:
             self._warm()

@@ -112,6 +112,8 @@ class PodState:
     """Every container has been stopped for good."""
     failure: tuple[str, str] | None = None
     """Reason and message of a pod failed by the agent (DeadlineExceeded, Evicted)."""
+    refused: bool = False
+    """The node did not take the pod: nothing of it was ever made."""
     disrupted: bool = False
     """It is ended by no fault of its own, which its conditions tell (KEP-3329)."""
     known: Object = field(default_factory=dict)

@@ -47,6 +47,8 @@ def rfc3339(seconds: float) -> str:
 def pod_status(state: PodState, now: float, host_ip: str) -> Object:
     """The status to send. Conditions keep the transition times of the pod's present ones."""
     old = state.known
+    if state.refused:
+        return _refused(state, now)
     init = [_container_status(state, item) for item in state.spec.get("initContainers") or ()]
     main = [_container_status(state, item) for item in state.spec["containers"]]
     phase = _phase(state, init, main)
@@ -85,6 +87,25 @@ def pod_status(state: PodState, now: float, host_ip: str) -> Object:
         status["ephemeralContainerStatuses"] = extra
     _shorten_messages([*init, *main, *extra])
     status["conditions"] = _conditions(state, phase, (init, main), now)
+    return status
+
+
+def _refused(state: PodState, now: float) -> Object:
+    """Of a pod the node did not take (rejectPod): why, and nothing of containers, so that lists
+    show the reason."""
+    reason, message = state.failure or ("", "")
+    kept = [dict(item) for item in state.known.get("conditions") or ()]
+    status: Object = {
+        "phase": "Failed",
+        "reason": reason,
+        "message": message,
+        "qosClass": state.known.get("qosClass") or qos_class(state.spec),
+        "startTime": rfc3339(state.started_at or now),
+        "conditions": kept,
+    }
+    generation = state.pod["metadata"].get("generation")
+    if generation:
+        status["observedGeneration"] = generation
     return status
 
 
