@@ -51,6 +51,15 @@ class ClusterConfig:
     def node_pod_cidr(self) -> str:
         """The node's share: the first /24 unless another was given."""
         return self.node_cidr or str(next(ip_network(self.pod_cidr).subnets(new_prefix=24)))
+    registry_port: int = 0
+    """Of the cluster's own registry (docs/images.md), to be set in the file: 0 takes
+    `DEFAULT_REGISTRY_PORT` and the slot, -1 is no registry."""
+
+    @property
+    def registry(self) -> int:
+        """The port the registry listens on; 0 for none."""
+        return max(self.registry_port or DEFAULT_REGISTRY_PORT + self.slot, 0)
+
 
     @property
     def gateway(self) -> str:

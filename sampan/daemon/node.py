@@ -25,6 +25,7 @@ from sampan.linux.namespaces import enter_node_namespace
 from sampan.node.agent import Agent
 from sampan.node.settings import FILE, Settings, read_settings
 from sampan.node.shutdown import shut_down
+from sampan.node.registry.serve import RegistryServer
 from sampan.paths import ClusterPaths
 from sampan.proxy.policy.run import PolicyKeeper
 from sampan.proxy.run import Proxy, ProxyConfig
@@ -79,9 +80,11 @@ async def run(child: Child) -> None:
     )
     client = Client(transport)
     informers = Informers(client, supervisor, clock)
-    agent = Agent(
-        settings, client, runtime, node_images(paths), network, clock=clock, informers=informers
-    )
+    images = node_images(paths)
+    agent = Agent(settings, client, runtime, images, network, clock=clock, informers=informers)
+    registry = None
+    if cluster.registry and not child.options.server and paths.number == 1:
+        registry = RegistryServer(settings, client, clock, images, cluster.registry)
     proxy = Proxy(
         informers,
         ProxyConfig(cluster.name, cluster.node_name, cluster.node_pod_cidr, cluster.service_cidr),
@@ -107,11 +110,15 @@ async def run(child: Child) -> None:
     finally:
         if cluster.shutdown_grace_s and agent.ready.is_set() and power.is_going_down():
             await shut_down(agent, cluster.shutdown_grace_s, cluster.shutdown_grace_critical_s)
+        if registry is not None:
+            registry.open()
         await supervisor.stop()
         await runtime.close()
         await network.close()
         await transport.close()
 
+        if registry is not None:
+            await registry.close()
 
 def chosen(paths: ClusterPaths) -> Settings:
     """What the administrator chose for the node. Raises Refused."""

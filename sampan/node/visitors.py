@@ -74,7 +74,7 @@ class Visitors:
         self._clock = clock
         self._node = node
         self._tokens: dict[bytes, tuple[Visitor | None, float]] = {}
-        self._rights: dict[tuple[Visitor, str, str], tuple[bool, float]] = {}
+        self._rights: dict[tuple[Visitor, tuple[str, ...]], tuple[bool, float]] = {}
         self._asking = 0
 
     async def admit(
@@ -87,26 +87,34 @@ class Visitors:
         visitor = _of_certificate(certificate, self._clock.now())
         if visitor is not None and visitor.name == API_SERVER_NAME:
             return
-        if visitor is None:
-            visitor = await self._of_token(headers.get("Authorization", ""))
-        if visitor is None:
-            raise Refused(401, "Unauthorized")
+        visitor = visitor or await self.identify({}, headers.get("Authorization", ""))
         verb, parts = question(method, path)
         about = f"(user={visitor.name}, verb={verb}, resource=nodes, subresource(s)="
         about += f"[{' '.join(parts)}])"
         try:
             for part in parts:
-                if await self._may(visitor, verb, part):
+                asked = {"resource": "nodes", "subresource": part, "verb": verb}
+                asked |= {"name": self._node, "version": "v1"}
+                if await self.may(visitor, {"resourceAttributes": asked}):
                     return
         except (StatusError, OSError) as error:
             log.error("a review of access failed: %s", error)
             raise Refused(500, f"Authorization error {about}") from None
         raise Refused(403, f"Forbidden {about}")
 
-    async def _of_token(self, header: str) -> Visitor | None:
-        scheme, _, token = header.strip().partition(" ")
+    async def identify(self, certificate: Object, authorization: str) -> Visitor:
+        """Who it is, by a certificate or by the header. Raises Refused: 401 for nobody known."""
+        visitor = _of_certificate(certificate, self._clock.now())
+        if visitor is None:
+            scheme, _, token = authorization.strip().partition(" ")
+            visitor = await self.of_token(token) if scheme.lower() == "bearer" else None
+        if visitor is None:
+            raise Refused(401, "Unauthorized")
+        return visitor
+
+    async def of_token(self, token: str) -> Visitor | None:
         token = token.strip()
-        if scheme.lower() != "bearer" or not token or len(token) > TOKEN_MAX_BYTES:
+        if not token or len(token) > TOKEN_MAX_BYTES:
             return None
         digest = hashlib.sha256(token.encode()).digest()
         known = self._tokens.get(digest)
@@ -121,16 +129,13 @@ class Visitors:
             _remember(self._tokens, digest, known)
         return known[0]
 
-    async def _may(self, visitor: Visitor, verb: str, part: str) -> bool:
-        key = (visitor, verb, part)
+    async def may(self, visitor: Visitor, asked: Mapping[str, Mapping[str, str]]) -> bool:
+        """`asked` is a review's resourceAttributes or nonResourceAttributes. Raises StatusError,
+        OSError, Refused."""
+        key = (visitor, tuple(value for part in asked.values() for value in part.values()))
         known = self._rights.get(key)
         if known is None or self._clock.now() >= known[1]:
-            asked = {"resource": "nodes", "subresource": part, "verb": verb, "name": self._node}
-            spec: Object = {
-                "user": visitor.name,
-                "groups": list(visitor.groups),
-                "resourceAttributes": {**asked, "version": "v1"},
-            }
+            spec: Object = {"user": visitor.name, "groups": list(visitor.groups), **asked}
             if visitor.uid:
                 spec["uid"] = visitor.uid
             if visitor.extra:

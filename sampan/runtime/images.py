@@ -9,15 +9,15 @@ process; what comes beyond waits its turn.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from . import archive
 from .catalog import Catalog, LayerMissing
 from .interface import Credentials, Image, ImageDamaged, ImageNotFound
 from .layers import unpack
-from .manifest import Blob, machine
+from .manifest import Blob, Config, Manifest, machine
 from .partials import Partials
 from .reference import InvalidReference, Reference, is_id, parse
 
@@ -30,6 +30,19 @@ UNPACKERS = 2
 PULLS_MAX = 6
 # How often a load starts over when others remove layers it counted on.
 _ATTEMPTS = 3
+
+
+class Local(Protocol):
+    """A registry whose content is on this node (`depot`)."""
+
+    domain: str
+    """Of its images in the store."""
+    domains: Collection[str]
+    """All the names it goes by."""
+
+    async def image(self, name: Reference) -> Image:
+        """Unpacked. Raises ImageNotFound, ImageDamaged."""
+        ...
 
 
 class ImageStore:
@@ -52,6 +65,7 @@ class ImageStore:
         self._unpackers = asyncio.Semaphore(UNPACKERS)
         self._pulling = asyncio.Semaphore(PULLS_MAX)
         self._pulls: dict[str, _Shared] = {}
+        self.local: Local | None = None
         self._catalog.open()
         self._partials.open()
 
@@ -61,7 +75,7 @@ class ImageStore:
         if is_id(reference):
             return images.get(f"sha256:{reference.removeprefix('sha256:')}")
         try:
-            name = parse(reference)
+            name = self._parse(reference)
         except InvalidReference:
             return None
         references = self._catalog.references()
@@ -70,6 +84,13 @@ class ImageStore:
             found = images.get(references.get(wanted, ""))
             return found or self._by_digest(name.digest)
         return images.get(references.get(name.tagged, "")) or self._by_prefix(reference)
+
+    def _parse(self, reference: str) -> Reference:
+        """In full, and by the one name that the node's own registry has here."""
+        name = parse(reference)
+        if self.local is not None and name.domain in self.local.domains:
+            return Reference(self.local.domain, name.path, name.tag, name.digest)
+        return name
 
     def _by_digest(self, digest: str) -> Image | None:
         """Content is the same whatever repository it came from."""
@@ -88,6 +109,11 @@ class ImageStore:
             if image_id.startswith(f"sha256:{text}")
         ]
         return found[0] if len(found) == 1 else None
+
+    @property
+    def registry(self) -> Path:
+        """Where the node's own registry keeps what is pushed to it."""
+        return self._catalog.root / "registry"
 
     def list(self) -> Sequence[Image]:
         return list(self._catalog.images().values())
@@ -144,7 +170,9 @@ class ImageStore:
 
     async def pull(self, reference: str, credentials: Credentials | None = None) -> Image:
         """Raises InvalidReference, ImageNotFound, ImageDamaged, RegistryFailure."""
-        name = parse(reference)
+        name = self._parse(reference)
+        if self.local is not None and name.domain == self.local.domain:
+            return await self.local.image(name)
         key = f"{name} {credentials!r}"
         shared = self._pulls.get(key)
         if shared is None:
@@ -204,12 +232,47 @@ class ImageStore:
         self._partials.forget(fetched)
         return self._catalog.images()[config.id]
 
+    async def unpack(
+        self, name: Reference, parsed: Manifest, config: Config, blob: Callable[[str], Path]
+    ) -> Image:
+        """Make an image whose blobs are here, `blob` says where, checked against their digests.
+        Raises ImageDamaged, FileNotFoundError."""
+        if len(parsed.layers) != len(config.diff_ids):
+            text = f"{name}: {len(parsed.layers)} layers, but {len(config.diff_ids)} diff ids"
+            raise ImageDamaged(text)
+        size = parsed.config.size + sum(layer.size for layer in parsed.layers)
+        names = [name.with_digest(name.digest), *([name.tagged] if name.tag else ())]
+        for attempt in range(_ATTEMPTS):
+            with self._catalog.workspace() as space:
+                unpacked = {
+                    diff_id: (space / diff_id.removeprefix("sha256:"), blob(layer.digest))
+                    for layer, diff_id in zip(parsed.layers, config.diff_ids, strict=True)
+                    if not self._catalog.layer(diff_id).is_dir()
+                }
+                await _all_or_none(
+                    [
+                        self._unpack(file, target, diff_id)
+                        for diff_id, (target, file) in unpacked.items()
+                    ]
+                )
+                made = {diff_id: target for diff_id, (target, _) in unpacked.items()}
+                try:
+                    await asyncio.to_thread(self._catalog.add, config, size, names, made)
+                    break
+                except LayerMissing:
+                    if attempt == _ATTEMPTS - 1:
+                        raise
+        return self._catalog.images()[config.id]
+
+    async def _unpack(self, file: Path, target: Path, diff_id: str) -> None:
+        async with self._unpackers:
+            await asyncio.to_thread(_unpack_file, file, target, diff_id)
+
     async def _fetch(self, session: Session, blob: Blob, target: Path, diff_id: str) -> None:
         """Download a layer and unpack it to `target`."""
         async with self._partials.claim(blob.digest, target.with_suffix(".blob")) as file:
             await session.download(blob, file)
-            async with self._unpackers:
-                await asyncio.to_thread(_unpack_file, file, target, diff_id)
+            await self._unpack(file, target, diff_id)
 
     async def remove(self, reference: str) -> None:
         """Forget a name; by id, or with its last tag, the image goes. Layers go with their last
@@ -221,7 +284,7 @@ class ImageStore:
         everything = [name for name, found in references.items() if found == image.id]
         names = everything
         if not is_id(reference):
-            parsed = parse(reference)
+            parsed = self._parse(reference)
             tagged = [name for name in image.tags if name != parsed.tagged]
             if parsed.tagged in image.tags and tagged:
                 names = [parsed.tagged]

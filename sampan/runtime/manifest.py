@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from .interface import Image, ImageDamaged, ImageNotFound
 from .reference import is_digest
@@ -45,8 +45,7 @@ LAYERS_MAX = 256
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(Struct, frozen=True):
     """A piece of content by its digest."""
 
     digest: str
@@ -54,15 +53,13 @@ class Blob:
     media_type: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(Struct, frozen=True):
     config: Blob
     layers: Sequence[Blob]
     """Lowest first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Struct, frozen=True):
     """What an image's configuration says, as far as containers need it."""
 
     id: str
@@ -155,6 +152,25 @@ def choose(index: Mapping[str, Any], architecture: str) -> Blob:
     raise ImageNotFound(f"no match for platform in manifest: linux/{architecture}: not found")
 
 
+def is_image(document: Mapping[str, Any]) -> bool:
+    """Whether a manifest is of something to run: not a chart, a signature or an attestation."""
+    config, layers = document.get("config"), document.get("layers")
+    if not isinstance(config, dict) or not isinstance(layers, list):
+        return False
+    return config.get("mediaType") in CONFIG_TYPES and all(
+        isinstance(layer, dict) and _is_layer(_string(layer.get("mediaType"))) for layer in layers
+    )
+
+
+def _is_layer(media_type: str) -> bool:
+    return media_type.startswith(_LAYER_TYPES) and not media_type.endswith("+encrypted")
+
+
+def architecture(data: bytes) -> str:
+    """What an image's configuration is for. Raises ImageDamaged."""
+    return _string(parse_document(data).get("architecture"))
+
+
 def parse_manifest(document: Mapping[str, Any]) -> Manifest:
     if document.get("schemaVersion") == 1:
         raise _outdated(SCHEMA_1_TYPES[0])
@@ -168,7 +184,7 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
         raise ImageDamaged(f"no image for containers: its config is {found.config.media_type!r}")
     for layer in found.layers:
         kind = layer.media_type
-        if kind and (not kind.startswith(_LAYER_TYPES) or kind.endswith("+encrypted")):
+        if kind and not _is_layer(kind):
             raise ImageDamaged(f"layer {layer.digest} has unknown media type {kind!r}")
     return found
 

@@ -7,7 +7,8 @@ docker.io/library/nginx:latest.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from .interface import RuntimeFailure
 
@@ -28,8 +29,7 @@ class InvalidReference(RuntimeFailure, ValueError):
     """Not the name of an image."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(Struct, frozen=True):
     """A full name. `tag` is "" when only a digest was given."""
 
     domain: str
@@ -108,6 +108,15 @@ def _invalid(text: str, why: str = "") -> InvalidReference:
 def is_id(text: str) -> bool:
     """Whether the text is an image id, with or without its algorithm."""
     return bool(_ID.match(text.removeprefix("sha256:")))
+
+
+def is_repository(text: str) -> bool:
+    """Whether the text is a repository's name within a registry."""
+    return bool(_PATH.match(text)) and len(text) <= NAME_LENGTH_MAX
+
+
+def is_tag(text: str) -> bool:
+    return bool(_TAG.match(text))
 
 
 def is_digest(text: str) -> bool:
