@@ -7,6 +7,7 @@ Source: k8s.io/component-helpers storage/volume, pkg/controller/volume/persisten
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from hashlib import sha256
 from typing import Any
 
 from sampan.wire import quantity
@@ -30,6 +31,16 @@ LOCAL = "sampan.dev/local"
 STANDARD = "standard"
 """Name of that class."""
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
+
+
+def csi_attachment(handle: str, driver: str, node: str) -> str:
+    """The name of the VolumeAttachment that puts a CSI driver's volume on a node."""
+    return "csi-" + sha256(f"{handle}{driver}{node}".encode()).hexdigest()
+
+
+def csi_unique_name(driver: str, handle: str) -> str:
+    """What a node's status calls a CSI driver's volume."""
+    return f"kubernetes.io/csi/{driver}^{handle}"
 
 
 def annotation(obj: Object, name: str) -> str:

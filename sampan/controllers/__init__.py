@@ -3,6 +3,7 @@
 A controller reads informers and writes through the client; `plan` is pure, reconcile is thin.
 """
 
+from .attachdetach import AttachDetachController
 from .bootstraptokens import BootstrapTokenController
 from .certificates import CertificateController
 from .cronjob import CronJobController
@@ -70,6 +71,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     PolicyStatusController,
     EphemeralVolumeController,
     VolumeBinderController,
+    AttachDetachController,
     LocalVolumeController,
     ClaimProtectionController,
     VolumeProtectionController,

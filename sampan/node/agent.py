@@ -38,6 +38,7 @@ from .interface import PodNetwork
 from .manifests import is_static, mirrored
 from .objects import Objects
 from .parts import Parts
+from .providers import Providers
 from .pulls import Pulls
 from .quality import Bounds
 from .ranking import DISK, INODES
@@ -110,6 +111,9 @@ class Agent:
         self.evictor = Evictor(self, config.settings, self._read_signals)
         self.registration.pressures = self.evictor.observe
         self.recorder = EventRecorder(client, "kubelet", config.name, clock)
+        tell = self.registration.tell
+        self.providers = Providers(config, client, self._kernel, clock, tell)
+        self.registration.in_use = self.providers.in_use
         self.parts = self._parts(images)
         self.collector = collector_of(self)
         for short in (DISK, INODES):
@@ -135,8 +139,9 @@ class Agent:
             images=images,
             network=self._network,
             pulls=Pulls(images, clock, Accesses(config.data / "accesses")),
-            volumes=PodVolumes(config.data, config.run, self._kernel),
+            volumes=PodVolumes(config.data, config.run, self._kernel, self.providers),
             kernel=self._kernel,
+            providers=self.providers,
             objects=Objects(self._informers),
             tokens=Tokens(client, clock),
             services=self._informers.informer(resource("services")),
@@ -190,6 +195,7 @@ class Agent:
             self.supervisor.start("evictions", self.evictor.run)
             self.registration.each_tick = self._tick
             self.supervisor.start("node heartbeat", self.registration.keep_alive)
+            self.supervisor.start("plugins", self._register_plugins)
             self.ready.set()
             log.info("node %s is ready with %d pods", self.config.name, len(self.workers))
             await self._until_stopped()
@@ -214,6 +220,13 @@ class Agent:
             for task in waits:
                 task.cancel()
 
+    async def _register_plugins(self) -> None:
+        from .csi.registry import Registry
+
+        node = self.config.name, lambda: self.registration.uid
+        parts = self.providers.kubelet, self.providers.drivers
+        await Registry(self.config.data, node, self._client, self._clock, *parts).run()
+
     async def _close(self) -> None:
         self._unsubscribe()
         self.static.close()
@@ -226,6 +239,7 @@ class Agent:
         self._tasks.clear()
         await self.parts.reports.close()
         await self.supervisor.stop()
+        self.providers.close()
 
     # Pods
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sampan.aio.clock import Clock
 from sampan.client.api import Client
@@ -17,6 +18,7 @@ from .hosts import Resolver
 from .interface import PodNetwork
 from .narration import Recorder
 from .objects import Objects
+from .providers import Providers
 from .pulls import Pulls
 from .reports import Reports
 from .tokens import Tokens
@@ -25,8 +27,7 @@ from .volumes.kernel import Kernel
 from .volumes.place import PodVolumes
 
 
-@dataclass(slots=True)
-class Parts:
+class Parts(Struct):
     config: NodeConfig
     clock: Clock
     client: Client
@@ -36,6 +37,7 @@ class Parts:
     pulls: Pulls
     volumes: PodVolumes
     kernel: Kernel
+    providers: Providers
     objects: Objects
     tokens: Tokens
     services: Informer

@@ -17,7 +17,7 @@ from sampan.api.errors import Object, StatusError
 from sampan.linux.openat2 import read_in_root
 from sampan.runtime.interface import RuntimeFailure
 
-from .claims import find_claims
+from .claims import Found, find_volumes
 from .downward import Facts
 from .envfile import FILE_MAX
 from .environment import Environment, linked_services
@@ -31,7 +31,7 @@ from .state import Waiting
 from .volumes.place import has_mounts
 from .volumes.projected import wanted_tokens
 from .volumes.shared import SharedIpc, share_ipc, shares_ipc
-from .volumes.source import Sources, Token, VolumeError
+from .volumes.source import NotYet, Sources, Token, VolumeError
 
 log = logging.getLogger("sampan.node.sandbox")
 
@@ -61,7 +61,7 @@ class Sandbox:
         self.ipc: SharedIpc | None = None
         self.ready = False
         self._tokens: dict[tuple[str, int], Token] = {}
-        self._claims: dict[str, Path] = {}
+        self._found = Found()
         self._complained = ""
         self._backoff = Backoff(RETRY_INITIAL_S, RETRY_CAP_S, jitter=0)
 
@@ -72,8 +72,11 @@ class Sandbox:
 
     @property
     def refresh_at(self) -> float:
-        """When the first token wants to be renewed; 0 without tokens."""
-        return min((token.refresh_at for token in self._tokens.values()), default=0)
+        """When the first token wants to be renewed, or a volume to be published again; 0: never."""
+        times = [token.refresh_at for token in self._tokens.values()]
+        if self._found.next_at:
+            times.append(self._found.next_at)
+        return min(times, default=0)
 
     async def prepare(self) -> None:
         """Raises Held when something is missing; the next call goes on from there."""
@@ -84,7 +87,7 @@ class Sandbox:
             await self._gather_inputs()
             if any("image" in volume for volume in self.pod["spec"].get("volumes") or ()):
                 await mount_images(self._parts, self.pod, await self.pull_secrets())
-            self.volumes = self._parts.volumes.set_up(self.sources(), self._claims)
+            self.volumes = self._parts.volumes.set_up(self.sources(), self._found.paths)
             await attaching
             if not self.etc_files:
                 self.etc_files = self._write_etc()
@@ -109,7 +112,7 @@ class Sandbox:
         """What volumes and variables are made from. Raises Held."""
         done = await asyncio.gather(
             self._renew(),
-            self._find_claims(),
+            self._find_volumes(),
             self._parts.objects.synced(self.uid),
             self._parts.services.synced(),
             return_exceptions=True,
@@ -123,7 +126,7 @@ class Sandbox:
         if not self.ready:
             return
         try:
-            self._parts.volumes.set_up(self.sources(), self._claims)
+            self._parts.volumes.set_up(self.sources(), self._found.paths)
             self._complained = ""
         except VolumeError as error:
             self._complain("FailedMount", str(error))
@@ -132,9 +135,13 @@ class Sandbox:
         """Get new tokens for those that are due, and write them."""
         try:
             await self._renew()
+            await self._find_volumes()
         except Held as error:
             log.info("pod %s: %s", self.uid, error)
             late = self._parts.clock.now() + RENEW_AGAIN_S
+            self._found.again = {
+                name: max(at, late) if at else at for name, at in self._found.again.items()
+            }
             self._tokens = {
                 key: Token(token.text, max(token.refresh_at, late))
                 for key, token in self._tokens.items()
@@ -252,9 +259,13 @@ class Sandbox:
             "",
         )
 
-    async def _find_claims(self) -> None:
+    async def _find_volumes(self) -> None:
+        parts = self._parts
         try:
-            await find_claims(self._parts.client, self.pod, self._claims)
+            now = parts.clock.now()
+            await find_volumes(parts.client, parts.providers, self.pod, self._found, now)
+        except NotYet as error:
+            raise self._wait() from error
         except VolumeError as error:
             raise self._held("FailedMount", str(error)) from error
 
@@ -278,6 +289,10 @@ class Sandbox:
 
     def _held(self, reason: str, text: str) -> Held:
         self._complain(reason, text)
+        return self._wait()
+
+    def _wait(self) -> Held:
+        """To be tried again after a while that doubles."""
         plain = "PodInitializing" if self.pod["spec"].get("initContainers") else "ContainerCreating"
         return Held(Waiting(plain, "", self._parts.clock.now() + self._backoff.next_s()))
 

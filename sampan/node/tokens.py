@@ -44,4 +44,6 @@ class Tokens:
             "token",
         )
         lifetime = min(seconds * REFRESH_AT, REFRESH_MAX_S)
-        return Token(answer["status"]["token"], self._clock.now() + lifetime)
+        status = answer["status"]
+        refresh_at = self._clock.now() + lifetime
+        return Token(status["token"], refresh_at, status.get("expirationTimestamp") or "")

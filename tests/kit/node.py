@@ -83,6 +83,8 @@ class FakeApi:
             return self._post(path, body)
         if method == "PATCH":
             return self._patch(path, body)
+        if method == "PUT":
+            return self._put(path, body)
         assert method == "DELETE"
         return self._delete(path, body)
 
@@ -106,6 +108,15 @@ class FakeApi:
             # Another object than the first of this name.
             uid = f"uid-{body['metadata']['name']}-{self._made[key]}"
             body = body | {"metadata": body["metadata"] | {"uid": uid}}
+        return self.put(key, body)
+
+    def _put(self, path: str, body: Any) -> Object:
+        key = path.removesuffix("/status")
+        if key not in self.objects:
+            raise NotFound(f"{key} not found")
+        version = body["metadata"].get("resourceVersion")
+        if version and version != self.objects[key]["metadata"]["resourceVersion"]:
+            raise Conflict(f"{key}: resourceVersion")
         return self.put(key, body)
 
     def _patch(self, path: str, body: Any) -> Object:

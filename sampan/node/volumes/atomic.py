@@ -13,15 +13,15 @@ import shutil
 import stat
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 DATA = "..data"
 DATA_NEW = "..data_tmp"
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(Struct, frozen=True):
     content: bytes
     mode: int = 0o644
     uid: int = -1

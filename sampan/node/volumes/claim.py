@@ -3,8 +3,9 @@ look at the path."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 from sampan.api.volumes import is_for_pod
@@ -13,8 +14,7 @@ from .host_path import host_path
 from .source import VolumeError
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(Struct, frozen=True):
     """Where a claim's data is."""
 
     path: Path

@@ -13,10 +13,9 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sampan.api.errors import Object
-from sampan.api.volumes import claim_name
 
 from . import atomic
 from .downward import downward_files
@@ -24,18 +23,35 @@ from .empty_dir import empty_dir
 from .host_path import host_path
 from .kernel import Kernel
 from .keyed import keyed_files
+from .kubelet import Kubelet
 from .projected import projected_files
 from .source import DEFAULT_MODE, Sources, VolumeError
 from .subpath import bind_sub_path
 
+MOUNTED = {"image", "csi", "nfs", "persistentVolumeClaim", "ephemeral"}
+"""Types of volumes that are mounted below their pod's directory, or may be."""
+
+
+class Provided(Protocol):
+    """Volumes that are not made here: CSI drivers' and file servers'."""
+
+    kubelet: Kubelet
+
+    async def release(self, uid: str) -> None:
+        """Undo everything of a pod; returns once it is done."""
+        ...
+
 
 class PodVolumes:
-    """The directories of all pods. `claims` gives the path of a bound claim's volume."""
+    """The directories of all pods. `provided` undoes what others have mounted for a pod."""
 
-    def __init__(self, data: Path, run: Path, kernel: Kernel) -> None:
+    def __init__(
+        self, data: Path, run: Path, kernel: Kernel, provided: Provided | None = None
+    ) -> None:
         self._pods = data / "pods"
         self._volatile = run / "volatile"
         self._kernel = kernel
+        self._provided = provided
 
     def open(self) -> None:
         """Make the node's directories; the tmpfs of an earlier agent is found again."""
@@ -58,7 +74,8 @@ class PodVolumes:
         return found
 
     def set_up(self, sources: Sources, claims: Mapping[str, Path]) -> dict[str, Path]:
-        """Make every volume of the pod: name -> directory or file.
+        """Make every volume of the pod: name -> directory or file. `claims` are the paths of those
+        that are found already, by the volumes' names.
 
         Repeating it refreshes what comes from the API. Raises VolumeError with the text
         `MountVolume.SetUp failed for volume "x" : ...`.
@@ -83,12 +100,11 @@ class PodVolumes:
             pod = sources.facts.pod
             return empty_dir(folder, source, sources.fs_group, self._kernel, pod)
         if "hostPath" in volume:
-            return host_path(volume["hostPath"])
+            return self._host_path(volume["hostPath"])
         if "image" in volume:
             return self._volume_dir(uid, "image", name)
-        claim = claim_name(sources.facts.pod["metadata"]["name"], volume)
-        if claim:
-            return claims[claim]
+        if name in claims:
+            return claims[name]
         made = files(volume, sources)
         if made is None:
             kind = next((key for key in volume if key != "name"), "none")
@@ -100,6 +116,12 @@ class PodVolumes:
             target.parent.mkdir(exist_ok=True, mode=0o755)
         atomic.write(target, made, sources.fs_group)
         return target
+
+    def _host_path(self, source: Mapping[str, Any]) -> Path:
+        """What is meant for the kubelet's directory is the node's."""
+        if self._provided is not None and self._provided.kubelet.covers(Path(source["path"])):
+            self._provided.kubelet.show()
+        return host_path(source)
 
     def _volume_dir(self, uid: str, kind: str, name: str) -> Path:
         return self.directory(uid) / "volumes" / f"kubernetes.io~{kind}" / name
@@ -131,10 +153,18 @@ class PodVolumes:
         the pod had no volume that is mounted, which saves a look at the mount table."""
         pod = self._pods / uid
         if mounts:
-            for point in reversed(self._kernel.mounted()):
-                if point.is_relative_to(pod):
-                    self._kernel.detach(point)
+            # Parts of a volume first: who mounted it cannot take it away under them.
+            self._detach(pod / "volume-subpaths")
+        if self._provided is not None:
+            await self._provided.release(uid)
+        if mounts:
+            self._detach(pod)
         await asyncio.to_thread(_remove, (pod, self._volatile / uid))
+
+    def _detach(self, folder: Path) -> None:
+        for point in reversed(self._kernel.mounted()):
+            if point.is_relative_to(folder):
+                self._kernel.detach(point)
 
 
 def _remove(paths: tuple[Path, ...]) -> None:
@@ -164,7 +194,7 @@ def has_mounts(pod: Object) -> bool:
     """Whether the pod has volumes that are mounted below its directory."""
     spec = pod["spec"]
     return any(
-        "image" in volume or (volume.get("emptyDir") or {}).get("medium")
+        not MOUNTED.isdisjoint(volume) or (volume.get("emptyDir") or {}).get("medium")
         for volume in spec.get("volumes") or ()
     ) or any(
         # What the pod itself has mounted in a volume is not to be walked when that is removed.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 
@@ -13,8 +14,7 @@ SHM_BYTES = 64 << 20
 """Of /dev/shm, as under containerd."""
 
 
-@dataclass(frozen=True, slots=True)
-class SharedIpc:
+class SharedIpc(Struct, frozen=True):
     """Where both are mounted."""
 
     namespace: Path

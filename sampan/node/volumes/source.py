@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from sampan.node.downward import Facts
 from sampan.node.environment import Lookup
@@ -16,17 +17,32 @@ TOKEN_MODE_OWNED = 0o600
 class VolumeError(Exception):
     """The volume cannot be set up (yet); the text goes into the FailedMount event."""
 
+    step = "MountVolume.SetUp"
+    """What failed, as the event names it."""
 
-@dataclass(frozen=True, slots=True)
-class Token:
+
+class DeviceError(VolumeError):
+    """A step before the volume's own set-up failed: MountDevice or WaitForAttach."""
+
+    def __init__(self, step: str, text: str) -> None:
+        super().__init__(text)
+        self.step = f"MountVolume.{step}"
+
+
+class NotYet(VolumeError):
+    """Somebody else has to do something first, and probably will: no event yet."""
+
+
+class Token(Struct, frozen=True):
     """A service account's token for one audience, as TokenRequest gave it."""
 
     text: str
     refresh_at: float
+    expires: str = ""
+    """As the server wrote it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
+class Sources(Struct, frozen=True):
     """Inputs of the volumes whose content comes from the API."""
 
     facts: Facts

@@ -1,0 +1,98 @@
+"""The drivers that have registered on this node, and calls to them.
+
+A driver's abilities are asked once per registration. Every call has upstream's limit of two
+minutes, after which it counts as failed and is tried again by whoever wanted it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from sampan.aio.grpc import INTERNAL, Peer, RpcError
+from sampan.wire.messages import decode, encode
+from sampan.wire.protobuf import ProtobufError
+
+from .schemas import CALLS
+
+TIMEOUT_S = 120.0
+
+
+class UnknownDriver(LookupError):
+    """No driver of that name has registered (yet)."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"driver name {name} not found in the list of registered CSI drivers")
+
+
+class Driver:
+    """One driver behind its socket."""
+
+    def __init__(self, name: str, socket: Path) -> None:
+        self.name = name
+        self.socket = socket
+        self._peer = Peer(socket)
+        self._abilities: frozenset[int] | None = None
+
+    async def call(self, name: str, **message: Any) -> dict[str, Any]:
+        """Raises RpcError."""
+        return await ask(self._peer, name, message)
+
+    async def abilities(self) -> frozenset[int]:
+        """NodeServiceCapability types. Raises RpcError."""
+        if self._abilities is None:
+            answer = await self.call("NodeGetCapabilities")
+            found = (item["rpc"] or {} for item in answer["capabilities"])
+            self._abilities = frozenset(item.get("type", 0) for item in found)
+        return self._abilities
+
+    def close(self) -> None:
+        self._peer.close()
+
+
+async def ask(peer: Peer, name: str, message: dict[str, Any]) -> dict[str, Any]:
+    """One call of the table. Raises RpcError."""
+    service, asked, answered = CALLS[name]
+    answer = await peer.call(f"{service}{name}", encode(asked, message), TIMEOUT_S)
+    try:
+        return decode(answered, answer)
+    except ProtobufError as error:
+        text = f"grpc: failed to unmarshal the received message: {error}"
+        raise RpcError(INTERNAL, text) from error
+
+
+class Drivers:
+    """By name."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Driver] = {}
+        self._awaited: dict[str, asyncio.Event] = {}
+
+    def get(self, name: str) -> Driver:
+        """Raises UnknownDriver."""
+        driver = self._known.get(name)
+        if driver is None:
+            raise UnknownDriver(name)
+        return driver
+
+    def add(self, driver: Driver) -> None:
+        """A driver that registers again takes the place of what it was."""
+        self.remove(driver.name)
+        self._known[driver.name] = driver
+        if driver.name in self._awaited:
+            self._awaited.pop(driver.name).set()
+
+    async def arrival(self, name: str) -> None:
+        """Until the driver has registered."""
+        if name not in self._known:
+            await self._awaited.setdefault(name, asyncio.Event()).wait()
+
+    def remove(self, name: str) -> None:
+        old = self._known.pop(name, None)
+        if old is not None:
+            old.close()
+
+    def close(self) -> None:
+        for name in tuple(self._known):
+            self.remove(name)

@@ -1,0 +1,259 @@
+"""Drivers that register by a socket in plugins_registry, and the node's CSINode that names them.
+
+Task: `run`, under the agent's supervisor, one registration after the other; the kernel tells of new
+sockets and of those that go (inotify), nothing is polled. Bound: the kernel's own queue of events;
+when it ran over the folder is read anew. A driver that does not answer is asked again with a
+backoff, up to `TRIES` times; then its socket has to come anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+
+from sampan.aio.backoff import Backoff
+from sampan.aio.clock import Clock
+from sampan.api.descriptor import Descriptor
+from sampan.api.errors import AlreadyExists, Conflict, NotFound, Object, StatusError
+from sampan.api.resources import resource
+from sampan.client.api import Client
+from sampan.client.interface import STRATEGIC_PATCH
+from sampan.linux import inotify
+
+from ..volumes.kubelet import Kubelet
+
+if TYPE_CHECKING:
+    from sampan.aio.grpc import Peer
+
+    from .drivers import Driver, Drivers
+
+log = logging.getLogger("sampan.node.csi")
+
+FOLDER = "plugins_registry"
+KIND = "CSIPlugin"
+NODE_ID = "csi.volume.kubernetes.io/nodeid"
+CHANGES = inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_DELETE | inotify.IN_MOVED_FROM
+GONE = inotify.IN_DELETE | inotify.IN_MOVED_FROM
+TRIES = 8
+VERSIONS = ("1.", "v1.")
+
+
+class Registry:
+    """`uid` gives that of the Node, which owns the CSINode."""
+
+    def __init__(
+        self,
+        data: Path,
+        node: tuple[str, Callable[[], str]],
+        client: Client,
+        clock: Clock,
+        kubelet: Kubelet,
+        drivers: Callable[[], Drivers],
+    ) -> None:
+        self._folder = data / FOLDER
+        self._node, self._uid = node
+        self._client = client
+        self._clock = clock
+        self._kubelet = kubelet
+        self._drivers = drivers
+        self._names: dict[str, str] = {}
+        """Socket's name -> driver's."""
+        self._wake = asyncio.Event()
+        self._gone: set[str] = set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._folder.mkdir(mode=0o750, exist_ok=True)
+        await self._ensure_object()
+        loop, fd = asyncio.get_running_loop(), inotify.inotify_init()
+        try:
+            inotify.add_watch(fd, self._folder, CHANGES)
+            loop.add_reader(fd, self._look, fd)
+            failures: dict[str, int] = {}
+            backoff = Backoff(0.05, 5.0)
+            while True:
+                self._wake.clear()
+                if await self._settle(failures):
+                    backoff.reset()
+                    await self._wake.wait()
+                else:
+                    await self._clock.sleep(backoff.next_s())
+        finally:
+            loop.remove_reader(fd)
+            os.close(fd)
+
+    def _look(self, fd: int) -> None:
+        """The kernel has something to tell."""
+        for event in inotify.read_events(fd):
+            if event.mask & GONE:
+                self._gone.add(event.name)
+        self._wake.set()
+
+    async def _settle(self, failures: dict[str, int]) -> bool:
+        """Make what is registered what there are sockets for; false when it is to be tried
+        again."""
+        present = {entry.name for entry in os.scandir(self._folder) if _is_socket(entry)}
+        for name in self._names.keys() & (self._gone | (self._names.keys() - present)):
+            await self._remove(name)
+        for name in self._gone | (failures.keys() - present):
+            failures.pop(name, None)
+        self._gone.clear()
+        for name in sorted(present - self._names.keys()):
+            if failures.get(name, 0) >= TRIES:
+                continue
+            try:
+                await self._add(name)
+            except Exception as error:
+                failures[name] = failures.get(name, 0) + 1
+                log.info("plugin %s: %s", name, error)
+        return not any(0 < count < TRIES for count in failures.values())
+
+    async def _add(self, name: str) -> None:
+        """RegisterPlugin: who is it, and what does it say of this node? Raises RpcError,
+        StatusError, OSError and ValueError."""
+        from sampan.aio.grpc import Peer
+
+        from .drivers import Driver, ask
+
+        peer = Peer(self._folder / name)
+        try:
+            info = await ask(peer, "GetInfo", {})
+            if info["type"] != KIND:
+                raise ValueError(f"no handler registered for plugin type: {info['type']}")
+            versions = info["supported_versions"]
+            driver = Driver(
+                info["name"], self._kubelet.inside(info["endpoint"] or str(self._folder / name))
+            )
+            try:
+                if not any(item.startswith(VERSIONS) for item in versions):
+                    raise ValueError(f"versions {versions} are not supported by the node")
+                await self._introduce(driver)
+            except Exception as error:
+                driver.close()
+                await _notify(peer, f"RegisterPlugin error -- {error}")
+                raise
+            await _notify(peer, "")
+        finally:
+            peer.close()
+        self._drivers().add(driver)
+        self._names[name] = driver.name
+        log.info("driver %s has registered", driver.name)
+
+    async def _introduce(self, driver: Driver) -> None:
+        """Tell the API of it. Raises RpcError, StatusError, OSError and ValueError."""
+        info = await driver.call("NodeGetInfo")
+        segments = (info["accessible_topology"] or {}).get("segments") or {}
+        entry: Object = {"name": driver.name, "nodeID": info["node_id"]}
+        if segments:
+            entry["topologyKeys"] = sorted(segments)
+        if info["max_volumes_per_node"] > 0:
+            entry["allocatable"] = {"count": info["max_volumes_per_node"]}
+        await self._write_node(driver.name, info["node_id"], segments)
+        await self._write_object(driver.name, entry)
+
+    async def _remove(self, name: str) -> None:
+        driver = self._names.pop(name)
+        if driver in self._names.values():
+            return
+        self._drivers().remove(driver)
+        log.info("driver %s has gone", driver)
+        try:
+            await self._write_node(driver, None, {})
+            await self._write_object(driver, None)
+        except (StatusError, OSError) as error:
+            log.warning("driver %s: %s", driver, error)
+
+    async def _ensure_object(self) -> None:
+        """The node's CSINode, which every node has. Drivers that an agent before this one knew
+        stay in it: they register again."""
+        backoff = Backoff(0.1, 10.0)
+        while True:
+            try:
+                await self._client.create(_csinodes(), self._object([]))
+                return
+            except AlreadyExists:
+                return
+            except (StatusError, OSError) as error:
+                log.info("CSINode %s: %s", self._node, error)
+            await self._clock.sleep(backoff.next_s())
+
+    def _object(self, drivers: list[Object]) -> Object:
+        owner = {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": self._uid()}
+        return {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "CSINode",
+            "metadata": {"name": self._node, "ownerReferences": [owner]},
+            "spec": {"drivers": drivers},
+        }
+
+    async def _write_object(self, name: str, entry: Object | None) -> None:
+        """Set or take away one driver. A driver's entry is never changed, only made anew, as the
+        API has it."""
+        while True:
+            try:
+                old = await self._client.get(_csinodes(), self._node)
+            except NotFound:
+                await self._client.create(_csinodes(), self._object([entry] if entry else []))
+                return
+            before = (old.get("spec") or {}).get("drivers") or []
+            others = [item for item in before if item["name"] != name]
+            wanted = [*others, entry] if entry else others
+            if wanted == before:
+                return
+            try:
+                if entry and len(others) < len(before) and entry not in before:
+                    spec = {"drivers": others}
+                    old = await self._client.update(_csinodes(), {**old, "spec": spec})
+                spec = {"drivers": wanted}
+                await self._client.update(_csinodes(), {**old, "spec": spec})
+                return
+            except Conflict:
+                continue
+
+    async def _write_node(self, name: str, node_id: str | None, segments: dict[str, str]) -> None:
+        """The annotation that attachers read, and where the node is as the driver has it."""
+        nodes = resource("nodes")
+        node = await self._client.get(nodes, self._node)
+        meta = node["metadata"]
+        known = orjson.loads((meta.get("annotations") or {}).get(NODE_ID) or "{}")
+        wanted = {key: text for key, text in known.items() if key != name}
+        if node_id is not None:
+            wanted[name] = node_id
+        labels = meta.get("labels") or {}
+        for key, text in segments.items():
+            if labels.get(key, text) != text:
+                raise ValueError(
+                    f'detected topology value collision: driver reported "{key}":"{text}" '
+                    f'but existing label is "{key}":"{labels[key]}"'
+                )
+        if wanted == known and segments.items() <= labels.items():
+            return
+        shown = orjson.dumps(wanted).decode() if wanted else None
+        change: Object = {"metadata": {"annotations": {NODE_ID: shown}, "labels": segments}}
+        await self._client.patch(nodes, self._node, change, content_type=STRATEGIC_PATCH)
+
+
+def _csinodes() -> Descriptor:
+    return resource("csinodes", "storage.k8s.io")
+
+
+def _is_socket(entry: os.DirEntry[str]) -> bool:
+    try:
+        mode = entry.stat(follow_symlinks=False).st_mode
+    except OSError:
+        return False
+    return stat.S_ISSOCK(mode) and not entry.name.startswith(".")
+
+
+async def _notify(peer: Peer, trouble: str) -> None:
+    from .drivers import ask
+
+    status = {"plugin_registered": not trouble, "error": trouble}
+    await ask(peer, "NotifyRegistrationStatus", status)

@@ -1,0 +1,106 @@
+"""Volumes that something else than a directory provides: CSI drivers and NFS servers.
+
+Each provider is loaded when the first pod wants it. A pod that had nothing of the kind is released
+by one look at its directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sampan.aio.clock import Clock
+from sampan.api.errors import Object
+from sampan.client.api import Client
+
+from .config import NodeConfig
+from .tokens import Tokens
+from .volumes.kernel import Kernel
+from .volumes.kubelet import Kubelet
+
+if TYPE_CHECKING:
+    from .csi.drivers import Drivers
+    from .csi.volumes import CsiVolumes
+
+CSI_FOLDER = "volumes/kubernetes.io~csi"
+
+
+class Providers:
+    """One node's. `report` writes the node's status with what is in use."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        client: Client,
+        kernel: Kernel,
+        clock: Clock,
+        report: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._config = config
+        self._client = client
+        self._kernel = kernel
+        self._clock = clock
+        self._report = report
+        self.kubelet = Kubelet(config.data, kernel)
+        self._drivers: Drivers | None = None
+        self._csi: CsiVolumes | None = None
+
+    def drivers(self) -> Drivers:
+        """The registered CSI drivers."""
+        if self._drivers is None:
+            from .csi.drivers import Drivers
+
+            self._drivers = Drivers()
+        return self._drivers
+
+    def csi(self) -> CsiVolumes:
+        """Volumes of CSI drivers."""
+        if self._csi is None:
+            from .csi.volumes import Around, CsiVolumes
+
+            around = Around(
+                self._config.name,
+                self._config.data,
+                self._client,
+                self._kernel,
+                self._clock,
+                Tokens(self._client, self._clock),
+                self.kubelet,
+                self._report,
+            )
+            self._csi = CsiVolumes(around, self.drivers())
+        return self._csi
+
+    def in_use(self) -> Sequence[str]:
+        """Attached volumes that pods of this node use."""
+        if self._csi is None and not (self._config.data / "plugins/kubernetes.io/csi").exists():
+            return ()
+        return self.csi().in_use
+
+    async def publish(
+        self, pod: Object, volume: Mapping[str, Any], found: Object | None, *, again: bool
+    ) -> tuple[Path, float] | None:
+        """Directory of a pod's volume (of the PersistentVolume `found`), and when to publish it
+        again; None for those that nobody provides. Raises VolumeError, StatusError, OSError."""
+        if found is not None and found["spec"].get("csi"):
+            from .csi.source import from_volume
+
+            claim = volume.get("persistentVolumeClaim") or {}
+            source = from_volume(found, read_only=bool(claim.get("readOnly")))
+            return await self.csi().publish(pod, source, again=again)
+        if found is None and volume.get("csi"):
+            from .csi.source import from_pod
+
+            return await self.csi().publish(pod, from_pod(pod, volume), again=again)
+        return None
+
+    async def release(self, uid: str) -> None:
+        """Undo everything of a pod; returns once it is done."""
+        if (self._config.data / "pods" / uid / CSI_FOLDER).exists():
+            await self.csi().release(uid)
+
+    def close(self) -> None:
+        """Connections end; volumes stay."""
+        if self._drivers is not None:
+            self._drivers.close()
