@@ -16,6 +16,7 @@ from .endpointslicemirroring import EndpointSliceMirroringController
 from .ephemeralvolume import EphemeralVolumeController
 from .garbage import GarbageCollector
 from .horizontalpodautoscaler import HorizontalPodAutoscalerController
+from .ipaddress import IpAddressController
 from .job import JobController
 from .joborphans import JobOrphanController
 from .legacytokens import LegacyTokenController
@@ -34,6 +35,7 @@ from .roleaggregation import RoleAggregationController
 from .rootca import RootCaController
 from .runtime.controller import Controller
 from .serviceaccount import ServiceAccountController
+from .servicecidr import ServiceCidrController
 from .statefulset import StatefulSetController
 from .tainteviction import TaintEvictionController
 from .ttlafterfinished import TtlAfterFinishedController
@@ -56,6 +58,8 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     EndpointSliceMirroringController,
     EndpointsController,
     LoadBalancerController,
+    ServiceCidrController,
+    IpAddressController,
     NodeIpamController,
     CertificateController,
     NodeController,

@@ -149,7 +149,8 @@ def _objects(server: Server) -> Iterator[Default]:
             description=description,
         )
     yield _standard_class()
-    network = ipaddress.ip_network(server.config.service_cidr)
+    ranges = server.config.service_cidr.split(",")
+    network = ipaddress.ip_network(ranges[0])
     port = {
         "name": PORT,
         "port": 443,
@@ -163,6 +164,7 @@ def _objects(server: Server) -> Iterator[Default]:
         {"component": "apiserver", "provider": "kubernetes"},
         spec={"clusterIP": str(network[1]), "ports": [port], "type": "ClusterIP"},
     )
+    yield _default(resource("servicecidrs", "networking.k8s.io"), SERVICE, spec={"cidrs": ranges})
     ca = server.config.ca_cert.read_text()
     yield _default(
         resource("configmaps"),

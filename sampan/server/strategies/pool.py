@@ -9,11 +9,12 @@ class Pool:
     """Numbers from `first` on, `size` of them. The lower `static` ones are left to those who ask
     by number for as long as others are free (KEP-3070, KEP-3668)."""
 
-    def __init__(self, first: int, size: int, static: int) -> None:
+    def __init__(self, first: int, size: int, static: int, taken: set[int] | None = None) -> None:
+        """`taken` may be shared by pools whose numbers are the same."""
         self.first = first
         self.size = size
         self.static = static
-        self._taken: set[int] = set()
+        self._taken: set[int] = set() if taken is None else taken
 
     def __contains__(self, number: int) -> bool:
         return self.first <= number < self.first + self.size

@@ -6,10 +6,11 @@ them and nothing can leak. A write holds what it takes until it is stored or ref
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 from sampan.api import errors, fields
 from sampan.api.errors import Cause, Object
@@ -22,6 +23,7 @@ from sampan.api.kinds.core.servicechanges import (
 from sampan.api.kinds.core.servicefamilies import choose_families, keeps_both
 from sampan.api.resources import resource
 
+from .addresses import ServiceAddresses, kept_address, ready_ranges, used_addresses
 from .interface import Strategy
 from .pool import Pool, static_band
 
@@ -29,49 +31,44 @@ if TYPE_CHECKING:
     from sampan.server.app import Server
 
 HEADLESS = "None"
+Held = list[Callable[[], None]]
+"""What gives back each number that a write has taken, if it comes to nothing."""
 
 
 class ServiceStrategy(Strategy):
     def __init__(self, server: Server) -> None:
-        network = ipaddress.ip_network(server.config.service_cidr)
-        # Neither the network's own address nor, as upstream, the broadcast address is given out.
-        size = network.num_addresses - 2
-        self._cidr = server.config.service_cidr
-        self._family = f"IPv{network.version}"
-        self._parse = type(network.network_address)
-        self._addresses = Pool(
-            int(network.network_address) + 1, size, static_band(size, 16, 16, 256)
-        )
+        self._addresses = ServiceAddresses(server.config.service_cidr.split(","))
         first, last = server.config.node_ports
         count = last - first + 1
         self._ports = Pool(first, count, static_band(count, 32, 16, 128))
         server.observe(resource("services"), self._on_change)
+        server.observe(resource("servicecidrs", "networking.k8s.io"), self._on_range)
+        server.observe(resource("ipaddresses", "networking.k8s.io"), self._on_address)
 
     def _on_change(self, kind: str, obj: Object, old: Object | None) -> None:
-        before = self._used(old) if old is not None else (set(), set())
-        after = self._used(obj) if kind != "DELETED" else (set(), set())
-        for pool, was, now in zip((self._addresses, self._ports), before, after, strict=True):
-            for number in was - now:
-                pool.release(number)
-            for number in now - was:
-                pool.take(number)
+        was = {*used_addresses(old)} if old is not None else set()
+        now = {*used_addresses(obj)} if kind != "DELETED" else set()
+        for address in was - now:
+            self._addresses.release(address)
+        for address in now - was:
+            self._addresses.take(address)
+        before = _used_ports(old) if old is not None else set()
+        after = _used_ports(obj) if kind != "DELETED" else set()
+        for number in before - after:
+            self._ports.release(number)
+        for number in after - before:
+            self._ports.take(number)
 
-    def _used(self, obj: Object) -> tuple[set[int], set[int]]:
-        spec = obj.get("spec") or {}
-        addresses = {
-            int(self._parse(text))
-            for text in spec.get("clusterIPs")
-            or ([spec["clusterIP"]] if "clusterIP" in spec else [])
-            if text and text != HEADLESS and _is(self._parse, text)
-        }
-        # A load balancer's address may be of this network too, and is nobody else's then.
-        for item in ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ():
-            if _is(self._parse, item.get("ip") or ""):
-                addresses.add(int(self._parse(item["ip"])))
-        ports = {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
-        if spec.get("healthCheckNodePort"):
-            ports.add(spec["healthCheckNodePort"])
-        return addresses, ports
+    def _on_range(self, kind: str, obj: Object, old: Object | None) -> None:
+        ranges = ready_ranges(obj) if kind != "DELETED" else ()
+        self._addresses.put_ranges(obj["metadata"]["name"], ranges)
+
+    def _on_address(self, kind: str, obj: Object, old: Object | None) -> None:
+        address = kept_address(obj)
+        if address and kind == "DELETED":
+            self._addresses.release(address)
+        elif address:
+            self._addresses.take(address)
 
     @contextmanager
     def reserve(self, obj: Object, old: Object | None, dry_run: bool) -> Iterator[None]:
@@ -79,7 +76,7 @@ class ServiceStrategy(Strategy):
         if not isinstance(spec, dict):
             yield
             return
-        held: list[tuple[Pool, int]] = []
+        held: list[Callable[[], None]] = []
         before: Object = (old or {}).get("spec") or {}
         done = False
         try:
@@ -91,53 +88,48 @@ class ServiceStrategy(Strategy):
             done = not dry_run
         finally:
             if not done:
-                for pool, number in held:
-                    pool.release(number)
+                for give_back in held:
+                    give_back()
 
-    def _allocate(self, spec: Object, before: Object, held: list[tuple[Pool, int]]) -> list[Cause]:
+    def _allocate(self, spec: Object, before: Object, held: Held) -> list[Cause]:
         if spec.get("type") == "ExternalName":
             return []
         causes = []
         if not keeps_both(spec, before):
-            causes = choose_families(spec, before, self._family)
-            causes = causes or self._allocate_address(spec, before, held)
+            causes = choose_families(spec, before, self._addresses.families)
+            causes = causes or self._allocate_addresses(spec, before, held)
         if not causes and spec.get("type") in WITH_NODE_PORTS:
             causes = self._allocate_ports(spec, before, held)
         return causes
 
-    def _allocate_address(
-        self, spec: Object, before: Object, held: list[tuple[Pool, int]]
-    ) -> list[Cause]:
-        if spec.get("clusterIP") == HEADLESS or before.get("type") in WITH_ADDRESS:
-            # What had an address keeps it: validation says so where it was changed.
+    def _allocate_addresses(self, spec: Object, before: Object, held: Held) -> list[Cause]:
+        if HEADLESS in (spec.get("clusterIP"), before.get("clusterIP")):
             return []
-        asked = spec.get("clusterIP")
-        if not asked:
-            number = self._addresses.take_any()
-            if number is None:
-                return [fields.internal("spec.clusterIPs", "range is full")]
-        else:
-            number = int(self._parse(asked))
-            why = self._why_not(asked, number)
-            if why:
-                detail = f"failed to allocate IP {asked}: {why}"
-                return [fields.invalid("spec.clusterIPs", spec["clusterIPs"], detail)]
-        held.append((self._addresses, number))
-        spec["clusterIP"] = str(self._parse(number))
-        spec["clusterIPs"] = [spec["clusterIP"]]
+        asked = spec.get("clusterIPs") or [text for text in (spec.get("clusterIP"),) if text]
+        # What had an address keeps it: validation says so where it was changed.
+        had = len(before.get("clusterIPs") or ()) if before.get("type") in WITH_ADDRESS else 0
+        if had and not asked:
+            return []
+        found = [*asked]
+        for position, family in enumerate(spec["ipFamilies"]):
+            if position < had:
+                continue
+            if position < len(asked):
+                why = self._addresses.claim(asked[position])
+                if why:
+                    detail = f"failed to allocate IP {asked[position]}: {why}"
+                    return [fields.invalid("spec.clusterIPs", spec["clusterIPs"], detail)]
+                found[position] = str(ip_address(asked[position]))
+            else:
+                taken = self._addresses.take_any(family)
+                if taken is None:
+                    return [fields.internal("spec.clusterIPs", "range is full")]
+                found.append(taken)
+            held.append(partial(self._addresses.release, found[position]))
+        spec["clusterIP"], spec["clusterIPs"] = found[0], found
         return []
 
-    def _why_not(self, text: str, number: int) -> str:
-        if number not in self._addresses:
-            return (
-                f"the provided network does not match the current range; {text} is not in the "
-                f"valid range. The range of valid IPs is {self._cidr}"
-            )
-        return "" if self._addresses.take(number) else "provided IP is already allocated"
-
-    def _allocate_ports(
-        self, spec: Object, before: Object, held: list[tuple[Pool, int]]
-    ) -> list[Cause]:
+    def _allocate_ports(self, spec: Object, before: Object, held: Held) -> list[Cause]:
         own = node_ports(before)
         wanted = spec.get("type") == "NodePort" or spec.get("allocateLoadBalancerNodePorts", True)
         ports = spec.get("ports") or ()
@@ -155,13 +147,13 @@ class ServiceStrategy(Strategy):
                     why = self._why_not_port(asked)
                     if why:
                         return [fields.invalid(path, asked, why)]
-                    held.append((self._ports, asked))
+                    held.append(partial(self._ports.release, asked))
                     own.add(asked)
             elif wanted:
                 number = self._ports.take_any()
                 if number is None:
                     return [fields.internal(path, "failed to allocate a nodePort: range is full")]
-                held.append((self._ports, number))
+                held.append(partial(self._ports.release, number))
                 own.add(number)
                 port["nodePort"] = number
                 if not before:
@@ -177,9 +169,7 @@ class ServiceStrategy(Strategy):
             )
         return "" if self._ports.take(number) else "provided port is already allocated"
 
-    def _allocate_health_port(
-        self, spec: Object, before: Object, held: list[tuple[Pool, int]]
-    ) -> list[Cause]:
+    def _allocate_health_port(self, spec: Object, before: Object, held: Held) -> list[Cause]:
         if not needs_health_port(spec) or needs_health_port(before):
             return []
         asked = spec.get("healthCheckNodePort")
@@ -187,19 +177,19 @@ class ServiceStrategy(Strategy):
             why = self._why_not_port(asked)
             if why:
                 return [fields.invalid("spec.healthCheckNodePort", asked, why)]
-            held.append((self._ports, asked))
+            held.append(partial(self._ports.release, asked))
             return []
         number = self._ports.take_any()
         if number is None:
             return [fields.internal("spec.healthCheckNodePort", "range is full")]
-        held.append((self._ports, number))
+        held.append(partial(self._ports.release, number))
         spec["healthCheckNodePort"] = number
         return []
 
 
-def _is(parse: Any, text: str) -> bool:
-    try:
-        parse(text)
-    except ValueError:
-        return False
-    return True
+def _used_ports(obj: Object) -> set[int]:
+    spec = obj.get("spec") or {}
+    ports = {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
+    if spec.get("healthCheckNodePort"):
+        ports.add(spec["healthCheckNodePort"])
+    return ports

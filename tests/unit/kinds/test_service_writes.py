@@ -103,7 +103,7 @@ def test_a_status_goes_with_the_load_balancer() -> None:
 )  # fmt: skip
 def test_families_are_chosen(spec: Spec, before: Spec, policy: str, families: list[str]) -> None:
     spec = copy.deepcopy(spec)
-    assert choose_families(spec, before, "IPv4") == []
+    assert choose_families(spec, before, ["IPv4"]) == []
     assert (spec["ipFamilyPolicy"], spec["ipFamilies"]) == (policy, families)
 
 
@@ -156,13 +156,13 @@ PAIR = {"clusterIP": V4, "clusterIPs": [V4, "fd00::9"]}
     ],
 )  # fmt: skip
 def test_families_that_cannot_be(spec: Spec, before: Spec, expected: list[str]) -> None:
-    assert [str(cause) for cause in choose_families(spec, before, "IPv4")] == expected
+    assert [str(cause) for cause in choose_families(spec, before, ["IPv4"])] == expected
 
 
 def test_one_family_is_given_up_by_the_policy_alone() -> None:
     before = {**PAIR, "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack"}
     spec = {**copy.deepcopy(before), "ipFamilyPolicy": "SingleStack"}
-    assert choose_families(spec, before, "IPv4") == []
+    assert choose_families(spec, before, ["IPv4"]) == []
     assert (spec["clusterIPs"], spec["ipFamilies"]) == ([V4], ["IPv4"])
 
 

@@ -1,6 +1,8 @@
-"""Address families of a service in a cluster that has one (upstream's initIPFamilyFields)."""
+"""Address families of a service, of those the cluster has (upstream's initIPFamilyFields)."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from ... import fields
 from ...errors import Cause, Object
@@ -23,8 +25,9 @@ def keeps_both(spec: Object, before: Object) -> bool:
     )
 
 
-def choose_families(spec: Object, before: Object, family: str) -> list[Cause]:
-    """Fill in ipFamilyPolicy and ipFamilies. `before` is empty on create."""
+def choose_families(spec: Object, before: Object, known: Sequence[str]) -> list[Cause]:
+    """Fill in ipFamilyPolicy and ipFamilies. `before` is empty on create; `known` are the cluster's
+    families, the default one first."""
     selectorless = spec.get("clusterIP") == HEADLESS and not spec.get("selector")
     if spec.get("ipFamilyPolicy") is None:
         default = "RequireDualStack" if selectorless else "SingleStack"
@@ -34,26 +37,35 @@ def choose_families(spec: Object, before: Object, family: str) -> list[Cause]:
     if out:
         return out
     _check_policy(spec, before, out)
-    families = _infer(spec, family, out)
+    families = _infer(spec, known, out)
     if out:
         return out
     policy = spec["ipFamilyPolicy"]
     if selectorless:
-        families = families or [family]
-        if len(families) < 2 and policy != "SingleStack":
+        families = families or [known[0]]
+        if policy != "SingleStack":
             # Its endpoints are not the cluster's: they may have both.
-            families = [*families, "IPv6" if families[0] == "IPv4" else "IPv4"]
+            families = _with_other(families)
         spec["ipFamilies"] = families
         return out
-    if policy == "RequireDualStack":
+    if policy == "RequireDualStack" and len(known) < 2:
         why = "this cluster is not configured for dual-stack services"
         out.append(fields.invalid(POLICY, policy, why))
     for position, item in enumerate(families):
-        if item != family:
+        if item not in known:
             where = f"spec.ipFamilies[{position}]"
             out.append(fields.invalid(where, item, "not configured on this cluster"))
-    spec["ipFamilies"] = families or [family]
+    families = families or [known[0]]
+    if policy != "SingleStack" and len(known) == 2:
+        families = _with_other(families)
+    spec["ipFamilies"] = families
     return out
+
+
+def _with_other(families: list[str]) -> list[str]:
+    if len(families) > 1:
+        return families
+    return [*families, "IPv6" if families[0] == "IPv4" else "IPv4"]
 
 
 def _check_policy(spec: Object, before: Object, out: list[Cause]) -> None:
@@ -75,14 +87,14 @@ def _check_policy(spec: Object, before: Object, out: list[Cause]) -> None:
             out.append(fields.invalid(POLICY, policy, why))
 
 
-def _infer(spec: Object, family: str, out: list[Cause]) -> list[str]:
+def _infer(spec: Object, known: Sequence[str], out: list[Cause]) -> list[str]:
     """The families asked for, or those of the addresses asked for."""
     families: list[str] = list(spec.get("ipFamilies") or ())
     for position, address in enumerate(spec.get("clusterIPs") or ()):
         if address == HEADLESS or position < len(families):
             continue
         found = f"IPv{getattr(parse_ip(address), 'version', 4)}"
-        if found == family:
+        if found in known:
             families.append(found)
         else:
             why = f"{found} is not configured on this cluster"
