@@ -112,3 +112,33 @@ def test_a_pool_gives_everything_once_upper_part_first() -> None:
     assert pool.take_any() is None
     pool.release(107)
     assert pool.take_any() == 107
+
+
+async def test_a_cluster_of_both_families_gives_each_service_what_it_asks_for() -> None:
+    async with api_cluster(service_cidr="10.9.0.0/24,fd00:9::/112") as cluster:
+
+        async def families(name: str, **spec: Any) -> tuple[str, list[str]]:
+            answer = await make(cluster, name, **spec)
+            assert answer.status == 201, answer.message
+            spec = answer.json["spec"]
+            assert spec["clusterIP"] == spec["clusterIPs"][0]
+            found = ["IPv6" if ":" in ip else "IPv4" for ip in spec["clusterIPs"]]
+            assert found == spec["ipFamilies"]
+            return spec["ipFamilyPolicy"], found
+
+        assert await families("one") == ("SingleStack", ["IPv4"])
+        assert await families("six", ipFamilies=["IPv6"]) == ("SingleStack", ["IPv6"])
+        preferred = await families("both", ipFamilyPolicy="PreferDualStack")
+        assert preferred == ("PreferDualStack", ["IPv4", "IPv6"])
+        turned = {"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv6"]}
+        assert await families("turned", **turned) == ("RequireDualStack", ["IPv6", "IPv4"])
+        assert await families("asked", clusterIP="fd00:9::77") == ("SingleStack", ["IPv6"])
+        assert (await make(cluster, "again", clusterIP="fd00:9::77")).status == 422
+        # A second address comes and goes by the policy alone.
+        for policy, count in (("RequireDualStack", 2), ("SingleStack", 1), ("PreferDualStack", 2)):
+            change = {"spec": {"ipFamilyPolicy": policy}}
+            answer = await cluster.http("PATCH", f"{PATH}/one", change, content_type=MERGE)
+            assert answer.status == 200, answer.message
+            assert len(answer.json["spec"]["clusterIPs"]) == count
+        headless = await make(cluster, "h", clusterIP="None", selector={"a": "b"})
+        assert headless.json["spec"]["ipFamilies"] == ["IPv4"]
