@@ -7,8 +7,10 @@ that were tried since).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from .demand import Demand
 from .guest import Guest
@@ -25,7 +27,7 @@ VOLUMES = frozenset({"VolumeBinding", "VolumeZone", "VolumeRestrictions", "NodeV
 RELATED = frozenset(item.name for item in RELATIONS) - {"VolumeBinding", "VolumeZone"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Stuck:
     """Pods that wait for the same: what `queue.Queue.wake` asks about."""
 
@@ -34,11 +36,10 @@ class Stuck:
     """Whose filters failed, on any node."""
     priority: int
     profile: Profile
-    demand: Demand = field(compare=False)
+    demand: Demand = dataclasses.field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     text: str
     stuck: Stuck
     plan: Plan

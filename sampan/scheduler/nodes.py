@@ -9,8 +9,10 @@ and who was behind starts over.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from sampan.api.errors import Object
 
@@ -28,8 +30,7 @@ FELT = 4096
 """Sets of labels for which it is remembered whose terms select them."""
 
 
-@dataclass(slots=True, eq=False)
-class Image:
+class Image(Struct, eq=False):
     """A container image some nodes have; one object for all of them."""
 
     size: int
@@ -39,8 +40,7 @@ class Image:
     """Of those, how many have it."""
 
 
-@dataclass(slots=True)
-class NodeState:
+class NodeState(Struct):
     """One node. Changed in place by `Nodes` only."""
 
     name: str

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from sampan.api.errors import Object
 from sampan.api.selectors import from_label_selector
@@ -38,8 +39,7 @@ class Price(NamedTuple):
     name: str
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(Struct):
     """The node and who must leave it; or why no node can be made to fit."""
 
     node: str = ""
@@ -47,8 +47,7 @@ class Plan:
     reasons: Counter[str] = field(default_factory=Counter)
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True):
     """What else matters: the budgets, and when pods started (their status.startTime)."""
 
     budgets: Sequence[Object] = ()

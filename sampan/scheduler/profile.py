@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from .demand import Demand
 from .nodes import NodeState
@@ -18,8 +18,7 @@ SYSTEM_DEFAULTS = ((HOSTNAME, 3), (ZONE, 5))
 Used = tuple[tuple[Filter, ...], tuple[Score, ...]]
 
 
-@dataclass(slots=True, eq=False)
-class Profile:
+class Profile(Struct, eq=False):
     """What one scheduler name stands for."""
 
     name: str = NAME

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from itertools import count
 from typing import Any
+
+from msgspec import Struct
 
 INITIAL_BACKOFF_S = 1.0
 MAX_BACKOFF_S = 10.0
@@ -21,8 +22,7 @@ PARKED_S = 300.0
 """Upstream's DefaultPodMaxInUnschedulablePodsDuration."""
 
 
-@dataclass(slots=True)
-class Waiting:
+class Waiting(Struct):
     """One pod in the queue."""
 
     uid: str

@@ -8,10 +8,10 @@ merges them when a pod is created (KEP-3633, KEP-3243).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import orjson
+from msgspec import Struct
 
 from sampan.api.errors import Object
 from sampan.api.selectors import Selector, from_label_selector
@@ -27,8 +27,7 @@ Namespaces = Mapping[str, Labels]
 """The labels of every namespace, by name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(Struct, frozen=True):
     """One affinity term: which pods, and what "near" means."""
 
     topology_key: str
@@ -44,16 +43,14 @@ class Term:
         return inside and self.selector.matches(labels)
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """A term as those feel it whom it selects. Weight None: its holder keeps them away."""
 
     term: Term
     weight: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Constraint:
+class Constraint(Struct, frozen=True):
     """One topology spread constraint."""
 
     topology_key: str
@@ -64,8 +61,7 @@ class Constraint:
     honor_taints: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Relations:
+class Relations(Struct, frozen=True):
     """All of one pod."""
 
     affinity: tuple[Term, ...] = ()

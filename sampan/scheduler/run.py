@@ -133,6 +133,10 @@ class Scheduler:
             self._drop(uid)
             self._leave(uid)
         elif node_name := pod["spec"].get("nodeName"):
+            if self._is_confirmed(uid, pod, node_name):
+                self._pending.pop(uid)
+                self._queue.remove(uid)
+                return
             self._drop(uid)
             if old is None or not same(old, pod) or self._nodes.home(uid) != node_name:
                 self._settle(uid, pod, node_name)
@@ -140,6 +144,18 @@ class Scheduler:
             self._await(uid, pod)
         else:
             self._drop(uid)
+
+    def _is_confirmed(self, uid: str, pod: Object, node_name: str) -> bool:
+        """Is this just what was decided? Then it is counted already, as it is."""
+        known = self._pending.get(uid)
+        if known is None or known[1].nominated or self._nodes.home(uid) != node_name:
+            return False
+        before, after = known[0]["metadata"], pod["metadata"]
+        return (
+            before.get("labels") == after.get("labels")
+            and "deletionTimestamp" not in after
+            and {**known[0]["spec"], "nodeName": node_name} == pod["spec"]
+        )
 
     def _settle(self, uid: str, pod: Object, node_name: str) -> None:
         """A pod is on its node; resized, relabelled or leaving it may be."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from sampan.scheduler.guest import Guest
 from sampan.scheduler.nodes import Nodes, NodeState
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 EXCEEDED = "node(s) exceed max volume count"
 
 
-@dataclass(slots=True)
-class State:
+class State(Struct):
     """What the pod would have attached: (driver, volume)."""
 
     volumes: Volumes

@@ -5,7 +5,8 @@ that is free for the node, or be provisioned there."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from sampan.api.errors import Object
 from sampan.api.placement import any_term_matches
@@ -26,8 +27,7 @@ NONE_FREE = "node(s) didn't find available persistent volumes to bind"
 GONE = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
 
 
-@dataclass(slots=True)
-class Need:
+class Need(Struct):
     """What a pod's claims ask of its node."""
 
     problem: str = ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sampan.scheduler.guest import Guest
 from sampan.scheduler.nodes import Nodes, NodeState
@@ -14,8 +15,7 @@ IN_USE = (
 )
 
 
-@dataclass(slots=True)
-class Users:
+class Users(Struct):
     """Who uses the pod's exclusive claims already."""
 
     namespace: str
