@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(slots=True)
-class Backoff:
+class Backoff(Struct):
     """Doubling delays from `initial_s` to `cap_s`, each with up to `jitter` of itself added."""
 
     initial_s: float = 0.01

@@ -11,15 +11,15 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 log = logging.getLogger("sampan.tls")
 
 
-@dataclass(frozen=True, slots=True)
-class ServingFiles:
+class ServingFiles(Struct, frozen=True):
     """PEM files of a server. Client CAs that do not exist (yet) are passed over."""
 
     cert: Path

@@ -8,8 +8,9 @@ resource makes the very same descriptor at run time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from .errors import Cause, Object
 
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from .decoding import Decoded
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     """One column of a Table (meta/v1 TableColumnDefinition)."""
 
     name: str
@@ -52,8 +52,7 @@ def no_fields(obj: Object) -> Mapping[str, str]:
     return {}
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """What we write by hand about a kind: one of these per file in `api/kinds/<group>/`.
 
     `default` sets upstream's defaults in place, on a copy that is the caller's own, after the
@@ -113,8 +112,7 @@ class Kind:
     """The warning that goes with every answer about the kind, as upstream words it."""
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Structure:
+class Structure(Struct, frozen=True, eq=False, weakref=True):
     """The schema of a resource that is not built in, compared by identity: a definition that
     changes makes a new one, and what was compiled from the old goes with it."""
 
@@ -127,8 +125,7 @@ class Structure:
     clean. Raises BadRequest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subresource:
+class Subresource(Struct, frozen=True):
     """`group/version/kind` is what the subresource takes and gives; verbs as in discovery."""
 
     kind: str
@@ -137,8 +134,7 @@ class Subresource:
     version: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ScalePaths:
+class ScalePaths(Struct, frozen=True):
     """Where a custom resource keeps what a Scale shows, as dotted JSON paths."""
 
     spec_replicas: str
@@ -146,8 +142,7 @@ class ScalePaths:
     selector: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Custom:
+class Custom(Struct, frozen=True, eq=False):
     """What the server knows of a custom resource beyond what built-in ones have."""
 
     definition: str
@@ -160,8 +155,7 @@ class Custom:
     """Its definition is being deleted: nothing new is created."""
 
 
-@dataclass(frozen=True, slots=True)
-class Descriptor:
+class Descriptor(Struct, frozen=True):
     """A served resource. Hashable by identity of its path; compare `plural` and `group`."""
 
     group: str

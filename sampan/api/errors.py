@@ -7,14 +7,14 @@ client turns a received Status back into the same exception (`from_status`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
+
+from msgspec import Struct, field
 
 Object = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(Struct, frozen=True):
     """One field error. `text` is upstream's wording after the path, e.g. "Required value"."""
 
     path: str
@@ -25,8 +25,7 @@ class Cause:
         return f"{self.path}: {self.text}"
 
 
-@dataclass(slots=True)
-class Details:
+class Details(Struct):
     """Status.details: what the error is about."""
 
     name: str = ""

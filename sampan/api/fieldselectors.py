@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from .errors import BadRequest
 from .requirements import EQUALS, NOT_EQUALS
@@ -21,8 +22,7 @@ class FieldTerm(NamedTuple):
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class FieldSelector:
+class FieldSelector(Struct, frozen=True):
     """A conjunction of field terms; `matches` takes the object's selectable fields."""
 
     terms: tuple[FieldTerm, ...]

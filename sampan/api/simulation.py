@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import fields, replace
 
 from sampan.wire import quantity
 
@@ -20,16 +22,14 @@ UNIT_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0}
 PREFIX = re.compile(r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """Between these many seconds, each pod its own."""
 
     least_s: float = 0.0
     most_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Simulation:
+class Simulation(Struct, frozen=True):
     """The nodes of one simulation. `help` of each is what the command says."""
 
     nodes: int = 0

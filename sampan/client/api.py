@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
@@ -12,8 +13,7 @@ from sampan.api.errors import Object
 from .interface import JSON, MERGE_PATCH, Transport, WatchEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(Struct, frozen=True):
     """Verbs over a transport. All raise `api.errors.StatusError` kin; none retries."""
 
     transport: Transport

@@ -13,9 +13,10 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import Struct, field
 
 from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock, SystemClock
@@ -39,16 +40,14 @@ SPAM_BURST, SPAM_REFILL_PER_S = 25, 1 / 300
 TRIES = 12
 
 
-@dataclass(slots=True)
-class _Similar:
+class _Similar(Struct):
     """Messages seen for one (object, type, reason) within the window."""
 
     since_s: float
     messages: set[str] = field(default_factory=set)
 
 
-@dataclass(slots=True)
-class _Bucket:
+class _Bucket(Struct):
     tokens: float
     filled_s: float
 

@@ -13,12 +13,12 @@ import os
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import orjson
+from msgspec.structs import replace
 
 from sampan.api.errors import Object, StatusError, from_status
 

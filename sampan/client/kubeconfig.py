@@ -11,9 +11,10 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 
@@ -25,8 +26,7 @@ class KubeconfigError(ValueError):
     """The file does not say how to reach a server; the text says what is missing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(Struct, frozen=True):
     """Where a server is, and who is asking. Certificates and the key are PEM text."""
 
     url: str

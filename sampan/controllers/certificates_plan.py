@@ -7,8 +7,9 @@ Rules and words: upstream's pkg/apis/certificates/helpers.go and the signer cont
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 from sampan.api.times import parse_time
@@ -45,8 +46,7 @@ LONGEST_S = 365 * 86400.0
 BACKDATE_S, SHORT_S = 300.0, 8 * 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Struct, frozen=True):
     """What a PKCS#10 request says."""
 
     common_name: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from msgspec import Struct
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
@@ -24,8 +25,7 @@ MANY = 100
 """Starts missed beyond which only the last is spoken of as due, with a warning."""
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(Struct, frozen=True):
     """Where a schedule stands."""
 
     earliest_s: float

@@ -7,7 +7,8 @@ is left to do there, the rollout goes on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from sampan.api.errors import Object
 
@@ -20,8 +21,7 @@ from .runtime.history import REVISION_LABEL
 BURST = 250
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True):
     """What a sync looks at."""
 
     owner: Object
@@ -35,8 +35,7 @@ class Observed:
     """How long until a failed pod of a node may be deleted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """A pod that is deleted because it has ended."""
 
     pod: Object
@@ -47,8 +46,7 @@ class Ended:
         return podlib.phase(self.pod) == "Failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """Nodes that get a pod, and pods that go; at most BURST of each."""
 
     create: Sequence[str] = ()
@@ -58,8 +56,7 @@ class Plan:
     again_s: float | None = None
 
 
-@dataclass(slots=True)
-class Survey:
+class Survey(Struct):
     """Observed, sorted by node."""
 
     observed: Observed

@@ -6,9 +6,9 @@ One plan goes as far as can be seen from here; the changes it causes bring the n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import orjson
+from msgspec import Struct, field
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
@@ -51,8 +51,7 @@ NOT_COPIED = frozenset(
 LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True):
     """What a sync looks at."""
 
     deployment: Object
@@ -62,15 +61,13 @@ class Observed:
     """Does any set but the current one still have a pod that has not finished? (Recreate)"""
 
 
-@dataclass(frozen=True, slots=True)
-class Create:
+class Create(Struct, frozen=True):
     """Make the new set."""
 
     body: Object
 
 
-@dataclass(frozen=True, slots=True)
-class Resize:
+class Resize(Struct, frozen=True):
     """Write a set back; sizes may be equal when only annotations change."""
 
     body: Object
@@ -78,16 +75,14 @@ class Resize:
     after: int
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(Struct, frozen=True):
     body: Object
 
 
 Step = Create | Resize | Delete
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """Steps in order, then the revision annotation ("" = leave it), then the status."""
 
     steps: Sequence[Step]
@@ -96,8 +91,7 @@ class Plan:
     again_s: float | None = None
 
 
-@dataclass(slots=True)
-class _Draft:
+class _Draft(Struct):
     """A plan in the making."""
 
     deployment: Object

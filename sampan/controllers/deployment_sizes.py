@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 
@@ -20,8 +21,7 @@ FOREVER_S = (1 << 31) - 1
 """A progressDeadlineSeconds or revisionHistoryLimit that means: none."""
 
 
-@dataclass(slots=True)
-class Set:
+class Set(Struct):
     """A ReplicaSet within a plan."""
 
     body: Object

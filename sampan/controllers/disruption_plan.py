@@ -7,8 +7,9 @@ that was promised to an eviction does not count as healthy until it is gone, or 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 from sampan.api.times import format_time, parse_time
@@ -45,8 +46,7 @@ class Disrupted(NamedTuple):
     """When the next of the pending ones is overdue."""
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True):
     """A budget and its pods."""
 
     budget: Object

@@ -6,7 +6,8 @@ Sources: KEP-0752 (slices), KEP-1672 (terminating endpoints), upstream's endpoin
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 
@@ -19,8 +20,7 @@ Port = tuple[str, str, int, str]
 """(name, protocol, number, appProtocol); number 0 for a service without ports."""
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
+class Backend(Struct, frozen=True):
     """A pod behind a service, on one address family."""
 
     pod: Object

@@ -7,7 +7,8 @@ one slice of at most MAX_ENDPOINTS that is written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
@@ -31,15 +32,13 @@ MANAGER = "endpointslice-controller.k8s.io"
 CHANGE_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(Struct):
     create: list[Object] = field(default_factory=list)
     update: list[Object] = field(default_factory=list)
     delete: list[Object] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _Slice:
+class _Slice(Struct):
     """One slice in the making."""
 
     body: Object | None

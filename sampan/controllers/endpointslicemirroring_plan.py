@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from ipaddress import ip_address
+
+from msgspec import Struct, field
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
@@ -24,8 +25,7 @@ _Group = tuple[str, tuple[_Port, ...]]
 """Address family and ports: what one slice can have."""
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(Struct):
     create: list[Object] = field(default_factory=list)
     update: list[Object] = field(default_factory=list)
     delete: list[Object] = field(default_factory=list)

@@ -7,8 +7,9 @@ waiting (it is being deleted in the foreground, and goes after its dependents).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 
@@ -18,20 +19,17 @@ FOREGROUND = "foregroundDeletion"
 Owner = Literal["solid", "dangling", "waiting"]
 
 
-@dataclass(frozen=True, slots=True)
-class Nothing:
+class Nothing(Struct, frozen=True):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Unlink:
+class Unlink(Struct, frozen=True):
     """Write the object with these owners only."""
 
     owners: Sequence[Object]
 
 
-@dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(Struct, frozen=True):
     """Delete the object with this propagation policy."""
 
     policy: str

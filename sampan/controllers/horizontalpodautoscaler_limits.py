@@ -8,8 +8,9 @@ after a restart the replicas there are count as recommended.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from sampan.api.errors import Object
 
@@ -26,8 +27,7 @@ class Moment(NamedTuple):
     number: int
 
 
-@dataclass(slots=True)
-class History:
+class History(Struct):
     """What was recommended and done for one autoscaler."""
 
     recommended: list[Moment] = field(default_factory=list)

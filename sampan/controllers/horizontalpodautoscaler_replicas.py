@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 from sampan.api.times import parse_time
@@ -53,8 +54,7 @@ class Groups(NamedTuple):
     """Without figures."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scaled:
+class Scaled(Struct, frozen=True):
     """The target of an autoscaler at this moment."""
 
     replicas: int

@@ -7,8 +7,9 @@ functions of `horizontalpodautoscaler_replicas`. Texts are upstream's, oddities 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 from sampan.api.selectors import Selector
@@ -28,8 +29,7 @@ from .runtime.selection import selector_text
 UNKNOWN = "InvalidMetricSourceType"
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """What is scaled, and by what it is measured."""
 
     namespace: str

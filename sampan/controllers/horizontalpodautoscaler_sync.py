@@ -6,8 +6,9 @@ success is a SyncError, after a condition and an event, in upstream's words.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
+
+from msgspec import Struct
 
 from sampan.aio.clock import Clock
 from sampan.api.errors import BadRequest, Conflict, Object, StatusError
@@ -55,8 +56,7 @@ class Measured(NamedTuple):
     statuses: list[Object]
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
+class Tools(Struct, frozen=True):
     """What all syncs share."""
 
     clock: Clock

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from sampan.api.errors import Object
 from sampan.api.times import format_time, parse_time
@@ -28,8 +29,7 @@ IGNORED = "batch.kubernetes.io/job-index-ignored-failure-count"
 BURST = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True):
     """What a sync looks at."""
 
     job: Object
@@ -41,8 +41,7 @@ class Observed:
     """None if the job is seen for the first time."""
 
 
-@dataclass(slots=True)
-class Survey:
+class Survey(Struct):
     """How a job stands."""
 
     job: Object
@@ -66,8 +65,7 @@ class Survey:
     """The condition that ends the job."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What to do; one of the three."""
 
     delete: Sequence[Object] = ()

@@ -7,7 +7,8 @@ is counted and no longer named. Whatever happens between two of these, it is cou
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from sampan.api.errors import Object
 
@@ -21,8 +22,7 @@ from .runtime.conditions import condition
 MAX_UNCOUNTED = 500
 
 
-@dataclass(slots=True)
-class Named:
+class Named(Struct):
     """uids that are to be counted, by how the pod ended; and indexes."""
 
     lists: dict[str, list[str]]
@@ -35,8 +35,7 @@ class Named:
         return len(self.indexes) + sum(map(len, self.lists.values())) >= MAX_UNCOUNTED
 
 
-@dataclass(slots=True)
-class Tracking:
+class Tracking(Struct):
     """The first of a sync's two steps."""
 
     status: Object

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from sampan.api.errors import Object
 from sampan.api.times import format_time
@@ -12,8 +13,7 @@ from sampan.api.times import format_time
 from .runtime.conditions import condition
 
 
-@dataclass(slots=True)
-class Remaining:
+class Remaining(Struct):
     """Objects left by resource ("pods.", "replicasets.apps"), and by finalizer."""
 
     resources: Counter[str] = field(default_factory=Counter)

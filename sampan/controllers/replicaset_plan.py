@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 from sampan.api.times import format_time, parse_time
@@ -20,8 +21,7 @@ DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 PHASE_RANK = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True):
     """What a sync looks at."""
 
     replica_set: Object
@@ -33,14 +33,12 @@ class Observed:
     """Active pods by node, of all ReplicaSets of the same owner; to spread what is left."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     create: int = 0
     delete: Sequence[Object] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """Why the plan could not be carried out; `verb` is Create or Delete."""
 
     verb: str

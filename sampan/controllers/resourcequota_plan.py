@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 from sampan.api.quota.amounts import Amounts, add, count, mask, read, subtract, texts
@@ -13,8 +14,7 @@ from sampan.api.quota.scopes import requirements_of
 Collections = Iterable[tuple[Evaluator, Iterable[Object]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Struct, frozen=True):
     """status.hard and status.used."""
 
     hard: Mapping[str, str]

@@ -8,7 +8,8 @@ its name is there, for the server has one object per name: there are never two o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from sampan.api.errors import Object, StatusError, is_namespace_terminating
 from sampan.api.resources import resource

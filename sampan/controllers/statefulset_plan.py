@@ -9,7 +9,8 @@ do all at once, but roll updates out as carefully.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
@@ -35,38 +36,32 @@ from .statefulset_pods import (
 from .statefulset_status import Observed, later_s, status_of
 
 
-@dataclass(frozen=True, slots=True)
-class MakeClaim:
+class MakeClaim(Struct, frozen=True):
     body: Object
     pod: str
 
 
-@dataclass(frozen=True, slots=True)
-class OwnClaim:
+class OwnClaim(Struct, frozen=True):
     """Write a claim back with other owners."""
 
     body: Object
 
 
-@dataclass(frozen=True, slots=True)
-class Create:
+class Create(Struct, frozen=True):
     body: Object
 
 
-@dataclass(frozen=True, slots=True)
-class Mend:
+class Mend(Struct, frozen=True):
     """Write an adopted pod back with its identity."""
 
     body: Object
 
 
-@dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(Struct, frozen=True):
     pod: Object
 
 
-@dataclass(frozen=True, slots=True)
-class Fail:
+class Fail(Struct, frozen=True):
     """Nothing can be done for this pod before something has changed."""
 
     pod: str
@@ -78,8 +73,7 @@ Work = Sequence[Step]
 """What is done for one pod, in this order; a step that fails ends it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """Stages in order; the work of a stage is for pods that do not wait for one another if the
     set is parallel, else in order. Then the status. `unavailable` and `limit` are of the rollout
     (None if there is none under way)."""
@@ -100,8 +94,7 @@ class Plan:
                 yield from work
 
 
-@dataclass(slots=True)
-class _Draft:
+class _Draft(Struct):
     """A plan in the making."""
 
     observed: Observed

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 
@@ -11,8 +12,7 @@ from .runtime import pods as podlib
 from .statefulset_pods import is_available, is_ready, min_ready_s, revision_of, wanted
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True):
     """What a sync looks at."""
 
     owner: Object

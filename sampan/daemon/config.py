@@ -12,10 +12,11 @@ import platform
 import re
 import secrets
 import sys
-from dataclasses import asdict, dataclass, replace
 from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 from sampan.paths import ClusterPaths, cluster_paths
 
 SLOTS = 16
@@ -23,8 +24,7 @@ SLOTS = 16
 DEFAULT_PORT = 6443
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterConfig:
+class ClusterConfig(Struct, frozen=True):
     """Fixed for the life of a cluster's data."""
 
     name: str
@@ -51,6 +51,7 @@ class ClusterConfig:
     def node_pod_cidr(self) -> str:
         """The node's share: the first /24 unless another was given."""
         return self.node_cidr or str(next(ip_network(self.pod_cidr).subnets(new_prefix=24)))
+
     registry_port: int = 0
     """Of the cluster's own registry (docs/images.md), to be set in the file: 0 takes
     `DEFAULT_REGISTRY_PORT` and the slot, -1 is no registry."""
@@ -59,7 +60,6 @@ class ClusterConfig:
     def registry(self) -> int:
         """The port the registry listens on; 0 for none."""
         return max(self.registry_port or DEFAULT_REGISTRY_PORT + self.slot, 0)
-
 
     @property
     def gateway(self) -> str:

@@ -12,24 +12,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 
+from msgspec.structs import replace
 from sampan.aio.clock import Clock, SystemClock
 from sampan.aio.tasks import Supervisor
 from sampan.client.api import Client
 from sampan.client.http import HttpTransport
 from sampan.client.informer import Informers
 from sampan.dns.serve import DnsConfig, DnsServer
-from sampan.linux import power
 from sampan.linux.namespaces import enter_node_namespace
 from sampan.node.agent import Agent
+from sampan.node.registry.serve import RegistryServer
 from sampan.node.settings import FILE, Settings, read_settings
 from sampan.node.shutdown import shut_down
-from sampan.node.registry.serve import RegistryServer
 from sampan.paths import ClusterPaths
 from sampan.proxy.policy.run import PolicyKeeper
 from sampan.proxy.run import Proxy, ProxyConfig
 from sampan.version import GIT_VERSION
+
+from sampan.linux import power
 
 from . import config
 from .child import Child, Refused, settle_memory
@@ -119,6 +120,7 @@ async def run(child: Child) -> None:
 
         if registry is not None:
             await registry.close()
+
 
 def chosen(paths: ClusterPaths) -> Settings:
     """What the administrator chose for the node. Raises Refused."""

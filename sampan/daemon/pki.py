@@ -19,7 +19,6 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +26,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from msgspec import Struct
 
 from .config import ClusterConfig, write_private
 
@@ -41,8 +41,7 @@ BACKDATE = datetime.timedelta(hours=1)
 """For clients whose clock is a little behind."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(Struct, frozen=True):
     """One certificate to have. `alternatives` are host names and addresses."""
 
     name: str
@@ -86,8 +85,7 @@ def leaves(config: ClusterConfig) -> tuple[Leaf, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Ensured:
+class Ensured(Struct, frozen=True):
     """What `ensure` did."""
 
     made: frozenset[str]

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple, Protocol
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 
@@ -52,8 +53,7 @@ class Cluster(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """`alias` is the name outside the zone at which the answer goes on; "" when it is complete."""
 
     sections: Sections

@@ -14,9 +14,10 @@ import secrets
 import struct
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+
+from msgspec import Struct
 
 from sampan.aio.clock import Clock, SystemClock
 
@@ -55,8 +56,7 @@ _MESSAGE_BYTES = 65535
 _Key = tuple[bytes, int, bool, bool]
 
 
-@dataclass(slots=True)
-class _Cached:
+class _Cached(Struct):
     """A response with its id cleared, and where its time-outs stand."""
 
     body: bytes

@@ -11,7 +11,8 @@ import asyncio
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from .message import Code, Kind
 
@@ -55,8 +56,7 @@ class Buckets:
         yield f"{name}_count{{{labels}}} {count}"
 
 
-@dataclass(slots=True)
-class _Sizes:
+class _Sizes(Struct):
     asked: Buckets = field(default_factory=lambda: Buckets(_BYTES))
     answered: Buckets = field(default_factory=lambda: Buckets(_BYTES))
 

@@ -8,8 +8,9 @@ those of upstream's addon: tools look for them.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sampan.api.errors import AlreadyExists, Conflict, NotFound, Object
 from sampan.api.resources import resource
@@ -25,8 +26,7 @@ _LABELS = {
 _PORTS = (("dns", "UDP", 53), ("dns-tcp", "TCP", 53), ("metrics", "TCP", 9153))
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a server is found: the service's address, and the node's behind it."""
 
     service_ip: str

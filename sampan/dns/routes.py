@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
+
+from msgspec import Struct, field
 
 NAMESPACE, NAME = "kube-system", "kube-dns"
 # Each server is asked once and waited for; more would take longer than clients wait.
@@ -22,8 +23,7 @@ Server = tuple[str, int]
 """Address and port; 0 for the usual one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Routes:
+class Routes(Struct, frozen=True):
     stubs: Mapping[str, tuple[Server, ...]] = field(default_factory=dict)
     """Domain in lower case, without last dot -> servers; the longest that fits counts."""
     upstream: tuple[Server, ...] = ()

@@ -17,8 +17,10 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sampan.aio.clock import Clock
 from sampan.aio.tasks import Supervisor
@@ -67,8 +69,7 @@ _STREAM_BYTES = 65535
 NOT_KEPT = "-"
 
 
-@dataclass(frozen=True, slots=True)
-class DnsConfig:
+class DnsConfig(Struct, frozen=True):
     """`host` is where to listen, the node's gateway address; `service_ip` the cluster's DNS."""
 
     host: str

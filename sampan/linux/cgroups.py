@@ -13,9 +13,10 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from msgspec import Struct
 
 from .mounts import list_mounts
 
@@ -31,8 +32,7 @@ _REMOVE_TRIES, _REMOVE_PAUSE_S = 200, 0.01
 _UNLIMITED = 1 << 60
 
 
-@dataclass(frozen=True, slots=True)
-class Hierarchies:
+class Hierarchies(Struct, frozen=True):
     """Where controllers are mounted: one directory for all on v2, one for each on v1."""
 
     v2: bool
@@ -48,8 +48,7 @@ class Hierarchies:
         return None if root is None else root / group.strip("/")
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """Of a group; 0 leaves the kernel's default (no limit)."""
 
     cpu_shares: int = 0
@@ -62,8 +61,7 @@ class Limits:
     hugepages: Sequence[tuple[str, int]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """What a group and all below it use now."""
 
     cpu_ns: int = 0

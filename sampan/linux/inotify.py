@@ -6,8 +6,9 @@ import ctypes
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from .libc import check, libc
 
@@ -26,8 +27,7 @@ _inotify_add_watch = libc.inotify_add_watch
 _inotify_add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     watch: int
     mask: int
     name: str

@@ -13,8 +13,9 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
+
+from msgspec import Struct
 
 # linux/netlink.h
 _ERROR, _DONE = 2, 3
@@ -58,8 +59,7 @@ class ignoring:  # noqa: N801 - reads as the statement it is
         return isinstance(error, NetlinkError) and error.errno == self._number
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """One request: its type, flags beyond REQUEST and ACK, and its payload."""
 
     kind: int
@@ -67,8 +67,7 @@ class Message:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """A network device as the kernel lists it."""
 
     index: int

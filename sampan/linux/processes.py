@@ -12,8 +12,9 @@ import select
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from .libc import check, libc
 
@@ -82,8 +83,7 @@ def spawn(
     return Child(process)
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(Struct, frozen=True):
     code: int
     error: str
     """The first `OUTPUT_LIMIT_BYTES` of standard error."""

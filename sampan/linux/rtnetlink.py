@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .netlink import Message, attribute
 
@@ -41,8 +43,7 @@ _NEIGHBOUR = struct.Struct("=BxxxiHBB")
 _INT = struct.Struct("=i")
 
 
-@dataclass(frozen=True, slots=True)
-class Veth:
+class Veth(Struct, frozen=True):
     """A pair of devices: one here, its peer in the namespace open as `peer_namespace`."""
 
     name: str

@@ -8,9 +8,10 @@ sysctl). A pod that is refused has failed; its containers never start.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 from sampan.api.kinds.core.podspec.resources import is_extended
@@ -28,8 +29,7 @@ Refusal = tuple[str, str]
 """(reason, message)"""
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(Struct, frozen=True):
     """What the node has, and what its other pods have taken of it."""
 
     node: Object

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from sampan.api.errors import Object
 from sampan.api.kinds.core.podspec.resources import total_requests
@@ -27,8 +28,7 @@ Resources = Mapping[str, Any]
 """A container's `resources`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(Struct, frozen=True):
     """What a pod's containers request together."""
 
     cpu_milli: int = 0
@@ -38,8 +38,7 @@ class Demand:
 NOTHING = Demand()
 
 
-@dataclass(frozen=True, slots=True)
-class Waiter:
+class Waiter(Struct, frozen=True):
     """A pod whose wish is deferred. The smallest `order` tries first."""
 
     order: tuple[Any, ...]
@@ -65,8 +64,7 @@ def demand_of(spec: Mapping[str, Any]) -> Demand:
     return Demand(found.get("cpu", 0), found.get("memory", 0))
 
 
-@dataclass(slots=True)
-class Ledger:
+class Ledger(Struct):
     """All promises of one node."""
 
     allocatable: Mapping[str, str]

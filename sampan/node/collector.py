@@ -13,9 +13,10 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from sampan.aio.clock import Clock
 from sampan.api.errors import Object
@@ -32,8 +33,7 @@ PERIOD_S = 300.0
 SPACE, AGE = "space", "age"
 
 
-@dataclass(slots=True)
-class Record:
+class Record(Struct):
     first_seen: float
     last_used: float = 0.0
 

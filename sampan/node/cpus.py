@@ -7,9 +7,10 @@ others share the rest. Processors are taken core by core where the machine tells
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from sampan.wire.quantity import milli
 
@@ -69,8 +70,7 @@ class NotEnough(Exception):
     """No container may have so many CPUs of its own now."""
 
 
-@dataclass(slots=True)
-class CpuSets:
+class CpuSets(Struct):
     """Who has which processors of one node. Owners are container keys, "uid/name"."""
 
     all: frozenset[int]

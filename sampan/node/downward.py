@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from sampan.api.errors import Object
 from sampan.wire.quantity import milli, whole
 
@@ -21,8 +21,7 @@ class UnknownField(Exception):
     """A path that names nothing the downward API knows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """A pod and what the node knows of it."""
 
     pod: Object

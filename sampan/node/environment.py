@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 
@@ -35,8 +36,7 @@ def _no_files(volume: str, path: str) -> bytes:
     raise KeyError(volume)
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(Struct, frozen=True):
     """What variables are made of, besides the container itself."""
 
     facts: Facts

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from sampan.api.errors import Object
 from sampan.wire.quantity import BINARY, QuantityError, parse, whole, whole_text
@@ -23,8 +24,7 @@ from .footprint import NOTHING, Footprint, footprint
 RESOURCE = "ephemeral-storage"
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """Where a pod writes on the node's disk."""
 
     volumes: Mapping[str, Path] = field(default_factory=dict)
@@ -33,8 +33,7 @@ class Written:
     """The folders of each container: the upper layer of its root, and its logs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tenant:
+class Tenant(Struct, frozen=True):
     pod: Object
     written: Written
     evict: Callable[[str, str], None]

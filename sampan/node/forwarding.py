@@ -16,8 +16,9 @@ import base64
 import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from .channels import BASE64, MESSAGE_MAX, V1, V1_BASE64, V4, V4_BASE64, WebSocketChannels
 from .multiplex import Carrier, Multiplex, Stream
@@ -38,8 +39,7 @@ Dial = Callable[[int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWrite
 """Connects to a port of the pod. Raises OSError."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pod:
+class Pod(Struct, frozen=True):
     """Whom to forward to."""
 
     name: str

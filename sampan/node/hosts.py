@@ -6,8 +6,9 @@ pkg/kubelet/kubelet_pods.go (hosts), pkg/kubelet/network/dns (resolv.conf).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 NAMESERVERS_MAX = 3
 SEARCHES_MAX = 32
@@ -24,8 +25,7 @@ LOOPBACK_LINES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Resolver:
+class Resolver(Struct, frozen=True):
     """The contents of a resolv.conf."""
 
     nameservers: Sequence[str] = ()

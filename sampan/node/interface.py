@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class PodAddress:
+
+class PodAddress(Struct, frozen=True):
     namespace_path: Path
     """The pod's network namespace, for `ContainerSpec.network_namespace`."""
     ip: str

@@ -10,9 +10,10 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+from msgspec import Struct
 
 from sampan.linux import inotify
 
@@ -21,8 +22,7 @@ BLOCK_BYTES = 64 * 1024
 LINE_MAX = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class LogOptions:
+class LogOptions(Struct, frozen=True):
     """PodLogOptions, checked."""
 
     follow: bool = False

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from urllib.parse import urljoin, urlsplit
+
+from msgspec import Struct
 
 from sampan.runtime.interface import Runtime, RuntimeFailure
 
@@ -23,8 +24,7 @@ REDIRECTS_MAX = 10
 PROBE_AGENT, HOOK_AGENT = "kube-probe/1.36", "kube-lifecycle/1.36"
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     good: bool
     text: str = ""
     """The failure as the event shows it."""
@@ -32,8 +32,7 @@ class Look:
     """It is good, but doubtful: the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """The container a probe or hook is about."""
 
     container: Mapping[str, Any]

@@ -8,8 +8,9 @@ computePodActions, client-go flowcontrol.Backoff).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from sampan.api.kinds.core.podspec.status import may_restart
 
@@ -37,8 +38,7 @@ CRASH_LOOP = "CrashLoopBackOff"
 DEADLINE = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(Struct, frozen=True):
     """Stop one container; the pod's policy decides whether it comes back."""
 
     name: str
@@ -52,8 +52,7 @@ class Kill:
     """Without hook and grace."""
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(Struct):
     """What to do now. Everything in it may be done at once."""
 
     start: list[str] = field(default_factory=list)

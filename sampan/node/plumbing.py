@@ -12,14 +12,15 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from sampan.linux import netns, nft, rtnetlink
+from msgspec import Struct
 from sampan.linux.netlink import Netlink, NetlinkError, ignoring
 from sampan.linux.nft import NftError
 from sampan.linux.nftwatch import table_handle
+
+from sampan.linux import netns, nft, rtnetlink
 
 from .addresses import Addresses
 from .config import NodeConfig
@@ -50,8 +51,7 @@ _POD_SYSCTLS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Networks:
+class Networks(Struct, frozen=True):
     """Of this node's pods, of all the cluster's pods, and of its services."""
 
     pods: IPv4Network

@@ -10,8 +10,10 @@ one deviation.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .state import HEALTHY, Health
 
@@ -26,8 +28,7 @@ FIRST_COUNT_S = 0.5
 EARLY_S = 0.001
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(Struct, frozen=True):
     """The numbers of a probe, with the API's defaults."""
 
     initial_delay_s: float
@@ -47,8 +48,7 @@ class Timing:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Watchfulness:
+class Watchfulness(Struct, frozen=True):
     """One probe of one attempt: its verdict and when to look next. Times are monotonic."""
 
     good: bool | None

@@ -7,8 +7,9 @@ kept per pod and image and forgotten with the pod.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sampan.aio.clock import Clock
 from sampan.api.errors import Object
@@ -33,8 +34,7 @@ class Held(Exception):
         self.waiting = waiting
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
+class _Failure(Struct, frozen=True):
     delay_s: float
     retry_at: float
     fresh_until: float

@@ -6,8 +6,9 @@ pkg/kubelet/qos/policy.go, pkg/kubelet/cm/helpers_linux.go, pkg/apis/core/v1/hel
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sampan.api.kinds.core.podspec.quality import BEST_EFFORT, BURSTABLE, GUARANTEED, qos_class
 from sampan.api.kinds.core.podspec.resources import total_limits, total_requests
@@ -52,8 +53,7 @@ def oom_score_adj(spec: Mapping[str, Any], container: Mapping[str, Any], memory_
     return max(1000 + GUARANTEED_OOM, min(score, BEST_EFFORT_OOM - 1))
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(Struct, frozen=True):
     """What the node says of every pod's cgroups."""
 
     memory_bytes: int

@@ -8,8 +8,9 @@ for, so only priority and number count.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from sampan.api.errors import Object
 from sampan.wire.quantity import BINARY, whole, whole_text
@@ -20,8 +21,7 @@ from .thresholds import SIGNALS, Observations, Threshold, crossing_text
 MEMORY, DISK, INODES, PIDS = "memory", "ephemeral-storage", "inodes", "pids"
 
 
-@dataclass(frozen=True, slots=True)
-class Consumer:
+class Consumer(Struct, frozen=True):
     """A pod and how much it uses of the one resource that is short."""
 
     pod: Object

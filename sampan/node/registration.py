@@ -7,14 +7,13 @@ is pure.
 
 from __future__ import annotations
 
-from msgspec import Struct
-
 import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec import Struct
 from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock
 from sampan.api.errors import AlreadyExists, NotFound, Object, StatusError

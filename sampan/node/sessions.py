@@ -10,8 +10,9 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 from sampan.runtime.interface import ExecStreams, RuntimeFailure
@@ -42,8 +43,7 @@ Begin = Callable[[], Awaitable[ExecStreams]]
 SIZE_MAX = 65535
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """Which streams the client wants."""
 
     stdin: bool

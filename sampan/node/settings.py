@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from sampan.wire.quantity import QuantityError, whole
 
@@ -28,8 +30,7 @@ PIDS_DEFAULT = 4096
 the node with it; this is what OpenShift gives."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """Defaults are upstream's but for `pod_pids`."""
 
     max_pods: int = 110

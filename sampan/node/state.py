@@ -5,18 +5,18 @@ Plain data, no I/O. Times are wall-clock seconds since the epoch.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct, field
 from sampan.api.errors import Object
 
 RESTART_ALL = "RestartAllContainers"
 CREATED, RUNNING, EXITED = "created", "running", "exited"
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Struct, frozen=True):
     """One run of a container; a restart is a new attempt."""
 
     id: str
@@ -40,8 +40,7 @@ class Attempt:
     """Who its first process is: uid, gid, and the other groups; () when nobody knows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """Why a container is not started yet; `retry_at` 0 waits for an event instead of a time."""
 
     reason: str
@@ -49,16 +48,14 @@ class Waiting:
     retry_at: float = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Crash:
+class Crash(Struct, frozen=True):
     """A container's restart back-off: how long, and when it was last lengthened."""
 
     delay_s: float
     updated_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(Struct, frozen=True):
     """What probes say of a running attempt. Without probes a running container is healthy."""
 
     started: bool = True
@@ -70,7 +67,7 @@ class Health:
 HEALTHY = Health()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Pending:
     """A resize that cannot be granted (now)."""
 
@@ -79,11 +76,10 @@ class Pending:
     message: str
     generation: int
     """Of the pod when it was asked for."""
-    since: float = field(default=0, compare=False)
+    since: float = dataclasses.field(default=0, compare=False)
 
 
-@dataclass(slots=True)
-class Resizing:
+class Resizing(Struct):
     """How far a pod's resize is."""
 
     pending: Pending | None = None
@@ -93,8 +89,7 @@ class Resizing:
     retry_at: float = 0
 
 
-@dataclass(slots=True)
-class PodState:
+class PodState(Struct):
     """All a worker knows. The worker mutates it; the machine only reads it."""
 
     pod: Object

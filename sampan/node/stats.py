@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from sampan.aio.clock import Clock
 from sampan.linux.cgroups import Usage
@@ -22,8 +23,7 @@ PAUSE_S = 1.0
 FRESH_S = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class Disk:
+class Disk(Struct, frozen=True):
     """One file system."""
 
     capacity_bytes: int = 0
@@ -32,8 +32,7 @@ class Disk:
     inodes_free: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerUsage:
+class ContainerUsage(Struct, frozen=True):
     name: str
     id: str
     image: str
@@ -42,8 +41,7 @@ class ContainerUsage:
     log_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class PodUsage:
+class PodUsage(Struct, frozen=True):
     uid: str
     name: str
     namespace: str
@@ -52,8 +50,7 @@ class PodUsage:
     containers: tuple[ContainerUsage, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """All of it at one moment; times are seconds since the epoch."""
 
     at: float
@@ -74,8 +71,7 @@ class Reading:
         return out
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(Struct, frozen=True):
     """A reading with rates."""
 
     reading: Reading

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
+from msgspec import Struct
 from sampan.api.errors import Object
 from sampan.api.kinds.core.podspec.status import may_restart
 
@@ -127,8 +127,7 @@ def _shorten_messages(statuses: Sequence[Object]) -> None:
                 ended["message"] = ended["message"][:most]
 
 
-@dataclass(slots=True)
-class _Tally:
+class _Tally(Struct):
     """How many containers are in which state, in the words of kubelet's getPhase."""
 
     pending: int = 0

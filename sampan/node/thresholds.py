@@ -9,8 +9,9 @@ what is left exceeds it by the minimum that is to be reclaimed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from msgspec import Struct, field
 
 from sampan.wire.quantity import BINARY, DECIMAL, QuantityError, whole, whole_text
 
@@ -57,8 +58,7 @@ class Observation(NamedTuple):
 Observations = Mapping[str, Observation]
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
+class Threshold(Struct, frozen=True):
     signal: str
     value: str
     """A quantity, or a share of the capacity ("10%")."""
@@ -128,8 +128,7 @@ def thresholds_of(
 DEFAULTS = thresholds_of(HARD, {}, {}, {})
 
 
-@dataclass(slots=True)
-class Watcher:
+class Watcher(Struct):
     """What was seen of the thresholds so far; `observe` is told of every look."""
 
     thresholds: Sequence[Threshold]

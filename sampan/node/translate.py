@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sampan.api.errors import Object
 from sampan.runtime.interface import ContainerSpec, Image, Mount
@@ -39,8 +41,7 @@ FILLED = frozenset(("configMap", "secret", "downwardAPI", "projected", "image"))
 PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Struct, frozen=True):
     """What translation needs to know of the node."""
 
     bounds: Bounds
@@ -48,8 +49,7 @@ class Machine:
     seccomp_profiles: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where one attempt of a container lives."""
 
     id: str

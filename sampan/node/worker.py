@@ -15,10 +15,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import replace
 from sampan.api.errors import Object
 from sampan.runtime.interface import Container
 
@@ -52,8 +53,7 @@ STATUS_FIELDS = ("initContainerStatuses", "containerStatuses", "ephemeralContain
 CONFIG_REASONS = ("CreateContainerConfigError", "ContainerCreating", "PodInitializing")
 
 
-@dataclass(slots=True)
-class Operation:
+class Operation(Struct):
     """Something being done to one container."""
 
     task: asyncio.Task[None]

@@ -13,9 +13,10 @@ import shutil
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
+
+from msgspec import Struct
 
 from ..linux.openat2 import open_beneath
 from . import manifest
@@ -43,8 +44,7 @@ class Contents(Protocol):
     def has(self, name: str) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(Struct, frozen=True):
     file: str
     """Its name in the archive."""
     diff_id: str
@@ -52,8 +52,7 @@ class Layer:
     """As stored; "" when the archive does not say."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """One image of an archive."""
 
     config: Config

@@ -10,16 +10,15 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import orjson
+from msgspec import Struct
 
 from .manifest import machine
 from .reference import parse
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(Struct, frozen=True):
     """A regular file, by default one that everybody may read and run."""
 
     data: bytes
@@ -28,13 +27,11 @@ class File:
     gid: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Symlink:
+class Symlink(Struct, frozen=True):
     target: str
 
 
-@dataclass(frozen=True, slots=True)
-class Directory:
+class Directory(Struct, frozen=True):
     mode: int = 0o755
     uid: int = 0
     gid: int = 0
@@ -43,8 +40,7 @@ class Directory:
 Entry = File | Symlink | Directory
 
 
-@dataclass(frozen=True, slots=True)
-class ImageConfig:
+class ImageConfig(Struct, frozen=True):
     """What a container of the image runs, unless its pod says otherwise."""
 
     entrypoint: Sequence[str] = ()

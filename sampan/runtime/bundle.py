@@ -7,8 +7,9 @@ container: the same mounts, masked paths and device rules.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from .filters import BPF_ANNOTATION
 from .interface import ContainerSpec, Mount, Resources
@@ -58,8 +59,7 @@ _MOUNTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True):
     """What the configuration needs to know of the node, read by the caller."""
 
     rootfs: str

@@ -12,24 +12,22 @@ has changed.
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+from msgspec import Struct, structs
 
 from .interface import Image, ImageDamaged, ImageNotFound
 from .manifest import Config
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """One image file."""
 
     config: Config
@@ -133,7 +131,7 @@ class Catalog:
                 os.rename(unpacked[diff_id], self.layer(diff_id))
             old = self._stored.get(config.id)
             data = {
-                "config": dataclasses.asdict(config),
+                "config": structs.asdict(config),
                 "size_bytes": size_bytes,
                 "loaded": loaded or (old is not None and old.loaded),
             }

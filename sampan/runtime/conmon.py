@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+from msgspec import Struct
 
 from ..linux import processes
 from .interface import ContainerSpec, RuntimeFailure
@@ -27,8 +27,7 @@ _SYNC_LINE_BYTES = 64 * 1024
 _RESIZE, _REOPEN_LOG = 1, 2
 
 
-@dataclass(frozen=True, slots=True)
-class Monitored:
+class Monitored(Struct, frozen=True):
     """A container that exists: its first process, and the monitor's."""
 
     pid: int

@@ -7,10 +7,11 @@ endpoint. Errors carry a `reason` the agent can show.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from ..linux.cgroups import Usage
 
@@ -31,8 +32,7 @@ class RegistryFailure(RuntimeFailure):
     """The registry could not be reached or refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(Struct, frozen=True):
     """For one registry; never sent to another host."""
 
     username: str = ""
@@ -43,8 +43,7 @@ class Credentials:
     """For the registry's token server, in place of a password."""
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(Struct, frozen=True):
     """An image that is present with all its layers."""
 
     id: str
@@ -90,8 +89,7 @@ class Images(Protocol):
     async def remove(self, reference: str) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(Struct, frozen=True):
     """One mount of a container (OCI mount, or a bind when `source` is a path)."""
 
     target: str
@@ -101,8 +99,7 @@ class Mount:
     """e.g. ("rbind", "ro", "rslave")."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
+class Resources(Struct, frozen=True):
     """Limits for the container's cgroup; None or 0 means unlimited."""
 
     cpu_shares: int = 0
@@ -118,8 +115,7 @@ class Resources:
     """(page size as "2MB", bytes) of every size the machine has; 0 bytes is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Security:
+class Security(Struct, frozen=True):
     user: str = ""
     """"user[:group]" in numbers or names of the image's own /etc/passwd and /etc/group; when not
     empty it stands before `uid` and `gid`, which repeat it where it is numeric."""
@@ -140,8 +136,7 @@ class Security:
     """Name of a loaded profile; "" leaves the process unconfined by AppArmor."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerSpec:
+class ContainerSpec(Struct, frozen=True):
     """Everything needed to make a container; the runtime adds rootfs, /proc, /sys, /dev."""
 
     id: str
@@ -187,8 +182,7 @@ class State(StrEnum):
     EXITED = "exited"
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
+class Container(Struct, frozen=True):
     """A container as it is now. Times are seconds since the epoch, 0 when not yet."""
 
     id: str

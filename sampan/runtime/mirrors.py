@@ -11,10 +11,11 @@ from __future__ import annotations
 import ipaddress
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from .interface import RegistryFailure
 from .reference import DEFAULT_DOMAIN
@@ -27,8 +28,7 @@ PULL, RESOLVE = "pull", "resolve"
 _CAPABILITIES = frozenset({PULL, RESOLVE})
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """One server of a registry's images."""
 
     url: str

@@ -11,7 +11,6 @@ died). Queue: `exits` holds at most one entry per container that exists.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import os
 import signal
@@ -20,6 +19,8 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import structs
 
 from ..linux import cgroups, processes
 from . import conmon
@@ -133,7 +134,7 @@ class OciRuntime:
             self._finish(entry, Exit(START_ERROR_EXIT_CODE, record.created_at))
             return
         if not record.started_at and not self._waits_for_start(record.id):
-            entry.record = dataclasses.replace(record, started_at=record.created_at)
+            entry.record = structs.replace(record, started_at=record.created_at)
         self._hold(entry)
 
     def _waits_for_start(self, container_id: str) -> bool:

@@ -6,17 +6,15 @@ conmon writes that to the exit directory, also while no agent runs.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
+from msgspec import Struct, field, structs
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     id: str
     image: str
     cgroup: str
@@ -42,7 +40,7 @@ class Record:
 def write_record(path: Path, record: Record) -> None:
     """Replace the file as a whole; a crash leaves the old one or the new one."""
     draft = path.with_suffix(".new")
-    draft.write_bytes(orjson.dumps(dataclasses.asdict(record)))
+    draft.write_bytes(orjson.dumps(structs.asdict(record)))
     os.replace(draft, path)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from ..linux import processes
 from .interface import Container, State
@@ -19,15 +20,13 @@ REBOOT_EXIT_CODE = 255
 START_ERROR_EXIT_CODE = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(Struct, frozen=True):
     code: int
     finished_at: float
     oom_killed: bool = False
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     """One container. `pidfd` and `conmon_pidfd` are open while the process may live."""
 
     record: Record

@@ -6,10 +6,10 @@ Its /etc/passwd may be a symbolic link to anywhere; it is opened inside the root
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct, structs
 
 from ..linux.openat2 import read_in_root
 from .interface import ContainerSpec, RuntimeFailure
@@ -19,8 +19,7 @@ FILE_LIMIT_BYTES = 4 * 1024 * 1024
 _ID_MAX = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(Struct, frozen=True):
     uid: int
     gid: int
     gids: Sequence[int] = ()
@@ -38,14 +37,14 @@ def with_user(spec: ContainerSpec, rootfs: Path) -> ContainerSpec:
         home = user.home
         theirs = user.gids if security.image_groups else ()
         gids = list(dict.fromkeys([*security.supplemental_gids, *theirs]))
-        security = dataclasses.replace(security, uid=user.uid, gid=user.gid, supplemental_gids=gids)
+        security = structs.replace(security, uid=user.uid, gid=user.gid, supplemental_gids=gids)
     else:
         entry = _entry(_fields(rootfs, "/etc/passwd", 7), 2, str(security.uid))
         home = entry[5] if entry else ""
     env = spec.env
     if not any(name == "HOME" for name, _ in env):
         env = [*env, ("HOME", home or "/")]
-    return dataclasses.replace(spec, security=security, env=env)
+    return structs.replace(spec, security=security, env=env)
 
 
 def resolve_user(rootfs: Path, text: str) -> User:

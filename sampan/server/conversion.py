@@ -8,9 +8,9 @@ stored as autoscaling/v2, and what v1 has no field for travels in upstream's ann
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 
 import orjson
+from msgspec import Struct
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
@@ -19,8 +19,7 @@ from sampan.api.resources import resource as find_resource
 Convert = Callable[[Object], Object]
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """How a version that is not stored relates to the one that is."""
 
     group: str

@@ -6,8 +6,9 @@ Checks are those of meta/v1 ValidateDeleteOptions, errors included.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from sampan.api import fields
 from sampan.api.errors import BadRequest, Cause, Object, invalid
@@ -33,8 +34,7 @@ _TYPES: Mapping[str, tuple[type, str]] = {
 _GO_NAMES = {dict: "object", list: "array", str: "string", bool: "bool"}
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteOptions:
+class DeleteOptions(Struct, frozen=True):
     """What a deletion is asked to do. `raw` is the object, for admission."""
 
     grace_s: int | None = None

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import Struct, field
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
@@ -31,8 +32,7 @@ class Incoming(Protocol):
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(Struct, frozen=True):
     """Who is asking (authentication.k8s.io UserInfo)."""
 
     name: str
@@ -44,8 +44,7 @@ class User:
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 
 
-@dataclass(slots=True)
-class Request:
+class Request(Struct):
     """One API call."""
 
     method: str
@@ -84,8 +83,7 @@ class Request:
         return values[0] if values else ""
 
 
-@dataclass(slots=True)
-class Response:
+class Response(Struct):
     """A whole answer. Exactly one of `body` (bytes ready to send) and `obj` is what counts: in
     process `obj` is handed over as it is; over HTTP an `obj` without `body` is encoded."""
 
@@ -96,8 +94,7 @@ class Response:
     headers: Sequence[tuple[str, str]] = ()
 
 
-@dataclass(slots=True)
-class Stream:
+class Stream(Struct):
     """An answer that goes on (watch, log). `chunks` yields bytes over HTTP; for local watches it
     yields `client.interface.WatchEvent`s."""
 
@@ -112,8 +109,7 @@ class Stream:
     """The status allows no body (204, 304)."""
 
 
-@dataclass(slots=True)
-class Attributes:
+class Attributes(Struct):
     """What a request is about: the input of authorisation and admission."""
 
     user: User
@@ -133,8 +129,7 @@ class Attributes:
     """Audit annotations that admission adds; None until there is one."""
 
 
-@dataclass(slots=True)
-class Passes:
+class Passes(Struct):
     """The mutating pass of admission, which may be run a second time (reinvocation)."""
 
     wanted: bool = False
@@ -145,8 +140,7 @@ class Passes:
     """What plugins keep from the first pass for the second, by their own keys."""
 
 
-@dataclass(slots=True)
-class Write:
+class Write(Struct):
     """A write on its way through admission. Mutating plugins change `obj`, which is private."""
 
     attributes: Attributes
@@ -184,8 +178,7 @@ class Write:
         known[key] = value
 
 
-@dataclass(slots=True)
-class Upgrade:
+class Upgrade(Struct):
     """An answer that takes over the connection (exec, attach, port-forward, proxy).
 
     Over HTTP `splice(transport, received)` runs as the request's task: reading is paused,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from orjson import JSONDecodeError, dumps, loads
 
 from sampan.api import errors, fields
@@ -29,8 +29,7 @@ MAX_UINT64 = (1 << 64) - 1
 TOKEN_VERSION = "meta.k8s.io/v1"
 
 
-@dataclass(frozen=True, slots=True)
-class ListOptions:
+class ListOptions(Struct, frozen=True):
     """The parameters apart from selectors. `token` is `continue`."""
 
     version: str = ""

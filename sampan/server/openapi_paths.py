@@ -7,8 +7,10 @@ Operations are named and marked (`operationId`, `x-kubernetes-action`,
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sampan.api.descriptor import Descriptor, Subresource
 from sampan.api.errors import Object
@@ -69,8 +71,7 @@ _DELETING = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Verb:
+class Verb(Struct, frozen=True):
     """One operation of a path: its HTTP method, and what it is called where."""
 
     method: str
@@ -111,8 +112,7 @@ CONNECT_METHODS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(Struct, frozen=True):
     """What the operations of a path are about."""
 
     resource: Descriptor

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+from msgspec import Struct
 
 from sampan.api.errors import Cause, invalid
 
@@ -20,8 +21,7 @@ SERVER_AGENT = "kube-apiserver"
 """What the server calls itself where it writes without being asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class WriteOptions:
+class WriteOptions(Struct, frozen=True):
     """CreateOptions, UpdateOptions and PatchOptions in one."""
 
     dry_run: bool = False

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from sampan.api import selectors
 from sampan.api.descriptor import Descriptor
@@ -26,8 +27,7 @@ NAME = "metadata.name"
 NAMESPACE = "metadata.namespace"
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(Struct, frozen=True):
     """What a list or watch asks for. Empty selectors are None."""
 
     resource: Descriptor

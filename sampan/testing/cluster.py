@@ -10,12 +10,12 @@ import asyncio
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import orjson
+from msgspec import Struct, field
 
 from sampan.aio.clock import Clock, SystemClock
 from sampan.aio.tasks import Supervisor
@@ -55,8 +55,7 @@ SETTLE_S = 10.0
 """How long `settle` lets things go on before it says that they do not end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """What a test may ask of its cluster."""
 
     nodes: int = 1

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from sampan.api.errors import Expired, Gone, NotFound, Object
 from sampan.client.interface import APPLY_PATCH, MERGE_PATCH, Transport
@@ -24,8 +25,7 @@ class UnknownKind(LookupError):
     """No such resource is served."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """One served resource, as discovery tells it."""
 
     group: str

@@ -12,8 +12,9 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 VERSION: Final = 3
 CONTROL_MAX: Final = 64 << 10
@@ -68,59 +69,50 @@ class SpdyError(Exception):
     """The peer's bytes are no SPDY, or too much; the connection is of no more use."""
 
 
-@dataclass(frozen=True, slots=True)
-class SynStream:
+class SynStream(Struct, frozen=True):
     stream: int
     headers: Headers = ()
     fin: bool = False
     unidirectional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SynReply:
+class SynReply(Struct, frozen=True):
     stream: int
     headers: Headers = ()
     fin: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class MoreHeaders:
+class MoreHeaders(Struct, frozen=True):
     stream: int
     headers: Headers = ()
     fin: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Rst:
+class Rst(Struct, frozen=True):
     stream: int
     code: int
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     values: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(Struct, frozen=True):
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class GoAway:
+class GoAway(Struct, frozen=True):
     last_stream: int
     code: int
 
 
-@dataclass(frozen=True, slots=True)
-class WindowUpdate:
+class WindowUpdate(Struct, frozen=True):
     stream: int
     """0 is the connection's."""
     delta: int
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(Struct, frozen=True):
     """A data frame, or a part of one: only the last part can end the stream."""
 
     stream: int

@@ -12,8 +12,9 @@ sending, and stops receiving, while `waiting` is large.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from . import spdy
 from .spdy import Headers, SpdyError
@@ -26,51 +27,44 @@ FRAME_MAX: Final = 32 << 10
 """Longer data are sent as several frames, so that streams take turns."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Struct, frozen=True):
     stream: int
     headers: Headers
     fin: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(Struct, frozen=True):
     stream: int
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """The peer sends no more on the stream."""
 
     stream: int
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
+class Dropped(Struct, frozen=True):
     """The stream is gone, both ways."""
 
     stream: int
     code: int
 
 
-@dataclass(frozen=True, slots=True)
-class Writable:
+class Writable(Struct, frozen=True):
     """There is room for more on a stream (0: on all) that was full."""
 
     stream: int
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Struct, frozen=True):
     """The peer opens no more streams."""
 
 
 Event = Opened | Received | Ended | Dropped | Writable | Left
 
 
-@dataclass(slots=True)
-class _Stream:
+class _Stream(Struct):
     window: int
     """What we may still send, if the peer keeps windows."""
     unannounced: int = 0
@@ -78,8 +72,7 @@ class _Stream:
     remote_ended: bool = False
 
 
-@dataclass(slots=True)
-class Connection:
+class Connection(Struct):
     """One side of a connection; the server's unless `client`."""
 
     client: bool = False

@@ -7,8 +7,9 @@ comes in as a `Lookup`: field name -> how it merges, None for a field the schema
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from .patcherror import PatchError
 from .values import fresh
@@ -35,8 +36,7 @@ def free_form(name: str) -> Merge | None:
     return Merge()
 
 
-@dataclass(frozen=True, slots=True)
-class Merge:
+class Merge(Struct, frozen=True):
     """How one field merges: lists are replaced unless `strategy` is "merge" (then items match by
     `key`, or as a set of scalars), maps merge unless it is "replace"."""
 

@@ -7,11 +7,12 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from sampan.server.exchange import Request, Response, Stream, User
 from sampan.server.http import serve

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import secrets
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from sampan.linux import cgroups, inotify, mounts, processes
 from sampan.linux.namespaces import enter_node_namespace, remove_node_namespace
@@ -481,7 +481,7 @@ async def test_exited_by_a_reboot(place: Path, spec: MakeSpec) -> None:
         for pid in (record.conmon_pid, record.pid):
             os.kill(pid, signal.SIGKILL)
         await next_exit(first)
-    write_record(path, dataclasses.replace(record, boot_id="another boot"))
+    write_record(path, structs.replace(record, boot_id="another boot"))
     async with opened(place) as second:
         container = second.get(box.id)
         assert container is not None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from functools import cache
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from .functions import Functions
 from .types import (
@@ -37,8 +39,7 @@ TYPE_VALUES: Mapping[str, TypeValue] = {name: TypeValue(name) for name in _NAMED
 """Names of types are values: `type(x) == int`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(Struct, frozen=True):
     """Immutable; `extend` gives another. `objects` are the types that `Name{...}` may make."""
 
     functions: Functions

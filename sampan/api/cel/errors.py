@@ -6,11 +6,11 @@ Texts are those of cel-go, which users search for and tests of operators compare
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Issue:
+class Issue(Struct, frozen=True):
     """One error in a source text; `offset` counts characters from 0."""
 
     offset: int

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import ceil
 from typing import Any
+
+from msgspec import Struct
 
 from .types import Param, Type
 from .values import type_name
@@ -14,8 +15,7 @@ Cost = Callable[[Sequence[Any], Any], int]
 """(arguments, result) -> what the call cost; the target of a method is the first argument."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Overload:
+class Overload(Struct, frozen=True, eq=False):
     """One signature. `call` gets checked arguments and raises EvaluationError."""
 
     params: Sequence[Type]

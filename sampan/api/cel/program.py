@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from .checker import check
 from .environment import Environment
@@ -32,8 +33,7 @@ FRAMES_PER_LEVEL = 12
 """Python frames that one level of nesting takes at most, in the parser."""
 
 
-@dataclass(slots=True)
-class Budget:
+class Budget(Struct):
     """What a group of evaluations may still cost."""
 
     left: int = RUNTIME_BUDGET
@@ -41,8 +41,7 @@ class Budget:
     """Told the seconds of each evaluation."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Program:
+class Program(Struct, frozen=True, eq=False):
     """A compiled expression. It keeps nothing between evaluations."""
 
     source: str

@@ -7,8 +7,9 @@ fits a request of 3 MiB.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from .names import escape
 from .schemas import Schema, with_meta
@@ -23,8 +24,7 @@ STRINGS = {"duration": (3, 32), "date": (12, 12), "date-time": (21, 32)}
 """(shortest JSON, most characters) by format."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
+class Sizes(Struct, frozen=True):
     """The most elements (characters, items, entries) of a value, and of what is in it."""
 
     most: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ..errors import Object
 from .amounts import Amounts, add, changed, mask, read, shown, subtract, texts
@@ -15,8 +16,7 @@ class Refused(Exception):
     """The write is forbidden; the text is upstream's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limited:
+class Limited(Struct, frozen=True):
     """What may only be used under a quota that covers it (LimitedResource of the plugin's
     configuration)."""
 
@@ -40,8 +40,7 @@ def limited_of(raw: Mapping[str, object]) -> Limited:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(Struct, frozen=True):
     """A write that wants to be charged."""
 
     evaluator: Evaluator

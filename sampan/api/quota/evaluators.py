@@ -4,8 +4,9 @@ objects, under `count/<plural>.<group>`."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec import Struct
 
 from ..errors import Object
 from . import pods
@@ -28,8 +29,7 @@ UNCOUNTED = frozenset(
 """Namespaced resources that are not stored, or not counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluator:
+class Evaluator(Struct, frozen=True):
     """`usage(obj, now_s)` is what an object counts as; `matching(names)` picks the names of a
     quota it counts under; `constraint(obj, names)` says what it must have and lacks."""
 

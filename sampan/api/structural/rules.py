@@ -9,9 +9,10 @@ rules.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+from msgspec import Struct, field
 
 from sampan.api.cel import (
     Budget,
@@ -98,8 +99,7 @@ class Rule:
         return given.strip() if given else f"failed rule: {self.shown}"
 
 
-@dataclass(slots=True)
-class Node:
+class Node(Struct):
     """A part of the schema with rules at it or below it."""
 
     schema: Object

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
+
+from msgspec import Struct
 
 from sampan.aio.clock import Clock
 from sampan.aio.tasks import Supervisor
@@ -22,8 +23,7 @@ NodeCall = Callable[[str, str, str], Awaitable[tuple[int, str]]]
 """Asks a node's agent: (node, method, path) to (status, text). Raises InternalError."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """What the daemon tells the controllers about the cluster."""
 
     root_ca: str = ""
@@ -48,8 +48,7 @@ class Options:
     """None where nodes have no agents."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """What every controller is made from."""
 
     client: Client

@@ -7,7 +7,7 @@ Bound: one entry per object; it goes when the object does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from sampan.aio.clock import Clock
 
@@ -18,8 +18,7 @@ from .queue import Request
 TIMEOUT_S = 300.0
 
 
-@dataclass(slots=True)
-class _Expected:
+class _Expected(Struct):
     since_s: float
     creations: int = 0
     deletions: set[str] = field(default_factory=set)

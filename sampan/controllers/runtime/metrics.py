@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 # prometheus.ExponentialBuckets(10e-9, 10, 10): from 10 ns to 10 s.
 BUCKETS_S = tuple(1e-8 * 10**power for power in range(10))
 
 
-@dataclass(slots=True)
-class Histogram:
+class Histogram(Struct):
     """Cumulative when read, per bucket when written."""
 
     limits_s: tuple[float, ...] = BUCKETS_S
@@ -36,8 +36,7 @@ class Histogram:
         yield f"{metric}_count{alone} {seen}"
 
 
-@dataclass(slots=True)
-class QueueMetrics:
+class QueueMetrics(Struct):
     """Counters of one queue."""
 
     adds: int = 0
@@ -49,8 +48,7 @@ class QueueMetrics:
     worked: Histogram = field(default_factory=Histogram)
 
 
-@dataclass(slots=True)
-class Reading:
+class Reading(Struct):
     """One queue at the moment of a scrape."""
 
     name: str

@@ -7,7 +7,8 @@ there is work; per recorder one. All controllers share one informer per resource
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sampan.aio.clock import Clock
 from sampan.aio.tasks import Supervisor
@@ -18,8 +19,7 @@ from .controller import Context, Controller, Options
 from .metrics import exposition
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(Struct, frozen=True):
     """The controllers under way. Their supervised tasks end with the supervisor."""
 
     controllers: Sequence[Controller]

@@ -12,7 +12,8 @@ import asyncio
 import heapq
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock
@@ -36,8 +37,7 @@ log = logging.getLogger("sampan.node.simulation")
 COMPONENT = "kubelet"
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(Struct):
     pod: Object
     simulated: SimulatedPod
     addresses: Addresses

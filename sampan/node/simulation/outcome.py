@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
+
+from msgspec import Struct
 
 from sampan.api.errors import Object
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """The life of a container. Times are seconds; the default is one that starts at once, is
     ready at once, and runs on (or, where the restart policy lets a pod end, ends well at once)."""
 
@@ -45,8 +45,7 @@ Match = Callable[[Object], bool]
 """Does a rule speak of this pod?"""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """An outcome for the pods that `match`; for one container of theirs, or ("") for all."""
 
     match: Match

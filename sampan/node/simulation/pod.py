@@ -7,9 +7,11 @@ only in the `PodState`. No I/O, no clock: `step` is told what time it is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sampan.api.errors import Object
 
@@ -27,8 +29,7 @@ left until the next look instead of hanging the loop."""
 AGAIN_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """What a look at a pod found."""
 
     status: Object

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from ipaddress import IPv4Network, ip_address, ip_network
 from typing import Any
+
+from msgspec import Struct, field
 
 from sampan.api.errors import Object
 from sampan.version import GIT_VERSION
@@ -36,8 +37,7 @@ FINE = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """How simulated nodes present themselves."""
 
     names: Sequence[str] = ("node-0",)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import os
 import stat
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from msgspec import structs
 
 from ...linux import cgroups, processes
 from .. import conmon
@@ -65,9 +65,9 @@ async def _create(
     try:
         made = await conmon.create(places, spec, log_size_max)
     except RuntimeFailure as error:
-        record = dataclasses.replace(record, failure=str(error))
+        record = structs.replace(record, failure=str(error))
     else:
-        record = dataclasses.replace(
+        record = structs.replace(
             record,
             pid=made.pid,
             pid_ticks=processes.start_ticks(made.pid),

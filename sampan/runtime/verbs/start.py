@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 import time
+
+from msgspec import structs
 
 from ...linux import processes
 from ..interface import RuntimeFailure
@@ -23,7 +24,7 @@ async def start(places: Places, record: Record) -> Record:
     started_at = time.time()
     if not _open_door(places, record):
         await _start_by_crun(places, record)
-    record = dataclasses.replace(record, started_at=started_at)
+    record = structs.replace(record, started_at=started_at)
     write_record(places.record(record.id), record)
     return record
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from sampan.api.errors import Forbidden, Object, forbidden
 
@@ -19,8 +20,7 @@ Step = Callable[["Server", Write], Awaitable[None] | None]
 EVERYTHING: Final = ("*", "*")
 
 
-@dataclass(frozen=True, slots=True)
-class Plugin:
+class Plugin(Struct, frozen=True):
     """One plugin. `on` maps (group, "plural" or "plural/subresource") to the operations it handles;
     the key EVERYTHING stands for every resource and subresource."""
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from sampan.api.errors import Object, StatusError
 from sampan.api.resources import resource
@@ -34,8 +35,7 @@ Answer = Response | Stream | Upgrade
 USER_AGENT = ("User-Agent", "kube-aggregator")
 
 
-@dataclass(slots=True)
-class Extension:
+class Extension(Struct):
     """One APIService with a service: a group version of another server's."""
 
     name: str

@@ -7,10 +7,11 @@ apiserver/pkg/audit/policy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from ..exchange import Attributes, User
 
@@ -41,8 +42,7 @@ LEVELS = {
 NAMES = {level: name for name, level in LEVELS.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
+class Resources(Struct, frozen=True):
     """Resources of one group; empty means all of it."""
 
     group: str
@@ -71,8 +71,7 @@ class Resources:
         return item in (f"*/{subresource}", f"{attributes.resource.plural}/*")
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     level: Level
     users: frozenset[str]
     groups: frozenset[str]
@@ -101,8 +100,7 @@ class Rule:
         return not self.resources or any(item.matches(attributes) for item in self.resources)
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     rules: Sequence[Rule]
 
     def rule_for(self, user: User, attributes: Attributes) -> Rule | None:

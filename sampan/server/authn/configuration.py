@@ -6,10 +6,11 @@ Pure but for `read`. Whatever is wrong is told with the path of the field, befor
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 NAME = "authentication.yaml"
 VERSIONS = (
@@ -27,8 +28,7 @@ class BadConfiguration(ValueError):
     """The file is no good; the text says where."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """Where a value comes from: a claim with a prefix, or an expression."""
 
     claim: str = ""
@@ -39,8 +39,7 @@ class Source:
         return bool(self.claim or self.expression)
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """A claim that must have a value, or an expression that must hold."""
 
     claim: str = ""
@@ -49,8 +48,7 @@ class Rule:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Issuer:
+class Issuer(Struct, frozen=True):
     """One issuer of tokens and what its claims mean here."""
 
     url: str
@@ -71,8 +69,7 @@ class Issuer:
         return self.discovery_url or self.url.rstrip("/") + DISCOVERY
 
 
-@dataclass(frozen=True, slots=True)
-class Anonymous:
+class Anonymous(Struct, frozen=True):
     """Whether requests without credentials are served: all, none, or those for these paths."""
 
     enabled: bool = True
@@ -82,8 +79,7 @@ class Anonymous:
         return self.enabled and (self.paths is None or path in self.paths)
 
 
-@dataclass(frozen=True, slots=True)
-class Authentication:
+class Authentication(Struct, frozen=True):
     """What the file says; without a file, nothing."""
 
     issuers: Sequence[Issuer] = ()

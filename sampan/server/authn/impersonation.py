@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
+
+from msgspec.structs import replace
 
 from sampan.api.errors import BadRequest, Forbidden, StatusError, forbidden
 from sampan.api.fields import quote

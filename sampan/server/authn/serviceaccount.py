@@ -14,9 +14,10 @@ import logging
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec import Struct
 
 from sampan.api.errors import Object, StatusError
 from sampan.api.resources import resource
@@ -55,8 +56,7 @@ class Bound(NamedTuple):
     uid: str
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(Struct, frozen=True):
     """What a good signature says."""
 
     user: User

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from sampan.api.names import subdomain_problems
 
@@ -35,8 +36,7 @@ class BadConfiguration(ValueError):
     """The file is no good; the text says where."""
 
 
-@dataclass(frozen=True, slots=True)
-class Webhook:
+class Webhook(Struct, frozen=True):
     kubeconfig: Path
     timeout_s: float
     version: str
@@ -47,8 +47,7 @@ class Webhook:
     conditions: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One authoriser of the chain."""
 
     type: str

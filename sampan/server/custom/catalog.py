@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object, StatusError
@@ -29,8 +30,7 @@ log = logging.getLogger("sampan.server.custom")
 DEFINITIONS = resource("customresourcedefinitions", "apiextensions.k8s.io")
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     """What is known of one definition."""
 
     definition: Object

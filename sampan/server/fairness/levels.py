@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from sampan.api.errors import Object
 
@@ -22,8 +23,7 @@ from ..exchange import Attributes
 UNLIMITED = 1 << 30
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
+class Entry(Struct, eq=False):
     """One request that waits for its turn."""
 
     flow: str
@@ -41,8 +41,7 @@ class Entry:
     """Its client left, or it waited too long."""
 
 
-@dataclass(slots=True, eq=False)
-class Queue:
+class Queue(Struct, eq=False):
     """One queue of a level."""
 
     index: int
@@ -54,8 +53,7 @@ class Queue:
     """In use by requests that came through this queue."""
 
 
-@dataclass(slots=True, eq=False)
-class Level:
+class Level(Struct, eq=False):
     """One priority level."""
 
     name: str

@@ -7,10 +7,10 @@ field that another manager owns is taken only when it keeps its value, or by for
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import orjson
+from msgspec import Struct
 
 from sampan.api.errors import BadRequest, Cause, Conflict, Details, Object
 
@@ -38,8 +38,7 @@ class Applied(NamedTuple):
     entries: list[Object]
 
 
-@dataclass(frozen=True, slots=True)
-class Application:
+class Application(Struct, frozen=True):
     """One apply."""
 
     dialects: Dialects

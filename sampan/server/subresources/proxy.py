@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import random
 import ssl
-from dataclasses import replace
 from functools import cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from sampan.api import fields
 from sampan.api.errors import BadRequest, Object, ServiceUnavailable

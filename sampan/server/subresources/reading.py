@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
+
+from msgspec import Struct, field
 
 from sampan.api import schema
 from sampan.api.errors import BadRequest, Object
@@ -35,8 +36,7 @@ class Asker(Protocol):
     def warnings(self) -> list[str]: ...
 
 
-@dataclass(slots=True)
-class Posted:
+class Posted(Struct):
     """What was posted to a subresource or as a review."""
 
     options: WriteOptions

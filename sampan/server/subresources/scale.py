@@ -7,8 +7,9 @@ it here owns that field of the object (upstream's ScaleHandler).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from sampan.api import fields
 from sampan.api.descriptor import Column, Descriptor, Kind

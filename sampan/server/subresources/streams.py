@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
+
+from msgspec.structs import replace
 
 from sampan.api.errors import BadRequest, InternalError, Object
 from sampan.api.resources import resource

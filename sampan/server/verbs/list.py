@@ -7,9 +7,9 @@ moment; when that moment is compacted the client gets 410 with a token to go on 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec import Struct
 from orjson import dumps
 
 from sampan.api.descriptor import Descriptor
@@ -51,8 +51,7 @@ class Page(NamedTuple):
     remaining: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(Struct, frozen=True):
     """The paging parameters of a list."""
 
     limit: int = 0

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sampan.api import errors
 from sampan.api.errors import BadRequest, Expired
@@ -35,8 +37,7 @@ BATCH_BYTES = 1 << 20
 """Initial objects are handed over in parts of about this size."""
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Struct, frozen=True):
     """Where a watch begins."""
 
     revision: int

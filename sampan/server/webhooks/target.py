@@ -6,11 +6,11 @@ import base64
 import binascii
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from msgspec import Struct
 from sampan.api.errors import Object
 from sampan.api.resources import resource
 
@@ -49,8 +49,7 @@ class Address(NamedTuple):
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """Whom to call. With a `service` the URL's host is only a name: dialled is the service."""
 
     url: str

@@ -6,10 +6,10 @@ import asyncio
 import os
 from base64 import b64encode
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from sampan.runtime.interface import Credentials, Image
 from tests.kit.clock import settle

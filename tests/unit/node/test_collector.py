@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from sampan.node.collector import PERIOD_S, Collector, size_text, wanted_images
 from sampan.node.settings import Settings, parse_settings

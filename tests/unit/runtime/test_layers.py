@@ -215,6 +215,7 @@ def test_wrong_content_is_refused(target: Path) -> None:
         zstandard.compress(tar(("file", "f", "x" * 5000)))[:-5],
         b"\x1f\x8b garbage",
     ],
+    ids=("empty", "text", "cut", "gzip cut", "gzip", "zstd cut", "header alone"),
 )
 def test_damaged_archives(target: Path, data: bytes) -> None:
     with pytest.raises(ImageDamaged):

@@ -6,8 +6,10 @@ The server hands in how to ask (`Ask`), which looks into memory only.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ...names import label_problems, subdomain_problems
 from ..errors import EvaluationError
@@ -23,8 +25,7 @@ CHECK_COST = 350_000
 """Leaves room for two checks in an expression, as upstream."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """May `user` (None: who sent the request) `verb` this?"""
 
     verb: str
@@ -39,6 +40,8 @@ class Question:
     labels: str = ""
 
 
+NOTHING = Question("")
+
 Ask = Callable[[Question], tuple[bool, str]]
 """Gives (allowed, reason)."""
 
@@ -46,7 +49,7 @@ Ask = Callable[[Question], tuple[bool, str]]
 class _Asking(Opaque):
     __slots__ = ("ask", "question")
 
-    def __init__(self, ask: Ask, question: Question = Question("")) -> None:
+    def __init__(self, ask: Ask, question: Question = NOTHING) -> None:
         self.ask, self.question = ask, question
 
     def __eq__(self, other: object) -> bool:

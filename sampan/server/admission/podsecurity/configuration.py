@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from .levels import LEVELS, MODES, Choice, Standard, version_of
 
@@ -13,8 +14,7 @@ KIND = "PodSecurityConfiguration"
 FREE = Choice()
 
 
-@dataclass(frozen=True, slots=True)
-class Configuration:
+class Configuration(Struct, frozen=True):
     """What applies where a namespace says nothing, and who is not checked."""
 
     default: Choice = FREE

@@ -4,10 +4,11 @@ counts as one that fails whenever it would be evaluated."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from sampan.api.cel import Environment, Program
 from sampan.api.cel.admission import (
@@ -35,8 +36,7 @@ class Expression(NamedTuple):
     program: Program | Unfit
 
 
-@dataclass(frozen=True, slots=True)
-class Programs:
+class Programs(Struct, frozen=True):
     """Everything of a policy that is evaluated."""
 
     conditions: tuple[Expression, ...]

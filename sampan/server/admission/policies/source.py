@@ -8,8 +8,9 @@ change.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec import Struct
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
@@ -44,8 +45,7 @@ class NamedRule(NamedTuple):
     names: frozenset[str]
 
 
-@dataclass(slots=True)
-class Match:
+class Match(Struct):
     """matchConstraints or matchResources, ready to match."""
 
     rules: tuple[NamedRule, ...]
@@ -66,8 +66,7 @@ class Match:
         return target_of(rules, asked, equals, exact=self.exact)
 
 
-@dataclass(slots=True)
-class Binding:
+class Binding(Struct):
     """One binding of a policy."""
 
     obj: Object
@@ -83,8 +82,7 @@ class Binding:
         return found
 
 
-@dataclass(slots=True)
-class Policy:
+class Policy(Struct):
     """One policy with its bindings, in the order of their names."""
 
     obj: Object
@@ -92,7 +90,7 @@ class Policy:
     bindings: tuple[Binding, ...]
     observe: Callable[[float], None]
     """Told the seconds of each compilation."""
-    _programs: Any = field(default=None, repr=False)
+    _programs: Any = None
 
     @property
     def name(self) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterator, Mapping
-from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from msgspec import Struct
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import REASONS, Cause, Details, Object
@@ -35,8 +35,7 @@ ANNOTATION_BYTES = 10 * 1024
 """The longest value of an audit annotation, as upstream."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """A validation that did not hold, or could not be evaluated."""
 
     message: str

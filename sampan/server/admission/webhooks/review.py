@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from msgspec import Struct, field
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object, StatusError, from_status
@@ -21,8 +21,7 @@ OPTIONS = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "Dele
 META = "meta.k8s.io/v1"
 
 
-@dataclass(slots=True)
-class Verdict:
+class Verdict(Struct):
     """What a webhook answered, checked."""
 
     allowed: bool

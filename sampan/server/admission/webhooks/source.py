@@ -6,8 +6,9 @@ while there are webhooks; both are made anew when a configuration or the resourc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec import Struct
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
@@ -31,8 +32,7 @@ PLURALS = {
 }
 
 
-@dataclass(slots=True)
-class Hook:
+class Hook(Struct):
     """One webhook of one configuration."""
 
     configuration: str
@@ -57,7 +57,7 @@ class Hook:
     reinvoke: bool
     matcher: Any = None
     """The compiled match conditions, made at the first call."""
-    _target: Target | None = field(default=None, repr=False)
+    _target: Target | None = None
 
     @property
     def key(self) -> tuple[str, str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from ....descriptor import Column
 from ....errors import Object
@@ -28,8 +29,7 @@ COLUMNS = (
 )
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(Struct):
     """What the containers' statuses add up to."""
 
     reason: str

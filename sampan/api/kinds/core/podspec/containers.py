@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from .... import fields
 from ....errors import Cause, Object
@@ -28,8 +29,7 @@ FORBIDDEN_EPHEMERAL = (
 )  # fmt: skip
 
 
-@dataclass(slots=True)
-class Surroundings:
+class Surroundings(Struct):
     """What a container's validation must know of its pod."""
 
     volumes: Volumes
