@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 DEFAULT_NAME = "default"
+REGISTRY_PORT = 5000
 # A name becomes part of interface, table and cgroup names, so it is short and plain.
 NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?$")
 
@@ -104,6 +105,11 @@ def cluster_paths(name: str = DEFAULT_NAME, data: Path | None = None) -> Cluster
 
     Raises ValueError when the name could not stand in an interface or cgroup name.
     """
+def registry_port(slot: int, chosen: int) -> int:
+    """Of a cluster's own registry: `chosen` in its file, or by its slot; 0 for none (-1 chosen)."""
+    return max(chosen or REGISTRY_PORT + slot, 0)
+
+
     if not NAME.match(name):
         raise ValueError(f"cluster name {name!r}: use up to 16 of a-z, 0-9 and '-'")
     if os.geteuid() == 0:

@@ -12,12 +12,13 @@ import typer
 from .options import NAME, Data, Json, Name, fail, paths_of
 
 if TYPE_CHECKING:
+    from sampan.paths import ClusterPaths
     from sampan.runtime.images import ImageStore
     from sampan.runtime.interface import Image
 
 Answer = TypeVar("Answer")
 
-app = typer.Typer(help="Load, list, pull and remove images.", no_args_is_help=True)
+app = typer.Typer(help="Load, build, list, pull and remove images.", no_args_is_help=True)
 
 
 def store_of(name: str, data: Path | None) -> ImageStore:
@@ -80,16 +81,68 @@ def remove(
     name: Name = NAME,
     data: Data = None,
 ) -> None:
-    """Remove an image."""
-    wait(store_of(name, data).remove(reference))
+    """Remove an image that no container uses."""
+    store = store_of(name, data)
+    image = store.find(reference)
+    if image is not None and (users := users_of(paths_of(name, data), image.id)):
+        fail(f"{reference} is used by {len(users)} containers, the first is {users[0][:12]}")
+    wait(store.remove(reference))
+
+
+def users_of(paths: ClusterPaths, image_id: str) -> list[str]:
+    """The containers that were made of an image, also those that have ended."""
+    from sampan.runtime.records import read_record
+
+    found = (read_record(path) for path in paths.node.glob("containers/*/record.json"))
+    return [record.id for record in found if record is not None and record.image == image_id]
 
 
 @app.command()
 def pull(
     reference: Annotated[str, typer.Argument(help="e.g. registry.example/app:1.0")],
+    username: Annotated[str, typer.Option(help="For the registry; asks for the password.")] = "",
     name: Name = NAME,
     data: Data = None,
 ) -> None:
     """Fetch an image from its registry."""
-    image = wait(store_of(name, data).pull(reference))
+    from sampan.runtime.interface import Credentials
+
+    credentials = None
+    if username:
+        credentials = Credentials(username, typer.prompt("Password", hide_input=True, err=True))
+    image = wait(store_of(name, data).pull(reference, credentials))
     print(image.id)
+
+
+@app.command()
+def build(
+    context: Annotated[str, typer.Argument(help="The folder with what is copied.")] = ".",
+    tag: Annotated[str, typer.Option("-t", "--tag", help="The image's name.")] = "",
+    file: Annotated[str, typer.Option("-f", "--file", help="The Dockerfile.")] = "",
+    options: Annotated[
+        list[str] | None,
+        typer.Option("-o", "--option", help="Passed on to buildah, e.g. --build-arg=A=b."),
+    ] = None,
+    name: Name = NAME,
+    data: Data = None,
+) -> None:
+    """Build an image from a Dockerfile by buildah, and load it."""
+    from .build import build_image
+
+    build_image(paths_of(name, data), store_of(name, data), (context, tag, file), options or ())
+
+
+@app.command()
+def registry(name: Name = NAME, data: Data = None, json_output: Json = False) -> None:
+    """Say where the cluster's own registry is, and how to log in: what is pushed is loaded."""
+    from .build import registry_host
+
+    paths = paths_of(name, data)
+    host = registry_host(paths)
+    if not host:
+        fail("the cluster has no registry, or has never been started")
+    if json_output:
+        print(json.dumps({"host": host, "username": "admin", "password_file": str(paths.token)}))
+        return
+    print(f"docker login {host} -u admin --password-stdin < {paths.token}")
+    print(f"docker push {host}/app:1")

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import asdict, replace
-from sampan.paths import ClusterPaths, cluster_paths
+
+from sampan.paths import ClusterPaths, cluster_paths, registry_port
 
 SLOTS = 16
 """Clusters side by side on one machine: as many /16 as lie in upstream's 10.96.0.0/12."""
@@ -53,13 +54,18 @@ class ClusterConfig(Struct, frozen=True):
         return self.node_cidr or str(next(ip_network(self.pod_cidr).subnets(new_prefix=24)))
 
     registry_port: int = 0
-    """Of the cluster's own registry (docs/images.md), to be set in the file: 0 takes
-    `DEFAULT_REGISTRY_PORT` and the slot, -1 is no registry."""
+    """Of the cluster's own registry (docs/images.md), to be set in the file: 0 takes 5000 and the
+    slot, -1 is no registry."""
 
     @property
     def registry(self) -> int:
         """The port the registry listens on; 0 for none."""
-        return max(self.registry_port or DEFAULT_REGISTRY_PORT + self.slot, 0)
+        return registry_port(self.slot, self.registry_port)
+
+    @property
+    def node_pod_cidr(self) -> str:
+        """The node's share: the first /24 unless another was given."""
+        return self.node_cidr or str(next(ip_network(self.pod_cidr).subnets(new_prefix=24)))
 
     @property
     def gateway(self) -> str:

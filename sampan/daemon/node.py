@@ -27,6 +27,7 @@ from sampan.node.settings import FILE, Settings, read_settings
 from sampan.node.shutdown import shut_down
 from sampan.paths import ClusterPaths
 from sampan.proxy.policy.run import PolicyKeeper
+from sampan.node.visitors import Visitors
 from sampan.proxy.run import Proxy, ProxyConfig
 from sampan.version import GIT_VERSION
 
@@ -85,7 +86,8 @@ async def run(child: Child) -> None:
     agent = Agent(settings, client, runtime, images, network, clock=clock, informers=informers)
     registry = None
     if cluster.registry and not child.options.server and paths.number == 1:
-        registry = RegistryServer(settings, client, clock, images, cluster.registry)
+        visitors = Visitors(client, clock, cluster.node_name)
+        registry = RegistryServer(settings, visitors, images, cluster.registry)
     proxy = Proxy(
         informers,
         ProxyConfig(cluster.name, cluster.node_name, cluster.node_pod_cidr, cluster.service_cidr),
@@ -110,16 +112,15 @@ async def run(child: Child) -> None:
         await supervisor.wait()
     finally:
         if cluster.shutdown_grace_s and agent.ready.is_set() and power.is_going_down():
-            await shut_down(agent, cluster.shutdown_grace_s, cluster.shutdown_grace_critical_s)
         if registry is not None:
             registry.open()
+            await shut_down(agent, cluster.shutdown_grace_s, cluster.shutdown_grace_critical_s)
+        if registry is not None:
+            await registry.close()
         await supervisor.stop()
         await runtime.close()
         await network.close()
         await transport.close()
-
-        if registry is not None:
-            await registry.close()
 
 
 def chosen(paths: ClusterPaths) -> Settings:

@@ -13,14 +13,12 @@ import socket
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from sampan.aio.clock import Clock
 from sampan.aio.tls import ServingContext, ServingFiles
-from sampan.client.api import Client
 from sampan.runtime.images import ImageStore
 
 from .. import http
 from ..config import NodeConfig
-from ..visitors import Visitors
+from ..visitors import Visitor, Visitors
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -42,11 +40,10 @@ class RegistryServer:
     """`open` at the node's start; everything else follows from who comes."""
 
     def __init__(
-        self, config: NodeConfig, client: Client, clock: Clock, images: ImageStore, port: int
+        self, config: NodeConfig, visitors: Visitors, images: ImageStore, port: int
     ) -> None:
         self._config = config
-        self._client = client
-        self._clock = clock
+        self._visitors = visitors
         self._images = images
         self._port = port
         self._sockets: list[socket.socket] = []
@@ -84,10 +81,11 @@ class RegistryServer:
 
         depot = self.depot()
         await asyncio.to_thread(depot.open)
-        gate = Gate(Visitors(self._client, self._clock, self._config.name))
+        gate = Gate(self._visitors)
+        visitor_key = self._visitor = web.RequestKey("visitor", Visitor)
 
         async def reads(request: web.Request, name: str) -> bool:
-            return await gate.may(request["visitor"], "get", name)
+            return await gate.may(request[visitor_key], "get", name)
 
         self._routes, self._gate = Routes(depot, reads), gate
         server = web.Application()
@@ -130,10 +128,10 @@ class RegistryServer:
             transport = request.transport
             certificate = transport.get_extra_info("peercert") if transport else None
             asked = request.headers.get("Authorization", "")
-            request["visitor"] = await self._gate.identify(certificate or {}, asked)
+            visitor = request[self._visitor] = await self._gate.identify(certificate or {}, asked)
             what, handler = self._routes.find(request.method, request.path)
             if what:
-                await self._gate.admit(request["visitor"], request.method, what)
+                await self._gate.admit(visitor, request.method, what)
             answer = await handler(request)
         except Rejected as rejected:
             answer = _refusal(rejected)

@@ -1,0 +1,117 @@
+"""`sampan image build`: buildah builds, the result is loaded into the node's store.
+
+Its storage (cached steps, base images) is in the cluster's own folder. What is in the cluster's
+registry can be built upon; other registries are as the user has them set up.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sampan.paths import ClusterPaths, registry_port
+
+from .image import wait
+from .options import fail
+
+if TYPE_CHECKING:
+    from sampan.runtime.images import ImageStore
+
+REGISTRIES = Path("/etc/containers/registries.conf")
+WITHOUT_HYBRID = 'umount /sys/fs/cgroup/unified && exec "$@"'
+"""crun refuses hybrid cgroups (linux/namespaces.py): the build has a mount namespace of its own."""
+
+
+def registry_host(paths: ClusterPaths) -> str:
+    """ "localhost:PORT" of the cluster's registry; "" when there is none."""
+    try:
+        facts = json.loads(paths.config.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return ""
+    port = registry_port(facts.get("slot", 0), facts.get("registry_port", 0))
+    return f"localhost:{port}" if port else ""
+
+
+def build_image(
+    paths: ClusterPaths, store: ImageStore, wanted: tuple[str, str, str], options: Sequence[str]
+) -> None:
+    """`wanted` is (context, tag, file); ends the command with one line when it cannot be done."""
+    from sampan.runtime.reference import InvalidReference, parse
+
+    context, tag, file = wanted
+    if shutil.which("buildah") is None:
+        fail("buildah is missing; install it with: apt-get install buildah")
+    if not tag:
+        fail("name the image: sampan image build -t NAME[:TAG]")
+    try:
+        name = parse(tag)
+    except InvalidReference as error:
+        fail(str(error))
+    if name.digest:
+        fail("an image cannot be named by a digest before it is built")
+    root = paths.data / "build"
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    buildah = ("buildah", "--root", str(root / "storage"), "--runroot", str(root / "run"))
+    build = [*buildah, "build", "--isolation=oci", "--runtime=crun", "--layers", f"--tag={name}"]
+    build += [f"--file={file}"] if file else []
+    with tempfile.TemporaryDirectory(dir=root) as scratch:
+        environment = {**os.environ, **_registries(paths, Path(scratch))}
+        run([*build, *options, context], environment)
+        archive = Path(scratch) / "image.tar"
+        run([*buildah, "push", "--quiet", str(name), f"docker-archive:{archive}:{name}"])
+        for image in wait(store.load(archive)):
+            print("\n".join(image.tags) or image.id)
+
+
+def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    from sampan.linux.cgroups import mode
+
+    if mode() == "hybrid":
+        command = ("unshare", "--mount", "sh", "-c", WITHOUT_HYBRID, "sh", *command)
+    code = subprocess.run(command, env=environment, check=False).returncode
+    if code:
+        fail(f"buildah ended with {code}")
+
+
+def _registries(paths: ClusterPaths, scratch: Path) -> Mapping[str, str]:
+    """Files that let buildah read the cluster's registry, beside what the user has."""
+    host = registry_host(paths)
+    if not host:
+        return {}
+    settings = Path(os.environ.get("CONTAINERS_REGISTRIES_CONF", REGISTRIES))
+    text = settings.read_text() if settings.exists() else ""
+    ours = scratch / "registries.conf"
+    ours.write_text(f'{text}\n[[registry]]\nlocation = "{host}"\ninsecure = true\n')
+    known = _known_logins()
+    if paths.token.exists():
+        pair = f"admin:{paths.token.read_text().strip()}".encode()
+        auths = {**(known.get("auths") or {}), host: {"auth": base64.b64encode(pair).decode()}}
+        known = {**known, "auths": auths}
+    logins = scratch / "auth.json"
+    logins.touch(mode=0o600)
+    logins.write_text(json.dumps(known))
+    return {"CONTAINERS_REGISTRIES_CONF": str(ours), "REGISTRY_AUTH_FILE": str(logins)}
+
+
+def _known_logins() -> dict[str, Any]:
+    """The user's own, where container tools look for them."""
+    places = (
+        Path(os.environ.get("REGISTRY_AUTH_FILE", "/nonexistent")),
+        Path(os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}"), "containers/auth.json"),
+        Path(os.environ.get("DOCKER_CONFIG", Path.home() / ".docker"), "config.json"),
+    )
+    for path in places:
+        try:
+            found = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return {}
