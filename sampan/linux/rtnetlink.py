@@ -66,8 +66,12 @@ def _number(kind: int, number: int) -> bytes:
     return attribute(kind, _INT.pack(number))
 
 
+def _family(address: str) -> int:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 def _ip(kind: int, address: str) -> bytes:
-    return attribute(kind, socket.inet_aton(address))
+    return attribute(kind, socket.inet_pton(_family(address), address))
 
 
 # No IPv6 link-local address: it would cost multicast chatter per pod, and nothing uses it.
@@ -137,11 +141,12 @@ def delete_group(group: int) -> Message:
     return Message(_DELLINK, 0, _LINK.pack(0, 0, 0, 0, 0) + _number(_IFLA_GROUP, group))
 
 
-def set_address(index: int, address: str, bits: int = 32) -> Message:
-    """Put an IPv4 address on the device; the same again is fine."""
+def set_address(index: int, address: str, bits: int = 0) -> Message:
+    """Put an address on the device, alone unless `bits` says otherwise; the same again is fine."""
+    bits = bits or (128 if ":" in address else 32)
     payload = (
         _ADDRESS.pack(
-            socket.AF_INET, bits, _ADDRESS_NO_DAD | _ADDRESS_PERMANENT, _SCOPE_GLOBAL, index
+            _family(address), bits, _ADDRESS_NO_DAD | _ADDRESS_PERMANENT, _SCOPE_GLOBAL, index
         )
         + _ip(2, address)
         + _ip(1, address)
@@ -155,7 +160,7 @@ def set_route(
     """Route a network out of a device, directly or through a gateway; `source` is the address
     that sockets of this namespace get when they bind to none."""
     payload = _ROUTE.pack(
-        socket.AF_INET, bits, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC,
+        _family(destination), bits, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC,
         _SCOPE_GLOBAL if gateway else _SCOPE_LINK, _UNICAST, 0,
     ) + _number(4, index)  # fmt: skip
     if bits:
@@ -175,15 +180,16 @@ def new_route(destination: str, bits: int, index: int, source: str) -> Message:
 def delete_route(destination: str, bits: int) -> Message:
     """ESRCH when there is none."""
     payload = _ROUTE.pack(
-        socket.AF_INET, bits, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC, _SCOPE_LINK, _UNICAST, 0
+        _family(destination), bits, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC, _SCOPE_LINK, _UNICAST, 0
     ) + _ip(1, destination)
     return Message(_DELROUTE, 0, payload)
 
 
 def _refusal(destination: str, bits: int) -> bytes:
     head = _ROUTE.pack(
-        socket.AF_INET, bits, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC, _SCOPE_GLOBAL, _UNREACHABLE, 0
-    )
+        _family(destination), bits, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC,
+        _SCOPE_GLOBAL, _UNREACHABLE, 0,
+    )  # fmt: skip
     return head + _ip(1, destination)
 
 
@@ -199,9 +205,9 @@ def delete_unreachable(destination: str, bits: int) -> Message:
 
 
 def set_neighbour(index: int, address: str, mac: bytes) -> Message:
-    """A permanent ARP entry: no question is asked on the wire, and none can be answered falsely."""
+    """A permanent ARP or NDP entry: nothing is asked on the wire, or could be answered falsely."""
     payload = (
-        _NEIGHBOUR.pack(socket.AF_INET, index, _REACH_PERMANENT, 0, 0)
+        _NEIGHBOUR.pack(_family(address), index, _REACH_PERMANENT, 0, 0)
         + _ip(1, address)
         + attribute(2, mac)
     )

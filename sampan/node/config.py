@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
 from msgspec import Struct, field
@@ -34,5 +35,23 @@ class NodeConfig(Struct, frozen=True):
     """How long nothing may move on an exec, attach or port-forward; 0 is for ever."""
     static_pods: Path | None = None
     """The folder of static pods' manifests; by default `manifests` below `data`."""
+    pod_cidr6: str = ""
+    """This node's share of the pod network's other half; "" where pods have IPv4 alone."""
     settings: Settings = field(default_factory=Settings)
     """What an administrator chose (KubeletConfiguration)."""
+
+    @property
+    def pod_cidrs(self) -> list[str]:
+        return [self.pod_cidr, self.pod_cidr6] if self.pod_cidr6 else [self.pod_cidr]
+
+    def addresses_of(self, ip: str) -> list[str]:
+        """All addresses of the pod whose first one this is."""
+        if not self.pod_cidr6 or not ip or IPv4Address(ip) not in IPv4Network(self.pod_cidr):
+            return [ip]
+        return [ip, twin(ip, IPv4Network(self.pod_cidr), IPv6Network(self.pod_cidr6))]
+
+
+def twin(ip: str, counted: IPv4Network, share: IPv6Network) -> str:
+    """The address at the same place of the other network."""
+    offset = int(IPv4Address(ip)) - int(counted.network_address)
+    return str(IPv6Address(int(share.network_address) + offset))

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
+
 from sampan.api.errors import Object
 from sampan.wire.quantity import milli, whole
 
@@ -29,6 +30,8 @@ class Facts(Struct, frozen=True):
     host_ip: str
     allocatable: Mapping[str, str]
     """The node's, for limits that are not set."""
+    ips: Sequence[str] = ()
+    """All of the pod's; `ip` is the first."""
 
     @property
     def namespace(self) -> str:
@@ -49,7 +52,7 @@ def field_value(facts: Facts, path: str) -> str:
         "spec.nodeName": spec.get("nodeName", ""),
         "spec.serviceAccountName": spec.get("serviceAccountName", ""),
         "status.podIP": facts.ip,
-        "status.podIPs": facts.ip,
+        "status.podIPs": ",".join(facts.ips or [facts.ip]),
         "status.hostIP": facts.host_ip,
         "status.hostIPs": facts.host_ip,
     }

@@ -123,14 +123,15 @@ def hostname(pod: Mapping[str, Any], domain: str) -> str:
     return name
 
 
-def hosts_text(pod: Mapping[str, Any], ip: str, domain: str, node_hosts: str) -> str:
+def hosts_text(pod: Mapping[str, Any], ips: Sequence[str], domain: str, node_hosts: str) -> str:
     """/etc/hosts; `node_hosts` is the node's own, for pods of the host's network."""
     host, full = names(pod, domain)
     if pod["spec"].get("hostNetwork"):
         text = "# Kubernetes-managed hosts file (host network).\n" + node_hosts
     else:
         text = "# Kubernetes-managed hosts file.\n" + LOOPBACK_LINES
-        text += f"{ip}\t{host}.{full}\t{host}\n" if full else f"{ip}\t{host}\n"
+        for ip in ips:
+            text += f"{ip}\t{host}.{full}\t{host}\n" if full else f"{ip}\t{host}\n"
     aliases = pod["spec"].get("hostAliases") or ()
     if aliases:
         text += "\n# Entries added by HostAliases.\n"

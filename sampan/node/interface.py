@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,21 @@ class PodAddress(Struct, frozen=True):
     namespace_path: Path
     """The pod's network namespace, for `ContainerSpec.network_namespace`."""
     ip: str
+    other_ip: str = ""
+    """Of the other family, where pods have both."""
+
+
+# Addresses are unique on a machine (clusters have networks of their own), so these names are too,
+# and a name says whose it is.
+PREFIX = "sv"
+
+
+def interface_name(ip: str) -> str:
+    """Of the node's end of a pod's link: the address in hex; "" for one that is not IPv4."""
+    try:
+        return f"{PREFIX}{int(IPv4Address(ip)):08x}"
+    except ValueError:
+        return ""
 
 
 class PodNetwork(Protocol):

@@ -17,13 +17,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import TypeVar
 
 from sampan.linux.nftwatch import TransactionWatch
 
 from .config import NodeConfig
 from .interface import PodAddress
+from .ipv6 import Ipv6
 from .plumbing import Networks, Plumbing
 
 T = TypeVar("T")
@@ -35,16 +36,24 @@ class BridgeNetwork:
     `cluster_cidr` is the pod network of the whole cluster: what goes there keeps its sender's
     address, anything else that leaves the node is masqueraded. Default: this node's share.
     `service_cidr` gets a route, so that the node itself reaches services also while it has no
-    default route; "" leaves that out.
+    default route; "" leaves that out. `ipv6` are the networks of pods' second addresses.
     """
 
     def __init__(
-        self, config: NodeConfig, cluster: str, cluster_cidr: str = "", service_cidr: str = ""
+        self,
+        config: NodeConfig,
+        cluster: str,
+        cluster_cidr: str = "",
+        service_cidr: str = "",
+        *,
+        ipv6: tuple[str, str] = ("", ""),
     ) -> None:
+        """`ipv6`: the cluster's pod network and services' network, where the node has a share."""
         networks = Networks(
             IPv4Network(config.pod_cidr),
             IPv4Network(cluster_cidr or config.pod_cidr),
             IPv4Network(service_cidr) if service_cidr else None,
+            _second(config, *ipv6),
         )
         self._plumbing = Plumbing(config, cluster, networks)
         self.admit: Callable[[str, str], Awaitable[None]] | None = None
@@ -114,3 +123,14 @@ class BridgeNetwork:
 
     async def _run(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, call)
+
+
+def _second(config: NodeConfig, cluster: str, services: str) -> Ipv6 | None:
+    if not config.pod_cidr6:
+        return None
+    return Ipv6(
+        IPv6Network(config.pod_cidr6),
+        IPv6Network(cluster or config.pod_cidr6),
+        IPv6Network(services) if services else None,
+        IPv4Network(config.pod_cidr),
+    )

@@ -16,15 +16,16 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from msgspec import Struct
+
+from sampan.linux import netns, nft, rtnetlink
 from sampan.linux.netlink import Netlink, NetlinkError, ignoring
 from sampan.linux.nft import NftError
 from sampan.linux.nftwatch import table_handle
 
-from sampan.linux import netns, nft, rtnetlink
-
 from .addresses import Addresses
 from .config import NodeConfig
 from .interface import PodAddress
+from .ipv6 import Ipv6
 
 log = logging.getLogger("sampan.network")
 
@@ -57,6 +58,7 @@ class Networks(Struct, frozen=True):
     pods: IPv4Network
     cluster: IPv4Network
     services: IPv4Network | None
+    ipv6: Ipv6 | None = None
 
 
 class Plumbing:
@@ -65,6 +67,7 @@ class Plumbing:
     def __init__(self, config: NodeConfig, cluster: str, networks: Networks) -> None:
         self._network = networks.pods
         self._networks = networks
+        self._ipv6 = networks.ipv6
         self.gateway = str(self._network[1])
         self._bridge = bridge_name(cluster)
         self._table = f"sampan-{cluster}.pods"
@@ -74,7 +77,7 @@ class Plumbing:
         self._netlink: Netlink | None = None
         self._home = -1
         self._mtu = _DEFAULT_MTU
-        self._handle = 0
+        self._handles: tuple[int, ...] = ()
         self._warned: set[str] = set()
 
     def open(self) -> None:
@@ -89,7 +92,7 @@ class Plumbing:
     def heal(self) -> None:
         """Make the table anew when somebody removed it, as `nft flush ruleset` does."""
         try:
-            if self._handle and table_handle(self._table) != self._handle:
+            if self._handles and self._find() != self._handles:
                 log.warning("table %s was changed by somebody else; making it anew", self._table)
                 self._apply_rules()
         except (NftError, OSError):
@@ -98,7 +101,12 @@ class Plumbing:
     def _apply_rules(self) -> None:
         nft.apply_blocking(self._rules())
         # A table that was removed again at once must not be taken for one that never was.
-        self._handle = table_handle(self._table) or -1
+        self._handles = self._find()
+
+    def _find(self) -> tuple[int, ...]:
+        """The kernel's numbers of our tables, -1 for one that is not there."""
+        other = table_handle(self._table, "ip6") if self._ipv6 is not None else -1
+        return table_handle(self._table) or -1, other or -1
 
     def _connect(self) -> Netlink:
         if self._netlink is None:
@@ -132,6 +140,8 @@ class Plumbing:
                     str(self._network.network_address), self._network.prefixlen
                 )
             )
+        if self._ipv6 is not None:
+            self._ipv6.open(route, bridge.index)
 
     def attach(self, uid: str) -> PodAddress:
         if not _UID.match(uid):
@@ -165,7 +175,7 @@ class Plumbing:
             raise
         finally:
             os.close(namespace)
-        return PodAddress(path, ip)
+        return PodAddress(path, ip, "" if self._ipv6 is None else self._ipv6.of(ip))
 
     def _configure_pod(self, namespace: int, ip: str) -> None:
         with netns.inside(namespace, self._home):
@@ -185,6 +195,7 @@ class Plumbing:
                 rtnetlink.set_neighbour(eth0.index, self.gateway, HOST_MAC),
                 rtnetlink.set_route(self.gateway, 32, eth0.index),
                 rtnetlink.set_route("0.0.0.0", 0, eth0.index, self.gateway),
+                *(self._ipv6.inside(eth0.index, ip, HOST_MAC) if self._ipv6 is not None else ()),
             )
 
     def _configure_host(self, route: Netlink, name: str, ip: str) -> None:
@@ -198,6 +209,7 @@ class Plumbing:
             rtnetlink.set_up(host.index),
             rtnetlink.set_neighbour(host.index, ip, pod_mac(ip)),
             rtnetlink.set_route(ip, 32, host.index, source=self.gateway),
+            *(self._ipv6.outside(host.index, ip, pod_mac(ip)) if self._ipv6 is not None else ()),
         )
 
     def detach(self, uid: str) -> None:
@@ -210,6 +222,9 @@ class Plumbing:
             # Deleting it here would take 20 ms each and hold up every other pod's network.
             with ignoring(errno.ESRCH):
                 route.request(rtnetlink.delete_route(ip, 32))
+            if self._ipv6 is not None:
+                with ignoring(errno.ESRCH):
+                    route.request(rtnetlink.delete_route(self._ipv6.of(ip), 128))
         netns.remove(self._folder / uid)
         self._addresses.take_back(uid)
 
@@ -223,7 +238,7 @@ class Plumbing:
 
     def purge(self) -> None:
         route = self._connect()
-        self._handle = 0
+        self._handles = ()
         self._delete_links([*self._own_links(route)])
         if self._folder.is_dir():
             for path in self._folder.iterdir():
@@ -236,11 +251,17 @@ class Plumbing:
                     str(self._network.network_address), self._network.prefixlen
                 )
             )
-        for table in (self._table, self._service_table, f"{self._service_table}.policy"):
-            nft.apply_blocking(nft.remove_table("ip", table))
+        families = ["ip"]
+        if self._ipv6 is not None:
+            self._ipv6.close(route)
+            families.append("ip6")
+        tables = (self._table, self._service_table, f"{self._service_table}.policy")
+        nft.apply_blocking(
+            "".join(nft.remove_table(word, table) for word in families for table in tables)
+        )
 
     def close(self) -> None:
-        self._handle = 0
+        self._handles = ()
         if self._netlink is not None:
             self._netlink.close()
             os.close(self._home)
@@ -285,6 +306,7 @@ class Plumbing:
             f"add chain {table} leave {{ type nat hook postrouting priority 100; }}\n"
             f"add rule {table} leave ip saddr {self._networks.cluster}"
             f" ip daddr != {self._networks.cluster} masquerade\n"
+            + (self._ipv6.rules(self._table, _PREFIX) if self._ipv6 is not None else "")
         )
 
     def _write_sysctl(self, name: str, value: str) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
+
 from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock
 from sampan.api.errors import AlreadyExists, NotFound, Object, StatusError
@@ -92,7 +93,7 @@ def node_object(
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": config.name, "labels": labels(config, facts)},
-        "spec": {"podCIDR": config.pod_cidr, "podCIDRs": [config.pod_cidr]},
+        "spec": {"podCIDR": config.pod_cidr, "podCIDRs": config.pod_cidrs},
         "status": node_status(config, facts, state, old, now),
     }
 

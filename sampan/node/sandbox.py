@@ -213,7 +213,8 @@ class Sandbox:
     def _facts(self) -> Facts:
         parts = self._parts
         ip = parts.config.address if self.pod["spec"].get("hostNetwork") else self.ip
-        return Facts(self.pod, ip, parts.config.address, parts.allocatable)
+        ips = [ip] if self.pod["spec"].get("hostNetwork") else parts.config.addresses_of(ip)
+        return Facts(self.pod, ip, parts.config.address, parts.allocatable, ips)
 
     def _lookup(self, plural: str, name: str) -> Object | None:
         return self._parts.objects.get(plural, self.pod["metadata"]["namespace"], name)
@@ -278,7 +279,8 @@ class Sandbox:
         node_hosts = Path("/etc/hosts").read_text(errors="replace") if shared else ""
         name = Path("/etc/hostname").read_text().strip() if shared else hostname(pod, domain)
         resolv = resolver(pod, parts.host_resolver, parts.config.dns_ip, domain)
-        texts = (hosts_text(pod, self.ip, domain, node_hosts), f"{name}\n", resolv.text())
+        ips = parts.config.addresses_of(self.ip)
+        texts = (hosts_text(pod, ips, domain, node_hosts), f"{name}\n", resolv.text())
         out = {}
         for target, text in zip(ETC, texts, strict=True):
             path = folder / target.rpartition("/")[2]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct, field
+
 from sampan.api.errors import Object
 
 RESTART_ALL = "RestartAllContainers"
@@ -99,6 +100,8 @@ class PodState(Struct):
     crashes: dict[str, Crash] = field(default_factory=dict)
     health: dict[str, Health] = field(default_factory=dict)
     ip: str = ""
+    ips: list[str] = field(default_factory=list)
+    """All addresses; that one is the first."""
     sandbox: bool = False
     """The pod has its network and may start containers."""
     terminating: bool = False

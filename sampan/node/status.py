@@ -12,6 +12,7 @@ from operator import itemgetter
 from typing import Any
 
 from msgspec import Struct
+
 from sampan.api.errors import Object
 from sampan.api.kinds.core.podspec.status import may_restart
 
@@ -70,7 +71,9 @@ def pod_status(state: PodState, now: float, host_ip: str) -> Object:
     ip = host_ip if state.spec.get("hostNetwork") else state.ip
     if ip:
         status["podIP"] = ip
-        status["podIPs"] = [{"ip": ip}]
+        # A pod of the host's network has the host's address.
+        ips = state.ips if ip == state.ip and not state.spec.get("hostNetwork") else ()
+        status["podIPs"] = [{"ip": item} for item in ips or (ip,)]
     if state.started_at:
         status["startTime"] = rfc3339(state.started_at)
     if WHOLE_POD in state.allocated:

@@ -20,6 +20,7 @@ from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
+
 from sampan.api.errors import Object
 from sampan.runtime.interface import Container
 
@@ -300,6 +301,7 @@ class PodWorker:
         """Send the status if it says something new."""
         self.state.sandbox = self.sandbox.ready
         self.state.ip = self.sandbox.ip or self.state.ip or self.state.known.get("podIP", "")
+        self.state.ips = self.parts.config.addresses_of(self.state.ip)
         status = pod_status(self.state, now, self.parts.config.address)
         if status != self._last_status:
             self._last_status = self.state.known = status
@@ -410,6 +412,7 @@ class PodWorker:
         now = self.parts.clock.now()
         if not self._gone:
             state.ip = self.sandbox.ip or state.known.get("podIP", "")
+            state.ips = self.parts.config.addresses_of(state.ip)
             self.parts.reports.put(state.pod, pod_status(state, now, self.parts.config.address))
         await asyncio.gather(self._clean_up(), self.parts.reports.flushed(state.uid))
         if not self._gone:

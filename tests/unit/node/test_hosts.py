@@ -62,15 +62,15 @@ def test_hosts_file() -> None:
         "::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n"
         "fe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n"
     )
-    assert hosts_text(pod(), "10.0.0.2", "cluster.local", "") == head + "10.0.0.2\tp\n"
+    assert hosts_text(pod(), ["10.0.0.2"], "cluster.local", "") == head + "10.0.0.2\tp\n"
     named = pod(
         hostname="h", subdomain="sub", hostAliases=[{"ip": "1.1.1.1", "hostnames": ["a", "b"]}]
     )
-    assert hosts_text(named, "10.0.0.2", "cluster.local", "") == (
+    assert hosts_text(named, ["10.0.0.2"], "cluster.local", "") == (
         head + "10.0.0.2\th.sub.ns.svc.cluster.local\th\n"
         "\n# Entries added by HostAliases.\n1.1.1.1\ta\tb\n"
     )
-    assert hosts_text(pod(hostNetwork=True), "", "cluster.local", "x\n") == (
+    assert hosts_text(pod(hostNetwork=True), [], "cluster.local", "x\n") == (
         "# Kubernetes-managed hosts file (host network).\nx\n"
     )
     assert hostname(named, "cluster.local") == "h"
@@ -81,7 +81,7 @@ def test_hosts_file() -> None:
 def test_a_name_that_overrides_has_no_domain() -> None:
     named = pod(hostname="h", subdomain="sub", hostnameOverride="db.example.com")
     assert hostname(named, "cluster.local") == "db.example.com"
-    text = hosts_text(named, "10.0.0.2", "cluster.local", "")
+    text = hosts_text(named, ["10.0.0.2"], "cluster.local", "")
     assert text.endswith("\n10.0.0.2\tdb.example.com\n")
 
 
