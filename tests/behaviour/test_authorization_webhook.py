@@ -17,6 +17,7 @@ from sampan.server import settings
 from sampan.server.authz.configuration import BadConfiguration, parse
 from sampan.server.entrance import receive
 from sampan.server.exchange import Request, Response, User
+from sampan.server.webhooks.target import CallFailed
 from tests.kit.clock import FakeClock
 from tests.kit.cluster import Cluster, api_cluster
 from tests.kit.house import House, house
@@ -176,6 +177,24 @@ async def test_a_webhook_that_fails(tmp_path: Path, policy: str, expected: int) 
         answer = await cluster.http("POST", REVIEWS, {"spec": spec})
         assert answer.json["status"]["evaluationError"]
         assert answer.json["status"].get("denied", False) == (policy == "Deny")
+
+
+async def test_a_webhook_that_is_busy_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with judged(tmp_path, only("bob", {"allowed": True})) as (cluster, _):
+        post, failures = cluster.server.webhooks.post_json, [CallFailed("busy", 429)]
+
+        async def busy(*args: Any, **named: Any) -> Object:
+            if failures:
+                raise failures.pop()
+            return await post(*args, **named)
+
+        monkeypatch.setattr(cluster.server.webhooks, "post_json", busy)
+        asking = asyncio.create_task(may(cluster, BOB))
+        while not asking.done():
+            await advance(cluster, 0.2)
+        assert await asking == 200
 
 
 async def test_conditions_say_what_a_webhook_is_asked_about(tmp_path: Path) -> None:

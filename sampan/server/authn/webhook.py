@@ -7,6 +7,7 @@ authenticator, good and bad ones, for `REMEMBER_S`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,14 +36,16 @@ class TokenWebhook:
     async def check(self, token: str, audiences: Sequence[str]) -> tuple[Judged, list[str]]:
         """The user and the audiences the webhook gives. Raises BadToken, also when it cannot be
         asked: nobody is let in then."""
+        from ..webhooks.retrying import ask_again
         from ..webhooks.target import CallFailed
 
         spec: Object = {"token": token, "audiences": list(audiences)}
         body = {"apiVersion": API_VERSION, "kind": "TokenReview", "metadata": {}, "spec": spec}
         try:
-            answer = await self._server.webhooks.post_json(
-                self._target, body, TIMEOUT_S, tell_timeout=False
+            ask = partial(
+                self._server.webhooks.post_json, self._target, body, TIMEOUT_S, tell_timeout=False
             )
+            answer = await ask_again(ask, self._server.clock)
         except CallFailed as error:
             raise BadToken(f"the webhook cannot be asked: {error.message}") from None
         status = answer.get("status")

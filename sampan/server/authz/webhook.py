@@ -106,6 +106,7 @@ class AccessWebhook:
         return await asyncio.shield(task)
 
     async def _answer(self, raw: bytes) -> Said:
+        from ..webhooks.retrying import ask_again
         from ..webhooks.target import CallFailed
 
         settings = self._settings
@@ -118,10 +119,11 @@ class AccessWebhook:
         began = perf_counter()
         result = "success"
         try:
-            answer = await self._server.webhooks.post_json(
-                self._target, body, settings.timeout_s, tell_timeout=False
-            )
-            said = _read(answer)
+            ask = partial(
+                self._server.webhooks.post_json,
+                self._target, body, settings.timeout_s, tell_timeout=False,
+            )  # fmt: skip
+            said = _read(await ask_again(ask, self._server.clock))
         except CallFailed as error:
             log.error("authorization webhook %s: %s", self._name, error.message)
             said = self._failed(error.message)

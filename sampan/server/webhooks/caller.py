@@ -16,11 +16,11 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 import orjson
+from msgspec import Struct
 
 from sampan.api.errors import Object
 
@@ -57,8 +57,7 @@ class Parts(Protocol):
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """A whole answer, whatever its status."""
 
     status: int
@@ -86,6 +85,7 @@ class Caller:
         answer = await self.post(target, body, timeout_s, tell_timeout=tell_timeout)
         failed = error_in(answer.status, answer.header("content-type"), answer.body)
         if failed is not None:
+            failed.asks_to_wait = bool(answer.header("retry-after"))
             raise failed
         if not answer.body:
             kind = answer.header("content-type")

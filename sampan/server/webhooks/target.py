@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from msgspec import Struct
+
 from sampan.api.errors import Object
 from sampan.api.resources import resource
 
@@ -25,13 +26,15 @@ HEADLESS = ("", "None")
 class CallFailed(Exception):
     """A call that brought no usable answer; the text is what upstream's client would say.
 
-    `code` is the HTTP status of an answer that was an error, else 0.
+    `code` is the HTTP status of an answer that was an error, else 0; `asks_to_wait` says that the
+    answer had Retry-After.
     """
 
-    def __init__(self, message: str, code: int = 0) -> None:
+    def __init__(self, message: str, code: int = 0, *, asks_to_wait: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
+        self.asks_to_wait = asks_to_wait
 
 
 class ServiceReference(NamedTuple):
