@@ -25,9 +25,9 @@ from sampan.node.agent import Agent
 from sampan.node.registry.serve import RegistryServer
 from sampan.node.settings import FILE, Settings, read_settings
 from sampan.node.shutdown import shut_down
+from sampan.node.visitors import Visitors
 from sampan.paths import ClusterPaths
 from sampan.proxy.policy.run import PolicyKeeper
-from sampan.node.visitors import Visitors
 from sampan.proxy.run import Proxy, ProxyConfig
 from sampan.version import GIT_VERSION
 
@@ -108,12 +108,12 @@ async def run(child: Child) -> None:
         supervisor.start("dns", dns.run)
         await asyncio.gather(agent.ready.wait(), proxy.ready.wait(), dns.ready.wait())
         child.say(state="ready", node=cluster.node_name, stopping_s=cluster.shutdown_grace_s)
+        if registry is not None:
+            registry.open()
         settle_memory()
         await supervisor.wait()
     finally:
         if cluster.shutdown_grace_s and agent.ready.is_set() and power.is_going_down():
-        if registry is not None:
-            registry.open()
             await shut_down(agent, cluster.shutdown_grace_s, cluster.shutdown_grace_critical_s)
         if registry is not None:
             await registry.close()
