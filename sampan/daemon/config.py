@@ -48,11 +48,6 @@ class ClusterConfig(Struct, frozen=True):
     shutdown_grace_critical_s: float = 0.0
     """Of it, what is left to critical pods (shutdownGracePeriodCriticalPods)."""
 
-    @property
-    def node_pod_cidr(self) -> str:
-        """The node's share: the first /24 unless another was given."""
-        return self.node_cidr or str(next(ip_network(self.pod_cidr).subnets(new_prefix=24)))
-
     registry_port: int = 0
     """Of the cluster's own registry (docs/images.md), to be set in the file: 0 takes 5000 and the
     slot, -1 is no registry."""
