@@ -100,16 +100,16 @@ class ClusterPaths:
         return self.data / "admin.token"
 
 
-def cluster_paths(name: str = DEFAULT_NAME, data: Path | None = None) -> ClusterPaths:
-    """The paths of cluster `name`; as root below /var/lib/sampan, else in the user's data folder.
-
-    Raises ValueError when the name could not stand in an interface or cgroup name.
-    """
 def registry_port(slot: int, chosen: int) -> int:
     """Of a cluster's own registry: `chosen` in its file, or by its slot; 0 for none (-1 chosen)."""
     return max(chosen or REGISTRY_PORT + slot, 0)
 
 
+def cluster_paths(name: str = DEFAULT_NAME, data: Path | None = None) -> ClusterPaths:
+    """The paths of cluster `name`; as root below /var/lib/sampan, else in the user's data folder.
+
+    Raises ValueError when the name could not stand in an interface or cgroup name.
+    """
     if not NAME.match(name):
         raise ValueError(f"cluster name {name!r}: use up to 16 of a-z, 0-9 and '-'")
     if os.geteuid() == 0:
