@@ -52,6 +52,11 @@ class ClusterPaths:
         return self.data / "cluster.json"
 
     @property
+    def order(self) -> Path:
+        """Where this machine is a node of a cluster elsewhere: which one (server, token), JSON."""
+        return self.data / "join.json"
+
+    @property
     def pki(self) -> Path:
         return self.data / "pki"
 

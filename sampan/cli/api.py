@@ -27,10 +27,23 @@ def delete(paths: ClusterPaths, url: str, path: str) -> None:
             raise
 
 
-def ask(paths: ClusterPaths, url: str, path: str, method: str) -> Any:
+def create(paths: ClusterPaths, url: str, path: str, body: Any) -> bool:
+    """Make an object; False when there is one of its name. Raises OSError."""
+    try:
+        ask(paths, url, path, "POST", body)
+    except urllib.error.HTTPError as error:
+        if error.code != 409:
+            raise
+        return False
+    return True
+
+
+def ask(paths: ClusterPaths, url: str, path: str, method: str, body: Any = None) -> Any:
+    """Decoded answer to a request of the administrator's. Raises OSError."""
     context = ssl.create_default_context(cafile=str(paths.pki / "ca.crt"))
     token = paths.token.read_text().strip()
-    headers = {"Authorization": f"Bearer {token}"}
-    request = urllib.request.Request(f"{url}{path}", headers=headers, method=method)
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{url}{path}", data, headers, method=method)
     with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context) as answer:
         return json.load(answer)

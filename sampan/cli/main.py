@@ -9,6 +9,7 @@ from . import (
     down,
     helm,
     image,
+    join,
     kubeconfig,
     kubectl,
     logs,
@@ -16,6 +17,7 @@ from . import (
     parts,
     simulate,
     status,
+    tokens,
     up,
     version,
 )
@@ -39,6 +41,8 @@ app.command(context_settings=kubectl.SETTINGS)(kubectl.kubectl)
 app.add_typer(helm.app, name="helm")
 app.command()(simulate.simulate)
 app.command()(version.version)
+app.add_typer(tokens.app, name="token")
+app.command()(join.join)
 app.command()(parts.server)
 app.command()(parts.agent)
 

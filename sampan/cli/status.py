@@ -31,7 +31,7 @@ def status(name: Name = NAME, data: Data = None, json_output: Json = False) -> N
         part["memory_bytes"] = resident_bytes(part["pid"])
         facts["memory_bytes"] += part["memory_bytes"]
     try:
-        listed = api.get(paths, facts["parts"]["control"].get("url", ""), "/api/v1/nodes")
+        listed = api.get(paths, facts["parts"].get("control", {}).get("url", ""), "/api/v1/nodes")
         facts["nodes"] = [node_facts(node) for node in listed["items"]]
     except (OSError, ValueError):
         facts["nodes"] = []

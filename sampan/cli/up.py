@@ -73,6 +73,9 @@ def up(
     if simulate:
         await_simulation(link, status, signal_it=running)
     seconds = time.monotonic() - began
+    if "control" not in status["parts"]:
+        print(f"node {status['parts']['node'].get('node', '')} is ready after {seconds:.2f} s")
+        return
     if not no_merge:
         merge(paths)
     report(paths, status, seconds, running=running, merged=not no_merge, as_json=json_output)

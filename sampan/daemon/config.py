@@ -39,6 +39,8 @@ class ClusterConfig(Struct, frozen=True):
     """Random; tells a folder's cluster from another one of the same name."""
     node_cidr: str = ""
     """The node's share of the pod network where it is not the first: of an agent that joined."""
+    address: str = ""
+    """The machine's own, of a node that joined from elsewhere."""
     streaming_idle_s: float = 4 * 3600.0
     """kubelet's streamingConnectionIdleTimeout, to be set in the file; 0 is for ever."""
 
@@ -66,6 +68,11 @@ class ClusterConfig(Struct, frozen=True):
     def gateway(self) -> str:
         """The node's bridge address: where pods reach DNS, and on the first node the API server."""
         return str(ip_network(self.node_pod_cidr)[1])
+
+    @property
+    def address_of_node(self) -> str:
+        """The node's InternalIP."""
+        return self.address or self.gateway
 
     @property
     def dns_ip(self) -> str:

@@ -1,37 +1,44 @@
 """How a node agent that was started by itself becomes a node of a cluster.
 
-The token (DATA/agent.token of the server, 0600) is the cluster's CA certificate and a secret: the
-agent trusts nothing it has not been told, and the server knows the secret as user `BOOTSTRAP` in
-group system:bootstrappers, who may read the cluster's networks and ask for a certificate, no more.
-Then the agent asks as kubelet does: a client certificate by CertificateSigningRequest, a Node, its
-share of the pod network, and a serving certificate for the address that follows from it.
+A machine joins with a bootstrap token and the hash of the CA (`discovery`). For nodes of the same
+machine there is DATA/agent.token, 0600: the cluster's CA certificate and a secret, which the server
+knows as user `BOOTSTRAP`. Either is in group system:bootstrappers, who may read the cluster's
+networks, look whether a name is taken, and ask for a certificate, no more. Then the agent asks as
+kubelet does: a client certificate by CertificateSigningRequest, a Node, its share of the pod network,
+and a serving certificate for its address. At later starts it asks again where it stands, since its
+address or its share may be others by then.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import json
 import secrets
 import ssl
+from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import aclosing
-from dataclasses import replace
-from typing import Any
+from contextlib import aclosing, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from sampan.api.errors import AlreadyExists, NotFound, Object, StatusError
+from sampan.api.errors import AlreadyExists, Forbidden, NotFound, Object, StatusError
 from sampan.api.resources import resource
 from sampan.client.api import Client
 from sampan.client.http import HttpTransport
+from sampan.linux.primary import primary_address
 from sampan.paths import ClusterPaths
 
 from . import config
 from .child import Child, Refused
 from .config import ClusterConfig, write_private
+from .discovery import discover
 from .pki import ensure_key, general_name
 
 BOOTSTRAP = "system:bootstrap:agent"
@@ -67,13 +74,15 @@ def read_token(token: str) -> tuple[str, str]:
 async def publish(client: Client, cluster: ClusterConfig) -> None:
     """Let agents join: what they may read and ask for. Idempotent."""
     group = {"kind": "Group", "name": BOOTSTRAPPERS, "apiGroup": RBAC}
+    machines = {"kind": "Group", "name": NODES, "apiGroup": RBAC}
     rule = {
         "apiGroups": [""],
         "resources": ["configmaps"],
         "resourceNames": [NETWORKS],
         "verbs": ["get"],
     }
-    name = "sampan:node-bootstrapper"
+    name, reader = "sampan:node-bootstrapper", "sampan:get-nodes"
+    looks = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}
     networks = {
         "name": cluster.name,
         "podCIDR": cluster.pod_cidr,
@@ -85,6 +94,9 @@ async def publish(client: Client, cluster: ClusterConfig) -> None:
         ("configmaps", "", {"metadata": {"name": NETWORKS}, "data": networks}),
         ("roles", RBAC, {"metadata": {"name": name}, "rules": [rule]}),
         ("rolebindings", RBAC, _binding(name, "Role", name, group)),
+        ("rolebindings", RBAC, _binding("sampan:nodes", "Role", name, machines)),
+        ("clusterroles", RBAC, {"metadata": {"name": reader}, "rules": [looks]}),
+        ("clusterrolebindings", RBAC, _binding(reader, "ClusterRole", reader, group)),
         (
             "clusterrolebindings",
             RBAC,
@@ -120,56 +132,109 @@ def _binding(name: str, kind: str, role: str, subject: Object) -> Object:
     }
 
 
-async def join(child: Child) -> ClusterConfig:
-    """Become a node; after the first time, what was agreed then. Raises Refused."""
+def settle(child: Child) -> ClusterConfig:
+    """Join, or find out where this node stands, before the process has a loop or namespaces.
+    Raises Refused, and OSError while the server cannot be reached."""
+    paths, options = child.paths, child.options
+    if not options.server:
+        order = json.loads(paths.order.read_bytes())
+        options.server, options.token = order["server"], order.get("token", "")
+        options.ca_hash, options.node_name = order.get("ca_hash", ""), order["node_name"]
+    joined = asyncio.run(join(child))
+    if joined.moved:
+        # What runs here has addresses that are another node's by now.
+        from .cleanup import finish
+
+        finish(paths)
+        paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if paths.order.exists() and options.token:
+        # It has done its work, and should not lie about.
+        kept = {"server": options.server, "node_name": options.node_name}
+        write_private(paths.order, json.dumps(kept).encode())
+    return joined.cluster
+
+
+async def join(child: Child) -> Joined:
+    """Become a node, or find out that this is one, and where it stands now. Raises Refused; while
+    the server cannot be reached, what was agreed before holds, else OSError is raised."""
     paths, options = child.paths, child.options
     known = config.read(paths)
-    if known is not None:
-        return _follow(paths, known, options.server)
-    ca, secret = read_token(options.token)
-    name = options.node_name or config.node_name()
-    paths.pki.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_private(paths.pki / "ca.crt", ca.encode())
     try:
-        networks = await _certify_client(options.server, ca, secret, (paths, name))
-        cluster = await _register(options.server, (paths, name), networks)
-    except StatusError as error:
-        raise Refused(f"the server refuses this node: {error.message}") from error
+        if known is None:
+            name = options.node_name or config.node_name()
+            await _certify_client(options, (paths, name))
+        else:
+            name = known.node_name
+        cluster = await _register(options.server, (paths, name), known)
+    except (StatusError, OSError) as error:
+        if isinstance(error, StatusError) and error.code < 500:
+            raise Refused(_refusal(error)) from error
+        if known is not None:
+            return Joined(known, known)
+        raise OSError(f"cannot reach {options.server}: {error}") from error
     config.write(paths, cluster)
-    return cluster
+    return Joined(cluster, known)
 
 
-def _follow(paths: ClusterPaths, known: ClusterConfig, server: str) -> ClusterConfig:
-    """The server may listen elsewhere than at the node's last start."""
-    host, port = config.parse_listen(server.removeprefix("https://").rstrip("/"))
-    if (host, port) != (known.listen_host, known.listen_port):
-        known = replace(known, listen_host=host, listen_port=port)
-        config.write(paths, known)
-    return known
+class Joined(NamedTuple):
+    """What was agreed on, and what before."""
+
+    cluster: ClusterConfig
+    before: ClusterConfig | None
+
+    @property
+    def moved(self) -> bool:
+        """The node has another share: nothing that ran here has an address any more."""
+        return self.before is not None and self.before.node_cidr != self.cluster.node_cidr
 
 
-async def _certify_client(
-    server: str, ca: str, secret: str, node: tuple[ClusterPaths, str]
-) -> dict[str, str]:
-    """Get the client certificate; the cluster's networks come back."""
+def _refusal(error: StatusError) -> str:
+    if error.code == 401:
+        return (
+            "the server does not know the token, or it has expired; make another there with"
+            " 'sampan token create'"
+        )
+    return f"the server refuses this node: {error.message}"
+
+
+async def _certify_client(options: Namespace, node: tuple[ClusterPaths, str]) -> None:
+    """Get the client certificate, and the CA it belongs to."""
     paths, name = node
-    transport = HttpTransport(server, ca=ca, token=secret)
+    if options.ca_hash:
+        ca, secret = discover(options.server, options.ca_hash), options.token.strip()
+    else:
+        ca, secret = read_token(options.token)
+    paths.pki.mkdir(parents=True, exist_ok=True, mode=0o700)
+    transport = HttpTransport(options.server, ca=ca, token=secret)
     client = Client(transport)
     try:
-        found = await client.get(resource("configmaps"), NETWORKS, NAMESPACE)
+        await _check_name(client, name)
         key = ensure_key(paths.pki / "node-client.key")
         certificate = await request_certificate(client, key, name, ())
         write_private(paths.pki / "node-client.crt", certificate)
+        write_private(paths.pki / "ca.crt", ca.encode())
     finally:
         await transport.close()
-    networks: dict[str, str] = found["data"]
-    return networks
+
+
+async def _check_name(client: Client, name: str) -> None:
+    """A name belongs to one machine; one that is not ready may be this one, come back empty."""
+    try:
+        node = await client.get(resource("nodes"), name)
+    except NotFound:
+        return
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    if any(item["type"] == "Ready" and item["status"] == "True" for item in conditions):
+        raise Refused(
+            f'a Node with name "{name}" and status "Ready" already exists in the cluster. You must'
+            " delete the existing Node or change the name of this new joining Node (--node-name)"
+        )
 
 
 async def _register(
-    server: str, node: tuple[ClusterPaths, str], networks: dict[str, str]
+    server: str, node: tuple[ClusterPaths, str], known: ClusterConfig | None
 ) -> ClusterConfig:
-    """Make the Node, wait for its share, get the serving certificate."""
+    """Make or find the Node, wait for its share, and have a serving certificate for its address."""
     paths, name = node
     pki = paths.pki
     transport = HttpTransport(
@@ -177,9 +242,9 @@ async def _register(
     )
     client = Client(transport)
     try:
-        share = await _share(client, name)
-        url = server.removeprefix("https://").rstrip("/")
-        host, port = config.parse_listen(url)
+        networks = (await client.get(resource("configmaps"), NETWORKS, NAMESPACE))["data"]
+        share = await _share(client, name, known.node_cidr if known else "")
+        host, port = config.parse_listen(server.removeprefix("https://").rstrip("/"))
         cluster = ClusterConfig(
             name=paths.name,
             slot=0,
@@ -190,29 +255,48 @@ async def _register(
             listen_port=port,
             identity=networks["name"],
             node_cidr=share,
+            address=own_address(paths, host),
         )
-        # A node is certified for the addresses its Node has, so they are said first.
-        addresses = [
-            {"type": "InternalIP", "address": cluster.gateway},
-            {"type": "Hostname", "address": name},
-        ]
-        status = {"status": {"addresses": addresses}}
-        await client.patch(resource("nodes"), name, status, subresource="status")
-        key = ensure_key(pki / "node.key")
-        certificate = await request_certificate(client, key, name, (name, cluster.gateway))
-        write_private(pki / "node.crt", certificate)
+        if known is None or known.address_of_node != cluster.address_of_node:
+            await _certify_serving(client, pki, cluster)
     finally:
         await transport.close()
     return cluster
 
 
-async def _share(client: Client, name: str) -> str:
-    """This node's part of the pod network, from the Node, which is made if it is not there."""
+def own_address(paths: ClusterPaths, server: str) -> str:
+    """The machine's, by which the server is reached; "" when nobody else can reach it by that."""
+    found = primary_address(server) if paths.number == 1 else ""
+    return "" if found.startswith("127.") or ":" in found else found
+
+
+async def _certify_serving(client: Client, pki: Path, cluster: ClusterConfig) -> None:
+    name, address = cluster.node_name, cluster.address_of_node
+    # A node is certified for the addresses its Node has, so they are said first.
+    addresses = [
+        {"type": "InternalIP", "address": address},
+        {"type": "Hostname", "address": name},
+    ]
+    status = {"status": {"addresses": addresses}}
+    await client.patch(resource("nodes"), name, status, subresource="status")
+    key = ensure_key(pki / "node.key")
+    certificate = await request_certificate(client, key, name, (name, address))
+    write_private(pki / "node.crt", certificate)
+
+
+async def _share(client: Client, name: str, before: str) -> str:
+    """This node's part of the pod network, from the Node, which is made if it is not there: with
+    the share it had before, unless that is another's by now."""
     nodes = resource("nodes")
-    try:
-        await client.create(nodes, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
-    except AlreadyExists:
-        pass
+    body: Object = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
+    had = {"spec": {"podCIDR": before, "podCIDRs": [before]}} if before else {}
+    with suppress(AlreadyExists):
+        try:
+            await client.create(nodes, body | had)
+        except Forbidden:
+            if not had:
+                raise
+            await client.create(nodes, body)
     node = await _wait(client, nodes, name, lambda obj: bool(obj["spec"].get("podCIDR")))
     share: str = node["spec"]["podCIDR"]
     return share

@@ -8,7 +8,6 @@ Order, all before the process has a second thread:
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from sampan.linux import mounts
@@ -26,7 +25,7 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 
 def enter(child: Child) -> None:
     """Become node `child.paths.number`. Raises Refused and OSError."""
-    from .joining import join
+    from .joining import settle
 
     paths = child.paths
     child.wait_to_go()
@@ -37,7 +36,7 @@ def enter(child: Child) -> None:
     options.server = f"https://{first.gateway}:{first.listen_port}"
     options.token = (paths.shared or paths.data).joinpath("agent.token").read_text()
     options.node_name = options.node_name or member_name(first.node_name, paths.number)
-    cluster = asyncio.run(join(child))
+    cluster = settle(child)
     enter_node_namespace(paths.run)
     uplink.enter(paths.run / PIN, cluster.node_pod_cidr, first.gateway)
     _hide_loopback_resolver(paths, first.gateway)

@@ -14,12 +14,14 @@ import asyncio
 import logging
 
 from msgspec.structs import replace
+
 from sampan.aio.clock import Clock, SystemClock
 from sampan.aio.tasks import Supervisor
 from sampan.client.api import Client
 from sampan.client.http import HttpTransport
 from sampan.client.informer import Informers
 from sampan.dns.serve import DnsConfig, DnsServer
+from sampan.linux import power
 from sampan.linux.namespaces import enter_node_namespace
 from sampan.node.agent import Agent
 from sampan.node.registry.serve import RegistryServer
@@ -30,8 +32,6 @@ from sampan.paths import ClusterPaths
 from sampan.proxy.policy.run import PolicyKeeper
 from sampan.proxy.run import Proxy, ProxyConfig
 from sampan.version import GIT_VERSION
-
-from sampan.linux import power
 
 from . import config
 from .child import Child, Refused, settle_memory
@@ -49,6 +49,10 @@ def main(arguments: list[str]) -> int:
     try:
         child.paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
         if child.paths.number == 1:
+            if has_joined(child):
+                from .joining import settle
+
+                settle(child)
             enter_node_namespace(child.paths.run)
         else:
             from .member import enter
@@ -64,7 +68,7 @@ def main(arguments: list[str]) -> int:
 
 async def run(child: Child) -> None:
     paths = child.paths
-    cluster, identity = await membership(child)
+    cluster, identity = membership(child)
     clock = SystemClock()
     supervisor = Supervisor(clock, child.task_failed)
     settings = replace(node_config(paths, cluster), settings=chosen(paths))
@@ -140,7 +144,7 @@ class Credentials:
 
     def __init__(self, child: Child, identity: str, transport: HttpTransport, agent: Agent) -> None:
         self._pki = child.paths.pki
-        self._joined = bool(child.options.server)
+        self._joined = has_joined(child)
         self._identity = identity
         self._transport = transport
         self._agent = agent
@@ -160,7 +164,7 @@ class Credentials:
         from .joining import request_certificate
 
         node = cluster.node_name
-        wanted = {self._identity: (), "node": (node, cluster.gateway)}
+        wanted = {self._identity: (), "node": (node, cluster.address_of_node)}
         for name, alternatives in wanted.items():
             if due_of(self._pki / f"{name}.crt") > clock.now():
                 continue
@@ -185,14 +189,15 @@ class Credentials:
             log.error("changed certificates are not taken: %s", error)
 
 
-async def membership(child: Child) -> tuple[config.ClusterConfig, str]:
+def has_joined(child: Child) -> bool:
+    """Whether this is a node of a control plane elsewhere, or beside the first node."""
+    return bool(child.options.server) or child.paths.order.exists()
+
+
+def membership(child: Child) -> tuple[config.ClusterConfig, str]:
     """The cluster this node belongs to, and the name of its client certificate's files: an agent
     that joined has one for each purpose, the first node has one for both."""
-    if child.options.server:
-        from .joining import join
-
-        return await join(child), "node-client"
     cluster = config.read(child.paths)
     if cluster is None:
         raise Refused(f"there is no cluster in {child.paths.data}; start it with 'sampan up'")
-    return cluster, "node"
+    return cluster, "node-client" if has_joined(child) else "node"

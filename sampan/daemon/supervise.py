@@ -82,16 +82,19 @@ class Cluster:
     """All state of the supervisor. `run` returns the exit code."""
 
     def __init__(self, paths: ClusterPaths, client: int = -1) -> None:
+        """Where this machine joined a cluster elsewhere there is a node alone."""
         self.paths = paths
         self.first_client = client
-        parts = [*map(Part, PARTS), *map(further_node, paths.member_numbers())]
+        self.joined = paths.order.exists()
+        vital = PARTS[1:] if self.joined else PARTS
+        parts = [*map(Part, vital), *map(further_node, paths.member_numbers())]
         self.parts = {part.name: part for part in parts}
         self.selector = selectors.DefaultSelector()
         self.began = time.monotonic()
         self.ready_s = 0.0
         self.stopping = False
         self.code = 0
-        self.listening = False
+        self.listening = self.joined
         self.bridged = False
         """The first node has been ready, so its bridge is there."""
         self.clients: set[socket.socket] = set()
@@ -106,7 +109,8 @@ class Cluster:
             print(f"cluster {self.paths.name} is already running", file=sys.stderr)
             return 1
         # For clusters that are made beside this one (`config.neighbours`).
-        (self.paths.run / "cluster.json").write_bytes(self.paths.config.read_bytes())
+        if not self.joined:
+            (self.paths.run / "cluster.json").write_bytes(self.paths.config.read_bytes())
         server = self._listen()
         self._catch_signals()
         if self.first_client >= 0:
@@ -285,7 +289,7 @@ class Cluster:
 
     def _stop_parts(self) -> None:
         """The node first: what it still reports needs the API server."""
-        control = self.parts["control"]
+        control = self.parts.get("control")
         nodes = [part for part in self.parts.values() if part is not control]
         for part in nodes:
             # One that cleans up may as well end with that.
@@ -293,9 +297,9 @@ class Cluster:
                 part.process.terminate()
         for part in nodes:
             self._wait_for(part)
-        if control.process is not None:
+        if control is not None and control.process is not None:
             control.process.terminate()
-        self._wait_for(control)
+            self._wait_for(control)
 
     def _wait_for(self, part: Part) -> None:
         if part.process is None:
@@ -421,7 +425,8 @@ def main(arguments: list[str]) -> int:
     try:
         from .config import ensure
 
-        ensure(paths, options.listen)
+        if not paths.order.exists():
+            ensure(paths, options.listen)
         for number in range(2, options.nodes + 1):
             paths.member(number).data.mkdir(parents=True, exist_ok=True, mode=0o700)
     except (OSError, ValueError) as error:

@@ -16,13 +16,13 @@ def node_config(paths: ClusterPaths, cluster: ClusterConfig) -> NodeConfig:
         name=cluster.node_name,
         data=paths.node,
         run=paths.run,
-        address=cluster.gateway,
+        address=cluster.address_of_node,
         pod_cidr=cluster.node_pod_cidr,
         dns_ip=cluster.dns_ip,
         ca_cert=paths.pki / "ca.crt",
         cert=paths.pki / "node.crt",
         key=paths.pki / "node.key",
-        listen_host=cluster.gateway,
+        listen_host=cluster.address_of_node,
         streaming_idle_s=cluster.streaming_idle_s,
     )
 

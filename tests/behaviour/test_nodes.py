@@ -372,3 +372,19 @@ async def test_a_node_announces_its_own_dns_server_alone() -> None:
             "POST", "/api/v1/namespaces/kube-system/services", service, user=NODE
         )
         assert answer.status == 403
+
+
+async def test_a_node_that_returns_takes_nobodys_addresses() -> None:
+    def node(name: str, share: str) -> dict[str, Any]:
+        return {"metadata": {"name": name}, "spec": {"podCIDR": share, "podCIDRs": [share]}}
+
+    async with api_cluster() as cluster:
+        await post(cluster, "/api/v1/nodes", node("n1", "10.244.3.0/24"), user=NODE)
+        for share in ("10.244.3.0/24", "10.244.3.128/25"):
+            answer = await cluster.http("POST", "/api/v1/nodes", node("n2", share), user=OTHER)
+            assert answer.status == 403
+            why = f"podCIDR {share} overlaps 10.244.3.0/24 of node 'n1'"
+            assert answer.message.replace('"', "'").endswith(why)
+        await post(cluster, "/api/v1/nodes", node("n2", "10.244.4.0/24"), user=OTHER)
+        again = await cluster.http("POST", "/api/v1/nodes", node("n1", "10.244.3.0/24"), user=NODE)
+        assert again.status == 409

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Callable, Mapping
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 from sampan.api.fields import quote
+from sampan.api.resources import resource
 
 from ..authn.certificate import Malformed, read_requested
 from ..authz.nodes import node_of
@@ -85,12 +87,34 @@ def _check_node(server: Server, write: Write, node: str) -> None:
     if write.operation == "CREATE":
         if labels:
             raise refuse(write, f"{me} is not allowed to set the following labels: {labels}")
+        _check_share(server, write, node)
         return
     spec, old_spec = write.obj.get("spec") or {}, old.get("spec") or {}
     if (spec.get("taints") or []) != (old_spec.get("taints") or []):
         raise refuse(write, f"{me} is not allowed to modify taints")
     if labels:
         raise refuse(write, f"is not allowed to modify labels: {labels}")
+
+
+def _check_share(server: Server, write: Write, node: str) -> None:
+    """A node that comes back says which pod network it had; that may be another's by now, and two
+    nodes with the same addresses would take each other's traffic."""
+    share = (write.obj.get("spec") or {}).get("podCIDR")
+    if not share:
+        return
+    for other in server.list_objects(resource("nodes")):
+        name, theirs = other["metadata"]["name"], other["spec"].get("podCIDR")
+        # One that is there already is told so later.
+        if name != node and theirs and _overlap(share, theirs):
+            raise refuse(write, f"podCIDR {share} overlaps {theirs} of node {quote(name)}")
+
+
+def _overlap(one: str, other: str) -> bool:
+    """What is no network is refused by validation, which comes later."""
+    try:
+        return IPv4Network(one).overlaps(IPv4Network(other))
+    except ValueError:
+        return False
 
 
 def _forbidden_labels(new: Mapping[str, str], old: Mapping[str, str]) -> str:
