@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from . import archive
 from .catalog import Catalog, LayerMissing
-from .interface import Credentials, Image, ImageDamaged, ImageNotFound
+from .interface import Credentials, Image, ImageDamaged, ImageNotFound, RuntimeFailure
 from .layers import unpack
 from .manifest import Blob, Config, Manifest, machine
 from .partials import Partials
@@ -194,6 +194,9 @@ class ImageStore:
                                 raise
         except ImageNotFound as error:
             raise ImageNotFound(f'failed to pull and unpack image "{name}": {error}') from error
+        except OSError as error:
+            text = f'failed to pull and unpack image "{name}": {error.strerror or error}'
+            raise RuntimeFailure(text) from error
         raise AssertionError("unreachable")
 
     async def _pull_into(

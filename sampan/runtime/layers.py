@@ -19,6 +19,7 @@ from typing import IO, cast
 from ..linux.openat2 import open_beneath
 from .inflate import CHUNK_BYTES, Inflated, Source
 from .interface import ImageDamaged
+from .room import Room
 
 # A layer beyond these is taken for a bomb; the largest images in use have a tenth of it.
 LAYER_BYTES_MAX = 64 * 1024**3
@@ -73,6 +74,7 @@ class _Layer:
         self._parent_path = ""
         self._parent = -1
         self._entries = 0
+        self._room = Room(root)
         self._times: list[tuple[str, int]] = []
 
     def add(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
@@ -194,6 +196,7 @@ class _Layer:
                 chunk = data.read(min(left, CHUNK_BYTES))
                 if not chunk:
                     raise ImageDamaged(f"layer entry {member.name!r} ends too early")
+                self._room.take(len(chunk))
                 _write(fd, chunk)
                 left -= len(chunk)
             os.fchown(fd, member.uid, member.gid)

@@ -8,7 +8,6 @@ Errors read as containerd's.
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import logging
 from collections.abc import (
@@ -31,6 +30,7 @@ from .interface import Credentials, ImageDamaged, ImageNotFound, RegistryFailure
 from .manifest import DOCUMENT_BYTES_MAX, Blob, Config, Manifest
 from .mirrors import PULL, RESOLVE, Endpoint, endpoints
 from .reference import Reference
+from .room import Room, is_full
 from .upstream import CHUNK_BYTES, Server, failure, read
 
 log = logging.getLogger("sampan.runtime.registry")
@@ -124,6 +124,8 @@ class Session:
             try:
                 return await get(server)
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                if is_full(error):
+                    raise
                 why = str(error) or type(error).__name__
                 problem: Exception = failure(self._name, f"failed to do request: {why}")
                 problem.__cause__ = error
@@ -174,6 +176,7 @@ class _Part:
         self._name = name
         self._blob = blob
         self._file = file
+        self._room = Room(file.fileno())
         self._hash = hashlib.sha256()
         self._size = 0
 
@@ -217,7 +220,7 @@ class _Part:
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 self._file.flush()
                 attempt = 1 if self._size > before else attempt + 1
-                if attempt > _ATTEMPTS or _is_full(error):
+                if attempt > _ATTEMPTS or is_full(error):
                     raise
             if attempt > 2:
                 await asyncio.sleep(_PAUSE_S * 2 ** (attempt - 3))
@@ -230,6 +233,7 @@ class _Part:
                 self._size += len(chunk)
                 if self._size > self._blob.size:
                     raise ImageDamaged(f"{self._name}: layer {self._blob.digest} is too large")
+                self._room.take(len(chunk))
                 self._hash.update(chunk)
                 self._file.write(chunk)
         self._file.flush()
@@ -240,8 +244,3 @@ class _Part:
 def _begins_at(response: aiohttp.ClientResponse, start: int) -> bool:
     """Whether a partial answer is the part that was asked for (RFC 9110, 14.4)."""
     return response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-
-
-def _is_full(error: Exception) -> bool:
-    """The disk, not the network."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -325,7 +325,7 @@ async def test_names_are_listed_in_pages(bench: Bench) -> None:
     for tag in ("b", "a", "c"):
         await bench.push(tag)
     await bench.push("1", name="team/other")
-    status, headers, body = await bench.call("GET", "/v2/app/tags/list?n=2")
+    _, headers, body = await bench.call("GET", "/v2/app/tags/list?n=2")
     assert orjson.loads(body) == {"name": "app", "tags": ["a", "b"]}
     assert headers["Link"] == '</v2/app/tags/list?n=2&last=b>; rel="next"'
     _, headers, body = await bench.call("GET", "/v2/app/tags/list?n=2&last=b")

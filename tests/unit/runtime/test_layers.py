@@ -16,7 +16,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sampan.runtime import layers
+from sampan.runtime import layers, room
 from sampan.runtime.interface import ImageDamaged
 from sampan.runtime.layers import unpack
 
@@ -231,6 +231,12 @@ def test_bombs_are_stopped(target: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(layers, "LAYER_BYTES_MAX", 1_000_000)
     with pytest.raises(ImageDamaged, match="larger than allowed"):
         unpack(io.BytesIO(bomb), target, diff_id="")
+
+
+def test_no_layer_takes_the_last_of_the_disk(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "FREE_SHARE_MIN", 2)
+    with pytest.raises(OSError, match="too little of the node's disk"):
+        unpack_tar(tar(("file", "f", "x")), target)
 
 
 NAMES = st.sampled_from(

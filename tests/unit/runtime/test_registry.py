@@ -15,9 +15,16 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
+from sampan.runtime import room
 from sampan.runtime.build import File, ImageConfig, build_config, build_layer
 from sampan.runtime.images import ImageStore
-from sampan.runtime.interface import Credentials, ImageDamaged, ImageNotFound, RegistryFailure
+from sampan.runtime.interface import (
+    Credentials,
+    ImageDamaged,
+    ImageNotFound,
+    RegistryFailure,
+    RuntimeFailure,
+)
 from sampan.runtime.manifest import machine
 from sampan.runtime.mirrors import endpoints
 from sampan.runtime.reference import parse
@@ -490,4 +497,13 @@ async def test_documents_that_lie(
 ) -> None:
     registry.manifests["1"] = (media, orjson.dumps(document))
     with pytest.raises(ImageDamaged, match=why):
+        await store.pull(registry.name)
+
+
+async def test_a_pull_ends_before_the_disk_is_full(
+    registry: FakeRegistry, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.put()
+    monkeypatch.setattr(room, "FREE_SHARE_MIN", 2)
+    with pytest.raises(RuntimeFailure, match=r"failed to pull and unpack .* too little"):
         await store.pull(registry.name)
