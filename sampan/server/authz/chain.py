@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..series import Series
-from .configuration import ALWAYS_ALLOW, ALWAYS_DENY, read
+from .configuration import ABAC, ALWAYS_ALLOW, ALWAYS_DENY, read
 from .questions import Asked, Said, Verdict
 
 if TYPE_CHECKING:
@@ -52,6 +52,11 @@ def load(server: Server, path: Path, own: Mapping[str, Decide], series: Series) 
     known: Mapping[str, Decide] = {ALWAYS_ALLOW: _allow, ALWAYS_DENY: _deny, **own}
     decide: list[Decide] = []
     for step in steps:
+        if step.type == ABAC:
+            from .abac import FILE, Policies
+
+            decide.append(Policies(path.with_name(FILE)).decide)
+            continue
         if step.webhook is None:
             decide.append(known[step.type])
             continue

@@ -22,9 +22,9 @@ VERSIONS = (
 )
 KIND = "AuthorizationConfiguration"
 NODE, RBAC, WEBHOOK = "Node", "RBAC", "Webhook"
-ALWAYS_ALLOW, ALWAYS_DENY = "AlwaysAllow", "AlwaysDeny"
-TYPES = (ALWAYS_ALLOW, ALWAYS_DENY, NODE, RBAC, WEBHOOK)
-"""ABAC is not there: its policy file is a flag of upstream's."""
+ALWAYS_ALLOW, ALWAYS_DENY, ABAC = "AlwaysAllow", "AlwaysDeny", "ABAC"
+TYPES = (ABAC, ALWAYS_ALLOW, ALWAYS_DENY, NODE, RBAC, WEBHOOK)
+IN_CLUSTER, BY_FILE = "InClusterConfig", "KubeConfigFile"
 MAX_CONDITIONS = 64
 LONGEST_S = 30.0
 DURATION = re.compile(
@@ -37,7 +37,8 @@ class BadConfiguration(ValueError):
 
 
 class Webhook(Struct, frozen=True):
-    kubeconfig: Path
+    kubeconfig: Path | None
+    """None: the account of the pod that the server is."""
     timeout_s: float
     version: str
     """Of the SubjectAccessReview that is sent: v1 or v1beta1."""
@@ -153,11 +154,13 @@ def _ttl(found: Mapping[str, Any], switch: str, field: str, path: str, usual_s: 
     return usual_s if cached else 0.0
 
 
-def _kubeconfig(raw: Any, path: str, folder: Path) -> Path:
+def _kubeconfig(raw: Any, path: str, folder: Path) -> Path | None:
     found = _mapping(raw, path, ("type", "kubeConfigFile"))
-    if _text(found, "type", path) != "KubeConfigFile":
-        # InClusterConfig is for API servers that are pods.
-        _unsupported(f"{path}.type", found["type"], ("KubeConfigFile",))
+    if _choice(found, "type", path, (IN_CLUSTER, BY_FILE)) == IN_CLUSTER:
+        if found.get("kubeConfigFile") is not None:
+            value, why = found["kubeConfigFile"], "can only be set when type=KubeConfigFile"
+            raise BadConfiguration(f'{path}.kubeConfigFile: Invalid value: "{value}": {why}')
+        return None
     file = folder / _text(found, "kubeConfigFile", path)
     if not file.is_file():
         why = "kubeconfig file does not exist"

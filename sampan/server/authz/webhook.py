@@ -19,7 +19,7 @@ import orjson
 from sampan.api.errors import Object
 
 from ..series import DEFAULT_BUCKETS_S, Labels, Series
-from ..webhooks.files import target_of_kubeconfig
+from ..webhooks.files import target_in_cluster, target_of_kubeconfig
 from .configuration import BadConfiguration, Webhook
 from .questions import HELD, Asked, Said, Undecided, Verdict
 
@@ -54,7 +54,8 @@ class AccessWebhook:
         self._name = name
         self._series = series
         self._settings = settings
-        self._target = target_of_kubeconfig(settings.kubeconfig)
+        file = settings.kubeconfig
+        self._target = target_in_cluster() if file is None else target_of_kubeconfig(file)
         self._conditions = tuple(map(_compile, settings.conditions))
         self._typed: Labels = (("name", name), ("type", "Webhook"))
         self._known: dict[bytes, tuple[Said, float]] = {}

@@ -15,6 +15,8 @@ from sampan.client.kubeconfig import Access, KubeconfigError, read
 
 from .target import Target
 
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
 
 def target_of_kubeconfig(path: Path) -> Target:
     """Where the current context of a kubeconfig leads. Raises ValueError (KubeconfigError)."""
@@ -30,6 +32,24 @@ def target_of_kubeconfig(path: Path) -> Target:
         insecure=access.insecure,
         headers=headers,
     )
+
+
+def target_in_cluster(folder: Path = ACCOUNT) -> Target:
+    """The API server of the cluster in which this process is a pod, by the pod's own account.
+    Raises ValueError (KubeconfigError) where it is none."""
+    host, port = (os.environ.get(f"KUBERNETES_SERVICE_{name}") for name in ("HOST", "PORT"))
+    if not host or not port:
+        raise KubeconfigError(
+            "unable to load in-cluster configuration, KUBERNETES_SERVICE_HOST and "
+            "KUBERNETES_SERVICE_PORT must be defined"
+        )
+    try:
+        token, ca = (folder / "token").read_text(), (folder / "ca.crt").read_bytes()
+    except OSError as error:
+        raise KubeconfigError(str(error)) from None
+    shown = f"[{host}]" if ":" in host else host
+    headers = (("Authorization", f"Bearer {token.strip()}"),)
+    return Target(f"https://{shown}:{port}", ca=ca, headers=headers)
 
 
 def _pair(access: Access) -> Path | None:
