@@ -12,6 +12,8 @@ A request is a PersistentVolume. Nothing is polled: pods, nodes and attachments 
 
 from __future__ import annotations
 
+import re
+
 from sampan.api.errors import AlreadyExists, NotFound, Object
 from sampan.api.resources import resource
 from sampan.api.volumes import claim_name, csi_attachment, csi_unique_name
@@ -34,6 +36,8 @@ from .runtime.queue import Request, Requeue
 BY_CLAIM = "scheduled pods by claim"
 BY_VOLUME = "attachments by volume"
 BY_NODE = "attachments by node"
+OURS = re.compile("csi-[0-9a-f]{64}")
+"""Names that `csi_attachment` makes."""
 
 
 class AttachDetachController(Controller):
@@ -267,6 +271,9 @@ def _claims(pod: Object) -> tuple[str, ...]:
 
 
 def _volume(attachment: Object) -> tuple[str, ...]:
+    """Those that are not ours are left alone: others may ask for attachments, too."""
+    if not OURS.fullmatch(attachment["metadata"]["name"]):
+        return ()
     name = (attachment["spec"].get("source") or {}).get("persistentVolumeName")
     return (name,) if name else ()
 

@@ -1,0 +1,212 @@
+"""Volumes in real containers of one cluster: upstream's conformance behaviours of sig-storage, and
+what volumes must never do. All pods are made at once; each test reads what its own have said."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.kit.cli import User
+from tests.kit.images import busybox_archive
+from tests.kit.machine import NOTHING, traces
+from tests.kit.ports import free_port
+from tests.system import volume_scenes as scenes
+
+pytestmark = pytest.mark.root
+
+# An update has to be there within a second; a machine under load is given more than that.
+PATIENCE_S = 5.0
+
+
+class World:
+    """The cluster, and what its pods have said."""
+
+    def __init__(self, user: User) -> None:
+        self.user = user
+        self.said: dict[str, list[str]] = {}
+
+    def apply(self, *objects: scenes.Obj) -> None:
+        body = {"apiVersion": "v1", "kind": "List", "items": [*objects]}
+        self.user.kubectl("apply", "-f", "-", text=json.dumps(body)).ok
+
+    def finish(self, names: list[str]) -> None:
+        """Wait until the pods have ended, and keep what they said."""
+        done = [f"pod/{name}" for name in names]
+        path = "--for=jsonpath={.status.phase}=Succeeded"
+        waited = self.user.kubectl("wait", *done, path, "--timeout=60s")
+        assert waited.code == 0, self.user.kubectl("get", "pods,events").out
+        with ThreadPoolExecutor(4) as pool:
+            logs = pool.map(lambda name: self.user.kubectl("logs", name, "-c", "c"), names)
+        self.said = {name: log.out.splitlines() for name, log in zip(names, logs, strict=True)}
+
+    def run(self, pod: str, script: str) -> str:
+        return self.user.kubectl("exec", pod, "--", "sh", "-c", script).out
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("volumes")
+    (folder / "home").mkdir()
+    user = User("volumes", folder / "data", folder / "home")
+    archive = busybox_archive(folder / "busybox.tar", "docker.io/library/busybox:test")
+    try:
+        user.sampan("up", "--listen", f"127.0.0.1:{free_port()}").ok
+        user.sampan("image", "load", str(archive)).ok
+        world = World(user)
+        pods = scenes.short()
+        world.apply(*scenes.objects(), scenes.living(), *pods)
+        names = [item["metadata"]["name"] for item in pods]
+        world.finish([name for name in names if name != "scratch-shared"])
+        yield world
+    finally:
+        user.sampan("down", "--purge").ok
+    assert traces(user.name, user.data) == NOTHING
+
+
+# What comes from the API
+
+
+@pytest.mark.parametrize("kind", scenes.KINDS)
+def test_keys_are_files(world: World, kind: str) -> None:
+    assert of_kind(world.said["root"], kind) == [
+        "plain/data-1 644 value-1",
+        "mode/data-1 400 value-1",
+        "again/data-1 644 value-1",
+        "items/path/to/data-2 644 value-2",
+        "itemmode/path/to/data-2 400 value-2",
+    ]
+
+
+@pytest.mark.parametrize("kind", scenes.KINDS)
+def test_users_read_them(world: World, kind: str) -> None:
+    assert world.said["user"][0] == world.said["group"][0] == "1000"
+    assert of_kind(world.said["user"], kind) == [
+        "plain/data-1 644 value-1",
+        "items/path/to/data-2 644 value-2",
+    ]
+    assert of_kind(world.said["group"], kind) == ["wide/data-1 440 value-1"]
+
+
+def of_kind(said: list[str], kind: str) -> list[str]:
+    start = f"{kind}-".lower()
+    return [line.removeprefix(start) for line in said if line.startswith(start)]
+
+
+def test_binary_data(world: World) -> None:
+    assert world.said["binary"] == ["value-1", " de ca fe ba d0"]
+
+
+def test_many_volumes_and_mixed_ones(world: World) -> None:
+    for number in range(5):
+        assert world.said[f"wide-{number}"] == [str(scenes.WIDE_MAPS)]
+    assert world.said["both"] == ["/v/s/data-1 644 value-1", "/v/m/data-1 644 value-1"]
+
+
+@pytest.mark.parametrize("kind", ["downward", "projected"])
+def test_pods_are_told_of_themselves(world: World, kind: str) -> None:
+    said = dict(line.split(" ", 1) for line in world.said["told-limited"])
+    wanted = {
+        "cpu_limit": "1250", "memory_limit": "64", "cpu_request": "250", "memory_request": "32",
+        "podname": "told-limited",
+    }  # fmt: skip
+    for name, value in wanted.items():
+        assert said[f"/v/{kind}-facts/{name}"] == f"644 {value}"
+    assert said[f"/v/{kind}-mode/podname"] == "400 told-limited"
+    assert said[f"/v/{kind}-item/podname"] == "400 told-limited"
+
+
+@pytest.mark.parametrize("kind", ["downward", "projected"])
+def test_without_limits_the_nodes_are_told(world: World, kind: str) -> None:
+    said = dict(line.split(" ", 1) for line in world.said["told-free"])
+    found = world.user.get("nodes")["items"][0]["status"]["allocatable"]
+    cores, memory = found["cpu"], int(found["memory"].removesuffix("Ki"))
+    milli = int(cores[:-1]) if cores.endswith("m") else int(cores) * 1000
+    assert said[f"/v/{kind}-facts/cpu_limit"] == f"644 {milli}"
+    assert said[f"/v/{kind}-facts/memory_limit"] == f"644 {-(-memory // 1024)}"
+
+
+def test_projections_combine(world: World) -> None:
+    assert world.said["combined"] == [
+        "/v/cm 644 value-2",
+        "/v/secret 644 value-2",
+        "/v/podname 644 combined",
+        "/v/cpu_limit 644 1250",
+        "/v/memory_request 644 32",
+    ]
+
+
+def test_parts_of_volumes(world: World) -> None:
+    assert world.said["parts"] == [
+        "/v/configmap 644 value-1",
+        "/v/secret 644 value-1",
+        "/v/projected 644 value-1",
+        "/v/downward 644 parts",
+        "/etc/resolv.conf 644 value-2",
+    ]
+
+
+def eventually(read: Callable[[], str], wanted: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while (found := read()) != wanted:
+        assert time.monotonic() < end, found
+
+
+def test_what_changes_reaches_running_pods(world: World) -> None:
+    """Made, changed and removed objects; one look at all of them, so that it costs one exec."""
+    objects = []
+    for kind in scenes.KINDS:
+        make = scenes.config if kind.endswith("configMap") else scenes.secret
+        for what in ("created", "updated"):
+            objects.append(make(f"{what}-{kind}".lower(), **{"data-1": f"new-{what}"}))
+    world.apply(*objects)
+    names = [f"deleted-{kind}".lower() for kind in scenes.KINDS]
+    world.user.kubectl("delete", "configmap,secret", *names, "--ignore-not-found").ok
+    script = "cd /v; for f in */data-*; do echo $f $(cat $f); done"
+    wanted = sorted(
+        f"{what}-{kind.lower()}/data-1 new-{what}"
+        for kind in scenes.KINDS
+        for what in ("created", "updated")
+    )
+    eventually(
+        lambda: "\n".join(sorted(world.run("living", script).splitlines())), "\n".join(wanted)
+    )
+
+
+def test_labels_and_annotations_reach_running_pods(world: World) -> None:
+    world.user.kubectl("label", "pod", "living", "later=yes").ok
+    world.user.kubectl("annotate", "pod", "living", "builder=foo").ok
+    script = (
+        "cd /v; grep -h later downward/labels projected/labels; "
+        "grep -h builder downward/annotations projected/annotations"
+    )
+    wanted = 'later="yes"\nlater="yes"\nbuilder="foo"\nbuilder="foo"\n'
+    eventually(lambda: world.run("living", script), wanted)
+
+
+# emptyDir
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_scratch_space(world: World, user: int) -> None:
+    said = world.said[f"scratch-{user}"]
+    assert [line for line in said if "content" in line] == [
+        f"{medium} {mode} {mode} content"
+        for medium in ("default", "tmpfs")
+        for mode in (644, 666, 777)
+    ]
+
+
+def test_scratch_space_is_everybodys(world: World) -> None:
+    said = world.said["scratch-0"]
+    assert {"default 777", "tmpfs 777", "tmpfs tmpfs"} <= set(said)
+    assert "default tmpfs" not in said
+
+
+def test_containers_share_scratch_space(world: World) -> None:
+    path = "--for=jsonpath={.status.phase}=Succeeded"
+    world.user.kubectl("wait", "pod/scratch-shared", path, "--timeout=30s").ok
+    assert world.user.kubectl("logs", "scratch-shared", "-c", "main").ok == "shared\n"
