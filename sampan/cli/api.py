@@ -6,6 +6,7 @@ import json
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
 
 from sampan.paths import ClusterPaths
@@ -38,12 +39,23 @@ def create(paths: ClusterPaths, url: str, path: str, body: Any) -> bool:
     return True
 
 
+def text(paths: ClusterPaths, url: str, path: str) -> Iterator[str]:
+    """An answer's lines, as they come. Raises OSError."""
+    with _open(paths, url, path, "GET") as answer:
+        for line in answer:
+            yield line.decode(errors="replace")
+
+
 def ask(paths: ClusterPaths, url: str, path: str, method: str, body: Any = None) -> Any:
     """Decoded answer to a request of the administrator's. Raises OSError."""
+    with _open(paths, url, path, method, body) as answer:
+        return json.load(answer)
+
+
+def _open(paths: ClusterPaths, url: str, path: str, method: str, body: Any = None) -> Any:
     context = ssl.create_default_context(cafile=str(paths.pki / "ca.crt"))
     token = paths.token.read_text().strip()
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{url}{path}", data, headers, method=method)
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context) as answer:
-        return json.load(answer)
+    return urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context)

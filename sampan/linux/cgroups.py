@@ -72,6 +72,8 @@ class Usage(Struct, frozen=True):
     rss_bytes: int = 0
     memory_limit_bytes: int = 0
     pids: int = 0
+    cache_bytes: int = 0
+    """Of files."""
 
 
 @cache
@@ -179,12 +181,14 @@ def usage(group: str) -> Usage:
         limit = _read_number(memory / "memory.max") if memory else 0
         cpu_ns = _read_table(ROOT / group.strip("/") / "cpu.stat").get("usage_usec", 0) * 1000
         inactive, rss = stat.get("inactive_file", 0), stat.get("anon", 0)
+        cache = stat.get("file", 0)
     else:
         cpu = table.directory("cpuacct", group)
         cpu_ns = _read_number(cpu / "cpuacct.usage") if cpu else 0
         used = _read_number(memory / "memory.usage_in_bytes") if memory else 0
         limit = _read_number(memory / "memory.limit_in_bytes") if memory else 0
         inactive, rss = stat.get("total_inactive_file", 0), stat.get("total_rss", 0)
+        cache = stat.get("total_cache", 0)
     return Usage(
         cpu_ns=cpu_ns,
         memory_bytes=used,
@@ -192,6 +196,7 @@ def usage(group: str) -> Usage:
         rss_bytes=rss,
         memory_limit_bytes=limit if limit < _UNLIMITED else 0,
         pids=_read_number(pids / "pids.current") if pids else 0,
+        cache_bytes=cache,
     )
 
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from sampan.aio.clock import Clock
@@ -27,28 +25,24 @@ from sampan.linux import cgroups
 from sampan.runtime.interface import Container, Images, Runtime
 
 from .accesses import Accesses
-from .admission import PREFIX, Room, refuse
-from .allocation import Ledger, demands
+from .admission import PREFIX
+from .allocation import Ledger
 from .collector import collector_of
 from .config import NodeConfig
-from .ephemeral import LocalStorage, Tenant, Written
-from .eviction import Evictor, read_signals
 from .hosts import Resolver, parse_resolver
+from .housekeeping import Housekeeping
 from .interface import PodNetwork
 from .manifests import is_static, mirrored
 from .objects import Objects
 from .parts import Parts
 from .providers import Providers
 from .pulls import Pulls
-from .quality import Bounds
 from .ranking import DISK, INODES
 from .registration import Registration
 from .reports import Reports
-from .rotation import rotate
-from .starting import log_path
 from .static import StaticPods
 from .status import rfc3339
-from .thresholds import Observations
+from .tally import Tally
 from .tokens import Tokens
 from .translate import POD_UID, Machine
 from .volumes.kernel import Kernel, LinuxKernel
@@ -105,10 +99,11 @@ class Agent:
         self._stopping = asyncio.Event()
         self._kernel = kernel or LinuxKernel()
         self.storage = LocalVolumes(config.data, self._kernel)
-        self._storage = LocalStorage(self._tenants)
         config.data.mkdir(parents=True, exist_ok=True)
         self.registration = Registration(config, client, clock, images.list)
-        self.evictor = Evictor(self, config.settings, self._read_signals)
+        self.runtime, self.clock = runtime, clock
+        self.keeper = Housekeeping(self)
+        self.evictor = self.keeper.evictor
         self.registration.pressures = self.evictor.observe
         self.recorder = EventRecorder(client, "kubelet", config.name, clock)
         tell = self.registration.tell
@@ -148,7 +143,7 @@ class Agent:
             reports=Reports(client, clock),
             recorder=self.recorder,
             machine=Machine(
-                self._bounds(),
+                self.keeper.bounds(),
                 config.cluster_domain,
                 config.data / "seccomp",
             ),
@@ -156,15 +151,8 @@ class Agent:
             allocatable=allocatable,
             ledger=Ledger(allocatable),
             creating=asyncio.Semaphore(CREATES_PER_CPU * (os.cpu_count() or 1)),
+            tally=Tally(),
         )
-
-    def _bounds(self) -> Bounds:
-        facts = self.registration.facts
-        sizes = (name.removeprefix("hugepages-") for name, size in facts.hugepages.items() if size)
-        return Bounds(facts.memory_bytes, self.config.settings.pod_pids, tuple(sizes))
-
-    def _read_signals(self) -> Observations:
-        return read_signals(self.config.data)
 
     # Life
 
@@ -183,6 +171,7 @@ class Agent:
                 self._network.open(),
                 self._pods.synced(),
             )
+            self.keeper.open()
             # Before the pods: starting a hundred of them would keep the node from saying so.
             await self.registration.register()
             # Its modules take a while to load; until then who asks waits in the socket's queue.
@@ -191,9 +180,9 @@ class Agent:
             await self._adopt()
             self.supervisor.start("static pods", self.static.run)
             self.supervisor.start("unused images", self.collector.run)
-            self.supervisor.start("local storage", self._storage.run)
+            self.supervisor.start("local storage", self.keeper.storage.run)
             self.supervisor.start("evictions", self.evictor.run)
-            self.registration.each_tick = self._tick
+            self.registration.each_tick = self.keeper.tick
             self.supervisor.start("node heartbeat", self.registration.keep_alive)
             self.supervisor.start("plugins", self._register_plugins)
             self.ready.set()
@@ -224,11 +213,13 @@ class Agent:
         from .csi.registry import Registry
 
         node = self.config.name, lambda: self.registration.uid
+        around = self._client, self._clock
         parts = self.providers.kubelet, self.providers.drivers
-        await Registry(self.config.data, node, self._client, self._clock, *parts).run()
+        await Registry(self.config.data, node, around, *parts).run()
 
     async def _close(self) -> None:
         self._unsubscribe()
+        self.keeper.close()
         self.static.close()
         self.ready.clear()
         tasks = [*self._tasks.values(), *self._orphans]
@@ -262,9 +253,7 @@ class Agent:
             if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
         }
         await self._network.retain(live)
-        for folder in self._log_folders():
-            if folder.name.rpartition("_")[2] not in pods:
-                shutil.rmtree(folder, ignore_errors=True)
+        self.keeper.adopt_logs(set(pods))
         for uid in {*found, *self.parts.volumes.known()} - pods.keys():
             self._clean_orphan(uid, found.get(uid, ()))
         for uid, pod in pods.items():
@@ -293,7 +282,7 @@ class Agent:
     def start_worker(self, pod: Object, found: Sequence[Container] = ()) -> None:
         """Look after a pod; `found` are its containers that run already."""
         uid = pod["metadata"]["uid"]
-        refused = None if found else self._refusal(pod)
+        refused = None if found else self.keeper.refusal(pod)
         worker = PodWorker(self.parts, pod, list(found))
         if refused is not None:
             reason, text = refused
@@ -304,25 +293,6 @@ class Agent:
             self._warm()
         self.workers[uid] = worker
         self._tasks[uid] = asyncio.create_task(self._work(worker), name=f"pod {uid}")
-
-    def _refusal(self, pod: Object) -> tuple[str, str] | None:
-        """Why a pod is not taken; one that was before the agent started has been."""
-        status = pod.get("status") or {}
-        if self.rejection is not None:
-            return self.rejection
-        if status.get("phase") != "Pending" or status.get("startTime"):
-            return None
-        live = [item.state for item in self.workers.values() if not item.state.stopped]
-
-        def used(name: str) -> int:
-            if name in ("cpu", "memory"):
-                return self.parts.ledger.used(name)
-            return sum(demands(state.spec).get(name, 0) for state in live)
-
-        settings, node = self.config.settings, self.registration.node
-        pods = [state.pod for state in live]
-        room = Room(node, self.parts.allocatable, pods, used, settings.unsafe_sysctls)
-        return self.evictor.refusal(pod) or refuse(pod, room)
 
     def _warm(self) -> None:
         """A quiet kernel is slow at its first move into a cgroup: have it done meanwhile."""
@@ -353,50 +323,15 @@ class Agent:
         self.workers.pop(uid, None)
         self._tasks.pop(uid, None)
         self.parts.reports.forget(uid)
+        self.parts.tally.forget(uid)
         self.parts.ledger.release(uid)
         pod = self._pods.get(worker.narrator.namespace, worker.narrator.name)
         if pod is not None and pod["metadata"]["uid"] == uid:
             # It is on its way out (finalizers may hold it): there is nothing left to do for it.
             self._done.add(uid)
-        self._forget_logs(worker.state.pod)
+        self.keeper.keep_logs(worker.state.pod)
         if is_static(worker.state.pod):
             self.static.ended()
-
-    def _tick(self) -> None:
-        self._storage.beat()
-        rotate(self._runtime.list(), self._runtime.reopen_log, self._clock.now())
-
-    def _tenants(self) -> Iterator[Tenant]:
-        """Live pods, for their limits of local storage."""
-        for worker in self.workers.values():
-            evict = partial(self.evictor.evict, worker)
-            yield Tenant(worker.state.pod, self.written(worker), evict)
-
-    def written(self, worker: PodWorker) -> Written:
-        """Where a pod writes on the node's disk."""
-        pod, volumes = worker.state.pod, {}
-        for volume in pod["spec"].get("volumes") or ():
-            if "emptyDir" in volume and not (volume["emptyDir"] or {}).get("medium"):
-                name = volume["name"]
-                volumes[name] = self.parts.volumes.empty_dir(pod["metadata"]["uid"], name)
-        containers = {}
-        for name, runs in tuple(worker.state.attempts.items()):
-            if runs and runs[-1].id:
-                logs = log_path(self.config.data, pod, name, 0).parent
-                containers[name] = (self._runtime.upper(runs[-1].id), logs)
-        return Written(volumes, containers)
-
-    def _log_folders(self) -> list[Path]:
-        """NAMESPACE_NAME_UID, one per pod that has run."""
-        try:
-            return [*(self.config.data / "logs").iterdir()]
-        except FileNotFoundError:
-            return []
-
-    def _forget_logs(self, pod: Object) -> None:
-        meta = pod["metadata"]
-        folder = f"{meta['namespace']}_{meta['name']}_{meta['uid']}"
-        shutil.rmtree(self.config.data / "logs" / folder, ignore_errors=True)
 
     async def _watch_exits(self) -> None:
         async for container in self._runtime.exits():

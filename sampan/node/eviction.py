@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from sampan.api.errors import Object
 from sampan.api.placement import tolerates
-from sampan.linux import cgroups
 
 from .facts import memory_figures, process_figures
 from .quality import BEST_EFFORT, cgroup_parent, qos_class
@@ -27,7 +26,6 @@ from .settings import Settings
 from .shutdown import is_critical
 from .state import RUNNING
 from .thresholds import (
-    ALLOCATABLE,
     IMAGE_DISK,
     IMAGE_INODES,
     MEMORY_PRESSURE,
@@ -59,7 +57,7 @@ TAINT = {"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedule"}
 Reclaim = Callable[[], Awaitable[object]]
 
 
-def read_signals(data: Path, pods_group: str = "", pods_limit: int = 0) -> Observations:
+def read_signals(data: Path) -> Observations:
     """All signals now. Images and pods' files are on one disk, so both signals say the same."""
     available, total = memory_figures()
     processes, most = process_figures()
@@ -73,9 +71,6 @@ def read_signals(data: Path, pods_group: str = "", pods_limit: int = 0) -> Obser
     }
     if stat.f_files:
         seen[NODE_INODES] = seen[IMAGE_INODES] = Observation(stat.f_favail, stat.f_files)
-    if pods_limit:
-        used = cgroups.usage(pods_group).working_set_bytes
-        seen[ALLOCATABLE] = Observation(max(0, pods_limit - used), pods_limit)
     return seen
 
 
@@ -214,7 +209,7 @@ def consumer_of(agent: Agent, worker: PodWorker, resource: str) -> Consumer:
         return Consumer(pod, usage.working_set_bytes, each)
     from .ephemeral import measured
 
-    written = agent.written(worker)
+    written = agent.keeper.written(worker)
     own = {name: measured(folders) for name, folders in written.containers.items()}
     volumes = measured(written.volumes.values())
     if resource == INODES:

@@ -26,6 +26,8 @@ class MachineFacts(Struct, frozen=True):
     system_uuid: str
     hugepages: Mapping[str, int]
     """Resource name ("hugepages-2Mi") -> bytes."""
+    pids: int = 0
+    """How many processes there may be."""
 
 
 def machine_facts() -> MachineFacts:
@@ -41,6 +43,7 @@ def machine_facts() -> MachineFacts:
         boot_id=_read("/proc/sys/kernel/random/boot_id"),
         system_uuid=_read("/sys/class/dmi/id/product_uuid") or machine_id,
         hugepages=_hugepages(),
+        pids=process_figures()[1],
     )
 
 

@@ -20,11 +20,9 @@ from sampan.runtime.interface import Container, ExecStreams, RuntimeFailure, Sta
 
 from .idling import limited, watch_peers
 from .logs import LogOptions, read_log
-from .metrics import metrics_text
 from .starting import log_path
 from .state import RUNNING
 from .stats import Stats
-from .summary import cadvisor_text, resource_text, summary
 from .usage import read
 from .visitors import Refused, Visitors
 
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from .agent import Agent
+    from .pages import Pages
     from .worker import PodWorker
 
 SESSIONS_MAX = 200
@@ -42,7 +41,6 @@ SHUTDOWN_S = 1.0
 # <linux/in.h>: bind to an address that does not exist yet.
 IP_FREEBIND = 15
 PLAIN = "text/plain; charset=utf-8"
-PROMETHEUS = {"Content-Type": "text/plain; version=0.0.4"}
 PROXIED = "Sampan-Proxied"
 """Set by the API server on what a user sends through nodes/proxy: the right to that is none to run
 commands in pods."""
@@ -63,6 +61,7 @@ class AgentServer:
         self._socket: socket.socket | None = None
         self._runner: web.AppRunner | None = None
         self._sessions = 0
+        self._pages: Pages
         self._stats = Stats(agent.parts.clock, lambda: read(agent))
         self._tls: ServingContext | None = None
         self._visitors = Visitors(agent.parts.client, agent.parts.clock, agent.config.name)
@@ -96,14 +95,16 @@ class AgentServer:
     async def start(self) -> None:
         from aiohttp import web
 
+        from .pages import Pages
+
         assert self._socket is not None
         app = web.Application(middlewares=[self._guard])
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/pods", self._pods)
-        app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/metrics/resource", self._metrics_resource)
-        app.router.add_get("/metrics/cadvisor", self._metrics_cadvisor)
-        app.router.add_get("/stats/summary", self._summary)
+        self._pages = Pages(self._agent, self._stats)
+        for path, page in self._pages.table().items():
+            app.router.add_get(path, page)
+        place = "{namespace}/{pod}/{container}"
+        app.router.add_get(f"/deletedLogs/{place}", self._deleted_log)
+        app.router.add_post(f"/checkpoint/{place}", self._checkpoint)
         app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._logs)
         app.router.add_put("/volumes/{name}", self._make_volume)
         app.router.add_delete("/volumes/{name}", self._remove_volume)
@@ -154,45 +155,24 @@ class AgentServer:
 
     # Answers
 
-    async def _healthz(self, request: web.Request) -> web.Response:
+    async def _checkpoint(self, request: web.Request) -> web.Response:
+        """Refused in kubelet's words: the runtime cannot."""
+        worker, name = self._worker(request), request.match_info["container"]
+        if name not in worker.containers:
+            raise Refused(404, f"container {name} does not exist\n")
+        pod = worker.narrator
+        where = f"{pod.namespace}/{pod.name}/{name}"
+        why = "checkpoints are not supported by the container runtime"
+        raise Refused(500, f"checkpointing of {where} failed ({why})")
+
+    async def _deleted_log(self, request: web.Request) -> web.StreamResponse:
+        options = _log_options(request.query, self._agent.parts.clock.now())
+        with _Session(self), suppress(ConnectionError):
+            return await self._pages.deleted_log(request, options)
         from aiohttp import web
 
-        return web.Response(text="ok")
-
-    async def _pods(self, request: web.Request) -> web.Response:
-        from aiohttp import web
-
-        items = [
-            worker.state.pod | {"status": worker.state.known}
-            for worker in self._agent.workers.values()
-        ]
-        body = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
-        return web.Response(body=orjson.dumps(body), content_type="application/json")
-
-    async def _metrics(self, request: web.Request) -> web.Response:
-        from aiohttp import web
-
-        return web.Response(text=metrics_text(self._agent), headers=PROMETHEUS)
-
-    async def _metrics_resource(self, request: web.Request) -> web.Response:
-        from aiohttp import web
-
-        text = resource_text(await self._stats.read())
-        return web.Response(text=text, headers=PROMETHEUS)
-
-    async def _metrics_cadvisor(self, request: web.Request) -> web.Response:
-        from aiohttp import web
-
-        cpus = self._agent.registration.facts.cpus
-        text = cadvisor_text(await self._stats.read(), cpus)
-        return web.Response(text=text, headers=PROMETHEUS)
-
-    async def _summary(self, request: web.Request) -> web.Response:
-        from aiohttp import web
-
-        short = request.query.get("only_cpu_and_memory") in ("true", "1")
-        body = summary(await self._stats.measure(), self._agent.config.name, short=short)
-        return web.Response(body=orjson.dumps(body), content_type="application/json")
+        # Never sent: the client has gone.
+        return web.Response()
 
     async def _logs(self, request: web.Request) -> web.StreamResponse:
         from aiohttp import web

@@ -21,6 +21,7 @@ from .objects import Objects
 from .providers import Providers
 from .pulls import Pulls
 from .reports import Reports
+from .tally import Tally
 from .tokens import Tokens
 from .translate import Machine
 from .volumes.kernel import Kernel
@@ -51,3 +52,5 @@ class Parts(Struct):
     """What has been promised of it."""
     creating: asyncio.Semaphore
     """How many containers are being created at once: more would only fight for the processors."""
+    tally: Tally
+    """What is counted for those who watch the node."""

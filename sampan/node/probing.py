@@ -28,6 +28,7 @@ from .probes import (
     observe,
 )
 from .state import Health
+from .tally import Tally
 
 TITLES = {"liveness": "Liveness", "readiness": "Readiness", "startup": "Startup"}
 
@@ -37,12 +38,12 @@ class Prober:
 
     def __init__(
         self,
-        around: tuple[Runtime, Clock, Narrator],
+        around: tuple[Runtime, Clock, Narrator, Tally],
         target: Target,
         changed: Callable[[Health], None],
         health: Health | None = None,
     ) -> None:
-        self._runtime, self._clock, self._narrator = around
+        self._runtime, self._clock, self._narrator, self._tally = around
         self._target = target
         self._changed = changed
         self.health = health or initial_health(target.container)
@@ -84,6 +85,7 @@ class Prober:
                 await self._clock.sleep(delay)
             result = await look(self._runtime, self._target, probe, timing.timeout_s)
             now = self._clock.monotonic()
+            self._count(kind, result.good)
             if result.warning:
                 self._narrator.container(
                     self._target.container,
@@ -103,6 +105,11 @@ class Prober:
                 self._judge(kind, state.good)
             if kind == STARTUP and state.good is not None:
                 return
+
+    def _count(self, kind: str, good: bool) -> None:
+        result, pod = "successful" if good else "failed", self._narrator
+        name = self._target.container["name"]
+        self._tally.probes[TITLES[kind], result, name, pod.name, pod.namespace, pod.uid] += 1
 
     def _judge(self, kind: str, good: bool) -> None:
         self.health = apply(self.health, kind, good)

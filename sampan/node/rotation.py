@@ -1,53 +1,111 @@
-"""Container logs are cut at `SIZE_MAX` bytes; the last `FILES_MAX` files are kept, as kubelet does.
+"""Container logs are cut at a size; the last files are kept, and no more bytes than they may have.
 
-No task of its own: the agent looks whenever it renews its Lease. A look is one stat per running
-container. The full file is renamed and the runtime opens a new one under the old name; a reader
-that follows the log goes on with it.
+`beat` is called at the agent's ticks: one stat per running container. The full file is renamed and
+the runtime opens a new one under the old name; a reader that follows the log goes on with it.
+Task: at most one, only while some log grows fast: then they are looked at every `HURRY_S`, so that
+a container that floods its log fills no disk between two ticks (upstream: ten seconds).
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from sampan.aio.clock import Clock
 from sampan.runtime.interface import Container, RuntimeFailure, State
 
 log = logging.getLogger("sampan.node.rotation")
 
-# kubelet's containerLogMaxSize and containerLogMaxFiles.
-SIZE_MAX = 10 << 20
-FILES_MAX = 5
+HURRY_S = 0.25
+CALM_S = 10.0
+"""As long nothing grows fast before the looks become rare again."""
+FAST_SHARE = 4
+"""A log that grew by this part of its size since the last look grows fast."""
 
 
-def rotate(containers: Iterable[Container], reopen: Callable[[str], None], now: float) -> int:
-    """Rotate what has grown too long; returns how many."""
-    done = 0
-    for container in containers:
-        if container.state != State.RUNNING:
-            continue
-        path = container.log_path
+class Rotation:
+    """Of one node's logs: `size_max` bytes each, `files_max` files with the present one."""
+
+    def __init__(
+        self,
+        containers: Callable[[], Iterable[Container]],
+        reopen: Callable[[str], None],
+        clock: Clock,
+        limits: tuple[int, int],
+    ) -> None:
+        self._containers = containers
+        self._reopen = reopen
+        self._clock = clock
+        self._size_max, self._files_max = limits
+        self._sizes: dict[str, int] = {}
+        self._last_ns = 0
+        self._hurry: asyncio.Task[None] | None = None
+
+    def beat(self) -> None:
+        """Rotate what has grown too long, and go on looking while something grows fast."""
+        if self.look() and self._hurry is None:
+            self._hurry = asyncio.create_task(self._follow(), name="fast logs")
+
+    def close(self) -> None:
+        if self._hurry is not None:
+            self._hurry.cancel()
+
+    async def _follow(self) -> None:
         try:
-            if os.stat(path).st_size < SIZE_MAX:
+            until = self._clock.monotonic() + CALM_S
+            while self._clock.monotonic() < until:
+                await self._clock.sleep(HURRY_S)
+                if self.look():
+                    until = self._clock.monotonic() + CALM_S
+        finally:
+            self._hurry = None
+
+    def look(self) -> bool:
+        """Once; true when some log grows fast."""
+        fast, sizes = False, {}
+        for container in self._containers():
+            if container.state != State.RUNNING:
                 continue
-            stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
-            path.rename(path.with_name(f"{path.name}.{stamp}"))
-            reopen(container.id)
-            _prune(path)
-        except (OSError, RuntimeFailure) as error:
-            log.warning("log of container %s: %s", container.id[:12], error)
-        else:
-            done += 1
-    return done
+            path = container.log_path
+            try:
+                size = os.stat(path).st_size
+                before = self._sizes.get(container.id, 0)
+                fast = fast or size - before > self._size_max // FAST_SHARE
+                if size >= self._size_max:
+                    self._rotate(container.id, path)
+                    size = 0
+            except (OSError, RuntimeFailure) as error:
+                log.warning("log of container %s: %s", container.id[:12], error)
+                continue
+            sizes[container.id] = size
+        self._sizes = sizes
+        return fast
+
+    def _rotate(self, container_id: str, path: Path) -> None:
+        # Unique and in order, whatever the clock does within a second or between two.
+        self._last_ns = max(self._last_ns + 1, int(self._clock.now() * 1e9))
+        seconds, rest = divmod(self._last_ns, 10**9)
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(seconds))
+        target = path.with_name(f"{path.name}.{stamp}.{rest:09d}")
+        path.rename(target)
+        self._reopen(container_id)
+        self._prune(path)
+
+    def _prune(self, path: Path) -> None:
+        """The newest files, as many as there may be and as many bytes."""
+        room = self._size_max * (self._files_max - 1)
+        for place, old in enumerate(reversed(rotated(path)), 1):
+            room -= os.stat(old).st_size
+            # A part of a second's flood may be larger than all there may be: the newest stays,
+            # unless it is more than that by itself.
+            if place >= self._files_max or room < 0:
+                old.unlink(missing_ok=True)
 
 
 def rotated(path: Path) -> list[Path]:
     """The former files of a log, oldest first."""
     return sorted(path.parent.glob(f"{path.name}.*"))
-
-
-def _prune(path: Path) -> None:
-    for old in rotated(path)[: -(FILES_MAX - 1)]:
-        old.unlink(missing_ok=True)

@@ -107,6 +107,7 @@ class Sandbox:
         self._complained = ""
         self._backoff.reset()
         self.ready = True
+        self._parts.tally.pods += 1
 
     async def _gather_inputs(self) -> None:
         """What volumes and variables are made from. Raises Held."""
@@ -300,6 +301,7 @@ class Sandbox:
 
     def _complain(self, reason: str, text: str) -> None:
         """One event for one trouble, however often it is tried again."""
+        self._parts.tally.failed_pods += 1
         if text != self._complained:
             self._complained = text
             self._narrator.pod("Warning", reason, text)

@@ -75,21 +75,32 @@ async def _create_and_start(
     parts, name = worker.parts, container["name"]
     spec = _specify(worker, container, image)
     worker.commit(name)
+    kind, began = _kind(worker, name), parts.clock.monotonic()
     try:
         made = await parts.runtime.create(spec)
     except RuntimeFailure as error:
+        parts.tally.operation("create_container", parts.clock.monotonic() - began, failed=True)
+        parts.tally.failed[kind, "CreateContainerError"] += 1
         raise _failed(worker, container, "CreateContainerError", str(error)) from error
     worker.narrator.container(container, "Normal", "Created", "Container created")
+    created = parts.clock.monotonic()
+    parts.tally.operation("create_container", created - began)
     try:
         started = await parts.runtime.start(made.id)
     except RuntimeFailure as error:
+        parts.tally.operation("start_container", parts.clock.monotonic() - created, failed=True)
+        parts.tally.failed[kind, "RunContainerError"] += 1
         _failed(worker, container, "RunContainerError", str(error))
         await _bury(worker, name, attempt_of(made, None, image), str(error))
         retry_at = parts.clock.now() + START_ERROR_S
         raise Held(Waiting("RunContainerError", str(error), retry_at)) from error
     worker.narrator.container(container, "Normal", "Started", "Container started")
+    parts.tally.operation("start_container", parts.clock.monotonic() - created)
+    parts.tally.containers[kind] += 1
     run = attempt_of(started, container, image)
     old = worker.record(name, run)
+    if not run.restart_count and all(map(worker.state.last, _regular_names(worker))):
+        parts.tally.starts.observe(max(0.0, parts.clock.now() - worker.state.started_at))
     if name in worker.state.allocated:
         worker.state.actuated[name] = container.get("resources") or {}
     if WHOLE_POD in worker.state.allocated:
@@ -101,6 +112,18 @@ async def _create_and_start(
     for past in old:
         await _forget_run(worker, name, past)
     return run
+
+
+def _kind(worker: PodWorker, name: str) -> str:
+    """What sort of container it is, as the metrics call it."""
+    if name in _regular_names(worker):
+        return "container"
+    extra = worker.state.spec.get("ephemeralContainers") or ()
+    return "ephemeral_container" if any(name == it["name"] for it in extra) else "init_container"
+
+
+def _regular_names(worker: PodWorker) -> list[str]:
+    return [item["name"] for item in worker.state.spec["containers"]]
 
 
 def _specify(worker: PodWorker, container: Mapping[str, Any], image: Image) -> ContainerSpec:

@@ -41,6 +41,19 @@ class ContainerUsage(Struct, frozen=True):
     log_bytes: int = 0
 
 
+class Traffic(Struct, frozen=True):
+    """What a pod's interface has carried, seen from the pod."""
+
+    received_bytes: int = 0
+    received_packets: int = 0
+    received_errors: int = 0
+    received_dropped: int = 0
+    sent_bytes: int = 0
+    sent_packets: int = 0
+    sent_errors: int = 0
+    sent_dropped: int = 0
+
+
 class PodUsage(Struct, frozen=True):
     uid: str
     name: str
@@ -48,6 +61,9 @@ class PodUsage(Struct, frozen=True):
     started_at: float
     usage: Usage
     containers: tuple[ContainerUsage, ...] = ()
+    traffic: Traffic | None = None
+    """None on the node's own network."""
+    cgroup: str = ""
 
 
 class Reading(Struct, frozen=True):
@@ -174,14 +190,20 @@ def read_disk(path: Path) -> Disk:
     )
 
 
+def read_traffic(table: Path = Path("/proc/thread-self/net/dev")) -> dict[str, Traffic]:
+    """By interface of this network namespace, turned round: what the node sends there its pod
+    receives."""
+    found = {}
+    for line in table.read_text().splitlines()[2:]:
+        name, _, rest = line.partition(":")
+        words = [int(word) for word in rest.split()]
+        sent, received = words[:4], words[8:12]
+        found[name.strip()] = Traffic(*received, *sent)
+    return found
+
+
 def booted_at() -> float:
     for line in Path("/proc/stat").read_text().splitlines():
         if line.startswith("btime "):
             return float(line.split()[1])
     return 0.0
-
-
-def process_counts() -> tuple[int, int]:
-    """(there are, there may be)."""
-    load = Path("/proc/loadavg").read_text().split()
-    return int(load[3].partition("/")[2]), int(Path("/proc/sys/kernel/pid_max").read_text())

@@ -1,22 +1,31 @@
-"""Usage as clients read it: /stats/summary (JSON), /metrics/resource and /metrics/cadvisor. Pure.
+"""Usage as clients read it: /stats/summary (JSON) and /metrics/resource. Pure.
 
 Names and units are kubelet's (pkg/kubelet/apis/stats/v1alpha1, pkg/kubelet/metrics/collectors).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Mapping
 
 from sampan.api.errors import Object
 from sampan.linux.cgroups import Usage
 
-from .stats import Disk, Measured, PodUsage, Reading
+from .exposition import Family, lines_of
+from .footprint import NOTHING, Footprint
+from .stats import Disk, Measured, PodUsage, Reading, Traffic
 from .status import rfc3339
+from .usage import Store
 
 
-def summary(measured: Measured, node: str, *, short: bool = False) -> Object:
-    """The Summary; `short` has processors and memory only (only_cpu_and_memory=true).
+def summary(
+    measured: Measured,
+    node: str,
+    stores: Mapping[str, Store] | None = None,
+    *,
+    short: bool = False,
+) -> Object:
+    """The Summary; `short` has processors and memory only (only_cpu_and_memory=true), else there
+    is what each pod has stored, by uid.
 
     `windowSeconds` is ours: what the rates are over.
     """
@@ -32,11 +41,14 @@ def summary(measured: Measured, node: str, *, short: bool = False) -> Object:
     if not short:
         disk = _disk(reading.disk, time)
         rlimit = {"time": time, "maxpid": reading.processes_max, "curproc": reading.processes}
-        head |= {"fs": disk, "runtime": {"imageFs": disk}, "rlimit": rlimit}
-    return {"node": head, "pods": [_pod(pod, measured, short) for pod in reading.pods]}
+        runtime = {"imageFs": disk, "containerFs": disk}
+        head |= {"fs": disk, "runtime": runtime, "rlimit": rlimit}
+    found = stores or {}
+    pods = [_pod(pod, measured, None if short else found.get(pod.uid)) for pod in reading.pods]
+    return {"node": head, "pods": pods}
 
 
-def _pod(pod: PodUsage, measured: Measured, short: bool) -> Object:
+def _pod(pod: PodUsage, measured: Measured, store: Store | None) -> Object:
     time = rfc3339(measured.reading.at)
     cores = measured.nano_cores
     disk = measured.reading.disk
@@ -48,8 +60,9 @@ def _pod(pod: PodUsage, measured: Measured, short: bool) -> Object:
             "cpu": _cpu(item.usage, cores.get(item.id), time),
             "memory": _memory(item.usage, time),
         }
-        if not short:
-            row["logs"] = _disk(disk, time) | {"usedBytes": item.log_bytes}
+        if store is not None:
+            row["rootfs"] = _stored(disk, store.roots.get(item.name, NOTHING), time)
+            row["logs"] = _stored(disk, store.logs.get(item.name, NOTHING), time)
         containers.append(row)
     out: Object = {
         "podRef": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid},
@@ -58,9 +71,43 @@ def _pod(pod: PodUsage, measured: Measured, short: bool) -> Object:
         "cpu": _cpu(pod.usage, cores.get(pod.uid), time),
         "memory": _memory(pod.usage, time),
     }
-    if not short:
-        out["process_stats"] = {"process_count": pod.usage.pids}
+    if store is not None:
+        out |= _rest_of_pod(pod, store, disk, time)
     return out
+
+
+def _rest_of_pod(pod: PodUsage, store: Store, disk: Disk, time: str) -> Object:
+    total = NOTHING
+    for part in (store.roots, store.logs, store.volumes):
+        for each in part.values():
+            total = total.plus(each)
+    out: Object = {
+        "process_stats": {"process_count": pod.usage.pids},
+        "ephemeral-storage": _stored(disk, total, time),
+    }
+    if store.volumes:
+        out["volume"] = [
+            {"name": name} | _stored(disk, each, time) for name, each in store.volumes.items()
+        ]
+    if pod.traffic is not None:
+        eth0 = _traffic(pod.traffic)
+        out["network"] = {"time": time, **eth0, "interfaces": [eth0]}
+    return out
+
+
+def _traffic(found: Traffic) -> Object:
+    return {
+        "name": "eth0",
+        "rxBytes": found.received_bytes,
+        "rxErrors": found.received_errors,
+        "txBytes": found.sent_bytes,
+        "txErrors": found.sent_errors,
+    }
+
+
+def _stored(disk: Disk, used: Footprint, time: str) -> Object:
+    """What something takes of a disk, beside what the disk has."""
+    return _disk(disk, time) | {"usedBytes": used.size_bytes, "inodesUsed": used.inodes}
 
 
 def _cpu(usage: Usage, nano_cores: int | None, time: str) -> Object:
@@ -98,11 +145,6 @@ def _disk(disk: Disk, time: str) -> Object:
 # Prometheus
 
 
-Row = tuple[dict[str, str], float]
-Family = tuple[str, str, str, Iterable[Row]]
-"""Name, type, help, and the values with their labels."""
-
-
 def resource_text(reading: Reading) -> str:
     """/metrics/resource, with the time of the reading at every value."""
     at = int(reading.at * 1000)
@@ -129,64 +171,8 @@ def resource_text(reading: Reading) -> str:
         (f"pod_{memory}", "gauge", "Current working set of the pod in bytes",
          ((labels, pod.usage.working_set_bytes) for labels, pod in of_pods)),
     ]  # fmt: skip
-    lines = [line for family in families for line in _family(family, at)]
-    trouble = "1 if there was an error while getting container metrics, 0 otherwise"
+    stable = ((name, kind, f"[STABLE] {text}", rows) for name, kind, text, rows in families)
+    lines = [line for family in stable for line in lines_of(family, at)]
+    trouble = "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise"
     error: Family = ("resource_scrape_error", "gauge", trouble, [({}, 0.0)])
-    return "\n".join([*lines, *_family(error, None)]) + "\n"
-
-
-def cadvisor_text(reading: Reading, cpus: int) -> str:
-    """/metrics/cadvisor: the figures dashboards ask for most, with cadvisor's labels."""
-    at = int(reading.at * 1000)
-    rows = [
-        ({"container": item.name, "id": item.id, "image": item.image, "name": item.id,
-          "namespace": pod.namespace, "pod": pod.name}, item)
-        for pod in reading.pods for item in pod.containers
-    ]  # fmt: skip
-    figures: list[tuple[str, str, str, Any]] = [
-        ("cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed in seconds.",
-         lambda item: item.usage.cpu_ns / 1e9),
-        ("memory_usage_bytes", "gauge", "Current memory usage in bytes, including all memory "
-         "regardless of when it was accessed", lambda item: item.usage.memory_bytes),
-        ("memory_working_set_bytes", "gauge", "Current working set in bytes.",
-         lambda item: item.usage.working_set_bytes),
-        ("memory_rss", "gauge", "Size of RSS in bytes.", lambda item: item.usage.rss_bytes),
-        ("spec_memory_limit_bytes", "gauge", "Memory limit for the container.",
-         lambda item: item.usage.memory_limit_bytes),
-        ("processes", "gauge", "Number of processes running inside the container.",
-         lambda item: item.usage.pids),
-        ("start_time_seconds", "gauge", "Start time of the container since unix epoch in seconds.",
-         lambda item: item.started_at),
-    ]  # fmt: skip
-    lines: list[str] = []
-    for name, kind, text, figure in figures:
-        family = (
-            f"container_{name}",
-            kind,
-            text,
-            [(labels, figure(item)) for labels, item in rows],
-        )
-        lines += _family(family, at)
-    machine: tuple[Family, ...] = (
-        ("machine_cpu_cores", "gauge", "Number of logical CPU cores.", [({}, float(cpus))]),
-        ("machine_memory_bytes", "gauge", "Amount of memory installed on the machine.",
-         [({}, float(reading.node.memory_limit_bytes))]),
-    )  # fmt: skip
-    for each in machine:
-        lines += _family(each, at)
-    return "\n".join(lines) + "\n"
-
-
-def _family(family: Family, at: int | None) -> Iterator[str]:
-    name, kind, text, rows = family
-    yield f"# HELP {name} [STABLE] {text}" if at is not None else f"# HELP {name} {text}"
-    yield f"# TYPE {name} {kind}"
-    for labels, value in rows:
-        inside = ",".join(f'{key}="{_escaped(item)}"' for key, item in sorted(labels.items()))
-        shown = f"{value:.9g}" if value < 1e6 else repr(float(value))
-        where = f"{name}{{{inside}}}" if inside else name
-        yield f"{where} {shown} {at}" if at is not None else f"{where} {shown}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return "\n".join([*lines, *lines_of(error)]) + "\n"

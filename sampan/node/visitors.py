@@ -39,6 +39,8 @@ PARTS = {
     "/stats": ("stats",),
     "/metrics": ("metrics",),
     "/logs": ("log",),
+    # Ours: logs of pods that were deleted.
+    "/deletedLogs": ("log",),
     "/checkpoint": ("checkpoint",),
     "/pods": ("pods", "proxy"),
     "/runningpods": ("pods", "proxy"),

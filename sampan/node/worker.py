@@ -366,7 +366,7 @@ class PodWorker:
             self.state.health[name] = verdict
             self.pulse.beat()
 
-        around = (self.parts.runtime, self.parts.clock, self.narrator)
+        around = (self.parts.runtime, self.parts.clock, self.narrator, self.parts.tally)
         target = Target(container, run.id, self.sandbox.ip)
         prober = Prober(around, target, changed, health)
         self.probers[name] = prober

@@ -51,7 +51,8 @@ async def test_a_pod_is_evicted_for_memory(node: Node) -> None:
     async with node.running() as agent:
         node.bind("good", container={"resources": {"requests": {"memory": "64Mi"}}})
         node.bind("greedy", container={"resources": {"requests": {"memory": "8Mi"}}})
-        await node.until(lambda: node.container("good")["ready"] and node.container("greedy")["ready"])
+        names = ("good", "greedy")
+        await node.until(lambda: all(node.container(name)["ready"] for name in names))
         for name, used in (("good", 60), ("greedy", 100)):
             group = f"kubepods/burstable/poduid-{name}"
             node.runtime.usages[group] = Usage(working_set_bytes=used * MIB)

@@ -162,7 +162,29 @@ async def test_pods_and_metrics(scene: Scene) -> None:
     assert [item["metadata"]["name"] for item in json.loads(text)["items"]] == ["p"]
     status, text = await get(scene, "/metrics")
     assert status == 200
-    assert "kubelet_running_containers 1\n" in text
+    assert 'kubelet_running_containers{container_state="running"} 1\n' in text
+    status, text = await get(scene, "/configz")
+    assert json.loads(text)["kubeletconfig"]["evictionHard"]["memory.available"] == "100Mi"
+    status, text = await get(scene, "/runningpods/")
+    assert json.loads(text) == {
+        "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [],
+    }  # fmt: skip
+    for path in ("/healthz", "/healthz/ping", "/healthz/syncloop"):
+        assert await get(scene, path) == (200, "ok")
+    assert (await get(scene, "/metrics/probes"))[0] == 200
+
+
+async def test_logs_of_a_deleted_pod(scene: Scene) -> None:
+    logs = scene.agent.config.data / "logs" / "ns_gone_uid"
+    (logs / "c").mkdir(parents=True)
+    (logs / "c" / "0.log").write_bytes(b"2026-01-01T00:00:01.000000000+00:00 stdout F bye\n")
+    assert (await get(scene, "/deletedLogs/ns/gone/c"))[0] == 404
+    scene.agent.keeper.kept.keep(logs)
+    assert await get(scene, "/deletedLogs/ns/gone/c") == (200, "bye\n")
+    status, text = await get(scene, "/deletedLogs/ns/gone/d")
+    assert (status, text) == (404, 'no such log of container "d" is kept; there is: c\n')
+    (row,) = json.loads((await get(scene, "/deletedLogs"))[1])["items"]
+    assert (row["name"], row["containers"]) == ("gone", ["c"])
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sampan.node import logs, rotation
+from sampan.node import keeping, logs
+from sampan.node.keeping import KeptLogs
 from sampan.node.logs import Formatter, LogOptions, read_log, tail_offset, tail_text
+from sampan.node.rotation import Rotation, rotated
 from sampan.runtime.interface import Container, State
+from tests.kit.clock import FakeClock, settle
 
 LINES = (
     b"2026-01-01T00:00:01.000000000+00:00 stdout F one\n"
@@ -106,15 +109,64 @@ def container(path: Path) -> Container:
     )  # fmt: skip
 
 
-def test_rotation_keeps_the_last_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rotation, "SIZE_MAX", 10)
-    path = tmp_path / "0.log"
-    path.write_bytes(b"short")
-    assert rotation.rotate([container(path)], lambda _: None, 0) == 0
+def test_rotation_keeps_the_last_files(tmp_path: Path) -> None:
+    path, clock = tmp_path / "0.log", FakeClock()
+    found = Rotation(lambda: [container(path)], lambda _: path.touch(), clock, (14, 5))
+    path.write_bytes(b"s")
+    assert not found.look()
     for second in range(7):
-        path.write_bytes(b"long enough %d" % second)
-        assert rotation.rotate([container(path)], lambda _: path.touch(), second) == 1
-    assert [old.read_bytes() for old in rotation.rotated(path)] == [
-        b"long enough %d" % second for second in range(3, 7)
-    ]
+        path.write_bytes(b"long enough %d\n" % second)
+        assert found.look()
     assert path.read_bytes() == b""
+    assert [old.read_bytes() for old in rotated(path)] == [
+        b"long enough %d\n" % second for second in range(3, 7)
+    ]
+    # A flood that came all at once leaves nothing behind that is larger than all may be.
+    path.write_bytes(b"x" * 100)
+    found.look()
+    assert not rotated(path)
+
+
+async def test_what_grows_fast_is_looked_at_often(tmp_path: Path) -> None:
+    path, clock = tmp_path / "0.log", FakeClock()
+    looks = 0
+
+    def listed() -> list[Container]:
+        nonlocal looks
+        looks += 1
+        return [container(path)]
+
+    found = Rotation(listed, lambda _: path.touch(), clock, (1000, 5))
+    path.write_bytes(b"x" * 300)
+    found.beat()
+    await settle()
+    await clock.advance(1)
+    assert looks == 5
+    await clock.advance(60)
+    assert looks < 50
+    found.close()
+
+
+def test_logs_of_deleted_pods_are_kept_for_a_while(tmp_path: Path) -> None:
+    now = 1000.0
+    kept = KeptLogs(tmp_path / "deleted-logs", lambda: now)
+    for name, runs in (("p", 3), ("never-ran", 0)):
+        folder = tmp_path / "logs" / f"default_{name}_uid-{name}"
+        (folder / "c").mkdir(parents=True)
+        for run in range(runs):
+            (folder / "c" / f"{run}.log").write_bytes(b"%d" % run)
+        kept.keep(folder)
+        assert not folder.exists()
+    (found,) = kept.found()
+    assert (found.namespace, found.name, found.uid) == ("default", "p", "uid-p")
+    assert found.containers() == ["c"]
+    last, before = found.log("c"), found.log("c", previous=True)
+    assert last is not None
+    assert before is not None
+    assert (last.read_bytes(), before.read_bytes()) == (b"2", b"1")
+    assert found.log("../c") is None
+    kept.prune()
+    assert kept.found()
+    now += keeping.KEPT_S + 1
+    kept.prune()
+    assert not kept.found()

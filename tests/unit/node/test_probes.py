@@ -14,6 +14,7 @@ from sampan.node.narration import Narrator
 from sampan.node.probes import Timing, begin, observe
 from sampan.node.probing import Prober
 from sampan.node.state import Health
+from sampan.node.tally import Tally
 from tests.kit.clock import FakeClock, settle
 from tests.kit.runtime import FakeRuntime
 
@@ -94,9 +95,9 @@ async def test_prober_waits_for_startup_and_tells_of_failures() -> None:
     }
     pod = {"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": {}}
     seen: list[Health] = []
-    prober = Prober(
-        (runtime, clock, Narrator(events, pod)), Target(container, "id", "1.2.3.4"), seen.append
-    )
+    tally = Tally()
+    around = (runtime, clock, Narrator(events, pod), tally)
+    prober = Prober(around, Target(container, "id", "1.2.3.4"), seen.append)
     await settle()
     assert prober.health == Health(started=False, ready=False)
     await clock.advance(0.6)
@@ -190,7 +191,7 @@ async def test_a_redirect_elsewhere_is_good_but_told_of() -> None:
         container = {"name": "c", "readinessProbe": {"httpGet": {"port": port}}}
         pod = {"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": {}}
         seen: list[Health] = []
-        around = (FakeRuntime(clock), clock, Narrator(events, pod))
+        around = (FakeRuntime(clock), clock, Narrator(events, pod), Tally())
         prober = Prober(around, Target(container, "id", "127.0.0.1"), seen.append)
         async with asyncio.timeout(5):
             while not seen:  # noqa: ASYNC110

@@ -8,6 +8,7 @@ import pytest
 
 from sampan.linux.cgroups import Usage
 from sampan.node import stats
+from sampan.node.cadvisor import cadvisor_text
 from sampan.node.stats import (
     ContainerUsage,
     Disk,
@@ -18,7 +19,7 @@ from sampan.node.stats import (
     node_usage,
     rates,
 )
-from sampan.node.summary import cadvisor_text, resource_text, summary
+from sampan.node.summary import resource_text, summary
 from tests.kit.clock import FakeClock
 
 MEBI = 1 << 20
@@ -27,7 +28,8 @@ MEBI = 1 << 20
 def reading(at: float, cpu_ns: int) -> Reading:
     usage = Usage(cpu_ns=cpu_ns, memory_bytes=4 * MEBI, working_set_bytes=3 * MEBI)
     container = ContainerUsage("c", "id", "busybox", 5.0, usage)
-    pod = PodUsage("u", "p", "ns", 4.0, usage, (container,))
+    traffic = stats.Traffic(received_bytes=7, sent_bytes=9)
+    pod = PodUsage("u", "p", "ns", 4.0, usage, (container,), traffic, "kubepods/podu")
     node = Usage(cpu_ns=10 * cpu_ns, working_set_bytes=100 * MEBI, memory_limit_bytes=400 * MEBI)
     return Reading(at, node, 300 * MEBI, Disk(100, 40, 10, 4), (pod,))
 
@@ -110,7 +112,11 @@ def test_prometheus_texts() -> None:
     assert 'pod_memory_working_set_bytes{namespace="ns",pod="p"} 3145728.0 100000\n' in text
     assert text.endswith("resource_scrape_error 0\n")
     text = cadvisor_text(reading(100, 0), 4)
-    assert 'id="id",image="busybox",name="id"' in text
+    place = 'id="/kubepods/podu/id",image="busybox",name="id"'
+    assert f'container_memory_rss{{container="c",{place},namespace="ns",pod="p"}} 0 ' in text
+    place = 'id="/kubepods/podu",image="",interface="eth0",name=""'
+    row = f'container_network_receive_bytes_total{{container="",{place},namespace="ns",pod="p"}} 7'
+    assert row in text
     assert "machine_cpu_cores 4 100000\n" in text
 
 

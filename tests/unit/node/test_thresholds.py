@@ -62,7 +62,7 @@ def test_memory_comes_first() -> None:
     found = thresholds_of({NODE_DISK: "50%", PIDS: "10", MEMORY: "1Gi"}, {}, {}, {})
     watcher = Watcher(found, 0)
     seen = {NODE_DISK: Observation(1, 10), PIDS: Observation(1, 100), **memory(1)}
-    assert [item.signal for item in watcher.observe(seen, 0)][0] == MEMORY
+    assert watcher.observe(seen, 0)[0].signal == MEMORY
     assert watcher.conditions == ("MemoryPressure", "DiskPressure", "PIDPressure")
 
 

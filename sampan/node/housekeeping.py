@@ -1,0 +1,161 @@
+"""What the agent looks after besides its pods' lives: the room they have, their logs, their limits.
+
+No task of its own: `tick` is called at the node's heartbeat. The parts that work on are told there
+(`ephemeral`, `eviction`, `rotation`, `keeping`), each says what it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sampan.api.errors import Object
+from sampan.runtime.interface import Resources, RuntimeFailure
+from sampan.wire.quantity import milli
+
+from .admission import Room, refuse
+from .allocation import demands
+from .ephemeral import LocalStorage, Tenant, Written
+from .eviction import Evictor, read_signals
+from .keeping import KeptLogs
+from .quality import Bounds, shares
+from .ranking import DISK, INODES
+from .rotation import Rotation
+from .starting import log_path
+from .thresholds import ALLOCATABLE, Observation, Observations
+
+if TYPE_CHECKING:
+    from .agent import Agent
+    from .worker import PodWorker
+
+PODS_GROUP = "kubepods"
+
+
+class Housekeeping:
+    """One node's."""
+
+    def __init__(self, agent: Agent) -> None:
+        config = agent.config
+        self._agent = agent
+        self._settings = config.settings
+        self._logs = config.data / "logs"
+        self.evictor = Evictor(agent, config.settings, self._read_signals)
+        self.storage = LocalStorage(self._tenants)
+        self.kept = KeptLogs(config.data / "deleted-logs", agent.clock.now)
+        self.rotation = Rotation(
+            agent.runtime.list,
+            agent.runtime.reopen_log,
+            agent.clock,
+            (config.settings.log_bytes, config.settings.log_files),
+        )
+        for short in (DISK, INODES):
+            self.evictor.reclaims[short].append(self.kept.clear)
+
+    def open(self) -> None:
+        """Bound all pods together, where something is reserved. Raises RuntimeFailure."""
+        facts, settings = self._agent.registration.facts, self._settings
+        if settings.enforced and (settings.system_reserved or settings.kube_reserved):
+            pids = settings.reserved("pid")
+            limits = Resources(
+                cpu_shares=shares(facts.cpus * 1000 - settings.reserved("cpu", milli)),
+                memory_limit_bytes=self._pods_limit,
+                pids_limit=max(1, facts.pids - pids) if pids else 0,
+            )
+            try:
+                self._agent.runtime.limit_group(PODS_GROUP, limits)
+            except RuntimeFailure as error:
+                raise RuntimeFailure(f"what is reserved cannot be enforced: {error}") from error
+
+    def close(self) -> None:
+        self.rotation.close()
+
+    def tick(self) -> None:
+        self.storage.beat()
+        self.rotation.beat()
+        self.kept.beat()
+
+    # The node's room
+
+    @property
+    def _pods_limit(self) -> int:
+        """Bytes of memory that pods may have together; 0 is all there is."""
+        reserved = self._settings.reserved("memory")
+        memory: int = self._agent.registration.facts.memory_bytes
+        return max(1, memory - reserved) if reserved and self._settings.enforced else 0
+
+    def _read_signals(self) -> Observations:
+        seen = dict(read_signals(self._agent.config.data))
+        limit = self._pods_limit
+        if limit:
+            used = self._agent.runtime.group_usage(PODS_GROUP).working_set_bytes
+            seen[ALLOCATABLE] = Observation(max(0, limit - used), limit)
+        return seen
+
+    def bounds(self) -> Bounds:
+        """What holds for every pod's cgroups."""
+        facts = self._agent.registration.facts
+        sizes = (name.removeprefix("hugepages-") for name, size in facts.hugepages.items() if size)
+        return Bounds(facts.memory_bytes, self._settings.pod_pids, tuple(sizes))
+
+    def refusal(self, pod: Object) -> tuple[str, str] | None:
+        """Why a pod is not taken; one that was before the agent started has been."""
+        agent, status = self._agent, pod.get("status") or {}
+        if agent.rejection is not None:
+            return agent.rejection
+        if status.get("phase") != "Pending" or status.get("startTime"):
+            return None
+        live = [item.state for item in agent.workers.values() if not item.state.stopped]
+
+        def used(name: str) -> int:
+            if name in ("cpu", "memory"):
+                return agent.parts.ledger.used(name)
+            return sum(demands(state.spec).get(name, 0) for state in live)
+
+        pods = [state.pod for state in live]
+        node, allocatable = agent.registration.node, agent.parts.allocatable
+        room = Room(node, allocatable, pods, used, self._settings.unsafe_sysctls)
+        return self.evictor.refusal(pod) or refuse(pod, room)
+
+    # What pods write
+
+    def _tenants(self) -> Iterator[Tenant]:
+        """Live pods, for their limits of local storage."""
+        for worker in self._agent.workers.values():
+            evict = partial(self.evictor.evict, worker)
+            yield Tenant(worker.state.pod, self.written(worker), evict)
+
+    def written(self, worker: PodWorker) -> Written:
+        """Where a pod writes on the node's disk."""
+        pod, volumes = worker.state.pod, {}
+        for volume in pod["spec"].get("volumes") or ():
+            if "emptyDir" in volume and not (volume["emptyDir"] or {}).get("medium"):
+                name = volume["name"]
+                volumes[name] = worker.parts.volumes.empty_dir(pod["metadata"]["uid"], name)
+        containers = {}
+        for name, runs in tuple(worker.state.attempts.items()):
+            if runs and runs[-1].id:
+                logs = log_path(self._agent.config.data, pod, name, 0).parent
+                containers[name] = (self._agent.runtime.upper(runs[-1].id), logs)
+        return Written(volumes, containers)
+
+    # Logs
+
+    def adopt_logs(self, live: set[str]) -> None:
+        """Keep the logs of pods that were deleted while no agent ran."""
+        for folder in self._log_folders():
+            if folder.name.rpartition("_")[2] not in live:
+                self.kept.keep(folder)
+
+    def keep_logs(self, pod: Object) -> None:
+        """The pod is gone."""
+        meta = pod["metadata"]
+        self.kept.keep(self._logs / f"{meta['namespace']}_{meta['name']}_{meta['uid']}")
+
+    def _log_folders(self) -> list[Path]:
+        """NAMESPACE_NAME_UID, one per pod that has run."""
+        try:
+            return [*self._logs.iterdir()]
+        except FileNotFoundError:
+            return []

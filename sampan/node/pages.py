@@ -1,0 +1,169 @@
+"""The agent's pages that only read: health, pods, figures, configuration, logs of deleted pods.
+
+Paths and shapes are kubelet's (pkg/kubelet/server), but for `/deletedLogs`, which is ours. Loaded
+with the agent's server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from aiohttp import web
+
+from sampan.runtime.interface import State
+
+from .cadvisor import cadvisor_text
+from .logs import read_log
+from .metrics import metrics_text, probes_text
+from .summary import resource_text, summary
+from .translate import POD_NAME, POD_NAMESPACE, POD_UID
+from .usage import Stores
+from .visitors import Refused
+
+if TYPE_CHECKING:
+    from .agent import Agent
+    from .stats import Stats
+
+PROMETHEUS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Pages:
+    """Of one agent."""
+
+    def __init__(self, agent: Agent, stats: Stats) -> None:
+        self._agent = agent
+        self._stats = stats
+        self._stores = Stores(agent)
+
+    def table(self) -> dict[str, Page]:
+        """Path -> what answers a GET there."""
+        return {
+            "/healthz": self._ok,
+            "/healthz/ping": self._ok,
+            "/healthz/log": self._ok,
+            "/healthz/syncloop": self._ok,
+            "/pods": self._pods,
+            "/runningpods/": self._running_pods,
+            "/configz": self._configz,
+            "/metrics": self._metrics,
+            "/metrics/probes": self._metrics_probes,
+            "/metrics/resource": self._metrics_resource,
+            "/metrics/cadvisor": self._metrics_cadvisor,
+            "/stats/summary": self._summary,
+            "/deletedLogs": self._deleted,
+        }
+
+    async def _ok(self, request: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async def _pods(self, request: web.Request) -> web.Response:
+        workers = self._agent.workers.values()
+        return _listed([worker.state.pod | {"status": worker.state.known} for worker in workers])
+
+    async def _running_pods(self, request: web.Request) -> web.Response:
+        """What the runtime runs, whoever knows of it (GetRunningPods)."""
+        pods: dict[str, dict[str, Any]] = {}
+        for found in self._agent.runtime.list():
+            notes = found.annotations
+            if found.state != State.RUNNING or not notes.get(POD_UID):
+                continue
+            meta = {
+                "name": notes.get(POD_NAME, ""),
+                "namespace": notes.get(POD_NAMESPACE, ""),
+                "uid": notes[POD_UID],
+            }
+            pod = pods.setdefault(meta["uid"], {"metadata": meta, "spec": {"containers": []}})
+            name = notes.get("io.kubernetes.container.name", "")
+            if name:
+                shown = {"name": name, "image": found.image, "resources": {}}
+                pod["spec"]["containers"].append(shown)
+        return _listed([pod | {"status": {}} for pod in pods.values()])
+
+    async def _configz(self, request: web.Request) -> web.Response:
+        from .configuration import configuration
+
+        shown = configuration(self._agent.config)
+        return _json({"kubeletconfig": shown})
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.Response(text=metrics_text(self._agent), headers=PROMETHEUS)
+
+    async def _metrics_probes(self, request: web.Request) -> web.Response:
+        return web.Response(text=probes_text(self._agent.parts.tally), headers=PROMETHEUS)
+
+    async def _metrics_resource(self, request: web.Request) -> web.Response:
+        text = resource_text(await self._stats.read())
+        return web.Response(text=text, headers=PROMETHEUS)
+
+    async def _metrics_cadvisor(self, request: web.Request) -> web.Response:
+        stores = await asyncio.to_thread(self._stores.read)
+        cpus = self._agent.registration.facts.cpus
+        text = cadvisor_text(await self._stats.read(), cpus, stores)
+        return web.Response(text=text, headers=PROMETHEUS)
+
+    async def _summary(self, request: web.Request) -> web.Response:
+        short = request.query.get("only_cpu_and_memory") in ("true", "1")
+        measured = await self._stats.measure()
+        stores = None if short else await asyncio.to_thread(self._stores.read)
+        return _json(summary(measured, self._agent.config.name, stores, short=short))
+
+    # Deleted pods
+
+    async def _deleted(self, request: web.Request) -> web.Response:
+        """Which logs are kept, the newest first."""
+        rows = [
+            {
+                "namespace": item.namespace,
+                "name": item.name,
+                "uid": item.uid,
+                "deletedAt": item.deleted_at,
+                "containers": item.containers(),
+            }
+            for item in self._agent.keeper.kept.found()
+        ]
+        return _json({"items": rows})
+
+    async def deleted_log(self, request: web.Request, options: Any) -> web.StreamResponse:
+        """One container's, of the pod of that name which was deleted last."""
+        where = request.match_info
+        namespace, name, container = where["namespace"], where["pod"], where["container"]
+        found = next(
+            (
+                item
+                for item in self._agent.keeper.kept.found()
+                if (item.namespace, item.name) == (namespace, name)
+            ),
+            None,
+        )
+        if found is None:
+            raise Refused(404, f'no logs of a deleted pod "{namespace}/{name}" are kept here\n')
+        previous = request.query.get("previous") in ("true", "1")
+        path = found.log(container, previous=previous)
+        if path is None:
+            kept = " ".join(found.containers())
+            raise Refused(
+                404, f'no such log of container "{container}" is kept; there is: {kept}\n'
+            )
+        response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        async for piece in read_log(path, options, lambda: False, _never):
+            await response.write(piece)
+        await response.write_eof()
+        return response
+
+
+async def _never() -> None:
+    """Nothing is written there any more."""
+
+
+def _listed(items: list[Any]) -> web.Response:
+    return _json({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
+
+
+def _json(body: Any) -> web.Response:
+    return web.Response(body=orjson.dumps(body), content_type="application/json")
