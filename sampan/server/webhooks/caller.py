@@ -273,7 +273,7 @@ async def _dial(
             server_hostname=name if context else None,
         )
     except ssl.SSLError as error:
-        raise CallFailed(tls_words(error, name)) from None
+        raise CallFailed(await tls_words(error, address, name)) from None
     except socket.gaierror:
         raise CallFailed(f"dial tcp: lookup {address.host}: no such host") from None
     except (ConnectionResetError, BrokenPipeError, EOFError):

@@ -7,10 +7,11 @@ Bound: `CONTEXTS` contexts are kept, each some 50 KB; the least recently used go
 from __future__ import annotations
 
 import ssl
+import time
 from functools import lru_cache
 from pathlib import Path
 
-from .target import CallFailed, Target
+from .target import Address, CallFailed, Target
 
 CONTEXTS = 200
 """As upstream's cache of webhook clients."""
@@ -57,10 +58,11 @@ def _context(
     return context
 
 
-def tls_words(error: ssl.SSLError, name: str) -> str:
+async def tls_words(error: ssl.SSLError, address: Address, name: str) -> str:
     """What Go would say of a failed handshake with `name`."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"tls: failed to verify certificate: x509: {_certificate_words(error, name)}"
+        words = await _certificate_words(error, address, name)
+        return f"tls: failed to verify certificate: x509: {words}"
     reason = (error.reason or "").replace("_", " ").lower()
     if "http request" in reason or "wrong version number" in reason:
         return "http: server gave HTTP response to HTTPS client"
@@ -69,12 +71,20 @@ def tls_words(error: ssl.SSLError, name: str) -> str:
     return f"tls: {reason or error}"
 
 
-def _certificate_words(error: ssl.SSLCertVerificationError, name: str) -> str:
+async def _certificate_words(
+    error: ssl.SSLCertVerificationError, address: Address, name: str
+) -> str:
     code = error.verify_code
     if code in UNKNOWN_ISSUER:
         return "certificate signed by unknown authority"
+    if code not in WRONG_NAME | NOT_VALID_NOW:
+        return error.verify_message
+    from .inspecting import certificate_at, name_words, time_words
+
+    certificate = await certificate_at(address, name)
     if code in NOT_VALID_NOW:
-        return "certificate has expired or is not yet valid"
-    if code in WRONG_NAME:
+        plain = "certificate has expired or is not yet valid"
+        return plain if certificate is None else time_words(certificate, time.time())
+    if certificate is None:
         return f"certificate is not valid for any names, but wanted to match {name}"
-    return error.verify_message
+    return name_words(certificate, name)

@@ -11,9 +11,10 @@ import pytest
 
 from sampan.api.resources import resource
 from sampan.server.webhooks import caller as caller_module
+from sampan.server.webhooks.inspecting import name_words, time_words
 from sampan.server.webhooks.target import CallFailed, target_of
 from tests.kit.cluster import Cluster, api_cluster
-from tests.kit.hooks import Call, HookServer, Reply, hook_server
+from tests.kit.hooks import Call, HookServer, Reply, authority, hook_server
 
 Answer = Callable[[Call], Awaitable[Reply]]
 
@@ -73,10 +74,47 @@ async def test_what_is_not_believed() -> None:
         )
         wrong_name = url.replace("localhost", "127.0.0.1")
         said = await failure(cluster, {"url": wrong_name, "caBundle": hook.bundle})
-        assert "x509: certificate is not valid for any names, but wanted to match 127.0.0.1" in said
+        assert said.endswith(
+            "x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs"
+        )
         said = await failure(cluster, {"url": url, "caBundle": base64.b64encode(b"no").decode()})
         assert "unable to parse bytes as PEM block" in said
         assert not hook.calls
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (
+            ("a.example", "b.example"),
+            "certificate is valid for a.example, b.example, not localhost",
+        ),
+        (("other",) * 100, "certificate is valid for 100 names, but none matched localhost"),
+        ((), "certificate is not valid for any names, but wanted to match localhost"),
+    ],
+)
+async def test_a_certificate_for_others_is_told_by_its_names(
+    names: tuple[str, ...], words: str
+) -> None:
+    """As Go's HostnameError: the first thing one looks for when a webhook does not answer."""
+    async with api_cluster() as cluster, hook_server(echo, names=names) as hook:
+        said = await failure(cluster, config(hook))
+        assert said.endswith(f": tls: failed to verify certificate: x509: {words}")
+        assert not hook.calls
+
+
+def test_words_of_a_time_that_is_over() -> None:
+    _, certificate = authority()
+    later = certificate.not_valid_after_utc.timestamp() + 1
+    assert time_words(certificate, later).startswith(
+        "certificate has expired or is not yet valid: current time 2"
+    )
+    assert f" is after {certificate.not_valid_after_utc:%Y-%m-%dT%H}" in time_words(
+        certificate, later
+    )
+    assert name_words(certificate, "hook-ca") == (
+        "certificate relies on legacy Common Name field, use SANs instead"
+    )
 
 
 async def test_a_silent_peer_is_given_up() -> None:
