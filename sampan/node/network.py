@@ -56,8 +56,8 @@ class BridgeNetwork:
             _second(config, *ipv6),
         )
         self._plumbing = Plumbing(config, cluster, networks)
-        self.admit: Callable[[str, str], Awaitable[None]] | None = None
-        """Asked (uid, address) before a pod may use its address: network policies."""
+        self.admit: Callable[[str, str, str], Awaitable[None]] | None = None
+        """Asked (uid, addresses of both families) before a pod may use them: network policies."""
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._ready: dict[str, PodAddress] = {}
         self._watch: TransactionWatch | None = None
@@ -81,7 +81,7 @@ class BridgeNetwork:
         if found is None:
             found = await self._run(lambda: self._plumbing.attach(pod_uid))
             if self.admit is not None:
-                await self.admit(pod_uid, found.ip)
+                await self.admit(pod_uid, found.ip, found.other_ip)
             self._ready[pod_uid] = found
         return found
 

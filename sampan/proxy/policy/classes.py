@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from ipaddress import ip_address
 from itertools import pairwise
 
 from msgspec import Struct, field
 
+from ..families import IPV4, Family
 from .objects import ALL_PODS, Group, Pod, Port, Range, Rule, block_text, merge
 
 Members = Callable[[Group], Collection[Pod]]
 
-_FIELD = {"in": "ip saddr", "out": "ip daddr"}
+_FIELD = {"in": "saddr", "out": "daddr"}
 ACCEPT, DROP = "return", "drop"
 # The kernel's names have 127 characters; this many digits keep classes apart.
 _DIGITS = 16
@@ -35,8 +37,7 @@ class ClassKey(Struct, frozen=True):
     def groups(self) -> set[Group]:
         """Those whose members decide what the class contains."""
         found = {group for rule in self.rules for group in rule.groups}
-        named = any(port.name for rule in self.rules for port in rule.ports if rule.everyone)
-        return found | {ALL_PODS} if named else found
+        return found | {ALL_PODS} if any(rule.names_anybody for rule in self.rules) else found
 
 
 class Class(Struct, frozen=True):
@@ -50,6 +51,7 @@ class Class(Struct, frozen=True):
     """(protocol, ports, chain); they do not overlap."""
     chains: Mapping[str, Sequence[str]]
     """Chain -> rules; the class's own chain, which has its name, is the last."""
+    family: Family = IPV4
 
     @property
     def port_map(self) -> str:
@@ -62,7 +64,7 @@ class Class(Struct, frozen=True):
             yield f"{protocol} . {ports} : goto {chain}"
 
     def block_elements(self, name: str) -> list[str]:
-        return [block_text(low, high) for low, high in self.blocks[name]]
+        return [block_text(low, high, self.family) for low, high in self.blocks[name]]
 
 
 class _Peers(Struct):
@@ -86,12 +88,12 @@ class _Atom(Struct, frozen=True):
     label: str
 
 
-def class_of(key: ClassKey, members: Members) -> Class:
+def class_of(key: ClassKey, members: Members, family: Family = IPV4) -> Class:
     """The class's sets and chains, with the members that the groups have now."""
     atoms = [atom for rule in key.rules for atom in _atoms(rule, members)]
     text = key.direction + "|" + "|".join(atom.label for atom in atoms)
     name = f"{key.direction}-{hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]}"
-    build = _Builder(name, _FIELD[key.direction])
+    build = _Builder(name, f"{family.word} {_FIELD[key.direction]}")
     body = build.allow(name, [atom.peers for atom in atoms if atom.port is None])
     chains: dict[frozenset[int], str] = {}
     segments = []
@@ -105,7 +107,7 @@ def class_of(key: ClassKey, members: Members) -> Class:
     if segments and body != [ACCEPT]:
         body.append(f"meta l4proto . th dport vmap @{name}-m")
     build.chains[name] = _closed(body)
-    return Class(name, build.pods, build.blocks, segments, build.chains)
+    return Class(name, build.pods, build.blocks, segments, build.chains, family)
 
 
 class _Builder:
@@ -154,13 +156,20 @@ def _atoms(rule: Rule, members: Members) -> Iterable[_Atom]:
 def _named(port: Port, rule: Rule, who: str, members: Members) -> Iterable[_Atom]:
     """A name in an egress rule means what each of the pods at the other end calls so."""
     numbers: dict[int, set[str]] = {}
-    for group in (ALL_PODS,) if rule.everyone else rule.groups:
-        for pod in members(group):
-            if number := pod.number(port):
-                numbers.setdefault(number, set()).add(pod.ip)
+    found = [pod for group in rule.groups for pod in members(group)]
+    if rule.names_anybody:
+        found += [pod for pod in members(ALL_PODS) if rule.everyone or _in_blocks(pod, rule)]
+    for pod in found:
+        if number := pod.number(port):
+            numbers.setdefault(number, set()).add(pod.ip)
     for number, ips in sorted(numbers.items()):
         label = f"{port.protocol}:{port.name}={number} {who}"
         yield _Atom(Port(port.protocol, number, number), _Peers(False, True, ips, []), label)
+
+
+def _in_blocks(pod: Pod, rule: Rule) -> bool:
+    number = int(ip_address(pod.ip))
+    return any(low <= number <= high for low, high in rule.blocks)
 
 
 def _segments(atoms: Sequence[_Atom]) -> Iterable[tuple[str, Range, frozenset[int]]]:

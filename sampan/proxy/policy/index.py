@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from ..families import IPV4, Family
 from .classes import Class, ClassKey, class_of
 from .objects import ALL_PODS, Group, Key, Pod, Policy, Port, Rule
 
@@ -45,7 +46,8 @@ def rules_of(
 class PolicyIndex:
     """Tell it what changed, then ask for `state`. A `put` says whether rules may depend on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, family: Family = IPV4) -> None:
+        self.family = family
         self._policies: dict[str, dict[Key, Policy]] = {}
         self._pods: dict[str, dict[Key, Pod]] = {}
         self._namespaces: dict[str, Mapping[str, str]] = {}
@@ -128,7 +130,7 @@ class PolicyIndex:
             del self._made[key]
         for key in used:
             if key not in self._made or (stale and not stale.isdisjoint(key.groups)):
-                self._made[key] = class_of(key, self._members)
+                self._made[key] = class_of(key, self._members, self.family)
         self._dirty_groups.clear()
         return self._assemble()
 
@@ -147,7 +149,7 @@ class PolicyIndex:
             for policy in policies.values():
                 for rule in (*(policy.ingress or ()), *(policy.egress or ())):
                     wanted.update(rule.groups)
-                    if rule.everyone and any(port.name for port in rule.ports):
+                    if rule.names_anybody:
                         wanted.add(ALL_PODS)
         for group in self._groups.keys() - wanted:
             del self._groups[group]

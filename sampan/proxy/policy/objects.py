@@ -6,19 +6,20 @@ Pure. What makes no sense (it was stored by a server that checked less) allows n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_network
 
 from msgspec import Struct
 
 from sampan.api.errors import Object
 from sampan.api.selectors import EVERYTHING, Selector, from_label_selector
 
+from ..families import IPV4, Family
+
 Key = tuple[str, str]
 Range = tuple[int, int]
 
 _PROTOCOLS = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}
 LAST_PORT = 65535
-_LAST_ADDRESS = 2**32 - 1
 
 
 class Group(Struct, frozen=True):
@@ -54,6 +55,11 @@ class Rule(Struct, frozen=True):
     blocks: tuple[Range, ...] = ()
     """Address ranges, merged and sorted."""
 
+    @property
+    def names_anybody(self) -> bool:
+        """Does it name ports of whichever pods have addresses that it means?"""
+        return bool((self.everyone or self.blocks) and any(port.name for port in self.ports))
+
     def __str__(self) -> str:
         ports = ",".join(f"{p.protocol}:{p.name}:{p.low}-{p.high}" for p in self.ports)
         peers = "*" if self.everyone else ";".join([*map(str, self.groups), str(self.blocks)])
@@ -86,8 +92,8 @@ class Pod(Struct, frozen=True):
         return dict(self.ports).get((port.name, port.protocol), 0)
 
 
-def compile_policy(obj: Object) -> Policy:
-    """Raises BadRequest for a selector that cannot be read."""
+def compile_policy(obj: Object, family: Family = IPV4) -> Policy:
+    """What the policy says of one family. Raises BadRequest for a selector that cannot be read."""
     meta, spec = obj["metadata"], obj.get("spec") or {}
     kinds = spec.get("policyTypes") or (
         ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"]
@@ -97,7 +103,8 @@ def compile_policy(obj: Object) -> Policy:
     def compiled(kind: str, peers: str) -> tuple[Rule, ...] | None:
         if kind not in kinds:
             return None
-        rules = (_rule(item, peers, namespace) for item in spec.get(kind.lower()) or ())
+        found = spec.get(kind.lower()) or ()
+        rules = (_rule(item, peers, namespace, family) for item in found)
         return tuple(item for item in rules if item is not None)
 
     return Policy(
@@ -108,7 +115,7 @@ def compile_policy(obj: Object) -> Policy:
     )
 
 
-def _rule(rule: Object, peers: str, namespace: str) -> Rule | None:
+def _rule(rule: Object, peers: str, namespace: str, family: Family) -> Rule | None:
     ports = tuple(port for item in rule.get("ports") or () if (port := _port(item)) is not None)
     if rule.get("ports") and not ports:
         return None
@@ -119,7 +126,7 @@ def _rule(rule: Object, peers: str, namespace: str) -> Rule | None:
     blocks: list[Range] = []
     for peer in wanted:
         if peer.get("ipBlock") is not None:
-            blocks += _block(peer["ipBlock"])
+            blocks += _block(peer["ipBlock"], family)
             continue
         group = _group(peer, namespace)
         if group is not None:
@@ -148,13 +155,13 @@ def _port(item: Object) -> Port | None:
     return Port(protocol, number, end) if 0 < number <= end <= LAST_PORT else None
 
 
-def _block(block: Object) -> Iterable[Range]:
-    """The block without its exceptions. IPv6 blocks mean nobody in an IPv4 network."""
-    whole = _range(block.get("cidr"))
+def _block(block: Object, family: Family) -> Iterable[Range]:
+    """The block without its exceptions. Blocks of the other family mean nobody of this one."""
+    whole = _range(block.get("cidr"), family)
     if whole is None:
         return
     low, end = whole
-    holes = [hole for text in block.get("except") or () if (hole := _range(text)) is not None]
+    holes = [hole for text in block.get("except") or () if (hole := _range(text, family))]
     for first, last in merge(holes):
         if last < low or first > end:
             continue
@@ -165,12 +172,12 @@ def _block(block: Object) -> Iterable[Range]:
         yield low, end
 
 
-def _range(text: object) -> Range | None:
+def _range(text: object, family: Family) -> Range | None:
     try:
-        network = IPv4Network(text, strict=False) if isinstance(text, str) else None
+        network = ip_network(text, strict=False) if isinstance(text, str) else None
     except ValueError:
         return None
-    if network is None:
+    if network is None or not isinstance(network.network_address, family.address):
         return None
     return int(network.network_address), int(network.broadcast_address)
 
@@ -187,25 +194,26 @@ def merge(ranges: Iterable[Range]) -> tuple[Range, ...]:
     return tuple(out)
 
 
-def block_text(low: int, high: int) -> str:
+def block_text(low: int, high: int, family: Family = IPV4) -> str:
     """A range of addresses as nft reads it."""
+    first, last = family.address(low), family.address(high)
     if low == high:
-        return str(IPv4Address(low))
-    if (low, high) == (0, _LAST_ADDRESS):
-        return "0.0.0.0/0"
-    return f"{IPv4Address(low)}-{IPv4Address(high)}"
+        return str(first)
+    if low == 0 and high == 2**first.max_prefixlen - 1:
+        return f"{first}/0"
+    return f"{first}-{last}"
 
 
-def pod_facts(obj: Object, node_name: str, ip: str = "") -> Pod | None:
+def pod_facts(obj: Object, node_name: str, ip: str = "", family: Family = IPV4) -> Pod | None:
     """None for a pod that policies do not reach: it shares the node's address, is over, or has no
-    address yet. `ip` is the address its node is about to give it, before the status says so."""
+    address of the family yet. `ip` is what its node is about to give it, before the status says
+    so."""
     spec, status = obj["spec"], obj.get("status") or {}
-    address = ip or status.get("podIP") or ""
+    known = [ip, status.get("podIP"), *(item.get("ip") for item in status.get("podIPs") or ())]
     if spec.get("hostNetwork") or status.get("phase") in ("Succeeded", "Failed"):
         return None
-    try:
-        address = str(IPv4Address(address))
-    except ValueError:
+    address = next(filter(None, map(family.parse, known)), "")
+    if not address:
         return None
     meta = obj["metadata"]
     return Pod(

@@ -1,8 +1,8 @@
 """The policies of one node: watches them, keeps their table true, and lets new pods in.
 
 Task: `run`, under the daemon's supervisor. Without policies it watches nothing else, and there is
-no table. With the first one it begins to watch namespaces and this node's pods (the agent's own
-cache): pods of other machines cannot be reached yet, and an agent may not see them. Queue: what
+no table. With the first one it begins to watch namespaces and all pods, since peers may be on other
+nodes; the server lets a node see them while there are policies. Queue: what
 changed while a transaction was being applied, each thing once; it becomes one transaction. Nothing
 polls. A transaction the kernel refuses is followed by the whole table; if that fails as well, `run`
 raises and the supervisor starts it again with backoff.
@@ -15,14 +15,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
 
 from sampan.api.errors import BadRequest, Object
 from sampan.api.resources import resource
+from sampan.client.events import WARNING, EventRecorder
 from sampan.client.informer import Informer, Informers
 from sampan.linux.nft import Nft, NftError
 from sampan.linux.nftwatch import TransactionWatch, table_handle
 
+from ..families import IPV4, Family
 from .index import PolicyIndex
 from .objects import Key, Pod, Policy, compile_policy, pod_facts
 from .table import PolicyTable
@@ -34,23 +38,42 @@ ADMIT_S = 20.0
 _BY_UID = "policy-uid"
 
 
+class _Side(Struct):
+    """One address family: what is planned, and the number of the table that holds it."""
+
+    index: PolicyIndex
+    table: PolicyTable
+    handle: int = 0
+
+    def find(self) -> int:
+        return table_handle(self.table.name, self.table.family.word)
+
+
 class PolicyKeeper:
     """Use it from one event loop. `ready` is set once the first policies are in the kernel."""
 
     def __init__(
-        self, informers: Informers, cluster: str, node_name: str, nft: Nft | None = None
+        self,
+        informers: Informers,
+        cluster: str,
+        node_name: str,
+        nft: Nft | None = None,
+        *,
+        recorder: EventRecorder | None = None,
+        families: Sequence[Family] = (IPV4,),
     ) -> None:
         self._informers = informers
         self._policies = informers.informer(resource("networkpolicies", "networking.k8s.io"))
         self._pods: Informer | None = None
         self._namespaces: Informer | None = None
         self._node_name = node_name
-        self._index = PolicyIndex()
-        self._table = PolicyTable(cluster)
+        self._cluster = cluster
+        self._families = families
+        self._sides = self._fresh()
+        self._recorder = recorder
         self._nft = nft or Nft()
         self._wake = asyncio.Event()
-        self._handle = 0
-        self._attached: dict[str, str] = {}
+        self._attached: dict[str, tuple[str, ...]] = {}
         self._waiting: list[asyncio.Future[None]] = []
         self._unsubscribe: list[Callable[[], None]] = []
         self._changed = False
@@ -59,7 +82,7 @@ class PolicyKeeper:
 
     async def run(self) -> None:
         """Follow the cluster until cancelled. The rules stay in the kernel then."""
-        self._index = PolicyIndex()
+        self._sides = self._fresh()
         self._unsubscribe.append(self._policies.on_change(self._policy_changed))
         watch = TransactionWatch()
         loop = asyncio.get_running_loop()
@@ -67,9 +90,9 @@ class PolicyKeeper:
         try:
             await self._policies.synced()
             # Rules of an earlier run, whose policies may be gone.
-            if not len(self._policies) and table_handle(self._table.name):
-                await self._nft.apply(self._table.remove())
-            self._handle = 0
+            for side in self._sides:
+                if not len(self._policies) and side.find():
+                    await self._nft.apply(side.table.remove())
             while True:
                 await self._turn()
                 self.ready.set()
@@ -84,20 +107,25 @@ class PolicyKeeper:
                 self._pods = self._namespaces = None
 
     async def purge(self) -> None:
-        """Remove the table; `run` must have ended. Raises NftError."""
-        await self._nft.apply(self._table.remove())
+        """Remove the tables; `run` must have ended. Raises NftError."""
+        for side in self._sides:
+            await self._nft.apply(side.table.remove())
 
-    async def admit(self, uid: str, ip: str) -> None:
-        """Come back when the rules for a pod that will have `ip` are in the kernel. Raises
-        TimeoutError when they cannot be told in time (nobody knows the pod, or the API server is
-        away): it must not start without them."""
+    def _fresh(self) -> list[_Side]:
+        return [_Side(PolicyIndex(item), PolicyTable(self._cluster, item))
+                for item in self._families]  # fmt: skip
+
+    async def admit(self, uid: str, *ips: str) -> None:
+        """Come back when the rules for a pod that will have these addresses are in the kernel.
+        Raises TimeoutError when they cannot be told in time (nobody knows the pod, or the API
+        server is away): it must not start without them."""
         async with asyncio.timeout(ADMIT_S):
             await self._policies.synced()
             if not len(self._policies):
                 return
-            for other in [key for key, used in self._attached.items() if used == ip]:
+            for other in [key for key, used in self._attached.items() if used[0] == ips[0]]:
                 del self._attached[other]
-            self._attached[uid] = ip
+            self._attached[uid] = ips
             await self._settled()
             if self._pods is not None:
                 self._pod_changed(None, await _appeared(self._pods, uid))
@@ -120,41 +148,48 @@ class PolicyKeeper:
 
     def _policy_changed(self, old: Object | None, new: Object | None) -> None:
         meta = (new or old or {})["metadata"]
-        policy: Policy | None = None
+        key = meta["namespace"], meta["name"]
+        policies: list[Policy | None] = [None] * len(self._sides)
         try:
-            policy = compile_policy(new) if new is not None else None
+            if new is not None:
+                policies = [compile_policy(new, side.table.family) for side in self._sides]
         except (AttributeError, KeyError, TypeError, ValueError, BadRequest):
             # Stored by a server that checked less; nothing can be said about what it means.
             log.exception("policy %s/%s makes no sense", meta["namespace"], meta["name"])
-        if self._index.put_policy((meta["namespace"], meta["name"]), policy):
-            self._mark()
+        for side, policy in zip(self._sides, policies, strict=True):
+            if side.index.put_policy(key, policy):
+                self._mark()
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         meta = (new or old or {})["metadata"]
         key: Key = (meta["namespace"], meta["name"])
         if new is None:
             self._attached.pop(meta["uid"], None)
-        if self._index.put_pod(key, self._facts(new) if new is not None else None):
-            self._mark()
+        for side in self._sides:
+            pod = self._facts(new, side.table.family) if new is not None else None
+            if side.index.put_pod(key, pod):
+                self._mark()
 
-    def _facts(self, obj: Object) -> Pod | None:
+    def _facts(self, obj: Object, family: Family) -> Pod | None:
         """An address belongs to the pod it was given last, whatever an older status says."""
-        given = self._attached.get(obj["metadata"].get("uid", ""), "")
-        pod = pod_facts(obj, self._node_name, given)
-        if pod is not None and not given and pod.local and pod.ip in self._attached.values():
+        ips = self._attached.get(obj["metadata"].get("uid", ""), ())
+        given = next(filter(None, map(family.parse, ips)), "")
+        pod = pod_facts(obj, self._node_name, given, family)
+        others = (used for used in self._attached.values() if pod is not None and pod.ip in used)
+        if pod is not None and not given and pod.local and any(others):
             return None
         return pod
 
     def _namespace_changed(self, old: Object | None, new: Object | None) -> None:
         meta = (new or old or {})["metadata"]
         labels = None if new is None else meta.get("labels") or {}
-        if self._index.put_namespace(meta["name"], labels):
-            self._mark()
+        for side in self._sides:
+            if side.index.put_namespace(meta["name"], labels):
+                self._mark()
 
     async def _look_around(self) -> None:
         """Follow pods and namespaces from now on."""
-        fields = f"spec.nodeName={self._node_name}"
-        pods = self._informers.informer(resource("pods"), fields=fields)
+        pods = self._informers.informer(resource("pods"))
         namespaces = self._informers.informer(resource("namespaces"))
         pods.add_index(_BY_UID, _uid_of)
         await namespaces.synced()
@@ -183,27 +218,40 @@ class PolicyKeeper:
     async def _settle(self, wanted: bool) -> None:
         """Bring the kernel to what the index says."""
         changed, self._changed = self._changed, False
-        if not wanted:
-            if self._handle:
-                self._handle = 0
-                await self._nft.apply(self._table.remove())
-            return
-        if not self._handle or table_handle(self._table.name) != self._handle:
-            if self._handle:
-                log.warning("table %s was changed by somebody else", self._table.name)
-            await self._rebuild()
+        for side in self._sides:
+            if wanted:
+                await self._settle_side(side, changed)
+            elif side.handle:
+                side.handle = 0
+                await self._nft.apply(side.table.remove())
+
+    async def _settle_side(self, side: _Side, changed: bool) -> None:
+        if not side.handle or side.find() != side.handle:
+            if side.handle:
+                self._say_restored(side)
+            await self._rebuild(side)
         elif changed:
             try:
-                for script in self._table.change(self._index.state()):
+                for script in side.table.change(side.index.state()):
                     await self._nft.apply(script)
             except NftError as error:
-                log.warning("making table %s anew: %s", self._table.name, error)
-                await self._rebuild()
+                log.warning("making table %s anew: %s", side.table.name, error)
+                await self._rebuild(side)
 
-    async def _rebuild(self) -> None:
+    async def _rebuild(self, side: _Side) -> None:
         self.rebuilds += 1
-        await self._nft.apply(self._table.whole(self._index.state()))
-        self._handle = table_handle(self._table.name)
+        await self._nft.apply(side.table.whole(side.index.state()))
+        side.handle = side.find()
+
+    def _say_restored(self, side: _Side) -> None:
+        log.warning("table %s was changed by somebody else", side.table.name)
+        if self._recorder is not None:
+            name = self._node_name
+            node = {"kind": "Node", "name": name, "uid": name, "apiVersion": "v1"}
+            text = f"nftables table {side.table.family.word} {side.table.name} was removed by"
+            self._recorder.event(
+                node, WARNING, "PolicyRulesRestored", f"{text} somebody else and made anew"
+            )
 
 
 async def _appeared(pods: Informer, uid: str) -> Object:

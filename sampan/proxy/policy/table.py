@@ -13,6 +13,7 @@ from itertools import islice
 
 from sampan.linux.nft import remove_table
 
+from ..families import IPV4, Family
 from .classes import Class
 from .index import DIRECTIONS, State
 
@@ -23,18 +24,19 @@ _ELEMENTS_PER_LINE = 200
 class PolicyTable:
     """The rules of one cluster on one node."""
 
-    def __init__(self, cluster: str) -> None:
+    def __init__(self, cluster: str, family: Family = IPV4) -> None:
         self.name = f"sampan-{cluster}.policy"
-        self._table = f"ip {self.name}"
+        self.family = family
+        self._table = f"{family.word} {self.name}"
         self._state = State()
 
     def remove(self) -> str:
         self._state = State()
-        return remove_table("ip", self.name)
+        return remove_table(self.family.word, self.name)
 
     def whole(self, state: State) -> str:
         """Everything anew, in one transaction."""
-        lines = [remove_table("ip", self.name).rstrip("\n"), *self._frame()]
+        lines = [remove_table(self.family.word, self.name).rstrip("\n"), *self._frame()]
         for item in state.classes.values():
             lines += self._make(item)
         lines += self._targets(State(), state)
@@ -58,10 +60,10 @@ class PolicyTable:
     def _make(self, item: Class) -> Iterator[str]:
         table = self._table
         for name, ips in item.pods.items():
-            yield f"add set {table} {name} {{ type ipv4_addr; }}"
+            yield f"add set {table} {name} {{ type {self.family.kind}; }}"
             yield from self._elements("add", name, ips)
         for name in item.blocks:
-            yield f"add set {table} {name} {{ type ipv4_addr; flags interval; }}"
+            yield f"add set {table} {name} {{ type {self.family.kind}; flags interval; }}"
             yield from self._elements("add", name, item.block_elements(name))
         if item.segments:
             key = "inet_proto . inet_service : verdict"
@@ -113,18 +115,18 @@ class PolicyTable:
             yield f"{verb} element {self._table} {name} {{ {', '.join(batch)} }}"
 
     def _frame(self) -> Iterator[str]:
-        table = self._table
+        table, word, kind = self._table, self.family.word, self.family.kind
         yield f"add table {table}"
         for direction in DIRECTIONS:
-            yield f"add map {table} {direction} {{ type ipv4_addr : verdict; }}"
-        yield f"add set {table} selves {{ type ipv4_addr . ipv4_addr; }}"
+            yield f"add map {table} {direction} {{ type {self.family.kind} : verdict; }}"
+        yield f"add set {table} selves {{ type {kind} . {kind}; }}"
         yield f"add chain {table} forward {{ type filter hook forward priority 0; }}"
         rule = f"add rule {table} forward"
         yield f"{rule} ct state established,related accept"
         # A pod cannot be cut off from itself, also not through a service.
-        yield f"{rule} ip saddr . ip daddr @selves accept"
-        yield f"{rule} ip saddr vmap @out"
-        yield f"{rule} ip daddr vmap @in"
+        yield f"{rule} {word} saddr . {word} daddr @selves accept"
+        yield f"{rule} {word} saddr vmap @out"
+        yield f"{rule} {word} daddr vmap @in"
 
 
 def _selves(targets: Mapping[str, Mapping[str, str]]) -> set[str]:

@@ -75,6 +75,8 @@ class NodeGraph:
         self._secret_volumes: dict[Thing, set[str]] = {}
         self._attachments: dict[str, str] = {}
         self._slices: dict[str, str] = {}
+        self.policies = 0
+        """How many network policies there are: their peers may be any node's pods."""
 
     def start(self, server: Server) -> None:
         """Follow what the graph is made of."""
@@ -82,6 +84,8 @@ class NodeGraph:
         server.observe(resource("persistentvolumes"), self.volume_changed)
         server.observe(resource("volumeattachments", "storage.k8s.io"), self.attachment_changed)
         server.observe(resource("resourceslices", "resource.k8s.io"), self.slice_changed)
+        policies = resource("networkpolicies", "networking.k8s.io")
+        server.observe(policies, self.policy_changed)
 
     def relates(self, node: str, thing: Thing) -> bool:
         """Does `thing` have to do with `node`?"""
@@ -108,6 +112,9 @@ class NodeGraph:
         return users is not None and node in users
 
     # Events.
+
+    def policy_changed(self, event: str, policy: Object, old: Object | None) -> None:
+        self.policies += {"ADDED": 1, "DELETED": -1}.get(event, 0)
 
     def pod_changed(self, event: str, pod: Object, old: Object | None) -> None:
         meta = pod["metadata"]

@@ -197,6 +197,10 @@ def _pod(graph: NodeGraph, node: str, asked: Question) -> Answer:
             return ALLOWED
         if asked.name:
             return _related(graph, node, asked)
+        if graph.policies:
+            # Beyond upstream, where a network agent of its own asks: policies name pods by their
+            # labels, and every node must know the addresses of those on others.
+            return ALLOWED
         return False, "can only list/watch pods with spec.nodeName field selector"
     return ALLOWED if verb in ("create", "delete") else NO_OPINION
 
