@@ -65,6 +65,24 @@ class ClusterConfig(Struct, frozen=True):
         return self.node_cidr or str(next(ip_network(self.pod_cidr).subnets(new_prefix=24)))
 
     @property
+    def first_gateway(self) -> str:
+        """The first node's bridge address."""
+        share = next(ip_network(self.pod_cidr).subnets(new_prefix=24))
+        return str(ip_network(str(share))[1])
+
+    @property
+    def node_pod_cidr6(self) -> str:
+        """The node's share of IPv6: the first /64; a node that joined has none."""
+        if not self.pod_cidr6 or self.node_cidr:
+            return ""
+        return str(next(ip_network(self.pod_cidr6).subnets(new_prefix=64)))
+
+    @property
+    def service_cidrs(self) -> str:
+        """As --service-cluster-ip-range has them."""
+        return ",".join(filter(None, (self.service_cidr, self.service_cidr6)))
+
+    @property
     def gateway(self) -> str:
         """The node's bridge address: where pods reach DNS, and on the first node the API server."""
         return str(ip_network(self.node_pod_cidr)[1])

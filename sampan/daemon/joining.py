@@ -87,11 +87,13 @@ async def publish(client: Client, cluster: ClusterConfig) -> None:
         "name": cluster.name,
         "podCIDR": cluster.pod_cidr,
         "serviceCIDR": cluster.service_cidr,
+        "registryPort": str(cluster.registry),
     }
     # First: a request that comes before its approval is possible waits for the next look.
     wanted: list[tuple[str, str, Object]] = [
         *(("clusterrolebindings", RBAC, item) for item in _approvals()),
         ("configmaps", "", {"metadata": {"name": NETWORKS}, "data": networks}),
+        *_hosting(cluster),
         ("roles", RBAC, {"metadata": {"name": name}, "rules": [rule]}),
         ("rolebindings", RBAC, _binding(name, "Role", name, group)),
         ("rolebindings", RBAC, _binding("sampan:nodes", "Role", name, machines)),
@@ -122,6 +124,19 @@ def _approvals() -> Iterator[Object]:
     ):
         subject = {"kind": "Group", "name": group, "apiGroup": RBAC}
         yield _binding(name, "ClusterRole", APPROVAL + role, subject)
+
+
+def _hosting(cluster: ClusterConfig) -> list[tuple[str, str, Object]]:
+    """Where the cluster's registry is, for the tools that look for it (KEP-1755)."""
+    port = cluster.registry
+    text = f"""\
+host: "localhost:{port}"
+hostFromContainerRuntime: "localhost:{port}"
+hostFromClusterNetwork: "{cluster.first_gateway}:{port}"
+"""
+    meta = {"name": "local-registry-hosting"}
+    body: Object = {"metadata": meta, "data": {"localRegistryHosting.v1": text}}
+    return [("configmaps", "", body)] if port else []
 
 
 def _binding(name: str, kind: str, role: str, subject: Object) -> Object:
@@ -255,6 +270,7 @@ async def _register(
             listen_port=port,
             identity=networks["name"],
             node_cidr=share,
+            registry_port=int(networks.get("registryPort") or 0) or -1,
             address=own_address(paths, host),
         )
         if known is None or known.address_of_node != cluster.address_of_node:

@@ -24,13 +24,15 @@ from sampan.dns.serve import DnsConfig, DnsServer
 from sampan.linux import power
 from sampan.linux.namespaces import enter_node_namespace
 from sampan.node.agent import Agent
-from sampan.node.registry.serve import RegistryServer
+from sampan.node.config import NodeConfig
+from sampan.node.registry.serve import RegistryServer, domains
 from sampan.node.settings import FILE, Settings, read_settings
 from sampan.node.shutdown import shut_down
 from sampan.node.visitors import Visitors
 from sampan.paths import ClusterPaths
 from sampan.proxy.policy.run import PolicyKeeper
 from sampan.proxy.run import Proxy, ProxyConfig
+from sampan.runtime.elsewhere import elsewhere
 from sampan.version import GIT_VERSION
 
 from . import config
@@ -89,7 +91,12 @@ async def run(child: Child) -> None:
     images = node_images(paths)
     agent = Agent(settings, client, runtime, images, network, clock=clock, informers=informers)
     registry = None
-    if cluster.registry and not child.options.server and paths.number == 1:
+    if cluster.registry and has_joined(child):
+        where = f"{cluster.first_gateway}:{cluster.registry}"
+        pair = paths.pki / f"{identity}.crt", paths.pki / f"{identity}.key"
+        names = domains(cluster.first_gateway, cluster.registry)
+        images.local = elsewhere(names, where, settings.ca_cert, pair)
+    elif cluster.registry:
         visitors = Visitors(client, clock, cluster.node_name)
         registry = RegistryServer(settings, visitors, images, cluster.registry)
     proxy = Proxy(

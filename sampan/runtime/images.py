@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from . import archive
 from .catalog import Catalog, LayerMissing
+from .elsewhere import Elsewhere
 from .interface import Credentials, Image, ImageDamaged, ImageNotFound, RuntimeFailure
 from .layers import unpack
 from .manifest import Blob, Config, Manifest, machine
@@ -65,7 +66,8 @@ class ImageStore:
         self._unpackers = asyncio.Semaphore(UNPACKERS)
         self._pulling = asyncio.Semaphore(PULLS_MAX)
         self._pulls: dict[str, _Shared] = {}
-        self.local: Local | None = None
+        self.local: Local | Elsewhere | None = None
+        """The cluster's own registry."""
         self._catalog.open()
         self._partials.open()
 
@@ -171,20 +173,20 @@ class ImageStore:
     async def pull(self, reference: str, credentials: Credentials | None = None) -> Image:
         """Raises InvalidReference, ImageNotFound, ImageDamaged, RegistryFailure."""
         name = self._parse(reference)
-        if self.local is not None and name.domain == self.local.domain:
-            return await self.local.image(name)
         key = f"{name} {credentials!r}"
         shared = self._pulls.get(key)
         if shared is None:
-            task = asyncio.create_task(self._pull(reference, credentials))
+            task = asyncio.create_task(self._pull(name, credentials))
             shared = self._pulls[key] = _Shared(task)
             task.add_done_callback(lambda _: self._pulls.pop(key, None))
         return await shared.wait()
 
-    async def _pull(self, reference: str, credentials: Credentials | None) -> Image:
-        name = parse(reference)
+    async def _pull(self, name: Reference, credentials: Credentials | None) -> Image:
+        local = self.local if self.local and self.local.domain == name.domain else None
         try:
             async with self._pulling:
+                if local is not None and not isinstance(local, Elsewhere):
+                    return await local.image(name)
                 for attempt in range(_ATTEMPTS):
                     with self._catalog.workspace() as space:
                         try:
@@ -206,7 +208,9 @@ class ImageStore:
         from .registry import Registry
 
         registry = Registry(self._insecure, self._settings)
-        async with registry.session(name, credentials) as session:
+        known = self.local if self.local and self.local.domain == name.domain else None
+        found = known.endpoints if isinstance(known, Elsewhere) else None
+        async with registry.session(name, credentials, found) as session:
             digest, parsed = await session.manifest(machine())
             config = await session.config(parsed.config)
             wanted = {

@@ -62,10 +62,14 @@ class Registry:
 
     @asynccontextmanager
     async def session(
-        self, name: Reference, credentials: Credentials | None
+        self,
+        name: Reference,
+        credentials: Credentials | None,
+        found: Sequence[Endpoint] | None = None,
     ) -> AsyncIterator[Session]:
-        """One image's conversation with its registry."""
-        found = await asyncio.to_thread(endpoints, name.domain, self._folders, self._insecure)
+        """One image's conversation with its registry, or with the servers that are given."""
+        if found is None:
+            found = await asyncio.to_thread(endpoints, name.domain, self._folders, self._insecure)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_STALL_S)
         # Blobs must come as they are stored: their digest is over the compressed bytes.
         headers = {"User-Agent": "sampan", "Accept-Encoding": "identity"}

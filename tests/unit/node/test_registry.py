@@ -21,9 +21,11 @@ from sampan.node.registry.serve import RegistryServer
 from sampan.node.visitors import Refused, Visitor
 from sampan.runtime.build import File, ImageConfig, build_config, build_layer
 from sampan.runtime.depot import blobs, depot
+from sampan.runtime.elsewhere import Elsewhere
 from sampan.runtime.images import ImageStore
 from sampan.runtime.interface import ImageNotFound
 from sampan.runtime.manifest import machine
+from sampan.runtime.mirrors import Endpoint
 from tests.kit.ports import free_port
 
 pytestmark = pytest.mark.root
@@ -147,6 +149,19 @@ async def test_pushed_is_loaded(bench: Bench) -> None:
     assert await bench.images.pull(f"127.0.0.1:{bench.port}/app:1") == image
     with pytest.raises(ImageNotFound, match="app:2: not found"):
         await bench.images.pull(f"{bench.name}:2")
+
+
+async def test_another_node_pulls_by_the_same_names(bench: Bench) -> None:
+    manifest = await bench.push()
+    other = ImageStore(bench.folder / "other")
+    where = Endpoint(
+        f"http://127.0.0.1:{bench.port}/v2",
+        headers=[("Authorization", aiohttp.encode_basic_auth("x", "node"))],
+    )
+    other.local = Elsewhere(f"localhost:{bench.port}", bench.server.depot().domains, [where])
+    image = await other.pull(f"127.0.0.1:{bench.port}/app:1")
+    assert image == bench.images.find(f"{bench.name}:1")
+    assert other.find(f"{bench.name}@{digest(manifest)}") == image
 
 
 async def test_pull(bench: Bench) -> None:
