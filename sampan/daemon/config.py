@@ -37,6 +37,9 @@ class ClusterConfig(Struct, frozen=True):
     listen_port: int
     identity: str
     """Random; tells a folder's cluster from another one of the same name."""
+    pod_cidr6: str = ""
+    service_cidr6: str = ""
+    """The other halves of these networks, of IPv6; "" where the kernel had none."""
     node_cidr: str = ""
     """The node's share of the pod network where it is not the first: of an agent that joined."""
     address: str = ""
@@ -69,6 +72,18 @@ class ClusterConfig(Struct, frozen=True):
         """The first node's bridge address."""
         share = next(ip_network(self.pod_cidr).subnets(new_prefix=24))
         return str(ip_network(str(share))[1])
+
+    @property
+    def node_pod_cidr6(self) -> str:
+        """The node's share of IPv6: the first /64; a node that joined has none."""
+        if not self.pod_cidr6 or self.node_cidr:
+            return ""
+        return str(next(ip_network(self.pod_cidr6).subnets(new_prefix=64)))
+
+    @property
+    def service_cidrs(self) -> str:
+        """As --service-cluster-ip-range has them."""
+        return ",".join(filter(None, (self.service_cidr, self.service_cidr6)))
 
     @property
     def node_pod_cidr6(self) -> str:
@@ -155,6 +170,8 @@ def create(paths: ClusterPaths, listen: str, others: list[ClusterConfig]) -> Clu
         node_name=node_name(),
         pod_cidr=pod_cidr(slot),
         service_cidr=service_cidr(slot),
+        pod_cidr6=f"fd00:10:{244 - slot}::/56" if has_ipv6() else "",
+        service_cidr6=f"fd00:10:{96 + slot}::/112" if has_ipv6() else "",
         listen_host=host,
         listen_port=port,
         identity=secrets.token_hex(16),
@@ -167,6 +184,15 @@ def pod_cidr(slot: int) -> str:
 
 def service_cidr(slot: int) -> str:
     return f"10.{96 + slot}.0.0/16"
+
+
+def has_ipv6(conf: Path = Path("/proc/sys/net/ipv6/conf")) -> bool:
+    """Has this machine's kernel IPv6, and may devices use it?"""
+    try:
+        found = [(conf / name / "disable_ipv6").read_text() for name in ("all", "default")]
+    except OSError:
+        return False
+    return not any(text.strip() == "1" for text in found)
 
 
 def overlaps(slot: int, routes: list[IPv4Network]) -> bool:

@@ -255,7 +255,7 @@ def server_config(paths: ClusterPaths, cluster: config.ClusterConfig) -> ServerC
         node_client_key=paths.pki / "node-client.key",
         advertise_host=advertised(cluster),
         advertise_port=cluster.listen_port,
-        service_cidr=cluster.service_cidr,
+        service_cidr=cluster.service_cidrs,
         client_cas=(paths.settings / "client-ca.crt",),
         folder=paths.settings,
         audit_log=paths.logs / "audit.log",

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from sampan.aio.clock import Clock, SystemClock
 from sampan.aio.tasks import Supervisor
 from sampan.client.api import Client
+from sampan.client.events import EventRecorder
 from sampan.client.http import HttpTransport
 from sampan.client.informer import Informers
 from sampan.dns.serve import DnsConfig, DnsServer
@@ -25,11 +26,13 @@ from sampan.linux import power
 from sampan.linux.namespaces import enter_node_namespace
 from sampan.node.agent import Agent
 from sampan.node.config import NodeConfig
+from sampan.node.config import NodeConfig
 from sampan.node.registry.serve import RegistryServer, domains
 from sampan.node.settings import FILE, Settings, read_settings
 from sampan.node.shutdown import shut_down
 from sampan.node.visitors import Visitors
 from sampan.paths import ClusterPaths
+from sampan.proxy.families import IPV4, IPV6
 from sampan.proxy.policy.run import PolicyKeeper
 from sampan.proxy.run import Proxy, ProxyConfig
 from sampan.runtime.elsewhere import elsewhere
@@ -99,11 +102,12 @@ async def run(child: Child) -> None:
     elif cluster.registry:
         visitors = Visitors(client, clock, cluster.node_name)
         registry = RegistryServer(settings, visitors, images, cluster.registry)
-    proxy = Proxy(
-        informers,
-        ProxyConfig(cluster.name, cluster.node_name, cluster.node_pod_cidr, cluster.service_cidr),
+    recorder = EventRecorder(client, "kube-proxy", cluster.node_name, clock)
+    proxy = Proxy(informers, proxy_config(settings, cluster), recorder=recorder)
+    families = (IPV4, IPV6) if settings.pod_cidr6 else (IPV4,)
+    policies = PolicyKeeper(
+        informers, cluster.name, cluster.node_name, recorder=recorder, families=families
     )
-    policies = PolicyKeeper(informers, cluster.name, cluster.node_name)
     network.admit = policies.admit
     dns = DnsServer(
         client,
@@ -114,6 +118,7 @@ async def run(child: Child) -> None:
     try:
         supervisor.start("agent", agent.run)
         supervisor.start("certificates", lambda: credentials.run(client, cluster, clock))
+        supervisor.start("events of services", recorder.run)
         supervisor.start("proxy", proxy.run)
         supervisor.start("network policies", policies.run)
         supervisor.start("dns", dns.run)
@@ -132,6 +137,14 @@ async def run(child: Child) -> None:
         await runtime.close()
         await network.close()
         await transport.close()
+
+
+def proxy_config(settings: NodeConfig, cluster: config.ClusterConfig) -> ProxyConfig:
+    services = cluster.service_cidr, cluster.service_cidr6 if settings.pod_cidr6 else ""
+    return ProxyConfig(
+        cluster.name, cluster.node_name, settings.pod_cidr, services[0],
+        settings.pod_cidr6, services[1],
+    )  # fmt: skip
 
 
 def chosen(paths: ClusterPaths) -> Settings:

@@ -8,7 +8,7 @@ from sampan.paths import ClusterPaths
 from sampan.runtime.images import ImageStore
 from sampan.runtime.oci import OciRuntime
 
-from .config import ClusterConfig
+from .config import ClusterConfig, has_ipv6
 
 
 def node_config(paths: ClusterPaths, cluster: ClusterConfig) -> NodeConfig:
@@ -18,6 +18,7 @@ def node_config(paths: ClusterPaths, cluster: ClusterConfig) -> NodeConfig:
         run=paths.run,
         address=cluster.address_of_node,
         pod_cidr=cluster.node_pod_cidr,
+        pod_cidr6=cluster.node_pod_cidr6 if has_ipv6() else "",
         dns_ip=cluster.dns_ip,
         ca_cert=paths.pki / "ca.crt",
         cert=paths.pki / "node.crt",
@@ -29,7 +30,8 @@ def node_config(paths: ClusterPaths, cluster: ClusterConfig) -> NodeConfig:
 
 def node_network(paths: ClusterPaths, cluster: ClusterConfig) -> BridgeNetwork:
     settings = node_config(paths, cluster)
-    return BridgeNetwork(settings, cluster.name, cluster.pod_cidr, cluster.service_cidr)
+    return BridgeNetwork(settings, cluster.name, cluster.pod_cidr, cluster.service_cidr,
+                         ipv6=(cluster.pod_cidr6, cluster.service_cidr6))  # fmt: skip
 
 
 def node_images(paths: ClusterPaths) -> ImageStore:
