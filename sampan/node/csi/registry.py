@@ -52,15 +52,13 @@ class Registry:
         self,
         data: Path,
         node: tuple[str, Callable[[], str]],
-        client: Client,
-        clock: Clock,
+        around: tuple[Client, Clock],
         kubelet: Kubelet,
         drivers: Callable[[], Drivers],
     ) -> None:
         self._folder = data / FOLDER
         self._node, self._uid = node
-        self._client = client
-        self._clock = clock
+        self._client, self._clock = around
         self._kubelet = kubelet
         self._drivers = drivers
         self._names: dict[str, str] = {}
