@@ -11,32 +11,27 @@ Boot order, each step because the next one needs it:
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import resource
 import socket
-from functools import partial
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sampan.aio.clock import Clock, SystemClock
 from sampan.aio.tasks import Supervisor
 from sampan.api.errors import Object
 from sampan.client import kubeconfig
-from sampan.client.api import Client
-from sampan.client.informer import Informers
-from sampan.controllers.runtime.controller import Options
-from sampan.controllers.runtime.run import run_controllers
 from sampan.paths import DEFAULT_NAME, ClusterPaths
-from sampan.scheduler.configuration import profiles_of
-from sampan.scheduler.run import Scheduler
 from sampan.server import encryption, settings
 from sampan.server.app import Server
 from sampan.server.authn.serviceaccount import KEYS_FOLDER
 from sampan.server.config import ServerConfig
 from sampan.server.exchange import User
 from sampan.server.http import Listener, serve
-from sampan.server.subresources.fetching import ask
 from sampan.server.subresources.nodes import renew_context
 from sampan.store.interface import Damaged
 from sampan.store.sqlite import RESTORE, SqliteStore
@@ -44,16 +39,18 @@ from sampan.store.sqlite import RESTORE, SqliteStore
 from . import config, joining, pki
 from .child import Child, Refused, settle_memory
 from .renewal import FolderWatch, keep_renewed
-from .simulation import Keeper
+
+if TYPE_CHECKING:
+    from sampan.controllers.runtime.run import Running
+
+    Begin = Callable[
+        [Child, config.ClusterConfig, Server, Supervisor, Object | None], Awaitable[Running]
+    ]
 
 log = logging.getLogger("sampan.control")
 
 ADMIN = User("kubernetes-admin", ("system:masters", "system:authenticated"))
 AGENT = User(joining.BOOTSTRAP, (joining.BOOTSTRAPPERS, "system:authenticated"))
-# In-process components are part of the server's own process: no key of theirs could leak that
-# does not lie beside the CA's. Their names are upstream's, for audit and events.
-CONTROLLERS = User("system:kube-controller-manager", ("system:masters", "system:authenticated"))
-SCHEDULER = User("system:kube-scheduler", ("system:masters", "system:authenticated"))
 SCHEDULER_FILE = "scheduler.yaml"
 IP_FREEBIND = 15
 BACKLOG = 1024
@@ -96,32 +93,9 @@ async def run(child: Child) -> None:
         upkeep = Upkeep(paths, cluster, server, http)
         supervisor.start("certificates", lambda: upkeep.run(clock))
         supervisor.start("store", store.failed, vital=True)
-        controllers = Client(server.local_transport(CONTROLLERS))
-        informers = Informers(controllers, supervisor, clock)
-        running = await run_controllers(
-            controllers,
-            informers,
-            supervisor,
-            clock,
-            Options(
-                root_ca=(paths.pki / "ca.crt").read_text(),
-                ca_cert=paths.pki / "ca.crt",
-                ca_key=paths.pki / "ca.key",
-                token_key=paths.pki / "sa.key",
-                pod_cidr=cluster.pod_cidr,
-                reserved_share=cluster.node_pod_cidr,
-                service_cidr=cluster.service_cidr,
-                node_call=partial(ask, server),
-            ),
-        )
-        server.expositions.append(running.metrics)
-        scheduler = Scheduler(
-            Client(server.local_transport(SCHEDULER)), informers, clock, scheduling
-        )
-        supervisor.start("scheduler", scheduler.run)
-        supervisor.start("joining", lambda: joining.publish(controllers, cluster))
-        simulation = Keeper(child, server, informers, clock)
-        supervisor.start("simulation", simulation.run)
+        # The node does its part meanwhile, and what it asks for is answered.
+        begin = await asyncio.to_thread(load_loops)
+        running = await begin(child, cluster, server, supervisor, scheduling)
         child.say(state="ready")
         settle_memory()
         try:
@@ -135,13 +109,21 @@ async def run(child: Child) -> None:
         await store.close()
 
 
+def load_loops() -> Begin:
+    """What it imports takes a tenth of a second to load, and nothing before needs it."""
+    from .loops import begin
+
+    return begin
+
+
 def scheduler_configuration(paths: ClusterPaths) -> Object | None:
     """The administrator's KubeSchedulerConfiguration, checked; None without one. Raises OSError and
     ValueError."""
     path = paths.settings / SCHEDULER_FILE
     if not path.exists():
         return None
-    # Imported only where there is a file.
+        # Imported only where there is a file.
+    from sampan.scheduler.configuration import profiles_of
     from sampan.wire import yaml
 
     try:
