@@ -86,18 +86,6 @@ class ClusterConfig(Struct, frozen=True):
         return ",".join(filter(None, (self.service_cidr, self.service_cidr6)))
 
     @property
-    def node_pod_cidr6(self) -> str:
-        """The node's share of IPv6: the first /64; a node that joined has none."""
-        if not self.pod_cidr6 or self.node_cidr:
-            return ""
-        return str(next(ip_network(self.pod_cidr6).subnets(new_prefix=64)))
-
-    @property
-    def service_cidrs(self) -> str:
-        """As --service-cluster-ip-range has them."""
-        return ",".join(filter(None, (self.service_cidr, self.service_cidr6)))
-
-    @property
     def gateway(self) -> str:
         """The node's bridge address: where pods reach DNS, and on the first node the API server."""
         return str(ip_network(self.node_pod_cidr)[1])
