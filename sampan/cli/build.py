@@ -1,7 +1,7 @@
-"""`sampan image build`: buildah builds, the result is loaded into the node's store.
+"""`sampan image build` and `registry`: two ways from one's own program into the node's store.
 
-Its storage (cached steps, base images) is in the cluster's own folder. What is in the cluster's
-registry can be built upon; other registries are as the user has them set up.
+buildah builds, and the result is loaded. Its storage (cached steps, base images) is in the cluster's
+own folder. What is in the cluster's registry can be built upon; others are as the user has them.
 """
 
 from __future__ import annotations
@@ -14,19 +14,53 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from sampan.paths import ClusterPaths, registry_port
 
-from .image import wait
-from .options import fail
+from .image import store_of, wait
+from .options import NAME, Data, Json, Name, fail, paths_of
 
 if TYPE_CHECKING:
     from sampan.runtime.images import ImageStore
 
+Tag = Annotated[str, typer.Option("-t", "--tag", help="The image's name.")]
+Dockerfile = Annotated[str, typer.Option("-f", "--file", help="The Dockerfile.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("-o", "--option", help="Passed on to buildah, e.g. --build-arg=A=b."),
+]
+
 REGISTRIES = Path("/etc/containers/registries.conf")
 WITHOUT_HYBRID = 'umount /sys/fs/cgroup/unified && exec "$@"'
 """crun refuses hybrid cgroups (linux/namespaces.py): the build has a mount namespace of its own."""
+
+
+def build(
+    context: Annotated[str, typer.Argument(help="The folder with what is copied.")] = ".",
+    tag: Tag = "",
+    file: Dockerfile = "",
+    options: Options = None,
+    name: Name = NAME,
+    data: Data = None,
+) -> None:
+    """Build an image from a Dockerfile by buildah, and load it."""
+    build_image(paths_of(name, data), store_of(name, data), (context, tag, file), options or ())
+
+
+def registry(name: Name = NAME, data: Data = None, json_output: Json = False) -> None:
+    """Say where the cluster's own registry is, and how to log in: what is pushed is loaded."""
+    paths = paths_of(name, data)
+    host = registry_host(paths)
+    if not host:
+        fail("the cluster has no registry, or has never been started")
+    if json_output:
+        print(json.dumps({"host": host, "username": "admin", "password_file": str(paths.token)}))
+        return
+    print(f"docker login {host} -u admin --password-stdin < {paths.token}")
+    print(f"docker push {host}/app:1")
 
 
 def registry_host(paths: ClusterPaths) -> str:

@@ -112,37 +112,3 @@ def pull(
         credentials = Credentials(username, typer.prompt("Password", hide_input=True, err=True))
     image = wait(store_of(name, data).pull(reference, credentials))
     print(image.id)
-
-
-@app.command()
-def build(
-    context: Annotated[str, typer.Argument(help="The folder with what is copied.")] = ".",
-    tag: Annotated[str, typer.Option("-t", "--tag", help="The image's name.")] = "",
-    file: Annotated[str, typer.Option("-f", "--file", help="The Dockerfile.")] = "",
-    options: Annotated[
-        list[str] | None,
-        typer.Option("-o", "--option", help="Passed on to buildah, e.g. --build-arg=A=b."),
-    ] = None,
-    name: Name = NAME,
-    data: Data = None,
-) -> None:
-    """Build an image from a Dockerfile by buildah, and load it."""
-    from .build import build_image
-
-    build_image(paths_of(name, data), store_of(name, data), (context, tag, file), options or ())
-
-
-@app.command()
-def registry(name: Name = NAME, data: Data = None, json_output: Json = False) -> None:
-    """Say where the cluster's own registry is, and how to log in: what is pushed is loaded."""
-    from .build import registry_host
-
-    paths = paths_of(name, data)
-    host = registry_host(paths)
-    if not host:
-        fail("the cluster has no registry, or has never been started")
-    if json_output:
-        print(json.dumps({"host": host, "username": "admin", "password_file": str(paths.token)}))
-        return
-    print(f"docker login {host} -u admin --password-stdin < {paths.token}")
-    print(f"docker push {host}/app:1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from . import (
+    build,
     doctor,
     down,
     helm,
@@ -35,6 +36,8 @@ app.command()(status.status)
 app.command()(kubeconfig.kubeconfig)
 app.command()(logs.logs)
 app.command()(doctor.doctor)
+image.app.command()(build.build)
+image.app.command()(build.registry)
 app.add_typer(image.app, name="image")
 app.add_typer(nodes.app, name="node")
 app.command(context_settings=kubectl.SETTINGS)(kubectl.kubectl)
