@@ -87,9 +87,9 @@ async def run(child: Child) -> None:
         except ValueError as error:
             # A file of the administrator's that is no good.
             raise Refused(str(error)) from error
-        write_kubeconfig(paths, cluster)
         http = await serve(server, listeners, paths.pki / "server.crt", paths.pki / "server.key")
         child.say(state="listening", url=cluster.url)
+        write_kubeconfig(paths, cluster)
         upkeep = Upkeep(paths, cluster, server, http)
         supervisor.start("certificates", lambda: upkeep.run(clock))
         supervisor.start("store", store.failed, vital=True)
