@@ -1,7 +1,7 @@
 """`sampan image build` and `registry`: two ways from one's own program into the node's store.
 
-buildah builds, and the result is loaded. Its storage (cached steps, base images) is in the cluster's
-own folder. What is in the cluster's registry can be built upon; others are as the user has them.
+buildah builds, and the result is loaded. Its storage (cached steps, base images) is in the folder
+of the cluster. What is in its registry can be built upon; others are as the user has them.
 """
 
 from __future__ import annotations
