@@ -25,6 +25,8 @@ from .runtime.owners import controller_reference
 
 # --max-endpoints-per-slice
 MAX_ENDPOINTS = 100
+# PreferClose is the older name of PreferSameZone; a node's own zone comes after the node.
+_DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 NAME_LABEL = "kubernetes.io/service-name"
 MANAGED_LABEL = "endpointslice.kubernetes.io/managed-by"
 MANAGER = "endpointslice-controller.k8s.io"
@@ -69,19 +71,22 @@ def plan(
         family = body.get("addressType", "IPv4")
         by_family.get(family, result.delete).append(body)
     for family, found in backends.items():
-        slices = _fill(found, by_family[family], nodes)
+        slices = _fill(found, by_family[family], nodes, service["spec"].get("trafficDistribution"))
         _settle(result, service, resource, family, slices)
     return result
 
 
 def _fill(
-    backends: Sequence[Backend], existing: Sequence[Object], nodes: Mapping[str, Object]
+    backends: Sequence[Backend],
+    existing: Sequence[Object],
+    nodes: Mapping[str, Object],
+    distribution: str | None,
 ) -> list[_Slice]:
     """All slices of a family, those with no endpoints left included."""
     groups: dict[tuple[Port, ...], dict[str, Object]] = {}
     for backend in backends:
         group = groups.setdefault(backend.ports, {})
-        group[backend.pod["metadata"]["uid"]] = endpoint(backend, nodes)
+        group[backend.pod["metadata"]["uid"]] = endpoint(backend, nodes, distribution)
     slices = [_Slice(body, body.get("ports") or [], []) for body in existing]
     for key, wanted in groups.items():
         ports = port_objects(key)
@@ -154,8 +159,10 @@ def slice_labels(service: Object) -> dict[str, str]:
     return labels
 
 
-def endpoint(backend: Backend, nodes: Mapping[str, Object]) -> Object:
-    """One entry of a slice."""
+def endpoint(
+    backend: Backend, nodes: Mapping[str, Object], distribution: str | None = None
+) -> Object:
+    """One entry of a slice. `distribution` is the service's wish (KEP-4444, KEP-3015)."""
     found: Object = {
         "addresses": [backend.address],
         "conditions": {
@@ -173,6 +180,10 @@ def endpoint(backend: Backend, nodes: Mapping[str, Object]) -> Object:
         zone = (node["metadata"].get("labels") or {}).get(ZONE_LABEL) if node is not None else None
         if zone:
             found["zone"] = zone
+            if distribution in _DISTRIBUTIONS and backend.ready:
+                found["hints"] = {"forZones": [{"name": zone}]}
+        if distribution == "PreferSameNode" and backend.ready:
+            found.setdefault("hints", {})["forNodes"] = [{"name": backend.node}]
     return found
 
 

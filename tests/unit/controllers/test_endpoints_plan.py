@@ -6,6 +6,8 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
+
 from sampan.api.errors import Object
 from sampan.api.resources import resource
 from sampan.controllers.endpoints import body_of
@@ -194,3 +196,22 @@ def test_what_endpoints_do_not_depend_on_wakes_nobody() -> None:
     after["status"]["startTime"] = "now"
     assert fingerprint(before) == fingerprint(after)
     assert fingerprint(before) != fingerprint(pod(0, ready=False))
+
+
+@pytest.mark.parametrize(
+    ("distribution", "hints"),
+    [
+        (None, None),
+        ("PreferClose", {"forZones": [{"name": "z1"}]}),
+        ("PreferSameZone", {"forZones": [{"name": "z1"}]}),
+        ("PreferSameNode", {"forZones": [{"name": "z1"}], "forNodes": [{"name": "n1"}]}),
+    ],
+)
+def test_hints_say_for_whom_an_endpoint_is(distribution: str | None, hints: Object | None) -> None:
+    wish = {"trafficDistribution": distribution} if distribution else {}
+    found = make(service(**wish), [pod(1), pod(2, ready=False)])
+    ready, unready = sorted(
+        found.create[0]["endpoints"], key=lambda item: not item["conditions"]["ready"]
+    )
+    assert ready.get("hints") == hints
+    assert "hints" not in unready
