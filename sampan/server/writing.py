@@ -184,10 +184,10 @@ async def _create_once(context: Context, obj: Object) -> Written:
     if server.store.get(key, pending=True) is not None:
         # Refused before addresses are spent on it; the guarded put below decides. What is wrong
         # with the object counts first, as upstream.
-        _validate_new(context, obj)
+        await _checked(context, _validate_new, obj)
         raise errors.already_exists(resource.group, resource.plural, metadata["name"])
     with context.strategy.reserve(obj, None, dry_run):
-        _validate_new(context, obj)
+        await _checked(context, _validate_new, obj)
         context.warnings += rules.warnings(obj, None)
         await server.admission.validate(write)
         if dry_run:
@@ -213,6 +213,16 @@ async def _encoded(resource: Descriptor, obj: Object) -> tuple[bytes, Object]:
 def _checked_as(context: Context) -> Descriptor:
     """Whose rules hold: each version of a kind has its own, for its own form."""
     return context.resource if context.view is None else context.asked
+
+
+async def _checked(context: Context, check: Callable[..., None], *objects: Object) -> None:
+    """Built-in kinds are checked at once; the rules of others may take long."""
+    if context.resource.custom is None:
+        check(context, *objects)
+        return
+    from .custom.checking import check_in_turns
+
+    await check_in_turns(check, context, *objects)
 
 
 def _validate_new(context: Context, obj: Object) -> None:
@@ -274,7 +284,7 @@ async def _update_once(context: Context, record: Record, compute: Compute) -> Wr
     new = write.obj
     _prepare(context, new, old)
     with context.strategy.reserve(new, old, context.options.dry_run):
-        _validate(context, new, old)
+        await _checked(context, _validate, new, old)
         if not context.subresource:
             context.warnings += resource.rules.warnings(new, old)
         await server.admission.validate(write)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -261,3 +262,42 @@ async def test_replicas_that_were_never_set_can_be_scaled() -> None:
         scaled = await cluster.http("PATCH", scale, patch, content_type=MERGE)
         assert (scaled.status, scaled.json["spec"]) == (200, {"replicas": 3})
         assert (await cluster.http("GET", f"{WIDGETS}/a")).json["spec"] == {"n": 3}
+
+
+# A rule of some 9 units a pair: with 200 numbers 360,000, more than a turn of the loop may take
+# and less than one call may cost.
+PAIRS = "self.numbers.all(x, self.numbers.all(y, x + y >= 0))"
+
+
+async def test_rules_that_take_long_let_others_have_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the loop's thread, these rules would keep everybody waiting for a tenth of a second."""
+    aside: list[Any] = []
+
+    async def spy(check: Any, *arguments: Any) -> Any:
+        aside.append(check)
+        return await to_thread(check, *arguments)
+
+    to_thread = asyncio.to_thread
+    monkeypatch.setattr(asyncio, "to_thread", spy)
+    numbers = {"type": "array", "items": {"type": "integer"}, "maxItems": 400}
+    spec = fields(numbers=numbers)
+    spec["x-kubernetes-validations"] = [{"rule": PAIRS}] * 3
+    async with api_cluster() as cluster:
+        await define(cluster, spec)
+
+        async def patch(size: int) -> Answer:
+            body = {"spec": {"numbers": list(range(size))}}
+            return await cluster.http("PATCH", f"{WIDGETS}/big", body, content_type=MERGE)
+
+        made = await cluster.http("POST", WIDGETS, widget("big", numbers=[1, 2, 3]))
+        assert made.status == 201, made.message
+        assert not aside
+        big = await patch(200)
+        assert big.status == 200, big.message
+        assert len(aside) == 1
+        # The whole budget counts, not what one turn may take.
+        over = await patch(390)
+        assert over.status == 422
+        assert "call cost exceeds limit" in over.message
