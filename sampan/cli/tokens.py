@@ -1,8 +1,8 @@
 """`sampan token`: what lets other machines join this cluster, for a while.
 
-A bootstrap token as kubeadm makes it: a Secret of kube-system that expires by itself. With the first
-one kube-public/cluster-info is made, from which a machine that joins learns the cluster's CA before
-it has any credentials; it knows the CA by its hash.
+A bootstrap token as kubeadm makes it: a Secret of kube-system that expires by itself. With the
+first one kube-public/cluster-info is made, from which a machine that joins learns the cluster's CA
+before it has any credentials; it knows the CA by its hash.
 """
 
 from __future__ import annotations

@@ -45,6 +45,7 @@ class Child:
         parser.add_argument("--token", default="")
         parser.add_argument("--ca-hash", default="")
         parser.add_argument("--node-name", default="")
+        parser.add_argument("--carrier", default="")
         parser.add_argument("--number", type=int, default=1)
         options = parser.parse_args(arguments)
         self.options = options

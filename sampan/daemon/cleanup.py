@@ -96,3 +96,7 @@ async def _stop(paths: ClusterPaths, cluster: config.ClusterConfig) -> None:
         leave(paths, cluster)
     else:
         await node_network(paths, cluster).purge()
+        if (paths.run / "overlay").exists():
+            from sampan.node import overlay
+
+            overlay.remove(cluster.name)

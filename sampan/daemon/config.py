@@ -18,6 +18,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
+from sampan.linux.primary import primary_address
 from sampan.paths import ClusterPaths, cluster_paths, registry_port
 
 SLOTS = 16
@@ -44,6 +45,8 @@ class ClusterConfig(Struct, frozen=True):
     """The node's share of the pod network where it is not the first: of an agent that joined."""
     address: str = ""
     """The machine's own, of a node that joined from elsewhere."""
+    carrier: str = ""
+    """The first node of its machine, by which others reach this one, if it is not that itself."""
     streaming_idle_s: float = 4 * 3600.0
     """kubelet's streamingConnectionIdleTimeout, to be set in the file; 0 is for ever."""
 
@@ -96,6 +99,15 @@ class ClusterConfig(Struct, frozen=True):
         return self.address or self.gateway
 
     @property
+    def underlay(self) -> str:
+        """The address by which other machines reach this one; "" when none is to."""
+        if self.address or self.carrier:
+            return self.address
+        host = self.listen_host
+        found = primary_address() if host in ("0.0.0.0", "::", "") else host
+        return "" if found.startswith("127.") or ":" in found else found
+
+    @property
     def dns_ip(self) -> str:
         return str(ip_network(self.service_cidr)[10])
 
@@ -103,6 +115,9 @@ class ClusterConfig(Struct, frozen=True):
     def url(self) -> str:
         host = "127.0.0.1" if self.listen_host in ("0.0.0.0", "::", "") else self.listen_host
         return f"https://{host}:{self.listen_port}"
+
+
+_FIELDS = frozenset(ClusterConfig.__struct_fields__)
 
 
 def read(paths: ClusterPaths) -> ClusterConfig | None:
@@ -116,7 +131,9 @@ def read_file(path: Path) -> ClusterConfig | None:
     except FileNotFoundError:
         return None
     try:
-        return ClusterConfig(**json.loads(text))
+        said = json.loads(text)
+        # What a newer version has written besides is not ours to know: it may live beside us.
+        return ClusterConfig(**{key: said[key] for key in said if key in _FIELDS})
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 

@@ -4,9 +4,9 @@ A machine joins with a bootstrap token and the hash of the CA (`discovery`). For
 machine there is DATA/agent.token, 0600: the cluster's CA certificate and a secret, which the server
 knows as user `BOOTSTRAP`. Either is in group system:bootstrappers, who may read the cluster's
 networks, look whether a name is taken, and ask for a certificate, no more. Then the agent asks as
-kubelet does: a client certificate by CertificateSigningRequest, a Node, its share of the pod network,
-and a serving certificate for its address. At later starts it asks again where it stands, since its
-address or its share may be others by then.
+kubelet does: a client certificate by CertificateSigningRequest, a Node, its share of the pod
+network, and a serving certificate for its address. At later starts it asks again where it stands,
+since its address or its share may be others by then.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ async def publish(client: Client, cluster: ClusterConfig) -> None:
     }
     name, reader = "sampan:node-bootstrapper", "sampan:get-nodes"
     looks = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}
+    # How the others are reached is written in their Nodes.
+    overlay, sees = "sampan:overlay", {**looks, "verbs": ["get", "list", "watch"]}
     networks = {
         "name": cluster.name,
         "podCIDR": cluster.pod_cidr,
@@ -98,6 +100,8 @@ async def publish(client: Client, cluster: ClusterConfig) -> None:
         ("rolebindings", RBAC, _binding(name, "Role", name, group)),
         ("rolebindings", RBAC, _binding("sampan:nodes", "Role", name, machines)),
         ("clusterroles", RBAC, {"metadata": {"name": reader}, "rules": [looks]}),
+        ("clusterroles", RBAC, {"metadata": {"name": overlay}, "rules": [sees]}),
+        ("clusterrolebindings", RBAC, _binding(overlay, "ClusterRole", overlay, machines)),
         ("clusterrolebindings", RBAC, _binding(reader, "ClusterRole", reader, group)),
         (
             "clusterrolebindings",
@@ -180,7 +184,7 @@ async def join(child: Child) -> Joined:
             await _certify_client(options, (paths, name))
         else:
             name = known.node_name
-        cluster = await _register(options.server, (paths, name), known)
+        cluster = await _register(options, (paths, name), known)
     except (StatusError, OSError) as error:
         if isinstance(error, StatusError) and error.code < 500:
             raise Refused(_refusal(error)) from error
@@ -247,10 +251,11 @@ async def _check_name(client: Client, name: str) -> None:
 
 
 async def _register(
-    server: str, node: tuple[ClusterPaths, str], known: ClusterConfig | None
+    options: Namespace, node: tuple[ClusterPaths, str], known: ClusterConfig | None
 ) -> ClusterConfig:
     """Make or find the Node, wait for its share, and have a serving certificate for its address."""
     paths, name = node
+    server, carrier = options.server, options.carrier
     pki = paths.pki
     transport = HttpTransport(
         server, ca=pki / "ca.crt", cert=pki / "node-client.crt", key=pki / "node-client.key"
@@ -272,6 +277,7 @@ async def _register(
             node_cidr=share,
             registry_port=int(networks.get("registryPort") or 0) or -1,
             address=own_address(paths, host),
+            carrier=carrier,
         )
         if known is None or known.address_of_node != cluster.address_of_node:
             await _certify_serving(client, pki, cluster)

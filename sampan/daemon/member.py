@@ -35,6 +35,7 @@ def enter(child: Child) -> None:
     options = child.options
     options.server = f"https://{first.gateway}:{first.listen_port}"
     options.token = (paths.shared or paths.data).joinpath("agent.token").read_text()
+    options.carrier = first.node_name
     options.node_name = options.node_name or member_name(first.node_name, paths.number)
     cluster = settle(child)
     enter_node_namespace(paths.run)

@@ -26,7 +26,6 @@ from sampan.linux import power
 from sampan.linux.namespaces import enter_node_namespace
 from sampan.node.agent import Agent
 from sampan.node.config import NodeConfig
-from sampan.node.config import NodeConfig
 from sampan.node.registry.serve import RegistryServer, domains
 from sampan.node.settings import FILE, Settings, read_settings
 from sampan.node.shutdown import shut_down
@@ -41,7 +40,7 @@ from sampan.version import GIT_VERSION
 from . import config
 from .child import Child, Refused, settle_memory
 from .renewal import FolderWatch, due_of, keep_renewed, new_key, settle_pair, write_pair
-from .wiring import node_config, node_images, node_network, node_runtime
+from .wiring import node_config, node_images, node_network, node_overlay, node_runtime
 
 log = logging.getLogger("sampan.node")
 
@@ -104,6 +103,7 @@ async def run(child: Child) -> None:
         registry = RegistryServer(settings, visitors, images, cluster.registry)
     recorder = EventRecorder(client, "kube-proxy", cluster.node_name, clock)
     proxy = Proxy(informers, proxy_config(settings, cluster), recorder=recorder)
+    overlay = node_overlay(paths, cluster, informers)
     families = (IPV4, IPV6) if settings.pod_cidr6 else (IPV4,)
     policies = PolicyKeeper(
         informers, cluster.name, cluster.node_name, recorder=recorder, families=families
@@ -122,6 +122,8 @@ async def run(child: Child) -> None:
         supervisor.start("proxy", proxy.run)
         supervisor.start("network policies", policies.run)
         supervisor.start("dns", dns.run)
+        if overlay is not None:
+            supervisor.start("overlay", overlay.run)
         await asyncio.gather(agent.ready.wait(), proxy.ready.wait(), dns.ready.wait())
         child.say(state="ready", node=cluster.node_name, stopping_s=cluster.shutdown_grace_s)
         if registry is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sampan.node.config import NodeConfig
 from sampan.node.network import BridgeNetwork
 from sampan.paths import ClusterPaths
@@ -9,6 +11,10 @@ from sampan.runtime.images import ImageStore
 from sampan.runtime.oci import OciRuntime
 
 from .config import ClusterConfig, has_ipv6
+
+if TYPE_CHECKING:
+    from sampan.client.informer import Informers
+    from sampan.node.overlay import Overlay
 
 
 def node_config(paths: ClusterPaths, cluster: ClusterConfig) -> NodeConfig:
@@ -25,7 +31,38 @@ def node_config(paths: ClusterPaths, cluster: ClusterConfig) -> NodeConfig:
         key=paths.pki / "node.key",
         listen_host=cluster.address_of_node,
         streaming_idle_s=cluster.streaming_idle_s,
+        annotations=way_to(cluster),
+        overlay=bool(cluster.underlay),
     )
+
+
+def way_to(cluster: ClusterConfig) -> dict[str, str]:
+    """What the Node says of how other machines reach it; nothing where they never do."""
+    if cluster.carrier:
+        return {"network.sampan.io/via": cluster.carrier}
+    return {"network.sampan.io/underlay": cluster.underlay} if cluster.underlay else {}
+
+
+def node_overlay(
+    paths: ClusterPaths, cluster: ClusterConfig, informers: Informers
+) -> Overlay | None:
+    """The way to other machines; None where there is none. Imported only where it is used."""
+    if not cluster.underlay:
+        return None
+    from sampan.linux.rtnetlink import Vxlan
+    from sampan.node import overlay
+    from sampan.node.plumbing import pod_mac
+
+    number = overlay.network_number((paths.pki / "ca.crt").read_bytes())
+    device = Vxlan(
+        name=overlay.device_name(cluster.name),
+        mac=pod_mac(cluster.gateway),
+        number=number,
+        local=cluster.underlay,
+        port=overlay.PORT,
+        mtu=0,
+    )
+    return overlay.Overlay(informers, cluster.node_name, cluster.gateway, device, paths.run)
 
 
 def node_network(paths: ClusterPaths, cluster: ClusterConfig) -> BridgeNetwork:

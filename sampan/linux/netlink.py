@@ -27,7 +27,7 @@ _ACK_TLVS = 0x200
 _GETLINK, _GETROUTE = 18, 26
 _TABLE_MAIN, _UNICAST = 254, 1
 _IFLA_IFNAME, _IFLA_MTU = 3, 4
-_RTA_DEVICE = 4
+_RTA_DESTINATION, _RTA_DEVICE = 1, 4
 _IFF_UP = 0x1
 
 _HEADER = struct.Struct("=IHHII")
@@ -151,6 +151,18 @@ class Netlink:
                 if found is not None:
                     return int(_INT.unpack(found)[0])
         return 0
+
+    def routes(self, device: int) -> list[tuple[str, int]]:
+        """(network, bits) of the IPv4 routes of the main table that leave by a device."""
+        found = []
+        query = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
+        for body in self._dump(Message(_GETROUTE, 0, query)):
+            route = _ROUTE.unpack_from(body)
+            said = attributes(body[_ROUTE.size :])
+            out = said.get(_RTA_DEVICE)
+            if route[4] == _TABLE_MAIN and out is not None and _INT.unpack(out)[0] == device:
+                found.append((socket.inet_ntoa(said.get(_RTA_DESTINATION, bytes(4))), route[1]))
+        return found
 
     def _send_later(self, message: Message, flags: int) -> None:
         self._sequence += 1

@@ -18,10 +18,11 @@ _NESTED = 0x8000
 _NEWLINK, _DELLINK = 16, 17
 _NEWADDR = 20
 _NEWROUTE, _DELROUTE = 24, 25
-_NEWNEIGH = 28
+_NEWNEIGH, _DELNEIGH = 28, 29
 _TABLE_MAIN = 254
+_AF_BRIDGE = 7
 _PROTOCOL_STATIC = 4
-_SCOPE_GLOBAL, _SCOPE_LINK = 0, 253
+_SCOPE_GLOBAL, _SCOPE_LINK, _SCOPE_ANY = 0, 253, 255
 _UNICAST, _UNREACHABLE = 1, 7
 _REACH_PERMANENT = 0x80
 _ADDRESS_NO_DAD, _ADDRESS_PERMANENT = 0x02, 0x80
@@ -33,6 +34,9 @@ _INFO_KIND, _INFO_DATA = 1, 2
 _VETH_PEER = 1
 _INET_CONF, _INET6_ADDR_GEN_MODE = 1, 8
 _ADDR_GEN_NONE = 1
+# linux/if_link.h and linux/neighbour.h, for VXLAN
+_VXLAN_ID, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT = 1, 4, 7, 15
+_NEIGHBOUR_SELF, _NEIGHBOUR_NO_ARP = 0x02, 0x40
 # linux/ip.h: options for `set_ipv4_options`.
 RP_FILTER, ROUTE_LOCALNET = 8, 26
 
@@ -51,6 +55,17 @@ class Veth(Struct, frozen=True):
     peer_name: str
     peer_mac: bytes
     peer_namespace: int
+    mtu: int
+
+
+class Vxlan(Struct, frozen=True):
+    """A device of an overlay: packets to others of its number go out by UDP from `local`."""
+
+    name: str
+    mac: bytes
+    number: int
+    local: str
+    port: int
     mtu: int
 
 
@@ -104,6 +119,26 @@ def new_veth(veth: Veth) -> Message:
         + attribute(_IFLA_ADDRESS, veth.mac)
         + _number(_IFLA_MTU, veth.mtu)
         + _nest(_IFLA_LINKINFO, _text(_INFO_KIND, "veth"), data)
+    )
+    return Message(_NEWLINK, _CREATE | _EXCLUDE, payload)
+
+
+def new_vxlan(vxlan: Vxlan) -> Message:
+    """Down, and it learns nothing from packets: who is behind which address is told it by
+    `set_forwarding`. EEXIST when there is a device of that name."""
+    data = _nest(
+        _INFO_DATA,
+        _number(_VXLAN_ID, vxlan.number),
+        _ip(_VXLAN_LOCAL, vxlan.local),
+        attribute(_VXLAN_LEARNING, b"\0"),
+        attribute(_VXLAN_PORT, struct.pack(">H", vxlan.port)),
+    )
+    payload = (
+        _LINK.pack(0, 0, 0, 0, 0)
+        + _text(_IFLA_IFNAME, vxlan.name)
+        + attribute(_IFLA_ADDRESS, vxlan.mac)
+        + _number(_IFLA_MTU, vxlan.mtu)
+        + _nest(_IFLA_LINKINFO, _text(_INFO_KIND, "vxlan"), data)
     )
     return Message(_NEWLINK, _CREATE | _EXCLUDE, payload)
 
@@ -185,6 +220,12 @@ def delete_route(destination: str, bits: int) -> Message:
     return Message(_DELROUTE, 0, payload)
 
 
+def delete_any_route(destination: str, bits: int, index: int) -> Message:
+    """Out of a device, whatever else the route says. ESRCH when there is none."""
+    payload = _ROUTE.pack(socket.AF_INET, bits, 0, 0, _TABLE_MAIN, 0, _SCOPE_ANY, 0, 0)
+    return Message(_DELROUTE, 0, payload + _ip(1, destination) + _number(4, index))
+
+
 def _refusal(destination: str, bits: int) -> bytes:
     head = _ROUTE.pack(
         _family(destination), bits, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC,
@@ -212,3 +253,25 @@ def set_neighbour(index: int, address: str, mac: bytes) -> Message:
         + attribute(2, mac)
     )
     return Message(_NEWNEIGH, _CREATE | _REPLACE, payload)
+
+
+def _forwarding(index: int, mac: bytes, host: str) -> bytes:
+    state = _REACH_PERMANENT | _NEIGHBOUR_NO_ARP
+    head = _NEIGHBOUR.pack(_AF_BRIDGE, index, state, _NEIGHBOUR_SELF, 0)
+    return head + attribute(2, mac) + _ip(1, host)
+
+
+def set_forwarding(index: int, mac: bytes, host: str) -> Message:
+    """On a VXLAN device: frames for `mac` go to the machine `host`."""
+    return Message(_NEWNEIGH, _CREATE | _REPLACE, _forwarding(index, mac, host))
+
+
+def delete_forwarding(index: int, mac: bytes, host: str) -> Message:
+    """ENOENT when there is none."""
+    return Message(_DELNEIGH, 0, _forwarding(index, mac, host))
+
+
+def delete_neighbour(index: int, address: str) -> Message:
+    """ENOENT when there is none."""
+    head = _NEIGHBOUR.pack(socket.AF_INET, index, 0, 0, 0)
+    return Message(_DELNEIGH, 0, head + _ip(1, address))

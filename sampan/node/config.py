@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -26,6 +27,10 @@ class NodeConfig(Struct, frozen=True):
     cert: Path
     """The node's certificate, both client (system:node:NAME) and serving."""
     key: Path
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """What the Node says of the way to it (`overlay`)."""
+    overlay: bool = False
+    """Pods' packets must leave room for those that carry them to other machines."""
     cluster_domain: str = "cluster.local"
     listen_host: str = "127.0.0.1"
     """Where the agent's own HTTPS server (logs, exec) listens; the API server connects here."""

@@ -36,6 +36,8 @@ _UID = re.compile(r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,200}$")
 _PREFIX = "sv"
 # As above, for the way to another node on this machine (`uplink`).
 NODE_PREFIX = "sn"
+# As above, for the way to other machines (`overlay`).
+OVERLAY_PREFIX = "sx"
 # The end on the node has the same hardware address for every pod; 255.255.255.255 is no pod.
 HOST_MAC = bytes.fromhex("0a58ffffffff")
 # Devices about to be deleted are gathered in this group ("sam" in bytes); groups are numbers that
@@ -77,6 +79,8 @@ class Plumbing:
         self._netlink: Netlink | None = None
         self._home = -1
         self._mtu = _DEFAULT_MTU
+        # VXLAN over IPv4 (`overlay`).
+        self._headroom = 50 if config.overlay else 0
         self._handles: tuple[int, ...] = ()
         self._warned: set[str] = set()
 
@@ -84,7 +88,7 @@ class Plumbing:
         route = self._connect()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._addresses.read()
-        self._mtu = uplink_mtu(route)
+        self._mtu = uplink_mtu(route) - self._headroom
         self._write_sysctl("net/ipv4/ip_forward", "1")
         self._make_bridge(route)
         self._apply_rules()
@@ -303,6 +307,7 @@ class Plumbing:
             f"add chain {table} guard {{ type filter hook prerouting priority -300; }}\n"
             f'add rule {table} guard iifname "{_PREFIX}*" ip daddr 127.0.0.0/8 drop\n'
             f'add rule {table} guard iifname "{NODE_PREFIX}*" ip daddr 127.0.0.0/8 drop\n'
+            f'add rule {table} guard iifname "{OVERLAY_PREFIX}*" ip daddr 127.0.0.0/8 drop\n'
             f"add chain {table} leave {{ type nat hook postrouting priority 100; }}\n"
             f"add rule {table} leave ip saddr {self._networks.cluster}"
             f" ip daddr != {self._networks.cluster} masquerade\n"

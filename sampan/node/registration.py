@@ -92,10 +92,15 @@ def node_object(
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": config.name, "labels": labels(config, facts)},
+        "metadata": _metadata(config, facts),
         "spec": {"podCIDR": config.pod_cidr, "podCIDRs": config.pod_cidrs},
         "status": node_status(config, facts, state, old, now),
     }
+
+
+def _metadata(config: NodeConfig, facts: MachineFacts) -> Object:
+    known: Object = {"name": config.name, "labels": labels(config, facts)}
+    return known | {"annotations": dict(config.annotations)} if config.annotations else known
 
 
 def node_status(
@@ -253,10 +258,11 @@ class Registration:
             self._node = await self._client.create(nodes, body)
         except AlreadyExists:
             old = await self._client.get(nodes, self._config.name)
-            wanted = labels(self._config, self.facts)
             changes: Object = {}
-            if wanted.items() - (old["metadata"].get("labels") or {}).items():
-                changes["metadata"] = {"labels": wanted}
+            for part in ("labels", "annotations"):
+                wanted = body["metadata"].get(part) or {}
+                if wanted.items() - (old["metadata"].get(part) or {}).items():
+                    changes.setdefault("metadata", {})[part] = wanted
             if not old["spec"].get("podCIDR"):
                 changes["spec"] = body["spec"]
             if changes:

@@ -75,6 +75,8 @@ def _configure_machine(route: Netlink, inner: int, share: str, first_gateway: st
     first, bits = str(network.network_address), network.prefixlen
     route.request(
         rtnetlink.set_ipv4_options(index, HOST_END),
+        # What is masqueraded on its way there gets this address.
+        rtnetlink.set_address(index, first_gateway),
         rtnetlink.set_up(index),
         rtnetlink.set_neighbour(index, gateway, pod_mac(gateway)),
         rtnetlink.set_route(gateway, 32, index, source=first_gateway),
