@@ -3,7 +3,7 @@
 Task: `run`, every `PERIOD_S`. `delete_unused` is for who is short of disk already. What is in use
 is what any container was made of, running or not, and what pods that are here want; that is never
 removed. Nor are images that were loaded from a file and still have their tag: nobody could give
-them again. First sight and last use of an image are known since the agent started, as upstream.
+them again. When an image was last used is known since the agent started, as upstream.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SPACE, AGE = "space", "age"
 
 
 class Record(Struct):
-    first_seen: float
+    added_at: float = 0.0
     last_used: float = 0.0
 
 
@@ -74,8 +74,7 @@ class Collector:
 
     async def run(self) -> None:
         """Until cancelled."""
-        # Whatever was here before is as old as it likes.
-        self._detect(0.0)
+        self._detect()
         if self._settings.image_high_percent == 100 and not self._settings.image_maximum_age_s:
             return
         while True:
@@ -93,7 +92,7 @@ class Collector:
         """One round. Raises Failure when the disk stays too full, OSError."""
         async with self._busy:
             now = self._clock.now()
-            candidates = await self._remove_old(self._candidates(now), now)
+            candidates = await self._remove_old(self._candidates(), now)
             capacity, available = self._disk()
             available = min(available, capacity)
             if capacity == 0:
@@ -119,30 +118,31 @@ class Collector:
         """Everything that may go, now: the node is short of disk."""
         async with self._busy:
             now = self._clock.now()
-            freed = await self._free(self._candidates(now), 1 << 62, now)
+            freed = await self._free(self._candidates(), 1 << 62, now)
             log.info("unused images are removed: %d bytes", freed)
 
-    def _detect(self, now: float) -> set[str]:
+    def _detect(self) -> set[str]:
         """Note what is here; the ids of what is in use."""
         used = set(self._used())
-        images = {image.id for image in self._images.list()}
-        for image_id in images:
-            record = self._records.setdefault(image_id, Record(now))
+        images = {image.id: image.added_at for image in self._images.list()}
+        for image_id, added_at in images.items():
+            record = self._records.setdefault(image_id, Record())
+            record.added_at = added_at
             if image_id in used:
                 record.last_used = self._clock.now()
-        for image_id in self._records.keys() - images:
+        for image_id in self._records.keys() - images.keys():
             del self._records[image_id]
         return used
 
-    def _candidates(self, now: float) -> Sequence[Image]:
+    def _candidates(self) -> Sequence[Image]:
         """What nobody uses, in the order it goes."""
-        used = self._detect(now)
+        used = self._detect()
         free = [image for image in self._images.list() if not image.pinned and image.id not in used]
         return sorted(
             free,
             key=lambda image: (
                 self._records[image.id].last_used,
-                self._records[image.id].first_seen,
+                self._records[image.id].added_at,
             ),
         )
 
@@ -168,7 +168,7 @@ class Collector:
         return freed
 
     async def _remove(self, image: Image, now: float, reason: str) -> bool:
-        if now - self._records[image.id].first_seen < self._settings.image_minimum_age_s:
+        if now - self._records[image.id].added_at < self._settings.image_minimum_age_s:
             return False
         # A pod may have come while others were removed.
         if image.id in self._used():

@@ -257,6 +257,7 @@ def _images(stored: Mapping[str, Stored], references: Mapping[str, str]) -> Mapp
             digests[image_id],
             one.size_bytes,
             pinned=one.loaded and bool(tags[image_id]),
+            added_at=one.identity[1] / 1e9,
         )
         for image_id, one in stored.items()
     }

@@ -62,6 +62,8 @@ class Image(Struct, frozen=True):
     stop_signal: str = ""
     pinned: bool = False
     """Loaded from a file and still named: no registry could give it again."""
+    added_at: float = 0.0
+    """When it came (again), in seconds since the epoch."""
 
 
 class Images(Protocol):

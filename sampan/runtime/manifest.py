@@ -73,7 +73,13 @@ class Config(Struct, frozen=True):
     stop_signal: str
 
     def image(
-        self, tags: Sequence[str], digests: Sequence[str], size_bytes: int, *, pinned: bool = False
+        self,
+        tags: Sequence[str],
+        digests: Sequence[str],
+        size_bytes: int,
+        *,
+        pinned: bool = False,
+        added_at: float = 0.0,
     ) -> Image:
         return Image(
             id=self.id,
@@ -87,6 +93,7 @@ class Config(Struct, frozen=True):
             user=self.user,
             stop_signal=self.stop_signal,
             pinned=pinned,
+            added_at=added_at,
         )
 
 

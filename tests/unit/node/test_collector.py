@@ -46,7 +46,8 @@ class Bench:
 
     def add(self, *names: str, pinned: bool = False) -> None:
         for name in names:
-            self.images.here[name] = Image(name, (), (), 100, pinned=pinned)
+            image = Image(name, (), (), 100, pinned=pinned, added_at=self.clock.now())
+            self.images.here[name] = image
 
     async def after(self, seconds: float) -> None:
         """What a minute and what a round do, for a while."""
@@ -77,12 +78,16 @@ async def test_a_full_disk_loses_what_was_used_longest_ago(bench: Bench) -> None
     bench.add("loaded", pinned=True)
     bench.add("h")
     await bench.after(PERIOD_S)
-    assert bench.gone == ["b"], "90 % is, and 80 % is enough; h is younger than two minutes"
+    assert bench.gone == ["h"], "90 % is, 80 % is enough, and nobody ever used h"
     assert not bench.said
     bench.used = set()
     bench.other = 500
     await bench.after(PERIOD_S)
     assert set(bench.images.here) == {"a", "c", "loaded"}, "they were used last"
+    bench.add("young")
+    bench.other = 900
+    await bench.collector.delete_unused()
+    assert set(bench.images.here) == {"loaded", "young"}, "younger than two minutes"
     task.cancel()
 
 
@@ -124,6 +129,7 @@ async def test_who_is_short_of_disk_has_all_that_is_unused(bench: Bench) -> None
     bench.add("a", "b", "kept")
     bench.used = {"kept"}
     task = await running(bench)
+    await bench.after(200)
     bench.add("young")
     await bench.collector.delete_unused()
     assert set(bench.images.here) == {"kept", "young"}
