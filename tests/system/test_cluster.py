@@ -240,6 +240,25 @@ def test_what_a_claim_holds_outlives_its_pods_and_goes_with_it(user: User) -> No
     assert not folder.exists()
 
 
+def test_pushed_is_loaded_and_can_be_built_upon(user: User) -> None:
+    registry = json.loads(user.sampan("image", "registry", "--json").ok)
+    host, password = registry["host"], Path(registry["password_file"]).read_text().strip()
+    base, archive = f"{host}/team/base:1", user.home / "guestbook-backend.tar"
+    login = ("--dest-tls-verify=false", f"--dest-creds=admin:{password}")
+    copy = ("skopeo", "--insecure-policy", "copy", *login)
+    user.run(*copy, f"docker-archive:{archive}", f"docker://{base}").ok
+    context = user.home / "context"
+    context.mkdir()
+    steps = [f"FROM {base}", "RUN echo built > /built", 'ENTRYPOINT ["cat", "/built"]']
+    (context / "Dockerfile").write_text("\n".join(steps))
+    assert "built:1" in user.sampan("image", "build", "-t", "built:1", str(context)).ok
+    user.kubectl("run", "built", "--image=built:1", "--restart=Never").ok
+    ended = ("--for=jsonpath={.status.phase}=Succeeded", "--timeout=20s")
+    user.kubectl("wait", "pod/built", *ended).ok
+    assert user.kubectl("logs", "built").ok == "built\n"
+    assert "is used by 1 containers" in user.sampan("image", "rm", "built:1").failed
+
+
 def test_deleting_everything_leaves_nothing_on_the_node(user: User) -> None:
     user.kubectl("delete", "-f", str(GUESTBOOK), "--wait").ok
     wait = ("wait", "pod", "-l", "app=guestbook", "--for=delete", "--timeout=60s")
