@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 
-from sampan.server.exchange import User
 from sampan.server.fairness import fairness
+from tests.behaviour.test_fairness import EVERYBODY, GREEDY, MODEST, let_in
 from tests.kit.cluster import Answer, Cluster, api_cluster
 
 GROUP = "/apis/flowcontrol.apiserver.k8s.io/v1"
 MAPS = "/api/v1/namespaces/default/configmaps"
-EVERYBODY = "system:authenticated"
-GREEDY, MODEST = User("greedy", (EVERYBODY,)), User("modest", (EVERYBODY,))
 FLOOD = 200
 HAND, LENGTH = 4, 6
 """Queues that a flow may use, and how many wait in one."""
@@ -53,16 +51,8 @@ class Gate:
 
 
 async def prepare(cluster: Cluster) -> None:
-    binding = {
-        "metadata": {"name": "all"},
-        "subjects": [{"kind": "Group", "name": EVERYBODY,
-                      "apiGroup": "rbac.authorization.k8s.io"}],
-        "roleRef": {"kind": "ClusterRole", "name": "cluster-admin",
-                    "apiGroup": "rbac.authorization.k8s.io"},
-    }  # fmt: skip
-    roles = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+    await let_in(cluster)
     for path, body in (
-        (roles, binding),
         (f"{GROUP}/prioritylevelconfigurations", LEVEL),
         (f"{GROUP}/flowschemas", SCHEMA),
     ):
