@@ -257,6 +257,7 @@ def test_pushed_is_loaded_and_can_be_built_upon(user: User) -> None:
     user.kubectl("wait", "pod/built", *ended).ok
     assert user.kubectl("logs", "built").ok == "built\n"
     assert "is used by 1 containers" in user.sampan("image", "rm", "built:1").failed
+    user.kubectl("delete", "pod", "built", "--now").ok
 
 
 def test_deleting_everything_leaves_nothing_on_the_node(user: User) -> None:
