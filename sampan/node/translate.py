@@ -150,6 +150,11 @@ def sub_path(mount: Mapping[str, Any], own: Mapping[str, str]) -> str:
     expanded = expand(expression, own)
     if "$(" in expanded:
         raise ConfigError(f"missing value for {expression!r}")
+    # What stands in the spec is checked by the API; variables may hold anything.
+    if expanded.startswith("/"):
+        raise ConfigError(f"error SubPath `{expanded}` must not be an absolute path")
+    if ".." in expanded.split("/"):
+        raise ConfigError(f"unable to provision SubPath `{expanded}`: must not contain '..'")
     return expanded
 
 

@@ -4,12 +4,17 @@ what volumes must never do. All pods are made at once; each test reads what its 
 from __future__ import annotations
 
 import json
+import os
+import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from sampan.linux import mounts
 from tests.kit.cli import User
 from tests.kit.images import busybox_archive
 from tests.kit.machine import NOTHING, traces
@@ -20,6 +25,7 @@ pytestmark = pytest.mark.root
 
 # An update has to be there within a second; a machine under load is given more than that.
 PATIENCE_S = 5.0
+SUCCEEDED = "--for=jsonpath={.status.phase}=Succeeded"
 
 
 class World:
@@ -36,12 +42,20 @@ class World:
     def finish(self, names: list[str]) -> None:
         """Wait until the pods have ended, and keep what they said."""
         done = [f"pod/{name}" for name in names]
-        path = "--for=jsonpath={.status.phase}=Succeeded"
-        waited = self.user.kubectl("wait", *done, path, "--timeout=60s")
+        waited = self.user.kubectl("wait", *done, SUCCEEDED, "--timeout=60s")
         assert waited.code == 0, self.user.kubectl("get", "pods,events").out
         with ThreadPoolExecutor(4) as pool:
             logs = pool.map(lambda name: self.user.kubectl("logs", name, "-c", "c"), names)
-        self.said = {name: log.out.splitlines() for name, log in zip(names, logs, strict=True)}
+        self.said |= {name: log.out.splitlines() for name, log in zip(names, logs, strict=True)}
+
+    def events(self, pod: str) -> list[str]:
+        """Messages of a pod's events, once there is a warning."""
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            found = self.user.get("events", f"--field-selector=involvedObject.name={pod}")["items"]
+            if any(item["type"] == "Warning" for item in found):
+                return [item["message"] for item in found]
+            assert time.monotonic() < end, found
 
     def run(self, pod: str, script: str) -> str:
         return self.user.kubectl("exec", pod, "--", "sh", "-c", script).out
@@ -207,6 +221,101 @@ def test_scratch_space_is_everybodys(world: World) -> None:
 
 
 def test_containers_share_scratch_space(world: World) -> None:
-    path = "--for=jsonpath={.status.phase}=Succeeded"
-    world.user.kubectl("wait", "pod/scratch-shared", path, "--timeout=30s").ok
+    world.user.kubectl("wait", "pod/scratch-shared", SUCCEEDED, "--timeout=30s").ok
     assert world.user.kubectl("logs", "scratch-shared", "-c", "main").ok == "shared\n"
+
+
+# Paths of the node
+
+
+@pytest.fixture(scope="module")
+def host(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of the host's, with everything that the scenes want, and their pods at work."""
+    folder = tmp_path_factory.mktemp("host")
+    for name in ("folder", "volume/in", "spread/made", "spread/told"):
+        (folder / name).mkdir(parents=True)
+    (folder / "file").write_text("file")
+    (folder / "outside").write_text("of the host")
+    (folder / "volume/out").symlink_to("/")
+    (folder / "volume/secret").symlink_to(folder / "outside")
+    os.mknod(folder / "char", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    with socket.socket(socket.AF_UNIX) as listener:
+        bind_socket(listener, folder / "socket")
+        where = str(folder)
+        made = [*scenes.host_paths(where), *scenes.tricks(where), scenes.deep(),
+                *scenes.spreading(where)]  # fmt: skip
+        world.apply(*made)
+        yield folder
+        names = [f"pod/{item['metadata']['name']}" for item in made]
+        world.user.kubectl("delete", "--now", *names).ok
+
+
+def bind_socket(listener: socket.socket, path: Path) -> None:
+    """By its folder's descriptor: a test's paths are too long for a socket."""
+    fd = os.open(path.parent, os.O_PATH)
+    listener.bind(f"/proc/self/fd/{fd}/{path.name}")
+    os.close(fd)
+
+
+def test_types_of_host_paths(world: World, host: Path) -> None:
+    world.finish(["right"])
+    assert world.said["right"] == [
+        "v0 directory", "v1 regular file", "v2 socket", "v3 character special file",
+        "v4 directory", "v5 regular empty file", "v6 directory",
+    ]  # fmt: skip
+    texts = {
+        "directory": f"{host}/file is not a directory",
+        "file": f"{host}/folder is not a file",
+        "socket": f"{host}/folder is not a socket file",
+        "chardevice": f"{host}/folder is not a character device",
+        "blockdevice": f"{host}/folder is not a block device",
+    }
+    for name, text in texts.items():
+        wanted = f'MountVolume.SetUp failed for volume "v" : hostPath type check failed: {text}'
+        assert wanted in world.events(f"wrong-{name}")
+
+
+def test_sub_paths_do_not_lead_out(world: World, host: Path) -> None:
+    assert "unable to provision SubPath `in/../../../etc`: must not contain '..'" in str(
+        world.events("trick-up")
+    )
+    text = "Error: error SubPath `/etc` must not be an absolute path"
+    assert text in world.events("trick-root")
+    text = 'Error: failed to prepare subPath for volumeMount "v" of container "c": '
+    assert text in str(world.events("trick-file"))
+    world.finish(["trick-link"])
+    assert world.said["trick-link"] == ["cat: read error: Is a directory"]
+    # As if the volume were all there is: the link's own path is made in it.
+    assert (host / "volume/etc/hostname").is_dir()
+
+
+def test_read_only_in_depth(world: World, host: Path) -> None:
+    """A mount inside a volume is read-only where that is asked for, and told of in the status."""
+    world.finish(["deep"])
+    assert world.said["deep"] == ["disabled inner", "plain inner"]
+    status = world.user.get("pod", "deep")["status"]["containerStatuses"][0]["volumeMounts"]
+    assert {item["mountPath"].rpartition("/")[2]: item["recursiveReadOnly"] for item in status} == {
+        "plain": "Disabled",
+        "enabled": "Enabled",
+        "possible": "Enabled",
+        "disabled": "Disabled",
+    }
+
+
+def test_mounts_spread_as_far_as_asked(world: World, host: Path) -> None:
+    names = [f"pod/spread-{mode}" for mode in ("none", "hosttocontainer", "bidirectional")]
+    world.user.kubectl("wait", "--for=condition=Ready", *names, "--timeout=30s").ok
+    made = host / "spread/made"
+    mounts.mount_tmpfs(made)
+    try:
+        (made / "here").touch()
+        # What a pod mounts other pods see, and the host does not.
+        assert not (host / "spread/told/here").exists()
+        (host / "spread/go").touch()
+        world.finish(["spread-none", "spread-hosttocontainer"])
+    finally:
+        mounts.unmount(made)
+    assert world.said["spread-none"].count("here") == 0
+    # The host's mounts come in where the host shares them.
+    shared = mounts.mount_of(host).shared
+    assert world.said["spread-hosttocontainer"].count("here") == (2 if shared else 1)

@@ -18,6 +18,7 @@ RESOURCES = {
     "limits": {"cpu": "1250m", "memory": "64Mi"},
 }
 WIDE_MAPS = 50
+PRIVILEGED = {"securityContext": {"privileged": True}}
 
 
 def container(name: str, script: str, mounts: list[Obj], **more: Any) -> Obj:
@@ -256,3 +257,69 @@ def short() -> list[Obj]:
     volume = [{"name": "v", "configMap": {"name": "binary"}}]
     binary = pod("binary", [container("c", script, [mount("v", "/v")])], volume)
     return [*consumers(), *scratch(), *told(), parts(), *wide(), binary]
+
+
+def host_paths(folder: str) -> list[Obj]:
+    """A pod for each type of hostPath; what is in `folder` is made by the test."""
+    types = ("Directory", "File", "Socket", "CharDevice", "BlockDevice")
+    wrong = {kind: ("file" if kind == "Directory" else "folder") for kind in types}
+    right = {"Directory": "folder", "File": "file", "Socket": "socket", "CharDevice": "char",
+             "DirectoryOrCreate": "new/folder", "FileOrCreate": "new-file", "": "any"}  # fmt: skip
+    out = []
+    for kind, name in wrong.items():
+        source = {"path": f"{folder}/{name}", "type": kind}
+        volumes = [{"name": "v", "hostPath": source}]
+        own = [container("c", "true", [mount("v", "/v")])]
+        out.append(pod(f"wrong-{kind}".lower(), own, volumes))
+    volumes = [
+        {"name": f"v{index}", "hostPath": {"path": f"{folder}/{name}", "type": kind}}
+        for index, (kind, name) in enumerate(right.items())
+    ]
+    mounts = [mount(item["name"], f"/v/{item['name']}") for item in volumes]
+    script = "cd /v; for f in *; do stat -c '%n %F' $f; done"
+    return [*out, pod("right", [container("c", script, mounts)], volumes)]
+
+
+def tricks(folder: str) -> list[Obj]:
+    """Pods that lead subPaths out of their volumes; `folder` has a link to a file of the host, and
+    to its root. What they may reach is inside the volume."""
+    out = []
+    ways = {"link": "out/etc/hostname", "file": "secret", "up": "in/../../../etc", "root": "/etc"}
+    for name, part in ways.items():
+        volumes = [{"name": "v", "hostPath": {"path": f"{folder}/volume"}}]
+        mounts = [mount("v", "/v", subPathExpr="$(PART)")]
+        told = [{"name": "PART", "value": part}]
+        own = container("c", "cat /v 2>&1; ls /v", mounts, env=told)
+        out.append(pod(f"trick-{name}", [own], volumes))
+    return out
+
+
+def deep() -> Obj:
+    """A volume with a mount in it, read-only in every depth there is."""
+    ways = {
+        "plain": {"readOnly": True},
+        "enabled": {"readOnly": True, "recursiveReadOnly": "Enabled"},
+        "possible": {"readOnly": True, "recursiveReadOnly": "IfPossible"},
+        "disabled": {"readOnly": True, "recursiveReadOnly": "Disabled"},
+    }
+    mounts = [mount("v", f"/v/{name}", **way) for name, way in ways.items()]
+    tries = "cd /v; for w in *; do touch $w/x 2>/dev/null && echo $w; "
+    tries += "touch $w/inner/x 2>/dev/null && echo $w inner; done; true"
+    own = [mount("v", "/v", mountPropagation="Bidirectional")]
+    first = container("first", "mkdir /v/inner && mount -t tmpfs t /v/inner", own, **PRIVILEGED)
+    volumes = [{"name": "v", "emptyDir": {}}]
+    return pod("deep", [container("c", tries, mounts)], volumes, initContainers=[first])
+
+
+def spreading(folder: str) -> list[Obj]:
+    """Who sees a mount that is made after it started, and whose mounts others see."""
+    volumes = [{"name": "v", "hostPath": {"path": f"{folder}/spread"}}]
+    wait = "while ! [ -e /v/go ]; do sleep 0.05; done; ls /v/made /v/told; true"
+    out = []
+    for mode in ("None", "HostToContainer"):
+        mounts = [mount("v", "/v", mountPropagation=mode)]
+        out.append(pod(f"spread-{mode}".lower(), [container("c", wait, mounts)], volumes))
+    mounts = [mount("v", "/v", mountPropagation="Bidirectional")]
+    act = "mount -t tmpfs t /v/told && touch /v/told/here && exec sleep 1000"
+    out.append(pod("spread-bidirectional", [container("c", act, mounts, **PRIVILEGED)], volumes))
+    return out

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import os
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -339,3 +342,35 @@ def test_what_a_status_says_of_mounts() -> None:
         {"name": "r", "mountPath": "/r", "readOnly": True, "recursiveReadOnly": "Disabled"},
         {"name": "d", "mountPath": "/d", "readOnly": True, "recursiveReadOnly": "Enabled"},
     ]
+
+
+def swap(volume: Path, outside: Path, ended: threading.Event) -> None:
+    """Put a link to the outside in a folder's place and back, over and over."""
+    (volume / "link").symlink_to(outside)
+    while not ended.is_set():
+        for old, new in (("part", "away"), ("link", "part"), ("part", "link"), ("away", "part")):
+            (volume / old).rename(volume / new)
+
+
+def test_a_folder_that_turns_into_a_link_leads_nowhere(tmp_path: Path) -> None:
+    volume, outside, target = tmp_path / "volume", tmp_path / "outside", tmp_path / "target"
+    for folder in (volume / "part/deep", outside / "deep"):
+        folder.mkdir(parents=True)
+    kernel, naive, ended = FakeKernel(), set[str](), threading.Event()
+    swapper = threading.Thread(target=swap, args=(volume, outside, ended))
+    swapper.start()
+    seen = set()
+    try:
+        end = time.monotonic() + 10
+        # As long as it takes the naive way to be led out: then ours was exposed to the same.
+        while len(seen) < 1 or str(outside / "deep") not in naive:
+            assert time.monotonic() < end
+            with suppress(OSError):
+                bind_sub_path(volume, "part/deep", target, kernel)
+                seen.add(kernel.binds[target])
+            with suppress(OSError):
+                naive.add(os.path.realpath(volume / "part/deep", strict=True))
+    finally:
+        ended.set()
+        swapper.join()
+    assert all(path.startswith(f"{volume}/") for path in seen)
