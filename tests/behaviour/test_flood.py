@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sampan.server.exchange import User
 from sampan.server.fairness import fairness
 from tests.behaviour.test_fairness import EVERYBODY, GREEDY, MODEST, let_in
 from tests.kit.cluster import Answer, Cluster, api_cluster
