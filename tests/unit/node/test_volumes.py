@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sampan.linux.libc import check, libc
 from sampan.node.downward import Facts
 from sampan.node.volumes.atomic import File, read, write
 from sampan.node.volumes.claim import bound_volume, check_volume
@@ -25,6 +26,7 @@ from sampan.node.volumes.source import Sources, Token, VolumeError
 from sampan.node.volumes.subpath import bind_sub_path
 from tests.kit.runtime import FakeKernel
 
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
 OBJECTS: dict[tuple[str, str], Any] = {
     ("configmaps", "m"): {"data": {"a": "1", "b": "2"}, "binaryData": {"c": "/w=="}},
     ("secrets", "s"): {"data": {"p": base64.b64encode(b"secret").decode()}},
@@ -345,11 +347,11 @@ def test_what_a_status_says_of_mounts() -> None:
 
 
 def swap(volume: Path, outside: Path, ended: threading.Event) -> None:
-    """Put a link to the outside in a folder's place and back, over and over."""
+    """A folder and a link to the outside change places, over and over."""
     (volume / "link").symlink_to(outside)
+    names = [os.fsencode(volume / name) for name in ("part", "link")]
     while not ended.is_set():
-        for old, new in (("part", "away"), ("link", "part"), ("part", "link"), ("away", "part")):
-            (volume / old).rename(volume / new)
+        check(libc.renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE))
 
 
 def test_a_folder_that_turns_into_a_link_leads_nowhere(tmp_path: Path) -> None:
