@@ -105,11 +105,21 @@ def mode() -> str:
     return "hybrid" if beside else "v1"
 
 
+def pin(group: str, cpus: str) -> None:
+    """The processors the group's tasks may run on, "0,2-3"."""
+    directory = hierarchies().directory("cpuset", group)
+    if directory is not None:
+        _write(directory / "cpuset.cpus", cpus)
+
+
 _OWN = ("cpu", "memory", "pids")
 """Controllers in which groups are made here; the container runtime makes the rest."""
 
 
-def create(group: str, limits: Limits = Limits()) -> None:
+NO_LIMITS = Limits()
+
+
+def create(group: str, limits: Limits = NO_LIMITS) -> None:
     """Make the group with its parents, and set its limits; one that is there is set anew."""
     table = hierarchies()
     if table.v2:

@@ -151,6 +151,7 @@ class Agent:
             allocatable=allocatable,
             ledger=Ledger(allocatable),
             creating=asyncio.Semaphore(CREATES_PER_CPU * (os.cpu_count() or 1)),
+            processors=self.keeper.processors,
             tally=Tally(),
         )
 
@@ -253,7 +254,7 @@ class Agent:
             if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
         }
         await self._network.retain(live)
-        self.keeper.adopt_logs(set(pods))
+        self.keeper.adopt(set(pods))
         for uid in {*found, *self.parts.volumes.known()} - pods.keys():
             self._clean_orphan(uid, found.get(uid, ()))
         for uid, pod in pods.items():
@@ -292,6 +293,7 @@ class Agent:
         if not found:
             self._warm()
         self.workers[uid] = worker
+        self.keeper.took()
         self._tasks[uid] = asyncio.create_task(self._work(worker), name=f"pod {uid}")
 
     def _warm(self) -> None:
@@ -325,6 +327,7 @@ class Agent:
         self.parts.reports.forget(uid)
         self.parts.tally.forget(uid)
         self.parts.ledger.release(uid)
+        self.keeper.ended(uid)
         pod = self._pods.get(worker.narrator.namespace, worker.narrator.name)
         if pod is not None and pod["metadata"]["uid"] == uid:
             # It is on its way out (finalizers may hold it): there is nothing left to do for it.

@@ -15,6 +15,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from sampan.api.errors import Object
+from sampan.api.kinds.core.podspec.quality import BURSTABLE, qos_class
 from sampan.api.kinds.core.podspec.resources import total_requests
 from sampan.wire.quantity import QuantityError, milli, parse, whole
 
@@ -33,6 +34,8 @@ class Demand(Struct, frozen=True):
 
     cpu_milli: int = 0
     memory_bytes: int = 0
+    burstable: bool = False
+    """Of that class of quality, whose pods share processors by what they ask for."""
 
 
 NOTHING = Demand()
@@ -61,7 +64,8 @@ def demands(spec: Mapping[str, Any]) -> dict[str, int]:
 def demand_of(spec: Mapping[str, Any]) -> Demand:
     """Of what the ledger keeps."""
     found = demands(spec)
-    return Demand(found.get("cpu", 0), found.get("memory", 0))
+    burstable = qos_class(spec) == BURSTABLE
+    return Demand(found.get("cpu", 0), found.get("memory", 0), burstable)
 
 
 class Ledger(Struct):
@@ -72,6 +76,8 @@ class Ledger(Struct):
     _waiting: dict[str, Waiter] = field(default_factory=dict)
     _cpu: int = 0
     _memory: int = 0
+    burstable: int = 0
+    """Thousandths of a processor that Burstable pods ask for together."""
 
     def hold(self, uid: str, demand: Demand) -> None:
         """Promise a pod this much instead of what it had."""
@@ -126,6 +132,7 @@ class Ledger(Struct):
         self._held[uid] = demand
         self._cpu += demand.cpu_milli - before.cpu_milli
         self._memory += demand.memory_bytes - before.memory_bytes
+        self.burstable += demand.burstable * demand.cpu_milli - before.burstable * before.cpu_milli
         return before
 
     def _retry(self) -> None:

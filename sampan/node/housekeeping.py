@@ -6,10 +6,11 @@ No task of its own: `tick` is called at the node's heartbeat. The parts that wor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sampan.api.errors import Object
 from sampan.runtime.interface import Resources, RuntimeFailure
@@ -28,9 +29,13 @@ from .thresholds import ALLOCATABLE, Observation, Observations
 
 if TYPE_CHECKING:
     from .agent import Agent
+    from .pinning import Pinning
     from .worker import PodWorker
 
+log = logging.getLogger("sampan.node")
+
 PODS_GROUP = "kubepods"
+BURSTABLE_GROUP, BEST_EFFORT_GROUP = "kubepods/burstable", "kubepods/besteffort"
 
 
 class Housekeeping:
@@ -50,6 +55,8 @@ class Housekeeping:
             agent.clock,
             (config.settings.log_bytes, config.settings.log_files),
         )
+        self.pinning: Pinning | None = None
+        self._shares: dict[str, int] = {}
         for short in (DISK, INODES):
             self.evictor.reclaims[short].append(self.kept.clear)
 
@@ -68,10 +75,53 @@ class Housekeeping:
             except RuntimeFailure as error:
                 raise RuntimeFailure(f"what is reserved cannot be enforced: {error}") from error
 
+        if settings.static_cpus:
+            from .pinning import Pinning
+
+            self.pinning = Pinning(self._agent.config.data, settings)
+
     def close(self) -> None:
         self.rotation.close()
 
+    # Processors and shares
+
+    def processors(self, worker: PodWorker, container: Mapping[str, Any]) -> str:
+        """What a container may run on; "" is all. Raises NotEnough."""
+        if self.pinning is None:
+            return ""
+        given = self.pinning.processors(worker, container)
+        self._spread()
+        return given
+
+    def _spread(self) -> None:
+        assert self.pinning is not None
+        self.pinning.spread(self._agent.workers, self._agent.runtime.pin)
+
+    def took(self) -> None:
+        """A pod is looked after from now on: its class of quality gets its share."""
+        self._weigh()
+
+    def ended(self, uid: str) -> None:
+        """A pod runs no more."""
+        self._weigh()
+        if self.pinning is not None and self.pinning.release(uid):
+            self._spread()
+
+    def _weigh(self) -> None:
+        """Processor shares of the pods without requests together, the least there is, and of those
+        with some, their sum (qos_container_manager): within a class pods share by their own."""
+        asked = self._agent.parts.ledger.burstable
+        for group, wanted in ((BURSTABLE_GROUP, shares(asked)), (BEST_EFFORT_GROUP, shares(0))):
+            if self._shares.get(group) == wanted:
+                continue
+            try:
+                self._agent.runtime.limit_group(group, Resources(cpu_shares=wanted))
+            except RuntimeFailure as error:
+                log.warning("%s: %s", group, error)
+            self._shares[group] = wanted
+
     def tick(self) -> None:
+        self._weigh()
         self.storage.beat()
         self.rotation.beat()
         self.kept.beat()
@@ -142,8 +192,10 @@ class Housekeeping:
 
     # Logs
 
-    def adopt_logs(self, live: set[str]) -> None:
-        """Keep the logs of pods that were deleted while no agent ran."""
+    def adopt(self, live: set[str]) -> None:
+        """Pods that were deleted while no agent ran hold nothing; their logs are kept."""
+        if self.pinning is not None:
+            self.pinning.retain(live)
         for folder in self._log_folders():
             if folder.name.rpartition("_")[2] not in live:
                 self.kept.keep(folder)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -26,6 +27,9 @@ from .tokens import Tokens
 from .translate import Machine
 from .volumes.kernel import Kernel
 from .volumes.place import PodVolumes
+
+if TYPE_CHECKING:
+    from .worker import PodWorker
 
 
 class Parts(Struct):
@@ -52,5 +56,7 @@ class Parts(Struct):
     """What has been promised of it."""
     creating: asyncio.Semaphore
     """How many containers are being created at once: more would only fight for the processors."""
+    processors: Callable[[PodWorker, Mapping[str, Any]], str]
+    """On which processors a container of a pod may run; "" is all. Raises NotEnough."""
     tally: Tally
     """What is counted for those who watch the node."""

@@ -27,6 +27,7 @@ from sampan.wire.quantity import milli, milli_text
 
 from .config import NodeConfig
 from .facts import MachineFacts, disk_bytes, machine_facts
+from .handlers import HANDLERS
 from .status import rfc3339
 from .thresholds import MEMORY, NODE_DISK
 
@@ -119,6 +120,10 @@ def node_status(
         "conditions": _conditions(state, before, now),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": state.port}},
         "features": {"supplementalGroupsPolicy": True},
+        "runtimeHandlers": [
+            {"name": name, "features": {"recursiveReadOnlyMounts": True, "userNamespaces": True}}
+            for name in ("", *HANDLERS)
+        ],
         "images": _images(state.images),
         "nodeInfo": {
             "architecture": facts.architecture,

@@ -81,6 +81,8 @@ class Sandbox:
     async def prepare(self) -> None:
         """Raises Held when something is missing; the next call goes on from there."""
         self._hold()
+        if self.pod["spec"].get("runtimeClassName"):
+            await self._check_handler()
         attaching = asyncio.ensure_future(self._attach())
         try:
             # Volumes know nothing of the network, so both are made at the same time.
@@ -108,6 +110,15 @@ class Sandbox:
         self._backoff.reset()
         self.ready = True
         self._parts.tally.pods += 1
+
+    async def _check_handler(self) -> None:
+        from .handlers import NoHandler, check_handler
+
+        try:
+            await check_handler(self._parts.client, self.pod)
+        except (NoHandler, StatusError, OSError) as error:
+            text = f"Failed to create pod sandbox: {error}"
+            raise self._held("FailedCreatePodSandBox", text) from error
 
     async def _gather_inputs(self) -> None:
         """What volumes and variables are made from. Raises Held."""

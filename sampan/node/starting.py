@@ -13,6 +13,7 @@ from sampan.runtime.interface import ContainerSpec, Image, RuntimeFailure, State
 
 from .allocation import WHOLE_POD
 from .attempts import attempt_of
+from .cpus import NotEnough
 from .downward import UnknownField
 from .ending import grace_of_restart
 from .environment import ConfigError, variables
@@ -145,6 +146,8 @@ def _specify(worker: PodWorker, container: Mapping[str, Any], image: Image) -> C
             ipc_namespace=str(ipc.namespace) if ipc else "",
             shared_memory=_shared_memory(worker),
             ipc_of_pod=_debugged_pid(worker, container),
+            user_namespace=_user_ids(worker),
+            cpuset=_processors(worker, container),
         )
         place.log_path.parent.mkdir(parents=True, exist_ok=True)
         return container_spec(container, image, around, place, parts.machine)
@@ -165,6 +168,26 @@ def _target_pid(worker: PodWorker, container: Mapping[str, Any]) -> int:
     run = worker.state.last(container.get("targetContainerName") or "")
     found = worker.parts.runtime.get(run.id) if run is not None and run.id else None
     return found.pid if found is not None and found.state == State.RUNNING else 0
+
+
+def _processors(worker: PodWorker, container: Mapping[str, Any]) -> str:
+    """Those the container may run on; a pod that cannot have its own has failed."""
+    try:
+        return worker.parts.processors(worker, container)
+    except NotEnough as error:
+        text = f"Allocate failed due to {error}, which is unexpected"
+        worker.fail("UnexpectedAdmissionError", f"Pod was rejected: {text}")
+        raise ConfigError(text) from error
+
+
+def _user_ids(worker: PodWorker) -> tuple[int, int] | None:
+    """(first, how many) of the node's user ids that are the pod's."""
+    if worker.state.spec.get("hostUsers") is not False:
+        return None
+    from .userids import COUNT, first_id
+
+    folder = worker.parts.volumes.directory(worker.state.uid)
+    return first_id(folder.parent, worker.state.uid), COUNT
 
 
 def _shared_memory(worker: PodWorker) -> str:

@@ -28,7 +28,11 @@ def read(agent: Agent) -> stats.Reading:
         node=node,
         available_bytes=available,
         disk=stats.read_disk(agent.config.data),
-        pods=tuple(_pod(worker, traffic) for worker in tuple(agent.workers.values())),
+        pods=tuple(
+            _pod(worker, traffic)
+            for worker in tuple(agent.workers.values())
+            if not worker.state.stopped
+        ),
         booted_at=stats.booted_at(),
         processes=there_are,
         processes_max=there_may_be,

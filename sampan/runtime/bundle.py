@@ -83,7 +83,7 @@ def build_config(spec: ContainerSpec, around: Surroundings) -> dict[str, Any]:
         "ociVersion": "1.0.0",
         "process": build_process(spec, around),
         "root": {"path": around.rootfs, "readonly": spec.security.read_only_root},
-        "mounts": [_mount(mount) for mount in _all_mounts(spec)],
+        "mounts": [_mount(mount, spec.user_namespace) for mount in _all_mounts(spec)],
         "annotations": _annotations(spec, around),
         "linux": _linux(spec, around),
     }
@@ -145,10 +145,13 @@ def _loosened(mount: Mount, spec: ContainerSpec) -> Mount:
     return Mount(mount.target, mount.source, mount.kind, (*options, "rw"))
 
 
-def _mount(mount: Mount) -> dict[str, Any]:
+def _mount(mount: Mount, ids: tuple[int, int] | None = None) -> dict[str, Any]:
     options = list(mount.options)
     if mount.kind == "bind" and not {"bind", "rbind"} & set(options):
         options.insert(0, "rbind")
+    if mount.kind == "bind" and ids is not None:
+        # What root owns there is owned by the container's root.
+        options.append(f"idmap=uids=0-{ids[0]}-{ids[1]};gids=0-{ids[0]}-{ids[1]}")
     return {
         "destination": mount.target,
         "type": mount.kind,
@@ -164,6 +167,10 @@ def _linux(spec: ContainerSpec, around: Surroundings) -> dict[str, Any]:
         "namespaces": _namespaces(spec),
         "resources": _resources(spec.resources, privileged=security.privileged),
     }
+    if spec.user_namespace is not None:
+        first, count = spec.user_namespace
+        mapping = [{"containerID": 0, "hostID": first, "size": count}]
+        linux |= {"uidMappings": mapping, "gidMappings": mapping}
     if spec.sysctls:
         linux["sysctl"] = dict(spec.sysctls)
     propagation = _root_propagation(spec.mounts)
@@ -199,6 +206,8 @@ def _annotations(spec: ContainerSpec, around: Surroundings) -> dict[str, str]:
 def _namespaces(spec: ContainerSpec) -> list[dict[str, str]]:
     """A pod on the node's network keeps the node's host name too, as upstream's does."""
     namespaces: list[dict[str, str]] = [{"type": "mount"}]
+    if spec.user_namespace is not None:
+        namespaces.append({"type": "user"})
     if spec.ipc_namespace:
         namespaces.append({"type": "ipc", "path": spec.ipc_namespace})
     for kind, shared in (("pid", spec.share_pid_with), ("ipc", spec.share_ipc_with)):

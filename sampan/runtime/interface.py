@@ -283,6 +283,10 @@ class Runtime(Protocol):
         """Give a running container other limits. Raises RuntimeFailure."""
         ...
 
+    def pin(self, container_id: str, cpus: str) -> None:
+        """Have a running container run on these processors only. Raises RuntimeFailure."""
+        ...
+
     def limit_group(self, cgroup_parent: str, resources: Resources) -> None:
         """Give all containers at or below this `ContainerSpec.cgroup_parent` limits together, also
         those to come. Raises RuntimeFailure."""

@@ -324,6 +324,14 @@ class OciRuntime:
         self._require_running(entry)
         _limit(entry.record.cgroup, resources)
 
+    def pin(self, container_id: str, cpus: str) -> None:
+        entry = self._find(container_id)
+        self._require_running(entry)
+        try:
+            cgroups.pin(entry.record.cgroup, cpus)
+        except OSError as error:
+            raise RuntimeFailure(f"cannot change processors: {error.strerror}") from error
+
     def limit_group(self, cgroup_parent: str, resources: Resources) -> None:
         """Limits for all containers of a group together."""
         _limit(f"{self._places.cgroup_root}/{cgroup_parent}", resources, make=True)

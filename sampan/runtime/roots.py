@@ -13,18 +13,45 @@ from ..linux.openat2 import open_in_root
 from .interface import RuntimeFailure
 
 
-def mount_root(layers: Sequence[Path], home: Path, target: Path) -> None:
-    """Mount at `target`; what the container writes goes to `home`/upper. Raises OSError."""
+def mount_root(layers: Sequence[Path], home: Path, target: Path, owner: int = 0) -> None:
+    """Mount at `target`; what the container writes goes to `home`/upper, which belongs to `owner`.
+    Raises OSError."""
     upper, work = home / "upper", home / "work"
     upper.mkdir()
     work.mkdir()
     target.mkdir()
     # "/" of the container belongs to its image, not to the private directory above it.
     upper.chmod(layers[0].stat().st_mode & 0o7777 if layers else 0o755)
+    if owner:
+        os.chown(upper, owner, owner)
     if not layers:
         mounts.bind(upper, target)
         return
     mounts.overlay(layers, upper, work, target)
+
+
+def mount_mapped_root(
+    layers: Sequence[Path], home: Path, target: Path, ids: tuple[int, int]
+) -> None:
+    """As `mount_root`, for a container with a user namespace: what its image's root owns is owned
+    by its own. The layers are seen through the mapping; the upper one belongs to its ids."""
+    from ..linux.idmap import make_namespace, mount_mapped
+
+    namespace = make_namespace(*ids)
+    seen: list[Path] = []
+    try:
+        for place, layer in enumerate(layers):
+            point = home / f"layer{place}"
+            point.mkdir()
+            mount_mapped(layer, point, namespace)
+            seen.append(point)
+        mount_root(seen, home, target, owner=ids[0])
+    finally:
+        os.close(namespace)
+        # The stack holds what it is made of; the mounts themselves are not needed any more.
+        for point in seen:
+            mounts.unmount(point, detach=True)
+            point.rmdir()
 
 
 def unmount_root(target: Path) -> None:

@@ -117,6 +117,9 @@ class FakeRuntime:
         self.usages: dict[str, Usage] = {}
         """By container id, or cgroup parent."""
         self.limits: list[tuple[str, Resources]] = []
+        self.classes: dict[str, Resources] = {}
+        """Of groups above those of pods."""
+        self.pinned: dict[str, str] = {}
         self.written = Path("/nowhere")
         """Holds a folder for what each container wrote."""
         self._exits: asyncio.Queue[Container] = asyncio.Queue()
@@ -217,7 +220,13 @@ class FakeRuntime:
     def limit(self, container_id: str, resources: Resources) -> None:
         self.limits.append((container_id, resources))
 
+    def pin(self, container_id: str, cpus: str) -> None:
+        self.pinned[container_id] = cpus
+
     def limit_group(self, cgroup_parent: str, resources: Resources) -> None:
+        if "/pod" not in cgroup_parent:
+            self.classes[cgroup_parent] = resources
+            return
         self.limits.append((cgroup_parent, resources))
 
     async def exits(self) -> AsyncIterator[Container]:

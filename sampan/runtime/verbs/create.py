@@ -22,7 +22,7 @@ from ..filters import default_filter
 from ..interface import ContainerSpec, Resources, RuntimeFailure
 from ..places import Places
 from ..records import Record, write_record
-from ..roots import mount_root, prepare_working_directory
+from ..roots import mount_mapped_root, mount_root, prepare_working_directory
 from ..users import with_user
 
 log = logging.getLogger("sampan.runtime")
@@ -87,7 +87,13 @@ def _prepare(
     home, bundle, rootfs = places.home(spec.id), places.bundle(spec.id), places.rootfs(spec.id)
     home.mkdir(mode=0o700)
     bundle.mkdir(mode=0o700)
-    mount_root(layers, home, rootfs)
+    if spec.user_namespace is None:
+        mount_root(layers, home, rootfs)
+    else:
+        # Its first process is nobody here, and has to pass these folders.
+        for folder in (places.run, places.bundles, bundle):
+            folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o011)
+        mount_mapped_root(layers, home, rootfs, spec.user_namespace)
     prepare_working_directory(rootfs, spec.working_dir, [mount.target for mount in spec.mounts])
     spec = with_user(spec, rootfs)
     config = build_config(spec, surroundings(spec, rootfs, cgroup))
