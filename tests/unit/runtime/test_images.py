@@ -6,13 +6,18 @@ import asyncio
 import gzip
 import io
 import tarfile
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sampan.runtime import build
+from sampan.runtime import build, manifest
 from sampan.runtime.build import File, ImageConfig, build_layer, pack_archive, pack_oci_archive
+from sampan.runtime.depot import depot
 from sampan.runtime.images import ImageStore
 from sampan.runtime.interface import ImageDamaged, ImageNotFound
 
@@ -217,3 +222,49 @@ def test_building_is_reproducible() -> None:
     one = build.build_archive(files, CONFIG, "a:1")
     two = build.build_archive(dict(reversed(files.items())), CONFIG, "a:1")
     assert one == two
+
+
+NUMBERS = st.integers(-(2**63), 2**63 - 1)
+DIGESTS = st.sampled_from(["sha256:" + "0" * 64, "sha256:../x", "", "x", None, 5])
+KINDS = st.sampled_from(
+    [*manifest.MANIFEST_TYPES, *manifest.INDEX_TYPES, *manifest.CONFIG_TYPES, "", None, [], "x"]
+)
+PARTS = st.dictionaries(
+    st.sampled_from(["digest", "size", "mediaType", "platform", "urls"]),
+    st.one_of(DIGESTS, KINDS, NUMBERS, st.dictionaries(st.just("os"), st.just("linux"))),
+)
+JUNK = st.one_of(st.none(), NUMBERS, st.text(max_size=3), PARTS, st.lists(PARTS, max_size=3))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            [
+                "schemaVersion",
+                "mediaType",
+                "config",
+                "layers",
+                "manifests",
+                "subject",
+                "annotations",
+                "rootfs",
+                "architecture",
+                "artifactType",
+            ]
+        ),
+        st.one_of(JUNK, KINDS, st.just(2)),
+    ),
+    st.sampled_from(manifest.MANIFEST_TYPES + manifest.INDEX_TYPES),
+)
+def test_no_document_breaks_who_reads_it(document: Any, kind: str) -> None:
+    data = orjson.dumps(document)
+    for read in (
+        lambda: depot.check(manifest.parse_document(data, kind), kind, len(data)),
+        lambda: manifest.parse_manifest(document),
+        lambda: manifest.choose(document, "amd64"),
+        lambda: manifest.is_image(document),
+        lambda: manifest.parse_config(data),
+    ):
+        with suppress(ImageDamaged, ImageNotFound):
+            read()
