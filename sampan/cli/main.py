@@ -22,6 +22,7 @@ from . import (
     up,
     version,
 )
+from .why import command as why
 
 app = typer.Typer(
     help="A Kubernetes cluster you install with pip.",
@@ -43,6 +44,7 @@ app.add_typer(nodes.app, name="node")
 app.command(context_settings=kubectl.SETTINGS)(kubectl.kubectl)
 app.add_typer(helm.app, name="helm")
 app.command()(simulate.simulate)
+app.command()(why.why)
 app.command()(version.version)
 app.add_typer(tokens.app, name="token")
 app.command()(join.join)

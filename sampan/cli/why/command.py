@@ -1,0 +1,61 @@
+"""`sampan why pod/x`: the command. Exit code 0 when nothing is broken, 1 when something is."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+from typing import Annotated, Any
+
+import typer
+
+from sampan.cli import api
+from sampan.cli.options import NAME, Data, Name, fail, paths_of
+from sampan.cli.supervisor import connect, statuses
+
+
+def why(
+    target: Annotated[list[str], typer.Argument(metavar="KIND/NAME")],
+    namespace: Annotated[str, typer.Option("--namespace", "-n")] = "default",
+    output: Annotated[str, typer.Option("--output", "-o", help="json, or a tree.")] = "",
+    name: Name = NAME,
+    data: Data = None,
+) -> None:
+    """Say why something is not as it should be: pod/x, deployment/x, job/x, pvc/x, service/x."""
+    # What this needs is imported here: every other command starts without it.
+    from .finding import findings_of
+    from .gathering import KINDS, NAMES, gather
+    from .showing import as_data, tree_of
+
+    kind, _, wanted = "/".join(target).partition("/")
+    plural = kind.lower() if kind.lower() in KINDS else NAMES.get(kind.lower(), "")
+    if not plural or not wanted or "/" in wanted:
+        fail(f"{' '.join(target)!r}: use KIND/NAME, where KIND is one of {', '.join(sorted(set(NAMES)))}")
+    paths = paths_of(name, data)
+    link = connect(paths)
+    if link is None:
+        fail(f"cluster {name} is not running; start it with: sampan up --name {name}")
+    url = next(statuses(link))["parts"]["control"].get("url", "")
+    link.close()
+
+    def ask(path: str) -> Any:
+        try:
+            return api.get(paths, url, path)
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            return None
+
+    try:
+        facts = gather(ask, plural, namespace, wanted, time.time())
+    except OSError as error:
+        fail(f"the API server at {url} does not answer: {error}")
+    if facts is None:
+        fail(f"there is no {plural[:-1]} {wanted} in namespace {namespace}")
+    if output == "json":
+        print(json.dumps(as_data(facts), indent=2))
+    else:
+        from rich.console import Console
+
+        Console(highlight=False).print(tree_of(facts))
+    raise typer.Exit(any(item.broken for item in findings_of(facts)))

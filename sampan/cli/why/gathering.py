@@ -1,0 +1,200 @@
+"""Fetching what may have to do with an object: plain GETs, a handful of them. Nothing is changed.
+
+Bounds: nodes are judged one by one in clusters of up to `JUDGED_NODES`; in larger ones the
+scheduler's own message has to do. At most `PARTS` pods of a workload are looked at closely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import quote
+
+from sampan.api.errors import Object
+
+from .facts import Facts
+
+JUDGED_NODES = 300
+PARTS = 200
+OWNERS = 5
+"""Longest chain of owners that is followed."""
+
+Ask = Callable[[str], Any]
+"""Path in, decoded answer out; None for what is not there (404)."""
+
+GROUPS = {
+    "pods": "/api/v1",
+    "persistentvolumeclaims": "/api/v1",
+    "services": "/api/v1",
+    "replicationcontrollers": "/api/v1",
+    "deployments": "/apis/apps/v1",
+    "replicasets": "/apis/apps/v1",
+    "statefulsets": "/apis/apps/v1",
+    "daemonsets": "/apis/apps/v1",
+    "jobs": "/apis/batch/v1",
+    "cronjobs": "/apis/batch/v1",
+}
+NAMES = {
+    "po": "pods",
+    "pod": "pods",
+    "deploy": "deployments",
+    "deployment": "deployments",
+    "rs": "replicasets",
+    "replicaset": "replicasets",
+    "sts": "statefulsets",
+    "statefulset": "statefulsets",
+    "ds": "daemonsets",
+    "daemonset": "daemonsets",
+    "job": "jobs",
+    "pvc": "persistentvolumeclaims",
+    "persistentvolumeclaim": "persistentvolumeclaims",
+    "svc": "services",
+    "service": "services",
+    "rc": "replicationcontrollers",
+    "replicationcontroller": "replicationcontrollers",
+}
+KINDS = {
+    "pods": "Pod",
+    "persistentvolumeclaims": "PersistentVolumeClaim",
+    "services": "Service",
+    "replicationcontrollers": "ReplicationController",
+    "deployments": "Deployment",
+    "replicasets": "ReplicaSet",
+    "statefulsets": "StatefulSet",
+    "daemonsets": "DaemonSet",
+    "jobs": "Job",
+    "cronjobs": "CronJob",
+}
+PLURALS = {kind: plural for plural, kind in KINDS.items()}
+SCALED = ("deployments", "replicasets", "statefulsets", "replicationcontrollers")
+
+
+def gather(ask: Ask, plural: str, namespace: str, name: str, now_s: float) -> Facts | None:
+    """All facts of one object; None when it does not exist."""
+    obj = ask(f"{_collection(plural, namespace)}/{quote(name, safe='')}")
+    if obj is None:
+        return None
+    facts = _base(obj, KINDS[plural], now_s)
+    events = _items(ask, f"/api/v1/namespaces/{namespace}/events")
+    facts.events = _about(events, facts)
+    facts.owners = _owners(ask, facts.obj, namespace)
+    if plural == "pods":
+        _nodes(ask, [facts])
+    elif plural == "services":
+        facts.others["pods"] = _items(ask, _collection("pods", namespace))
+        slices = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
+        label = quote(f"kubernetes.io/service-name={name}")
+        facts.others["endpointslices"] = _items(ask, f"{slices}?labelSelector={label}")
+    elif plural == "persistentvolumeclaims":
+        facts.others["pods"] = _items(ask, _collection("pods", namespace))
+        facts.others["storageclasses"] = _items(ask, "/apis/storage.k8s.io/v1/storageclasses")
+        facts.others["persistentvolumes"] = _items(ask, "/api/v1/persistentvolumes")
+    else:
+        facts.parts = _parts(ask, facts, events, namespace)
+    return facts
+
+
+def _base(obj: Object, kind: str, now_s: float) -> Facts:
+    return Facts({**obj, "kind": kind}, now_s=now_s)
+
+
+def _collection(plural: str, namespace: str) -> str:
+    return f"{GROUPS[plural]}/namespaces/{quote(namespace, safe='')}/{plural}"
+
+
+def _items(ask: Ask, path: str) -> list[Object]:
+    found: list[Object] = (ask(path) or {}).get("items") or []
+    return found
+
+
+def _about(events: Iterable[Object], facts: Facts) -> list[Object]:
+    """The object's own events, the oldest first."""
+    uid = facts.obj["metadata"].get("uid")
+    mine = [item for item in events if (item.get("involvedObject") or {}).get("uid") == uid]
+    return sorted(mine, key=lambda item: item.get("lastTimestamp") or item.get("eventTime") or "")
+
+
+def _owners(ask: Ask, obj: Object, namespace: str) -> list[Object]:
+    """The chain of controllers, and the autoscaler of the last of them."""
+    out: list[Object] = []
+    last = obj
+    while len(out) < OWNERS:
+        listed = last["metadata"].get("ownerReferences") or ()
+        owner = next((item for item in listed if item.get("controller")), None)
+        if owner is None:
+            break
+        kind, name = owner["kind"], owner["name"]
+        found = None
+        if kind in PLURALS:
+            found = ask(f"{_collection(PLURALS[kind], namespace)}/{quote(name, safe='')}")
+        out.append({"metadata": {"name": name}, **(found or {}), "kind": kind})
+        if found is None:
+            break
+        last = out[-1]
+    top = {"kind": last.get("kind"), "name": last["metadata"]["name"]}
+    if PLURALS.get(top["kind"] or "") in SCALED:
+        path = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
+        for item in _items(ask, path):
+            target = item["spec"].get("scaleTargetRef") or {}
+            if {key: target.get(key) for key in top} == top:
+                out.append({**item, "kind": "HorizontalPodAutoscaler"})
+    return out
+
+
+def _parts(ask: Ask, facts: Facts, events: list[Object], namespace: str) -> list[Facts]:
+    """The newest set of a Deployment, and pods."""
+    uids = {facts.obj["metadata"]["uid"]}
+    parts = []
+    if facts.kind == "Deployment":
+        sets = _owned(_items(ask, _collection("replicasets", namespace)), uids)
+        uids = {item["metadata"]["uid"] for item in sets}
+        if sets:
+            newest = max(sets, key=_revision)
+            parts.append(_base(newest, "ReplicaSet", facts.now_s))
+    pods = _owned(_items(ask, _collection("pods", namespace)), uids)
+    parts += [_base(pod, "Pod", facts.now_s) for pod in pods[:PARTS]]
+    for part in parts:
+        part.events = _about(events, part)
+    _nodes(ask, [part for part in parts if part.kind == "Pod"])
+    return parts
+
+
+def _revision(obj: Object) -> int:
+    notes = obj["metadata"].get("annotations") or {}
+    return int(notes.get("deployment.kubernetes.io/revision") or 0)
+
+
+def _owned(objects: Iterable[Object], uids: set[str]) -> list[Object]:
+    return [
+        item
+        for item in objects
+        if any(
+            ref.get("controller") and ref["uid"] in uids
+            for ref in item["metadata"].get("ownerReferences") or ()
+        )
+    ]
+
+
+def _nodes(ask: Ask, pods: list[Facts]) -> None:
+    """The nodes, and what each has against pods that have none."""
+    if not pods:
+        return
+    nodes = _items(ask, "/api/v1/nodes")
+    for facts in pods:
+        facts.nodes = nodes
+    waiting = [
+        facts
+        for facts in pods
+        if not facts.spec.get("nodeName")
+        and facts.condition("PodScheduled").get("reason") == "Unschedulable"
+    ]
+    if not waiting or len(nodes) > JUDGED_NODES:
+        return
+    from .judging import judge
+
+    placed, namespaces = _items(ask, "/api/v1/pods"), _items(ask, "/api/v1/namespaces")
+    for facts in waiting:
+        judged = judge(facts.obj, nodes, placed, namespaces)
+        # A node that would do now is no answer: then what the scheduler said last counts.
+        if len(judged.reasons) == len(nodes):
+            facts.judged, facts.free = judged

@@ -1,0 +1,56 @@
+"""Which node fails which filter: the scheduler's own definition, asked about one pod. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from sampan.api.errors import Object
+from sampan.scheduler.guest import guest_of
+from sampan.scheduler.nodes import Nodes, NodeState
+from sampan.scheduler.verdict import prepare, verdicts_of
+from sampan.wire.quantity import milli_text, whole_text
+
+FINAL = ("Succeeded", "Failed")
+
+
+class Judged(NamedTuple):
+    """Of the nodes that do not fit."""
+
+    reasons: dict[str, list[str]]
+    free: dict[str, dict[str, str]]
+    """By node and resource, of what is short: "500m of 2"."""
+
+
+def judge(
+    pod: Object, nodes: Iterable[Object], pods: Iterable[Object], namespaces: Iterable[Object]
+) -> Judged:
+    """As the default profile has it; nodes that fit are left out. What depends on volumes is not
+    asked here: the scheduler's message tells it."""
+    known = Nodes()
+    for item in namespaces:
+        known.set_namespace(item["metadata"]["name"], item["metadata"].get("labels") or {})
+    for node in nodes:
+        known.set_node(node)
+    for other in pods:
+        home = other["spec"].get("nodeName")
+        if home and (other.get("status") or {}).get("phase") not in FINAL:
+            known.place(guest_of(other), home)
+    guest = guest_of({**pod, "spec": {k: v for k, v in pod["spec"].items() if k != "volumes"}})
+    verdicts = verdicts_of(guest, known, prepare(guest, known))
+    reasons = {name: list(item.reasons) for name, item in sorted(verdicts.items())}
+    free = {name: _free(known.by_name[name], found) for name, found in reasons.items()}
+    return Judged(reasons, free)
+
+
+def _free(node: NodeState, reasons: Iterable[str]) -> dict[str, str]:
+    out = {}
+    for reason in reasons:
+        name = "pods" if reason == "Too many pods" else reason.removeprefix("Insufficient ")
+        if name == reason:
+            continue
+        has = node.allocatable.get(name, 0)
+        used = len(node.pods) if name == "pods" else node.used.get(name, 0)
+        told = milli_text if name == "cpu" else whole_text
+        out[name] = f"{told(max(0, has - used))} of {told(has)}"
+    return out
