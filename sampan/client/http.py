@@ -95,6 +95,11 @@ class HttpTransport:
         self._ssl = _context(access)
         self._access = access
 
+    @property
+    def context(self) -> ssl.SSLContext | None:
+        """The one of the moment, for connections besides requests."""
+        return self._ssl
+
     def _tls(self) -> ssl.SSLContext | bool:
         """Given with each request: aiohttp reuses no connection that was made with another."""
         return self._ssl if self._ssl is not None else True

@@ -32,6 +32,7 @@ from sampan.api.errors import AlreadyExists, Forbidden, NotFound, Object, Status
 from sampan.api.resources import resource
 from sampan.client.api import Client
 from sampan.client.http import HttpTransport
+from sampan.client.tunnelling import TUNNEL
 from sampan.linux.primary import primary_address
 from sampan.paths import ClusterPaths
 
@@ -84,6 +85,7 @@ async def publish(client: Client, cluster: ClusterConfig) -> None:
     name, reader = "sampan:node-bootstrapper", "sampan:get-nodes"
     looks = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}
     # How the others are reached is written in their Nodes.
+    calls = {"nonResourceURLs": [TUNNEL], "verbs": ["get"]}
     overlay, sees = "sampan:overlay", {**looks, "verbs": ["get", "list", "watch"]}
     networks = {
         "name": cluster.name,
@@ -100,7 +102,7 @@ async def publish(client: Client, cluster: ClusterConfig) -> None:
         ("rolebindings", RBAC, _binding(name, "Role", name, group)),
         ("rolebindings", RBAC, _binding("sampan:nodes", "Role", name, machines)),
         ("clusterroles", RBAC, {"metadata": {"name": reader}, "rules": [looks]}),
-        ("clusterroles", RBAC, {"metadata": {"name": overlay}, "rules": [sees]}),
+        ("clusterroles", RBAC, {"metadata": {"name": overlay}, "rules": [sees, calls]}),
         ("clusterrolebindings", RBAC, _binding(overlay, "ClusterRole", overlay, machines)),
         ("clusterrolebindings", RBAC, _binding(reader, "ClusterRole", reader, group)),
         (

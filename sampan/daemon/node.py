@@ -124,6 +124,13 @@ async def run(child: Child) -> None:
         supervisor.start("dns", dns.run)
         if overlay is not None:
             supervisor.start("overlay", overlay.run)
+        if cluster.address:
+            # From another machine, which the server may not be able to call.
+            from sampan.node.tunnel import Tunnel
+
+            port = agent.registration
+            tunnel = Tunnel(transport, lambda: (settings.listen_host, port.port), clock)
+            supervisor.start("tunnel", tunnel.run)
         await asyncio.gather(agent.ready.wait(), proxy.ready.wait(), dns.ready.wait())
         child.say(state="ready", node=cluster.node_name, stopping_s=cluster.shutdown_grace_s)
         if registry is not None:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Protocol
 import orjson
 
 from sampan.api.errors import Object
+from sampan.client.multiplex import Multiplex, Stream
 
-from .multiplex import Multiplex, Stream
 from .takeover import Socket
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from sampan.client.multiplex import Carrier, Multiplex, Stream
+
 from .channels import BASE64, MESSAGE_MAX, V1, V1_BASE64, V4, V4_BASE64, WebSocketChannels
-from .multiplex import Carrier, Multiplex, Stream
 from .takeover import choose_protocol, take_over, wants_spdy
 
 if TYPE_CHECKING:

@@ -337,6 +337,11 @@ class Server:
             raise unknown_resource()
         if request.method not in ("GET", "HEAD"):
             raise method_not_allowed()
+        if request.path == "/sampan/tunnel":
+            # Imported where machines join that we may not be able to call.
+            from . import tunnels
+
+            return tunnels.answer(self, request)
         accept = request.headers.get("accept", "")
         answer = health.answer(self, request)
         if answer is None and request.path.startswith("/debug/"):

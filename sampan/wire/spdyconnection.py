@@ -259,6 +259,13 @@ class Connection(Struct):
             del self.streams[stream]
 
 
+def balanced(*, client: bool) -> Connection:
+    """One side of a connection whose both ends are ours: each stream has a window that is kept from
+    the first byte, and they share none, so that one nobody reads holds up no other. What may wait
+    unread is `STREAMS_MAX` windows."""
+    return Connection(client=client, governed=True, _window=1 << 62)
+
+
 HANDLERS: dict[type, Callable[..., None]] = {
     spdy.SynStream: Connection._syn_stream,
     spdy.SynReply: Connection._syn_reply,

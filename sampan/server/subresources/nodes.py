@@ -7,6 +7,7 @@ answer for it. Dialling is given up after `DIAL_S`.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -32,6 +33,8 @@ class NodeAddress(NamedTuple):
     port: int
 
 
+tunnels: WeakKeyDictionary[Server, dict[str, Callable[[], socket.socket]]] = WeakKeyDictionary()
+"""By node: gives a socket whose other end is the agent's server (`server.tunnels`)."""
 _contexts: WeakKeyDictionary[Server, ssl.SSLContext] = WeakKeyDictionary()
 
 
@@ -57,14 +60,17 @@ async def connect(
     node = server.get_object(resource("nodes"), "", node_name)
     address = address_of(node)
     loop = asyncio.get_running_loop()
+    context = unchecked_context(server) if insecure else node_context(server)
     try:
         async with asyncio.timeout(DIAL_S):
+            # A node that can call us may not be one that we can call.
+            tunnel = tunnels.get(server, {}).get(node_name)
+            if tunnel is not None:
+                return await loop.create_connection(
+                    make, sock=tunnel(), ssl=context, server_hostname=address.name
+                )
             return await loop.create_connection(
-                make,
-                address.host,
-                address.port,
-                ssl=unchecked_context(server) if insecure else node_context(server),
-                server_hostname=address.name,
+                make, address.host, address.port, ssl=context, server_hostname=address.name
             )
     except (OSError, TimeoutError, ssl.SSLError) as error:
         why = str(error) or "timed out"

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from sampan.node import multiplex
+from sampan.client import multiplex
 from sampan.wire.spdyconnection import Connection, Received
 from tests.kit.runtime import FakeStreams
 from tests.kit.spdy import SpdyClient, spdy_client

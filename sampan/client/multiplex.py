@@ -16,6 +16,7 @@ from typing import Protocol
 
 from sampan.wire import spdy
 from sampan.wire.spdyconnection import (
+    STREAMS_MAX,
     Connection,
     Dropped,
     Ended,
@@ -119,10 +120,15 @@ class Stream:
 class Multiplex:
     """`accept` is called for every stream the peer opens, at once and in order."""
 
-    def __init__(self, carrier: Carrier, accept: Callable[[Stream], None]) -> None:
+    def __init__(
+        self,
+        carrier: Carrier,
+        accept: Callable[[Stream], None],
+        connection: Connection | None = None,
+    ) -> None:
         self._carrier = carrier
         self._accept = accept
-        self._connection = Connection()
+        self._connection = connection or Connection()
         self._streams: dict[int, Stream] = {}
         self._full: set[Stream] = set()
         self._unread = asyncio.Event()
@@ -142,6 +148,15 @@ class Multiplex:
             for task in (reading, writing):
                 task.cancel()
             await asyncio.gather(reading, writing, return_exceptions=True)
+
+    def open(self) -> Stream:
+        """A stream of our own, where we are the client. Raises ConnectionError."""
+        if self.lost.is_set() or len(self._streams) >= STREAMS_MAX:
+            raise ConnectionRefusedError("no further stream can be opened")
+        number = self._connection.open([])
+        made = self._streams[number] = Stream(self, number, {})
+        self._pending.set()
+        return made
 
     def close(self) -> None:
         """Say goodbye, and end `run` when everything written has been sent."""

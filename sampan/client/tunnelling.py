@@ -1,0 +1,59 @@
+"""The tunnel between an API server and an agent it cannot call: what both ends need.
+
+The agent calls the server and asks it to switch protocols; from then on the server opens streams on
+that connection (SPDY frames, `multiplex`), and each is a connection to the agent's own server, byte
+for byte, with the TLS that any such connection has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from .multiplex import Stream
+
+TUNNEL = "/sampan/tunnel"
+PROTOCOL = "sampan-tunnel.v1"
+READ_BYTES = 64 << 10
+
+
+class Carrier:
+    """A `multiplex.Carrier` of a connection's reader and writer."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def receive(self) -> bytes:
+        return await self._reader.read(READ_BYTES)
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+
+async def pump(stream: Stream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Join a stream and a connection until either has ended; both are closed then."""
+
+    async def out() -> None:
+        while data := await stream.read():
+            writer.write(data)
+            await writer.drain()
+
+    async def back() -> None:
+        while data := await reader.read(READ_BYTES):
+            await stream.write(data)
+
+    ways = (asyncio.create_task(out()), asyncio.create_task(back()))
+    try:
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        # What was written before is sent first, either way.
+        stream.finish()
+        stream.discard()
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
