@@ -63,6 +63,7 @@ async def begin(
     )
     server.expositions.append(running.metrics)
     scheduler = Scheduler(Client(server.local_transport(SCHEDULER)), informers, clock, scheduling)
+    server.expositions.append(scheduler.exposition)
     supervisor.start("scheduler", scheduler.run)
     supervisor.start("joining", lambda: joining.publish(client, cluster))
     simulation = Keeper(child, server, informers, clock)

@@ -89,6 +89,11 @@ class Queue:
         self._leave_group(item)
         self._push(item)
 
+    def tried(self, uid: str) -> tuple[int, float]:
+        """(how often a pod was tried, when it came)."""
+        item = self._pods[uid]
+        return item.attempts, item.arrived_s
+
     def remove(self, uid: str) -> None:
         item = self._pods.pop(uid, None)
         if item is not None:

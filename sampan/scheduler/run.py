@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any
+from time import perf_counter
+from typing import Any, NamedTuple
 
 from sampan.aio.clock import Clock
 from sampan.api.errors import Conflict, NotFound, Object, StatusError
@@ -24,6 +25,7 @@ from .configuration import profiles_of
 from .defaults import Defaults
 from .failing import Failing, Failure, Stuck, claims_help, coming_helps, leaving_helps, node_helps
 from .guest import Guest, guest_of
+from .metrics import ERROR, SCHEDULED, UNSCHEDULABLE, Metrics
 from .nodes import Nodes, NodeState
 from .preemption import Surroundings
 from .profile import NAME
@@ -38,6 +40,16 @@ TURN_PODS = 50
 BINDINGS = 64
 """More would only queue in the API server, and be thrown away when the scheduler ends."""
 FINAL = ("Succeeded", "Failed")
+
+
+class Attempt(NamedTuple):
+    """One try of a pod that has found a node."""
+
+    pod: Object
+    guest: Guest
+    began: float
+    history: tuple[int, float]
+    """Which try it is, and when the pod came."""
 
 
 class Scheduler:
@@ -69,10 +81,12 @@ class Scheduler:
         self._slots = asyncio.Semaphore(BINDINGS)
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.attempts: dict[str, int] = {"scheduled": 0, "unschedulable": 0, "error": 0}
-        """scheduler_schedule_attempts_total by result."""
-        self.victims = 0
-        """Pods sent away for others."""
+        self._gated: set[str] = set()
+        self.metrics = Metrics()
+
+    def exposition(self) -> str:
+        """What /metrics says of scheduling."""
+        return self.metrics.exposition({**self._queue.sizes, "gated": len(self._gated)})
 
     async def run(self) -> None:
         for informer in (self._pods, self._node_informer, self._namespaces, self._budgets):
@@ -129,6 +143,8 @@ class Scheduler:
     def _on_pod(self, old: Object | None, new: Object | None) -> None:
         pod = new or old or {}
         uid = pod["metadata"]["uid"]
+        if self._gated:
+            self._gated.discard(uid)
         if new is None or (new.get("status") or {}).get("phase") in FINAL:
             self._drop(uid)
             self._leave(uid)
@@ -143,6 +159,8 @@ class Scheduler:
         elif self._is_ours(pod):
             self._await(uid, pod)
         else:
+            if pod["spec"].get("schedulingGates"):
+                self._gated.add(uid)
             self._drop(uid)
 
     def _is_confirmed(self, uid: str, pod: Object, node_name: str) -> bool:
@@ -223,27 +241,33 @@ class Scheduler:
             if uid is None:
                 self._slots.release()
                 return
+            began = perf_counter()
             pod, guest = self._pending[uid]
             if len(self._nodes.by_name) > 1 and not pod["spec"].get("topologySpreadConstraints"):
                 guest.soft = self._defaults.constraints(pod, guest.profile)
             node = self._shapes.best(guest)
+            self.metrics.deciding.observe(perf_counter() - began)
             if node is not None:
                 self._nodes.nominate(guest, "")
                 self._nodes.place(guest, node.name)
                 if self._queue.parked:
                     self._wake(coming_helps)
-                self._spawn(self._bind(pod, guest, node))
+                attempt = Attempt(pod, guest, began, self._queue.tried(uid))
+                self._spawn(self._bind(attempt, node))
             else:
                 self._spawn(self._fail(pod, guest))
+                seconds = perf_counter() - began
+                self.metrics.attempt(guest.profile.name, UNSCHEDULABLE, seconds)
         self._changed.set()
         await asyncio.sleep(0)
 
     def _fail(self, pod: Object, guest: Guest) -> Coroutine[Any, Any, None]:
         """No node fits: see who could leave, and wait for what would help."""
         failure = self._failing.look(guest)
-        self.attempts["unschedulable"] += 1
         below: list[Object] = []
         if failure.plan.node:
+            self.metrics.preemptions += 1
+            self.metrics.victims.observe(len(failure.plan.victims))
             self._failing.preempting.add(guest.uid)
             for other in [*self._nodes.nominated.get(failure.plan.node, {}).values()]:
                 if other.priority < guest.priority:
@@ -266,7 +290,6 @@ class Scheduler:
             for guest_below in failure.plan.victims:
                 victim = self._pods.get(guest_below.namespace, guest_below.name)
                 if victim is not None and victim["metadata"]["uid"] == guest_below.uid:
-                    self.victims += 1
                     await self._telling.preempt(victim, pod, failure.plan.node)
         finally:
             if failure.plan.node:
@@ -314,8 +337,9 @@ class Scheduler:
         finally:
             await self._slots.acquire()
 
-    async def _bind(self, pod: Object, guest: Guest, node: NodeState) -> None:
-        uid = guest.uid
+    async def _bind(self, attempt: Attempt, node: NodeState) -> None:
+        pod, guest = attempt.pod, attempt.guest
+        uid, result = guest.uid, ERROR
         try:
             if guest.claims:
                 await self._bind_volumes(guest, node)
@@ -324,7 +348,6 @@ class Scheduler:
             self._leave(uid)
             self._drop(uid)
         except (StatusError, OSError) as error:
-            self.attempts["error"] += 1
             self._leave(uid)
             # A conflict means that somebody else bound or changed it: the informer will say.
             if not isinstance(error, Conflict):
@@ -333,7 +356,10 @@ class Scheduler:
             self._queue.retry(uid, self._clock.monotonic())
             self._changed.set()
         else:
-            self.attempts["scheduled"] += 1
+            result = SCHEDULED
+            tries, came_s = attempt.history
+            self.metrics.placed(tries, self._clock.monotonic() - came_s)
+        self.metrics.attempt(guest.profile.name, result, perf_counter() - attempt.began)
 
 
 def same(old: Object, new: Object) -> bool:

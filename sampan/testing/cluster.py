@@ -126,6 +126,7 @@ class Cluster(Objects):
         )
         self.server.expositions.append(self._running.metrics)
         scheduler = Scheduler(Client(self.server.local_transport(SCHEDULER)), informers, clock)
+        self.server.expositions.append(scheduler.exposition)
         supervisor.start("scheduler", scheduler.run)
         self._nodes = SimulatedNodes(
             Client(self.server.local_transport(NODES)), informers, clock, _shape(self.options)

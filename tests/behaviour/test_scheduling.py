@@ -209,6 +209,27 @@ async def test_a_gated_pod_is_not_looked_at_until_its_gates_are_gone() -> None:
         assert await node_of(found, "gated") == "node-0"
 
 
+async def test_what_is_counted_has_upstreams_names() -> None:
+    async with cluster() as found:
+        await found.create(pod("small"))
+        await found.create(pod("big", "9"))
+        await found.create(pod("held", schedulingGates=[{"name": "example.com/wait"}]))
+        await found.settle()
+        text = (await found.client.transport.request("GET", "/metrics"))["text"]
+        for line in (
+            'scheduler_pending_pods{queue="active"} 0',
+            'scheduler_pending_pods{queue="unschedulable"} 1',
+            'scheduler_pending_pods{queue="gated"} 1',
+            'scheduler_schedule_attempts_total{profile="default-scheduler",result="scheduled"} 1',
+            'scheduler_schedule_attempts_total{profile="default-scheduler",result="unschedulable"}',
+            'scheduler_pod_scheduling_attempts_bucket{le="1"} 1',
+            'scheduler_pod_scheduling_sli_duration_seconds_count{attempts="1"} 1',
+            'result="scheduled",le="+Inf"} 1',
+            "scheduler_preemption_attempts_total 0",
+        ):
+            assert f"\n{line}" in text or line in text, line
+
+
 @pytest.mark.parametrize("helpful", [True, False])
 async def test_a_waiting_pod_is_woken_by_what_can_help(helpful: bool) -> None:
     async with cluster() as found:

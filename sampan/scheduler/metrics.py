@@ -1,0 +1,96 @@
+"""What the scheduler counts, under upstream's names (pkg/scheduler/metrics)."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+
+def doubling(first: float, count: int) -> tuple[float, ...]:
+    """prometheus.ExponentialBuckets(first, 2, count)."""
+    return tuple(first * 2**power for power in range(count))
+
+
+ATTEMPT_S = doubling(0.001, 15)
+SLI_S = doubling(0.01, 20)
+ATTEMPTS = doubling(1, 5)
+VICTIMS = doubling(1, 7)
+MOST_ATTEMPTS = 15
+"""From here on the label `attempts` says "15+"."""
+
+SCHEDULED, UNSCHEDULABLE, ERROR = "scheduled", "unschedulable", "error"
+
+
+class Histogram:
+    """One metric; a row per set of label values."""
+
+    def __init__(self, name: str, buckets: tuple[float, ...], *labels: str) -> None:
+        self._name, self._buckets, self._labels = name, buckets, labels
+        self._rows: dict[tuple[str, ...], list[int]] = {}
+        self._sums: Counter[tuple[str, ...]] = Counter()
+
+    def observe(self, value: float, *labels: str) -> None:
+        row = self._rows.get(labels)
+        if row is None:
+            row = self._rows[labels] = [0] * (len(self._buckets) + 1)
+        row[bisect_left(self._buckets, value)] += 1
+        self._sums[labels] += value  # type: ignore[assignment]
+
+    def lines(self) -> Iterator[str]:
+        yield f"# TYPE {self._name} histogram"
+        for labels, row in self._rows.items():
+            pairs = [f'{key}="{value}"' for key, value in zip(self._labels, labels, strict=True)]
+            seen = 0
+            for limit, count in zip((*self._buckets, None), row, strict=True):
+                seen += count
+                bound = "+Inf" if limit is None else f"{limit:g}"
+                told = ",".join([*pairs, f'le="{bound}"'])
+                yield f"{self._name}_bucket{{{told}}} {seen}"
+            named = f"{{{','.join(pairs)}}}" if pairs else ""
+            yield f"{self._name}_sum{named} {self._sums[labels]:.9g}"
+            yield f"{self._name}_count{named} {seen}"
+
+
+class Metrics:
+    """All counters of one scheduler."""
+
+    def __init__(self) -> None:
+        self.attempts: Counter[tuple[str, str]] = Counter()
+        """By profile and result."""
+        self.preemptions = 0
+        self.victims = Histogram("scheduler_preemption_victims", VICTIMS)
+        self.deciding = Histogram("scheduler_scheduling_algorithm_duration_seconds", ATTEMPT_S)
+        self.trying = Histogram(
+            "scheduler_scheduling_attempt_duration_seconds", ATTEMPT_S, "profile", "result"
+        )
+        self.tries = Histogram("scheduler_pod_scheduling_attempts", ATTEMPTS)
+        self.waiting = Histogram("scheduler_pod_scheduling_sli_duration_seconds", SLI_S, "attempts")
+
+    def attempt(self, profile: str, result: str, seconds: float) -> None:
+        """One pod was tried once."""
+        self.attempts[profile, result] += 1
+        self.trying.observe(seconds, profile, result)
+
+    def placed(self, attempts: int, waited_s: float) -> None:
+        """A pod is bound, at this try, so long after it came."""
+        self.tries.observe(attempts)
+        self.waiting.observe(waited_s, str(attempts) if attempts < MOST_ATTEMPTS else "15+")
+
+    def total(self, result: str) -> int:
+        """Attempts with this result, of all profiles."""
+        return sum(count for (_, found), count in self.attempts.items() if found == result)
+
+    def exposition(self, pending: Mapping[str, int]) -> str:
+        """Prometheus text. `pending` is the number of pods by queue."""
+        lines = ["# TYPE scheduler_pending_pods gauge"]
+        lines += [f'scheduler_pending_pods{{queue="{key}"}} {n}' for key, n in pending.items()]
+        lines.append("# TYPE scheduler_schedule_attempts_total counter")
+        for (profile, result), count in self.attempts.items():
+            labels = f'profile="{profile}",result="{result}"'
+            lines.append(f"scheduler_schedule_attempts_total{{{labels}}} {count}")
+        lines.append("# TYPE scheduler_preemption_attempts_total counter")
+        lines.append(f"scheduler_preemption_attempts_total {self.preemptions}")
+        for item in (self.victims, self.deciding, self.trying, self.tries, self.waiting):
+            lines += item.lines()
+        return "\n".join(lines) + "\n"
