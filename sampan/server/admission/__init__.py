@@ -21,6 +21,7 @@ from . import (
     defaultstorageclass,
     defaulttolerationseconds,
     denyserviceexternalips,
+    deviceclaims,
     limitranger,
     namespacelifecycle,
     noderestriction,
@@ -74,6 +75,7 @@ CHAIN: tuple[Plugin, ...] = (
     podtopologylabels.PLUGIN,
     podresizevalidator.PLUGIN,
     rbacescalation.PLUGIN,
+    deviceclaims.PLUGIN,
     policies.MUTATING,  # behind all that change objects by themselves
     webhooks.MUTATING,
     policies.VALIDATING,

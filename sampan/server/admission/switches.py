@@ -12,7 +12,7 @@ from pathlib import Path
 from .plugin import Plugin
 
 FILE = "admission.yaml"
-KEPT = frozenset({"RBACEscalation", "CertificateRequestor"})
+KEPT = frozenset({"RBACEscalation", "CertificateRequestor", "DeviceClaims"})
 """Checks that upstream makes elsewhere, where no flag switches them off."""
 
 
