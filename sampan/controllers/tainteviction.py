@@ -28,8 +28,8 @@ class TaintEvictionController(Controller):
         self.nodes = self.informer(resource("nodes"))
         self.pods = self.informer(self.resource)
         self.pods.add_index(BY_NODE, node_of)
-        self.waiting: set[Request] = set()
-        """Pods that were given a time to go."""
+        self.waiting: dict[Request, float] = {}
+        """Pods that were given a time to go, and since when it runs."""
         self.nodes.on_change(self._node_changed)
         self.pods.on_change(self._pod_changed)
 
@@ -44,7 +44,7 @@ class TaintEvictionController(Controller):
             return
         request = Request(pod["metadata"]["namespace"], pod["metadata"]["name"])
         if new is None:
-            self.waiting.discard(request)
+            self.waiting.pop(request, None)
         elif request in self.waiting or _strong(
             self.nodes.get("", pod["spec"].get("nodeName") or "")
         ):
@@ -53,27 +53,28 @@ class TaintEvictionController(Controller):
     async def reconcile(self, request: Request) -> Requeue | None:
         pod = self.pods.get(*request)
         if pod is None or podlib.is_terminating(pod):
-            self.waiting.discard(request)
+            self.waiting.pop(request, None)
             return None
         strong = _strong(self.nodes.get("", pod["spec"].get("nodeName") or ""))
         found = eviction(pod, strong)
         text = "/".join(request)
         if found is None:
             if request in self.waiting:
-                self.waiting.discard(request)
+                self.waiting.pop(request, None)
                 message = f"Cancelling deletion of Pod {text}"
                 self.recorder.event(pod, NORMAL, "TaintManagerEviction", message)
             return None
-        # The latest taint counts: it is what tolerationSeconds is about.
+        # The latest taint counts: it is what tolerationSeconds is about. One that was set by hand
+        # does not say since when it is there: then it is since it was seen.
         since = max(
             (parse_time(taint["timeAdded"]) for taint in strong if taint.get("timeAdded")),
-            default=self.clock.now(),
+            default=self.waiting.get(request, self.clock.now()),
         )
         left_s = since + found.after_s - self.clock.now()
         if left_s > 0:
-            self.waiting.add(request)
+            self.waiting[request] = since
             return Requeue(left_s)
-        self.waiting.discard(request)
+        self.waiting.pop(request, None)
         message = f"Marking for deletion Pod {text}"
         self.recorder.event(pod, NORMAL, "TaintManagerEviction", message)
         await self._evict(pod)
