@@ -48,6 +48,8 @@ ROWS = (
         "tests/trust/test_power_cut.py", "seeds", 10_000, 1_000),
     Row(5, "watches are ordered, unique, reliable, atomic, resumable and bookmarked",
         "tests/trust/test_watch.py", "events", 1_000_000, 50_000),
+    Row(7, "controllers that die, miss events or see the past: always the same end",
+        "tests/trust/test_sieve.py", "plans", 1_000, 50),
     Row(9, "whatever is sent: no 5xx, nothing takes five seconds, and memory stays flat",
         "tests/trust/test_fuzz.py", "inputs", 1_000_000, 100_000),
     Row(12, "RBAC: verb, resource, subresource, identity: no leak",

@@ -7,7 +7,7 @@ of nodes may be wrong. A renewal only moves a number; one timer per node looks a
 
 from __future__ import annotations
 
-from sampan.api.errors import Conflict, NotFound, Object
+from sampan.api.errors import NotFound, Object
 from sampan.api.resources import resource
 from sampan.api.times import format_time
 from sampan.client.events import NORMAL, WARNING
@@ -138,10 +138,8 @@ class NodeController(Controller):
             for item in status["conditions"]
         ]
         status = {**status, "conditions": conditions}
-        try:
-            await write_status(self.client, self.pod_resource, pod, status)
-        except Conflict:
-            self.add({"metadata": {"name": pod["spec"]["nodeName"]}})
+        # A conflict is tried again like all that fails: at once, the cache would still be behind.
+        if await write_status(self.client, self.pod_resource, pod, status) is None:
             return
         self.recorder.event(pod, WARNING, "NodeNotReady", "Node is not ready")
 

@@ -152,6 +152,11 @@ class SimulatedNodes:
         if entry is None:
             entry = self._entries[uid] = self._admit(new, node)
         entry.pod = new
+        if known and old is not None and _is_ready(old) and not _is_ready(new):
+            # Somebody else has said so, as is done when a node is silent: what its agent has
+            # found counts, as kubelet's status manager sees to.
+            known = not _is_ready({"status": entry.said})
+            entry.said = entry.said if known else None
         if not known:
             self._look(uid, entry)
 
@@ -249,6 +254,11 @@ def _is_same(old: Object, new: Object) -> bool:
         # Their conditions are others' to say.
         and not new["spec"].get("readinessGates")
     )
+
+
+def _is_ready(pod: Mapping[str, Object | None]) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
 
 
 def _runs(simulated: SimulatedPod) -> dict[str, int]:
