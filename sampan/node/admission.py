@@ -59,7 +59,7 @@ def refuse(pod: Object, room: Room) -> Refusal | None:
         text = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
         return "NodeAffinity", text
     ports = _ports(spec)
-    if ports and any(ports & _ports(other["spec"]) for other in room.others):
+    if ports and any(_collide(ports, _ports(other["spec"])) for other in room.others):
         text = "node(s) didn't have free ports for the requested pod ports"
         return "NodePorts", f"Predicate NodePorts failed: {text}"
     if not is_static(pod):
@@ -98,14 +98,27 @@ def out_of(name: str, asked: int, used: int, capacity: int) -> Refusal:
     return f"OutOf{name}", f"Node didn't have enough resource: {name}, {figures}"
 
 
-def _ports(spec: Mapping[str, Any]) -> set[tuple[int, str]]:
-    """Ports taken on the node's own addresses."""
+def _ports(spec: Mapping[str, Any]) -> set[tuple[int, str, str]]:
+    """Ports taken on the node's own addresses: number, protocol, address ("" for all)."""
+    anywhere = ("0.0.0.0", "::")
     return {
-        (int(port["hostPort"]), port.get("protocol", "TCP"))
+        (
+            int(port["hostPort"]),
+            port.get("protocol", "TCP"),
+            "" if port.get("hostIP") in anywhere else port.get("hostIP") or "",
+        )
         for container in _lasting(spec)
         for port in container.get("ports") or ()
         if port.get("hostPort")
     }
+
+
+def _collide(ports: set[tuple[int, str, str]], others: set[tuple[int, str, str]]) -> bool:
+    return any(
+        (number, protocol) == (other[0], other[1]) and (ip == other[2] or not (ip and other[2]))
+        for number, protocol, ip in ports
+        for other in others
+    )
 
 
 def _lasting(spec: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
