@@ -70,6 +70,8 @@ class Kind(Struct, frozen=True):
     short_names: Sequence[str] = ()
     categories: Sequence[str] = ()
     default: Callable[[Object], None] = nothing
+    defaults_metadata: bool = False
+    """Does `default` set labels too? Other kinds' is not called when only metadata changes."""
     validate: Callable[[Object, Object | None], list[Cause]] = no_causes
     validate_status: Callable[[Object, Object | None], list[Cause]] = no_causes
     validate_parts: Mapping[str, Callable[[Object, Object | None], list[Cause]]] = field(

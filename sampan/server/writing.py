@@ -274,7 +274,7 @@ async def _update_once(context: Context, record: Record, compute: Compute) -> Wr
         new["metadata"]["managedFields"] = context.applied
     else:
         if not context.subresource:
-            resource.rules.default(new)
+            _default(context, old, new)
         record_updated(context, old, new)
     options = context.options
     write = Write(
@@ -419,6 +419,16 @@ def _spec_changed(resource: Descriptor, old: Object, new: Object) -> bool:
     return any(old.get(name) != new.get(name) for name in names)
 
 
+def _default(context: Context, old: Object, new: Object) -> None:
+    """Set defaults, unless nothing but metadata differs: what is stored has its own."""
+    rules = context.resource.rules
+    changed = new.keys() != old.keys() or any(
+        new[name] != value for name, value in old.items() if name != "metadata"
+    )
+    if changed or rules.defaults_metadata:
+        rules.default(new)
+
+
 def _prepare(context: Context, new: Object, old: Object) -> None:
     rules = context.resource.rules
     part = rules.prepare_parts.get(context.subresource)
@@ -426,7 +436,7 @@ def _prepare(context: Context, new: Object, old: Object) -> None:
         part(new, old)
     elif context.subresource not in PAST_PREPARE and rules.prepare is not None:
         rules.prepare(new, old)
-    rules.default(new)
+    _default(context, old, new)
     if context.resource.counts_generation and context.subresource not in UNCOUNTED:
         stored = old["metadata"].get("generation", 0)
         new["metadata"]["generation"] = stored + _spec_changed(context.resource, old, new)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from sampan.api import kinds
 from sampan.api.kinds import KINDS
+from sampan.api.resources import builtin
 from sampan.api.schema import resource_rows
+from tests.kit.samples import sample
 
 ROOT = Path(kinds.__file__).parent
 GA = ("v1", "v2")
@@ -52,3 +54,27 @@ def test_storage_prefixes_are_explicit_and_shared_only_by_views() -> None:
         if kind.stored_as is None:
             by_prefix.setdefault(kind.storage, []).append(kind.kind)
     assert all(len(names) == 1 for names in by_prefix.values()), by_prefix
+
+
+class Untouched(dict):  # type: ignore[type-arg]
+    """Metadata that must stay as it is."""
+
+    def __setitem__(self, name: object, value: object) -> None:
+        raise AssertionError(f"metadata.{name} was set")
+
+    def setdefault(self, name: object, value: object = None) -> object:
+        raise AssertionError(f"metadata.{name} was set")
+
+
+def test_defaults_leave_metadata_alone_or_say_so() -> None:
+    touching = set()
+    for descriptor in builtin():
+        body = sample(descriptor, "x")
+        if "template" in body.get("spec", {}):
+            body["spec"]["template"]["metadata"] = {"labels": {"app": "web"}}
+        body["metadata"] = Untouched(body["metadata"])
+        try:
+            descriptor.rules.default(body)
+        except AssertionError:
+            touching.add(descriptor.kind)
+    assert touching == {kind.kind for kind in KINDS if kind.defaults_metadata}

@@ -226,6 +226,7 @@ KIND = Kind(
     categories=("all",),
     storage="jobs",
     default=default,
+    defaults_metadata=True,
     prepare=prepare,
     validate=validate,
     validate_status=check_job_status,

@@ -104,6 +104,7 @@ KIND = Kind(
     name_rule="label",
     generation=False,
     default=default,
+    defaults_metadata=True,
     prepare=prepare,
     prepare_parts={"finalize": finalize},
     validate=validate,

@@ -72,6 +72,7 @@ KIND = Kind(
     categories=("all",),
     storage="controllers",
     default=default,
+    defaults_metadata=True,
     validate=validate,
     warnings=warn_workload,
     validate_status=validate_status,

@@ -46,7 +46,7 @@ class Choice(NamedTuple):
 def choice_of(labels: Mapping[str, str] | None, default: Choice) -> tuple[Choice, list[Cause]]:
     """The choice, and what is wrong with the labels. A wrong level is restricted where it would be
     enforced, and privileged where it only warns or is audited (KEP-2579)."""
-    if not labels:
+    if not labels or not any(name.startswith(PREFIX) for name in labels):
         return default, []
     causes: list[Cause] = []
     found = []
