@@ -7,7 +7,6 @@ does not allow is 403, in words that tell nothing of the object; what it allows 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Any, NamedTuple
@@ -168,8 +167,8 @@ def leaks(case: Case, user: User, allowed: bool, answer: tuple[int, str]) -> str
     return ""
 
 
-async def judge(seed: int, count: int, *, open_to_all: bool = False) -> Iterator[str]:
-    """The leaks of `count` questions to one identity."""
+async def judge(seed: int, count: int, *, open_to_all: bool = False) -> tuple[list[str], int]:
+    """The leaks of `count` questions to one identity, and how many were allowed."""
     draw = Draw(seed)
     user = User(f"u{seed}", ("system:authenticated",))
     found, allowed_count = [], 0
@@ -185,17 +184,21 @@ async def judge(seed: int, count: int, *, open_to_all: bool = False) -> Iterator
             allowed = any(rule.allows(case) for rule in rules)
             allowed_count += allowed
             found.append(leaks(case, user, allowed, await ask(cluster, user, case)))
-    # Both answers were asked for often enough.
-    assert count / 100 < allowed_count < count * 0.9, allowed_count
-    return filter(None, found)
+    return list(filter(None, found)), allowed_count
 
 
 async def test_nothing_leaks() -> None:
-    for identity in range(max(1, CASES // EACH)):
-        found = await judge(SLICE * 1000 + identity, EACH)
-        assert list(found)[:5] == []
+    identities = max(1, CASES // EACH)
+    allowed = 0
+    for identity in range(identities):
+        found, count = await judge(SLICE * 1000 + identity, EACH)
+        assert found[:5] == []
+        allowed += count
+    # Both answers were asked for often enough; a single identity may happen to hold everything.
+    assert 0.01 < allowed / (identities * EACH) < 0.9, allowed
 
 
 async def test_without_the_guard_it_leaks() -> None:
     """The control: with the authoriser off the matrix does not hold."""
-    assert list(await judge(1, 200, open_to_all=True)) != []
+    found, _ = await judge(1, 200, open_to_all=True)
+    assert found
