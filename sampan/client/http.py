@@ -8,7 +8,6 @@ aiohttp repeats by itself: an idempotent request on a kept-alive connection that
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import tempfile
@@ -39,6 +38,9 @@ CONNECT_TIMEOUT_S = 10.0
 # A watch may be silent for minutes, so the kernel probes for a peer that is gone.
 KEEPALIVE_IDLE_S, KEEPALIVE_PROBES = 30, 3
 KEPT_ALIVE_S = 60.0
+UNHEARD_MS = 8_000
+"""What was sent and not acknowledged for so long never will be. The kernel by itself would go on
+for a quarter of an hour, with pauses that outlast the fault that caused them."""
 
 
 class HttpTransport:
@@ -110,6 +112,7 @@ class HttpTransport:
         connector = aiohttp.TCPConnector(
             limit=limit,
             keepalive_timeout=KEPT_ALIVE_S,
+            socket_factory=_socket,
         )
         timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_TIMEOUT_S)
         return aiohttp.ClientSession(
@@ -177,8 +180,6 @@ class HttpTransport:
             ) as answer:
                 if answer.status >= 400:
                     raise _error(answer.status, await answer.read())
-                if answer.connection is not None:
-                    _probe(answer.connection.transport)
                 async for chunk in answer.content.iter_any():
                     for line in splitter.feed(chunk):
                         yield _event(line)
@@ -230,20 +231,19 @@ def _unreachable(url: str, error: Exception) -> OSError:
     return ConnectionError(f"{url}: {error or type(error).__name__}")
 
 
-def _probe(transport: asyncio.Transport | None) -> None:
-    sock = transport.get_extra_info("socket") if transport is not None else None
-    if sock is None:
-        return
+def _socket(address: tuple[Any, ...]) -> socket.socket:
+    """One that notices when the peer is gone, be it silent or spoken to."""
+    family, kind, protocol, *_ = address
+    sock = socket.socket(family, kind, protocol)
     for level, option, value in (
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
         (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
         (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_IDLE_S // KEEPALIVE_PROBES),
         (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES),
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD_MS),
     ):
-        try:
-            sock.setsockopt(level, option, value)
-        except OSError:
-            return  # not TCP: a test's socket pair
+        sock.setsockopt(level, option, value)
+    return sock
 
 
 def _pem(source: Path | str) -> str:

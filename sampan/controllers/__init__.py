@@ -24,6 +24,7 @@ from .loadbalancer import LoadBalancerController
 from .localvolumes import LocalVolumeController
 from .namespace import NamespaceController
 from .node import NodeController
+from .nodedns import NodeDnsController
 from .nodeipam import NodeIpamController
 from .podgc import PodGcController
 from .policystatus import PolicyStatusController
@@ -63,6 +64,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     NodeIpamController,
     CertificateController,
     NodeController,
+    NodeDnsController,
     TaintEvictionController,
     PodGcController,
     DisruptionController,

@@ -35,6 +35,10 @@ log = logging.getLogger("sampan.node.registration")
 
 LEASE_NAMESPACE = "kube-node-lease"
 RENEW_S = 10.0
+RETRY_S = 1.0
+"""After a failure. A node that was cut off should not stay out for longer than it was."""
+SILENCE_S = 25.0
+"""Two renewals missed and a third late, before a Lease of `LEASE_S` is over."""
 LEASE_S = 40
 REPORT_S = 300.0
 IMAGES_MAX = 50
@@ -233,6 +237,8 @@ class Registration:
         self._node: Object | None = None
         self._said: Any = None
         self._reported_at = 0.0
+        self._heard_at = 0.0
+        """When the server last took our word, by the monotonic clock."""
         self._look = asyncio.Event()
 
     @property
@@ -282,16 +288,26 @@ class Registration:
     async def keep_alive(self) -> None:
         """For ever: Lease and status."""
         while True:
+            pause_s = RENEW_S
             try:
-                await self._renew()
-                state = self._state()
-                now = self._clock.now()
-                if self._worth_saying(state) != self._said or now - self._reported_at >= REPORT_S:
-                    await self._report(state, now)
+                async with asyncio.timeout(RENEW_S):
+                    await self._beat()
             except (StatusError, OSError) as error:
-                log.info("node %s: %s", self._config.name, error)
-            await self._tick()
+                log.info("node %s: %s", self._config.name, str(error) or "the server is silent")
+                pause_s = RETRY_S
+            await self._tick(pause_s)
             self.each_tick()
+
+    async def _beat(self) -> None:
+        """After a silence that may have been taken for our end the status is said anew: who said
+        that we are Unknown leaves it to us to deny it."""
+        await self._renew()
+        state, now = self._state(), self._clock.now()
+        silent = self._clock.monotonic() - self._heard_at > SILENCE_S
+        due = now - self._reported_at >= REPORT_S
+        if silent or due or self._worth_saying(state) != self._said:
+            await self._report(state, now)
+        self._heard_at = self._clock.monotonic()
 
     async def tell(self) -> None:
         """Write the status now. Raises StatusError and OSError."""
@@ -302,10 +318,10 @@ class Registration:
         self.trouble = trouble
         self._look.set()
 
-    async def _tick(self) -> None:
+    async def _tick(self, pause_s: float) -> None:
         self._look.clear()
         waits = [
-            asyncio.ensure_future(self._clock.sleep(RENEW_S)),
+            asyncio.ensure_future(self._clock.sleep(pause_s)),
             asyncio.ensure_future(self._look.wait()),
         ]
         try:
@@ -332,6 +348,7 @@ class Registration:
     def _remember(self, state: NodeState, now: float) -> None:
         self._said = self._worth_saying(state)
         self._reported_at = now
+        self._heard_at = self._clock.monotonic()
 
     async def _report(self, state: NodeState, now: float) -> None:
         status = node_status(self._config, self.facts, state, self._node, now)
