@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 
 missing=()
 for pair in crun:crun conmon:conmon nft:nftables ip:iproute2 busybox:busybox-static \
-            docker-registry:docker-registry skopeo:skopeo buildah:buildah curl:curl; do
+            docker-registry:docker-registry skopeo:skopeo buildah:buildah containerd:containerd \
+            curl:curl; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing+=("${pair##*:}")
 done
 if [ ${#missing[@]} -gt 0 ]; then

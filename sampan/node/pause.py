@@ -56,6 +56,11 @@ def program() -> bytes:
     return ident + head + segment + PROGRAM
 
 
+def pause_archive() -> bytes:
+    """The image of such a process."""
+    return build_archive({"pause": File(program())}, ImageConfig(entrypoint=("/pause",)), IMAGE)
+
+
 def holds_namespace(container: Container) -> bool:
     """Whether it is such a process, rather than a container of its pod."""
     return not container.annotations.get(CONTAINER_NAME)
@@ -113,7 +118,7 @@ async def _image(parts: Parts) -> Image:
         return found
     if machine() != "amd64":
         raise RuntimeFailure(f"shareProcessNamespace needs a node of amd64, not {machine()}")
-    data = build_archive({"pause": File(program())}, ImageConfig(entrypoint=("/pause",)), IMAGE)
+    data = pause_archive()
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "pause.tar"
         await asyncio.to_thread(archive.write_bytes, data)

@@ -1,0 +1,119 @@
+"""The images of a CRI server as the agent sees them.
+
+What the server has is looked up at the start and after every change made here; another client's
+changes are seen at the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sampan.aio.grpc import NOT_FOUND, RpcError
+
+from ..interface import Credentials, Image, ImageNotFound, RegistryFailure, RuntimeFailure
+from ..reference import InvalidReference, is_id, parse
+from .containerd import PAUSE_IMAGE, PULL_S, Containerd
+
+
+class CriImages:
+    """`Images` of a CRI server."""
+
+    def __init__(self, server: Containerd) -> None:
+        self._server = server
+        self._images: dict[str, Image] = {}
+        self._changing = asyncio.Lock()
+
+    async def refresh(self) -> None:
+        """Raises RuntimeFailure."""
+        try:
+            found = (await self._server.call("ListImages"))["images"]
+            known, self._images = self._images, {}
+            for item in found:
+                if PAUSE_IMAGE in item["repo_tags"]:
+                    continue
+                old = known.get(item["id"])
+                same = old is not None and list(old.tags) == item["repo_tags"]
+                self._images[item["id"]] = old if same and old else await self._look(item)
+        except RpcError as error:
+            raise RuntimeFailure(str(error)) from error
+
+    async def _look(self, item: Mapping[str, Any]) -> Image:
+        answer = await self._server.call("ImageStatus", image={"image": item["id"]}, verbose=True)
+        run = json.loads(answer["info"].get("info") or "{}").get("imageSpec", {}).get("config", {})
+        return Image(
+            id=item["id"],
+            tags=item["repo_tags"],
+            digests=item["repo_digests"],
+            size_bytes=item["size"],
+            entrypoint=run.get("Entrypoint") or (),
+            command=run.get("Cmd") or (),
+            env=run.get("Env") or (),
+            working_dir=run.get("WorkingDir") or "",
+            user=run.get("User") or "",
+            stop_signal=run.get("StopSignal") or "",
+            pinned=item["pinned"],
+        )
+
+    def find(self, reference: str) -> Image | None:
+        if is_id(reference):
+            return self._images.get(f"sha256:{reference.removeprefix('sha256:')}")
+        try:
+            name = parse(reference)
+        except InvalidReference:
+            return None
+        wanted = name.with_digest(name.digest) if name.digest else name.tagged
+        for image in self._images.values():
+            if wanted in (image.digests if name.digest else image.tags):
+                return image
+        return None
+
+    def list(self) -> Sequence[Image]:
+        return list(self._images.values())
+
+    def layers(self, image_id: str) -> Sequence[Path]:
+        raise RuntimeFailure("volumes of images are not supported by this runtime")
+
+    async def load(self, archive: Path) -> Sequence[Image]:
+        before = set(self._images)
+        async with self._changing:
+            await self._server.load(archive)
+            await self.refresh()
+        return [image for image in self._images.values() if image.id not in before]
+
+    async def pull(self, reference: str, credentials: Credentials | None = None) -> Image:
+        name = parse(reference)
+        auth = None
+        if credentials is not None:
+            auth = {
+                "username": credentials.username,
+                "password": credentials.password,
+                "identity_token": credentials.identity_token,
+                "registry_token": credentials.token,
+            }
+        try:
+            answer = await self._server.call(
+                "PullImage", PULL_S, image={"image": str(name)}, auth=auth
+            )
+        except RpcError as error:
+            kind = ImageNotFound if error.code == NOT_FOUND else RegistryFailure
+            raise kind(str(error)) from error
+        async with self._changing:
+            await self.refresh()
+        found = self.find(str(name)) or self._images.get(answer["image_ref"])
+        if found is None:
+            raise ImageNotFound(f"{name}: pulled, and not there")
+        return found
+
+    async def remove(self, reference: str) -> None:
+        image = self.find(reference)
+        if image is None:
+            raise ImageNotFound(f'image "{reference}" not found')
+        try:
+            await self._server.call("RemoveImage", image={"image": image.id})
+        except RpcError as error:
+            raise RuntimeFailure(str(error)) from error
+        self._images.pop(image.id, None)

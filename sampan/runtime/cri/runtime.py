@@ -1,0 +1,401 @@
+"""`Runtime` over CRI: pods' sandboxes, and containers in them.
+
+Containers are made, started, inspected and removed by CRI. Their first processes are watched by
+pidfds, so nothing polls and no event is lost; signals go to them the same way, as CRI knows but its
+own way to stop. Further commands (`exec`) are started by crun in containerd's bundle, which gives
+them the streams that CRI gives only over HTTP. Not here yet: attach, a PID namespace of the pod,
+user namespaces; containers that want them are refused.
+
+A sandbox is made with its pod's first container and goes with its last. Queue: `exits` holds at
+most one entry per container.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from sampan.aio.grpc import NOT_FOUND, RpcError
+
+from ...linux import cgroups, processes
+from ..interface import (
+    Container,
+    ContainerSpec,
+    ExecStreams,
+    Resources,
+    RuntimeFailure,
+    State,
+)
+from ..places import Places
+from ..verbs.create import limits_of
+from ..verbs.exec import exec_
+from ..verbs.kill import kill
+from . import schemas
+from .containerd import NAMESPACE, Containerd
+from .messages import IMAGE, KEPT, LOG, POD_UID, container_config, sandbox_config
+
+log = logging.getLogger("sampan.runtime.cri")
+
+STATES = {schemas.CREATED: State.CREATED, schemas.RUNNING: State.RUNNING}
+# containerd notes an exit within milliseconds of the process's end.
+EXIT_S = 10.0
+LOOK_S = 0.01
+LOST_EXIT_CODE = 255
+
+
+class CriPlaces(Places, frozen=True):
+    """Where containerd's shims keep what `exec` needs."""
+
+    @property
+    def crun_root(self) -> Path:
+        return self.run / "crun" / NAMESPACE
+
+    def bundle(self, container_id: str) -> Path:
+        return self.run / "state/io.containerd.runtime.v2.task" / NAMESPACE / container_id
+
+
+class Entry(Struct):
+    container: Container
+    sandbox: str
+    cgroup: str
+    pidfd: int | None = None
+
+
+class CriRuntime:
+    """Of one node, over the containerd that is its own."""
+
+    def __init__(self, server: Containerd, run: Path, cgroup_root: str, pause: bytes) -> None:
+        """`pause` is the archive of an image whose process does nothing."""
+        self._server = server
+        self._pause = pause
+        self._places = CriPlaces(run, run / "containerd", cgroup_root)
+        self._entries: dict[str, Entry] = {}
+        self._sandboxes: dict[str, asyncio.Future[str]] = {}
+        self._exited: OrderedDict[str, Container] = OrderedDict()
+        self._news = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._opening = asyncio.Lock()
+        self._is_open = False
+
+    async def open(self) -> None:
+        async with self._opening:
+            if self._is_open:
+                return
+            await self._server.open(self._pause)
+            try:
+                await self._find()
+            except RpcError as error:
+                raise RuntimeFailure(str(error)) from error
+            self._is_open = True
+
+    async def _find(self) -> None:
+        """What an earlier agent left."""
+        for item in (await self._server.call("ListPodSandbox"))["items"]:
+            if item["state"] == 0:
+                found = asyncio.get_running_loop().create_future()
+                found.set_result(item["id"])
+                self._sandboxes[item["labels"].get(POD_UID, "")] = found
+            else:
+                await self._remove_sandbox(item["id"])
+        for item in (await self._server.call("ListContainers"))["containers"]:
+            container, pid = await self._look(item["id"])
+            kept = container.annotations.get(KEPT, "")
+            entry = Entry(container, item["pod_sandbox_id"], kept)
+            self._entries[item["id"]] = entry
+            if container.state == State.EXITED:
+                self._ended(entry)
+            elif container.state == State.RUNNING:
+                self._watch(entry, pid)
+
+    async def _look(self, container_id: str) -> tuple[Container, int]:
+        """A container as the server has it, with all its annotations, and its process."""
+        answer = await self._server.call("ContainerStatus", container_id=container_id, verbose=True)
+        status = answer["status"] or {}
+        info = json.loads(answer["info"].get("info") or "{}")
+        pid = int(info.get("pid") or 0)
+        notes = status["annotations"]
+        container = Container(
+            id=container_id,
+            image=notes.get(IMAGE) or status["image_ref"],
+            state=STATES.get(status["state"], State.EXITED),
+            pid=pid,
+            created_at=status["created_at"] / 1e9,
+            started_at=max(status["started_at"], 0) / 1e9,
+            finished_at=max(status["finished_at"], 0) / 1e9,
+            exit_code=status["exit_code"],
+            oom_killed=status["reason"] == "OOMKilled",
+            annotations=notes,
+            log_path=Path(notes.get(LOG, "")),
+        )
+        return container, pid
+
+    # Containers
+
+    async def create(self, spec: ContainerSpec) -> Container:
+        root = self._places.cgroup_root
+        group = f"{root}/{spec.cgroup_parent}" if spec.cgroup_parent else root
+        try:
+            if spec.group is not None:
+                cgroups.create(group, limits_of(spec.group))
+            sandbox = await self._sandbox(spec, group)
+            answer = await self._server.call(
+                "CreateContainer",
+                pod_sandbox_id=sandbox,
+                config=container_config(spec, group),
+                sandbox_config=sandbox_config(spec, group),
+            )
+            container, _ = await self._look(answer["container_id"])
+        except RpcError as error:
+            raise RuntimeFailure(error.message) from error
+        except OSError as error:
+            raise RuntimeFailure(f"failed to create container: {error}") from error
+        self._entries[container.id] = Entry(container, sandbox, group)
+        return container
+
+    async def _sandbox(self, spec: ContainerSpec, group: str) -> str:
+        """The pod's, made by whoever comes first."""
+        uid = spec.annotations.get(POD_UID, "")
+        found = self._sandboxes.get(uid)
+        if found is None:
+            found = asyncio.ensure_future(self._make_sandbox(spec, uid, group))
+            self._sandboxes[uid] = found
+            found.add_done_callback(lambda done: self._forget_failed(uid, done))
+        return await asyncio.shield(found)
+
+    async def _make_sandbox(self, spec: ContainerSpec, uid: str, group: str) -> str:
+        if spec.network_namespace:
+            (self._server.pods / uid).write_text(spec.network_namespace)
+        config = sandbox_config(spec, group)
+        sandbox: str = (await self._server.call("RunPodSandbox", config=config))["pod_sandbox_id"]
+        return sandbox
+
+    def _forget_failed(self, uid: str, made: asyncio.Future[str]) -> None:
+        if made.cancelled() or made.exception() is not None:
+            self._sandboxes.pop(uid, None)
+
+    async def start(self, container_id: str) -> Container:
+        entry = self._entry(container_id)
+        try:
+            await self._server.call("StartContainer", container_id=container_id)
+            container, pid = await self._look(container_id)
+        except RpcError as error:
+            container, _ = await self._look(container_id)
+            entry.container = container
+            if container.state == State.EXITED:
+                self._ended(entry)
+            raise RuntimeFailure(error.message) from error
+        entry.container = container
+        if container.state == State.EXITED:
+            self._ended(entry)
+        else:
+            self._watch(entry, pid)
+        return entry.container
+
+    def _watch(self, entry: Entry, pid: int) -> None:
+        """Be told when the process ends."""
+        entry.pidfd = processes.open_pidfd(pid, processes.start_ticks(pid)) if pid else None
+        if entry.pidfd is None:
+            self._spawn(self._note_exit(entry))
+        else:
+            asyncio.get_running_loop().add_reader(entry.pidfd, self._process_ended, entry)
+
+    def _process_ended(self, entry: Entry) -> None:
+        self._unwatch(entry)
+        self._spawn(self._note_exit(entry))
+
+    def _unwatch(self, entry: Entry) -> None:
+        if entry.pidfd is not None:
+            asyncio.get_running_loop().remove_reader(entry.pidfd)
+            os.close(entry.pidfd)
+            entry.pidfd = None
+
+    async def _note_exit(self, entry: Entry) -> None:
+        """Until the server has the exit code too."""
+        deadline = time.monotonic() + EXIT_S
+        while True:
+            try:
+                container, _ = await self._look(entry.container.id)
+            except RpcError as error:
+                if error.code == NOT_FOUND:
+                    return
+                log.warning("container %s: %s", entry.container.id[:12], error)
+                container = entry.container
+            if container.state == State.EXITED:
+                break
+            if time.monotonic() > deadline:
+                log.warning("the server does not know that %s ended", container.id[:12])
+                break
+            await asyncio.sleep(LOOK_S)
+        entry.container = container
+        self._ended(entry)
+
+    def _ended(self, entry: Entry) -> None:
+        self._exited[entry.container.id] = entry.container
+        self._news.set()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def kill(self, container_id: str, signal: int) -> None:
+        entry = self._entries.get(container_id)
+        if entry is not None and entry.pidfd is not None:
+            kill(entry.pidfd, signal)
+
+    async def delete(self, container_id: str) -> None:
+        entry = self._entries.get(container_id)
+        if entry is None:
+            return
+        self._unwatch(entry)
+        try:
+            # It kills what still runs.
+            await self._server.call("RemoveContainer", container_id=container_id)
+        except RpcError as error:
+            if error.code != NOT_FOUND:
+                raise RuntimeFailure(error.message) from error
+        self._entries.pop(container_id, None)
+        self._exited.pop(container_id, None)
+        if not any(other.sandbox == entry.sandbox for other in self._entries.values()):
+            uid = entry.container.annotations.get(POD_UID, "")
+            self._sandboxes.pop(uid, None)
+            await self._remove_sandbox(entry.sandbox)
+            (self._server.pods / uid).unlink(missing_ok=True)
+            cgroups.prune(entry.cgroup)
+
+    async def _remove_sandbox(self, sandbox: str) -> None:
+        try:
+            await self._server.call("StopPodSandbox", pod_sandbox_id=sandbox)
+            await self._server.call("RemovePodSandbox", pod_sandbox_id=sandbox)
+        except RpcError as error:
+            if error.code != NOT_FOUND:
+                raise RuntimeFailure(error.message) from error
+
+    async def exec(
+        self,
+        container_id: str,
+        args: Sequence[str],
+        *,
+        tty: bool = False,
+        stdin: bool = False,
+    ) -> ExecStreams:
+        if self._entry(container_id).container.state is not State.RUNNING:
+            raise RuntimeFailure("cannot exec or attach: the container is not running")
+        return await exec_(self._places, container_id, args, tty=tty, stdin=stdin)
+
+    async def attach(self, container_id: str) -> ExecStreams:
+        raise RuntimeFailure("attach is not supported by this runtime")
+
+    def reopen_log(self, container_id: str) -> None:
+        self._spawn(self._reopen_log(container_id))
+
+    async def _reopen_log(self, container_id: str) -> None:
+        try:
+            await self._server.call("ReopenContainerLog", container_id=container_id)
+        except RpcError as error:
+            log.warning("container %s: log: %s", container_id[:12], error)
+
+    def get(self, container_id: str) -> Container | None:
+        entry = self._entries.get(container_id)
+        return entry.container if entry is not None else None
+
+    def list(self) -> Sequence[Container]:
+        return [entry.container for entry in self._entries.values()]
+
+    # Groups
+
+    def usage(self, container_id: str) -> cgroups.Usage:
+        entry = self._entries.get(container_id)
+        return cgroups.Usage() if entry is None else cgroups.usage(_group(entry))
+
+    def group_usage(self, cgroup_parent: str) -> cgroups.Usage:
+        return cgroups.usage(f"{self._places.cgroup_root}/{cgroup_parent}")
+
+    def upper(self, container_id: str) -> Path:
+        rootfs = str(self._places.bundle(container_id) / "rootfs")
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            _, target, _, options, *_ = line.split()
+            if target == rootfs:
+                for option in options.split(","):
+                    if option.startswith("upperdir="):
+                        return Path(option.removeprefix("upperdir="))
+        return Path("/nonexistent")
+
+    def limit(self, container_id: str, resources: Resources) -> None:
+        _limit(_group(self._entry(container_id)), resources)
+
+    def pin(self, container_id: str, cpus: str) -> None:
+        try:
+            cgroups.pin(_group(self._entry(container_id)), cpus)
+        except OSError as error:
+            raise RuntimeFailure(f"cannot change processors: {error.strerror}") from error
+
+    def limit_group(self, cgroup_parent: str, resources: Resources) -> None:
+        _limit(f"{self._places.cgroup_root}/{cgroup_parent}", resources, make=True)
+
+    async def exits(self) -> AsyncIterator[Container]:
+        while True:
+            while self._exited:
+                yield self._exited.popitem(last=False)[1]
+            self._news.clear()
+            await self._news.wait()
+
+    async def purge(self, grace_s: float) -> None:
+        """Stop and delete every container, and the server with all its files."""
+        for entry in self._entries.values():
+            if entry.pidfd is not None:
+                kill(entry.pidfd, signal.SIGTERM)
+        deadline = time.monotonic() + grace_s
+        while any(entry.pidfd is not None for entry in self._entries.values()):
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(LOOK_S)
+        await asyncio.gather(*(self.delete(each) for each in list(self._entries)))
+        await self.close()
+        await self._server.purge()
+        root = self._places.cgroup_root
+        if not cgroups.remove(root):
+            cgroups.kill(root)
+            await asyncio.to_thread(cgroups.remove_when_empty, root)
+
+    async def close(self) -> None:
+        for entry in self._entries.values():
+            self._unwatch(entry)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._entries.clear()
+        self._sandboxes.clear()
+        self._is_open = False
+        self._server.close()
+
+    def _entry(self, container_id: str) -> Entry:
+        entry = self._entries.get(container_id)
+        if entry is None:
+            raise RuntimeFailure(f"container {container_id} not found")
+        return entry
+
+
+def _group(entry: Entry) -> str:
+    return f"{entry.cgroup}/{entry.container.id}"
+
+
+def _limit(group: str, resources: Resources, *, make: bool = False) -> None:
+    limits = limits_of(resources)
+    try:
+        if make:
+            cgroups.create(group, limits)
+        else:
+            cgroups.set_limits(group, limits)
+    except OSError as error:
+        raise RuntimeFailure(f"cannot change limits: {error.strerror}") from error

@@ -1,0 +1,147 @@
+"""Real containers by Debian's containerd over CRI, in a node's mount namespace of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sampan.linux import cgroups, mounts
+from sampan.linux.namespaces import enter_node_namespace, remove_node_namespace
+from sampan.node.pause import pause_archive
+from sampan.runtime.cri.containerd import Containerd
+from sampan.runtime.cri.images import CriImages
+from sampan.runtime.cri.messages import NAME, POD_NAME, POD_NAMESPACE, POD_UID
+from sampan.runtime.cri.runtime import CriRuntime
+from sampan.runtime.interface import (
+    Container,
+    ContainerSpec,
+    Mount,
+    Resources,
+    RuntimeFailure,
+    Security,
+    State,
+)
+from sampan.runtime.streams import collect
+from tests.kit.images import busybox_archive
+
+pytestmark = pytest.mark.root
+
+ROOT = "sampan-test-cri"
+LIMIT_S = 60.0
+MakeSpec = Callable[..., ContainerSpec]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A node's folders; at the end nothing may be left of containerd and its containers."""
+    place = tmp_path_factory.mktemp("cri")
+    before = mounts.list_mounts()
+    enter_node_namespace(place / "run")
+    try:
+        inside = mounts.list_mounts()
+        network = place / "network"
+        network.touch()
+        subprocess.run(["unshare", f"--net={network}", "true"], check=True)
+        yield place
+        mounts.unmount(network)
+        assert mounts.list_mounts() == inside
+        assert not (place / "data/containerd").exists()
+    finally:
+        remove_node_namespace(place / "run")
+    assert mounts.list_mounts() == before
+    left = subprocess.run(["pgrep", "-f", str(place)], capture_output=True, text=True)
+    assert left.stdout == ""
+    for top in cgroups.hierarchies().directories(ROOT):
+        assert not top.exists()
+
+
+@asynccontextmanager
+async def opened(place: Path) -> AsyncIterator[tuple[CriRuntime, CriImages]]:
+    server = Containerd(place / "data", place / "run")
+    runtime = CriRuntime(server, place / "run", ROOT, pause_archive())
+    await runtime.open()
+    images = CriImages(server)
+    await images.refresh()
+    yield runtime, images
+    await runtime.close()
+
+
+def make_spec(place: Path, image: str, *args: str, **fields: Any) -> ContainerSpec:
+    number = secrets.token_hex(32)
+    annotations = {POD_UID: "u1", POD_NAME: "p", POD_NAMESPACE: "n", NAME: "c"}
+    values: dict[str, Any] = {
+        "env": [("GREETING", "hello")],
+        "hostname": "box",
+        "cgroup_parent": "kubepods/podu1",
+        "security": Security(capabilities=["CAP_CHOWN", "CAP_KILL"]),
+        "network_namespace": str(place / "network"),
+        "log_path": place / f"logs/{number}.log",
+        "annotations": annotations,
+    }
+    (place / "logs").mkdir(exist_ok=True)
+    return ContainerSpec(id=number, image=image, args=args, **{**values, **fields})
+
+
+async def ended(runtime: CriRuntime) -> Container:
+    async with asyncio.timeout(20):
+        async for container in runtime.exits():
+            return container
+    raise AssertionError("unreachable")
+
+
+async def test_a_pod_over_containerd(place: Path) -> None:
+    """From an archive to an exit code, with logs, volumes, limits, commands, and an agent that
+    starts again in between."""
+    async with asyncio.timeout(LIMIT_S), opened(place) as (runtime, images):
+        (image,) = await images.load(busybox_archive(place / "busybox.tar"))
+        assert images.find("busybox:test") == image
+        assert image.command == ["sh"]
+        (place / "volume").mkdir()
+        (place / "volume/file").write_text("mine\n")
+
+        script = "echo $GREETING; echo problem >&2; hostname; cat /v/file; id -u; exit 3"
+        volume = Mount("/v", str(place / "volume"), options=("rbind", "ro"))
+        spec = make_spec(place, image.id, "sh", "-c", script, mounts=[volume])
+        made = await runtime.create(spec)
+        assert (made.state, made.image) == (State.CREATED, image.id)
+        await runtime.start(made.id)
+        gone = await ended(runtime)
+        assert (gone.id, gone.exit_code, gone.state) == (made.id, 3, State.EXITED)
+        assert gone.annotations[POD_UID] == "u1"
+        lines = [line.split(" ", 1)[1] for line in spec.log_path.read_text().splitlines()]
+        told = ["stderr F problem", "stdout F 0", "stdout F box", "stdout F hello", "stdout F mine"]
+        assert sorted(lines) == told
+
+        limits = Resources(memory_limit_bytes=64 << 20, cpu_shares=512)
+        spec = make_spec(place, image.id, "sleep", "1000", resources=limits)
+        long = (await runtime.create(spec)).id
+        assert (await runtime.start(long)).state == State.RUNNING
+        assert runtime.usage(long).pids == 1
+        streams = await runtime.exec(long, ["sh", "-c", "ls /sys/class/net; exit 4"])
+        assert await collect(streams, 100) == (b"lo\n", 4)
+
+    async with asyncio.timeout(LIMIT_S), opened(place) as (runtime, images):
+        assert {item.id: item.state for item in runtime.list()} == {
+            made.id: State.EXITED,
+            long: State.RUNNING,
+        }
+        assert (await ended(runtime)).id == made.id
+        await runtime.kill(long, signal.SIGKILL)
+        gone = await ended(runtime)
+        assert (gone.id, gone.exit_code) == (long, 137)
+        with pytest.raises(RuntimeFailure, match="user namespace is not supported"):
+            await runtime.create(make_spec(place, image.id, "x", user_namespace=(100000, 65536)))
+        missing = await runtime.create(make_spec(place, image.id, "/no/such/program"))
+        with pytest.raises(RuntimeFailure, match=r"no such program|not found|No such file"):
+            await runtime.start(missing.id)
+        await images.remove("busybox:test")
+        assert images.list() == []
+        await runtime.purge(0.0)
