@@ -75,6 +75,12 @@ def enter_node_namespace(run: Path) -> None:
 _homes: dict[Path, int] = {}
 
 
+def home_namespace(run: Path) -> int:
+    """The mount namespace this process came from, as a descriptor that stays ours; -1 for one that
+    has not moved."""
+    return _homes.get(run.resolve(), -1)
+
+
 def leave_node_namespace(run: Path) -> None:
     """Back to where `enter_node_namespace` was called; a process that is outside stays there."""
     home = _homes.pop(run.resolve(), None)

@@ -16,7 +16,7 @@ from .volumes.claim import bound_volume, check_volume, volume_path
 from .volumes.ownership import give_to_group
 from .volumes.source import NotYet, VolumeError
 
-PROVIDED = {"csi"}
+PROVIDED = {"csi", "nfs"}
 """Types of volumes that are no claims and a provider's all the same."""
 
 

@@ -22,7 +22,9 @@ from .volumes.kubelet import Kubelet
 if TYPE_CHECKING:
     from .csi.drivers import Drivers
     from .csi.volumes import CsiVolumes
+    from .nfs.shares import Shares
 
+NFS_FOLDER = "volumes/kubernetes.io~nfs"
 CSI_FOLDER = "volumes/kubernetes.io~csi"
 
 
@@ -45,6 +47,7 @@ class Providers:
         self.kubelet = Kubelet(config.data, kernel)
         self._drivers: Drivers | None = None
         self._csi: CsiVolumes | None = None
+        self._shares: Shares | None = None
 
     def drivers(self) -> Drivers:
         """The registered CSI drivers."""
@@ -72,6 +75,14 @@ class Providers:
             self._csi = CsiVolumes(around, self.drivers())
         return self._csi
 
+    def shares(self) -> Shares:
+        """Shares of NFS servers."""
+        if self._shares is None:
+            from .nfs.shares import Shares
+
+            self._shares = Shares(self._config.data, self._config.run, self._kernel)
+        return self._shares
+
     def in_use(self) -> Sequence[str]:
         """Attached volumes that pods of this node use."""
         if self._csi is None and not (self._config.data / "plugins/kubernetes.io/csi").exists():
@@ -93,11 +104,20 @@ class Providers:
             from .csi.source import from_pod
 
             return await self.csi().publish(pod, from_pod(pod, volume), again=again)
+        spec = found["spec"] if found is not None else volume
+        if spec.get("nfs"):
+            name = found["metadata"]["name"] if found is not None else volume["name"]
+            options = spec.get("mountOptions") or ()
+            uid = pod["metadata"]["uid"]
+            return await self.shares().publish(uid, name, spec["nfs"], options), 0.0
         return None
 
     async def release(self, uid: str) -> None:
         """Undo everything of a pod; returns once it is done."""
-        if (self._config.data / "pods" / uid / CSI_FOLDER).exists():
+        folder = self._config.data / "pods" / uid
+        if (folder / NFS_FOLDER).exists():
+            await self.shares().release(uid)
+        if (folder / CSI_FOLDER).exists():
             await self.csi().release(uid)
 
     def close(self) -> None:
