@@ -103,6 +103,7 @@ class Server:
         self.store = store
         self.config = config
         self.clock = clock
+        self.began_s = clock.now()
         self.resources = Registry((*builtin(), *usage.DESCRIPTORS))
         self.cache = Cache(store)
         self.pages = Pages()

@@ -1,4 +1,4 @@
-"""/healthz, /livez, /readyz and /metrics: how the server says that it is well."""
+"""/healthz, /livez, /readyz, /metrics and the z-pages: how the server says that it is well."""
 
 from __future__ import annotations
 
@@ -55,7 +55,11 @@ def answer(server: Server, request: Request) -> Response | None:
         return Response(200, exposition(server) + others.encode(), content_type=METRICS_TYPE)
     checks = CHECKS.get(parts[0])
     if checks is None:
-        return None
+        if request.path not in ("/statusz", "/flagz"):
+            return None
+        from . import zpages
+
+        return zpages.answer(server, request)
     if len(parts) > 1:
         return _one(server, checks, parts[1])
     return _all(server, request, parts[0], checks)

@@ -108,6 +108,22 @@ async def test_a_bound_token_dies_with_its_secret() -> None:
         assert refused(cluster, token)
 
 
+async def test_a_token_is_for_the_account_that_is_meant() -> None:
+    """An account of the same name that came later is another one."""
+    async with api_cluster() as cluster:
+        await make_account(cluster)
+        path = f"{NS}/serviceaccounts/app"
+        uid = (await cluster.http("GET", path)).json["metadata"]["uid"]
+        good = await cluster.http("POST", f"{path}/token", {"metadata": {"uid": uid}, "spec": {}})
+        assert good.status == 201, good.message
+        bad = await cluster.http("POST", f"{path}/token", {"metadata": {"uid": "u"}, "spec": {}})
+        assert (bad.status, bad.message) == (
+            409,
+            'Operation cannot be fulfilled on TokenRequest.authentication.k8s.io "app": the UID in '
+            f"the token request (u) does not match the UID of the service account ({uid})",
+        )
+
+
 async def test_tokens_expire() -> None:
     clock = FakeClock()
     async with api_cluster(clock=clock) as cluster:

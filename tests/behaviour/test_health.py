@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from sampan.server.exchange import ANONYMOUS
+from sampan.server.exchange import ANONYMOUS, User
+from tests.kit.clock import FakeClock
 from tests.kit.cluster import api_cluster
 
 CM = "/api/v1/namespaces/default/configmaps"
@@ -59,3 +60,27 @@ async def test_metrics_count_what_was_asked() -> None:
         lines = [line for line in text.splitlines() if not line.startswith("#")]
         assert all(sample.match(line) for line in lines)
         assert len(lines) == len({line.rsplit(" ", 1)[0] for line in lines})
+
+
+async def test_pages_for_people() -> None:
+    """/statusz and /flagz, on since 1.36: text, or JSON for who asks for it; not for everybody."""
+    clock = FakeClock()
+    async with api_cluster(clock=clock) as cluster:
+        await clock.advance(3_725)
+        plain = (await cluster.http("GET", "/statusz")).body.decode()
+        assert plain.startswith("\nkube-apiserver statusz\nWarning: This endpoint is not meant to")
+        assert "1 hr 02 min 05 sec" in plain
+        wanted = "application/json;v=v1beta1;g=config.k8s.io;as=Statusz"
+        told = (await cluster.http("GET", "/statusz", accept=wanted)).json
+        assert (told["kind"], told["apiVersion"]) == ("Statusz", "config.k8s.io/v1beta1")
+        assert (told["uptimeSeconds"], told["metadata"]) == (3_725, {"name": "kube-apiserver"})
+        flags = (
+            await cluster.http("GET", "/flagz", accept=wanted.replace("Statusz", "Flagz"))
+        ).json
+        assert flags["flags"]["service-cluster-ip-range"] == "10.96.0.0/12"
+        assert b"service-node-port-range" in (await cluster.http("GET", "/flagz")).body
+        assert (await cluster.http("GET", "/flagz", accept=wanted)).status == 406
+        bob = User("bob", ("system:authenticated",))
+        assert (await cluster.http("GET", "/statusz", user=bob)).status == 403
+        watcher = User("w", ("system:monitoring", "system:authenticated"))
+        assert (await cluster.http("GET", "/flagz", user=watcher)).status == 200

@@ -229,7 +229,7 @@ def _read_certificate(der: bytes) -> tuple[User | None, float]:
         return None, subject.expires_s
     digest = hashlib.sha256(der).hexdigest()
     extra = {f"{EXTRA}credential-id": (f"X509SHA256={digest}",)}
-    user = User(subject.common_name, subject.organizations, "", extra)
+    user = User(subject.common_name, subject.organizations, subject.uid, extra)
     return _authenticated(user), subject.expires_s
 
 

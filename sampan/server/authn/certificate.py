@@ -1,9 +1,9 @@
 """The subject of a client certificate, read from its DER bytes.
 
 TLS has already verified the certificate against the cluster's CA; only what Kubernetes gives a
-meaning is read here: common name (the user), organizations (the groups), and when it ends, since a
-connection may outlive it. That takes a few steps through the ASN.1, which is cheaper at boot than a
-whole X.509 library.
+meaning is read here: common name (the user), organizations (the groups), the user's UID, and when
+it ends, since a connection may outlive it. That takes a few steps through the ASN.1, which is
+cheaper at boot than a whole X.509 library.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import NamedTuple
 SEQUENCE, OBJECT_ID, VERSION, UTC_TIME = 0x30, 0x06, 0xA0, 0x17
 COMMON_NAME = bytes((0x55, 0x04, 0x03))
 ORGANIZATION = bytes((0x55, 0x04, 0x0A))
+UID = bytes.fromhex("2b0601040183c25302")
+"""1.3.6.1.4.1.57683.2 (AllowParsingUserUIDFromCertAuth)."""
 # Tags of string types and how their bytes read (X.520 DirectoryString, and IA5String).
 STRINGS = {0x0C: "utf-8", 0x13: "ascii", 0x14: "latin-1", 0x16: "ascii", 0x1E: "utf-16-be"}
 
@@ -24,6 +26,7 @@ class Subject(NamedTuple):
     organizations: tuple[str, ...]
     expires_s: float
     """Seconds since the epoch."""
+    uid: str = ""
 
 
 class Malformed(ValueError):
@@ -52,8 +55,8 @@ def _read(der: bytes) -> Subject:
     tag, subject = next(fields)
     if tag != SEQUENCE:
         raise Malformed("not an X.509 certificate")
-    common_name, organizations = _read_names(subject)
-    return Subject(common_name, organizations, _read_time(time_tag, not_after))
+    common_name, organizations, uid = _read_names(subject)
+    return Subject(common_name, organizations, _read_time(time_tag, not_after), uid)
 
 
 def read_requested(der: bytes) -> tuple[str, tuple[str, ...]]:
@@ -64,28 +67,32 @@ def read_requested(der: bytes) -> tuple[str, tuple[str, ...]]:
         tag, subject = next(fields)
         if tag != SEQUENCE:
             raise Malformed("not a certificate request")
-        return _read_names(subject)
+        return _read_names(subject)[:2]
     except (IndexError, StopIteration, ValueError) as error:
         raise Malformed("not a certificate request") from error
 
 
-def _read_names(subject: bytes) -> tuple[str, tuple[str, ...]]:
-    """Common name and organizations of a distinguished name."""
-    common_name = ""
+def _read_names(subject: bytes) -> tuple[str, tuple[str, ...], str]:
+    """Common name, organizations and UID of a distinguished name. Raises Malformed for two UIDs."""
+    common_name = uid = ""
     organizations = []
     for _, relative in _elements(subject):
         for _, pair in _elements(relative):
             parts = _elements(pair)
             kind_tag, kind = next(parts)
             value_tag, value = next(parts)
-            if kind_tag != OBJECT_ID or kind not in (COMMON_NAME, ORGANIZATION):
+            if kind_tag != OBJECT_ID or kind not in (COMMON_NAME, ORGANIZATION, UID):
                 continue
             text = value.decode(STRINGS.get(value_tag, "utf-8"))
             if kind == COMMON_NAME:
                 common_name = text
-            else:
+            elif kind == ORGANIZATION:
                 organizations.append(text)
-    return common_name, tuple(organizations)
+            elif uid:
+                raise Malformed("expected 1 UID, but found multiple")
+            else:
+                uid = text
+    return common_name, tuple(organizations), uid
 
 
 def _read_time(tag: int, text: bytes) -> float:

@@ -34,6 +34,7 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
     causes = _causes(spec)
     if causes:
         raise invalid(GROUP, KIND, "", causes)
+    _check_uid((body.get("metadata") or {}).get("uid"), account)
     write = Write(attributes, "CREATE", body, None)
     await server.admission.admit(write)
     await server.admission.validate(write)
@@ -57,6 +58,14 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
         "status": {"token": token, "expirationTimestamp": format_time(expires)},
     }
     return Response(201, obj=answer, headers=posted.headers())
+
+
+def _check_uid(asked: str | None, account: Object) -> None:
+    """Is it the account that is meant, and not a later one of its name? Raises Conflict."""
+    name, uid = account["metadata"]["name"], account["metadata"]["uid"]
+    if asked and asked != uid:
+        why = f"the UID in the token request ({asked}) does not match the UID of the service"
+        raise conflict(GROUP, KIND, name, f"{why} account ({uid})")
 
 
 def _causes(spec: Object) -> list[Cause]:

@@ -48,7 +48,7 @@ def test_reads_name_groups_and_end(year: int, kind: _ASN1Type) -> None:
         end,
     )
     subject = read_subject(der)
-    assert subject == ("system:node:a", ("system:nodes", "others"), end.timestamp())
+    assert subject == ("system:node:a", ("system:nodes", "others"), end.timestamp(), "")
 
 
 def test_a_name_beyond_ascii() -> None:
@@ -56,6 +56,16 @@ def test_a_name_beyond_ascii() -> None:
         [x509.NameAttribute(NameOID.COMMON_NAME, "Jürgen 東")], BEGIN.replace(year=2040)
     )
     assert read_subject(der).common_name == "Jürgen 東"
+
+
+def test_the_uid_of_a_user() -> None:
+    uid = x509.NameAttribute(x509.ObjectIdentifier("1.3.6.1.4.1.57683.2"), "u-1")
+    ann = x509.NameAttribute(NameOID.COMMON_NAME, "ann")
+    later = BEGIN.replace(year=2040)
+    assert read_subject(certificate([ann, uid], later)).uid == "u-1"
+    assert read_subject(certificate([ann], later)).uid == ""
+    with pytest.raises(Malformed):
+        read_subject(certificate([ann, uid, uid], later))
 
 
 def test_no_subject_at_all() -> None:
