@@ -7,12 +7,13 @@ of nodes may be wrong. A renewal only moves a number; one timer per node looks a
 
 from __future__ import annotations
 
-from sampan.api.errors import NotFound, Object
+from sampan.api.errors import NotFound, Object, StatusError
 from sampan.api.resources import resource
 from sampan.api.times import format_time
 from sampan.client.events import NORMAL, WARNING
 
-from .node_plan import ready_status, silent_conditions, taints
+from .node_plan import is_evicted, ready_status, silent_conditions, taints
+from .node_zones import Zones
 from .runtime.conditions import condition
 from .runtime.controller import Context, Controller
 from .runtime.parallel import each_or_raise
@@ -41,26 +42,27 @@ class NodeController(Controller):
         self.pods.add_index(BY_NODE, node_of)
         self.heard_s: dict[str, float] = {}
         """When each node was last heard of, by the monotonic clock."""
+        self.zones = Zones()
         self.nodes.on_change(self._node_changed)
         self.leases.on_change(self._lease_changed)
         self.pods.on_change(self._pod_changed)
 
+    def exposition(self) -> str:
+        return self.zones.exposition()
+
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
+        name = (new or old or {})["metadata"]["name"]
+        for other in self.zones.note(name, new):
+            self.queue.add(Request("", other))
         if new is None:
-            if old is not None:
-                self.heard_s.pop(old["metadata"]["name"], None)
+            self.heard_s.pop(name, None)
             return
         # A status the kubelet wrote is a sign of life too; what this controller wrote is not.
         if old is None or _heartbeat(old) != _heartbeat(new):
-            self.heard_s[new["metadata"]["name"]] = self.clock.monotonic()
+            self.heard_s[name] = self.clock.monotonic()
         if old is None:
-            name = new["metadata"]["name"]
             text = f"Node {name} event: Registered Node {name} in Controller"
             self.recorder.event(_reference(new), NORMAL, "RegisteredNode", text)
-        if old is not None and ready_status(old) != ready_status(new):
-            # Whether anybody is ready decides about the evictions of all.
-            for node in self.nodes.list():
-                self.add(node)
         self.add(new)
 
     def _lease_changed(self, old: Object | None, new: Object | None) -> None:
@@ -90,12 +92,15 @@ class NodeController(Controller):
         left_s = self.heard_s.setdefault(request.name, now) + self.grace_s - now
         if left_s <= 0 and ready_status(node) != "Unknown":
             node = await self._silence(node)
+        wait_s: float | None = 0.0
         if node is not None:
-            node = await self._taint(node)
+            wait_s = self._eviction_wait_s(node)
+            node = await self._taint(node, evict=wait_s == 0)
         if node is not None and ready_status(node) in ("False", "Unknown"):
             await self._unready_pods(request.name)
         # A silent node is heard of by its Lease or its status: no timer is needed.
-        return Requeue(left_s) if left_s > 0 else None
+        waits = [wait for wait in (left_s, wait_s or 0.0) if wait > 0]
+        return Requeue(min(waits)) if waits else None
 
     async def _silence(self, node: Object) -> Object | None:
         conditions = silent_conditions(node, self.clock.now())
@@ -107,21 +112,35 @@ class NodeController(Controller):
             self.recorder.event(_reference(written), NORMAL, "NodeNotReady", text)
         return written
 
-    async def _taint(self, node: Object) -> Object | None:
-        # A node that is ready brings no evictions, and needs no look at thousands of others.
-        others = ready_status(node) == "True" or any(
-            ready_status(item) == "True" for item in self.nodes.list()
-        )
-        wanted = taints(node, self.clock.now(), evict=others)
+    def _eviction_wait_s(self, node: Object) -> float | None:
+        """0 if the node's pods may be evicted now, should it not be ready, or are already; else
+        how long until then; None if they may not, until its zone's state is another."""
+        if self.zones.is_lost:
+            return None
+        if ready_status(node) not in ("False", "Unknown") or is_evicted(node):
+            return 0.0
+        return self.zones.wait_s(node["metadata"]["name"], self.clock.monotonic())
+
+    async def _taint(self, node: Object, *, evict: bool) -> Object | None:
+        wanted = taints(node, self.clock.now(), evict=evict)
         if wanted == (node["spec"].get("taints") or []):
             return node
         spec = {key: value for key, value in node["spec"].items() if key != "taints"}
         if wanted:
             spec["taints"] = wanted
+        name = node["metadata"]["name"]
+        turn = not is_evicted(node) and is_evicted({"spec": spec})
+        if turn:
+            # Before the write, which waits: others are looked at meanwhile.
+            self.zones.evicted(name, self.clock.monotonic())
         try:
             return await self.client.update(self.resource, {**node, "spec": spec})
-        except NotFound:
-            return None
+        except (StatusError, OSError) as error:
+            if turn:
+                self.zones.spared(name)
+            if isinstance(error, NotFound):
+                return None
+            raise
 
     async def _unready_pods(self, name: str) -> None:
         """Mark the node's pods as not ready, so that no service sends to them."""

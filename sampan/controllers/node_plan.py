@@ -38,6 +38,14 @@ def ready_status(node: Object) -> str:
     return str(found.get("status")) if found is not None else ""
 
 
+def is_evicted(node: Object) -> bool:
+    """Has this controller put a taint on it that drives pods away?"""
+    return any(
+        item.get("effect") == NO_EXECUTE and item.get("key") in OWN_NO_EXECUTE
+        for item in node["spec"].get("taints") or ()
+    )
+
+
 def silent_conditions(node: Object, now_s: float) -> list[Object]:
     """The node's conditions once its kubelet is no longer heard of."""
     conditions = [*((node.get("status") or {}).get("conditions") or ())]
@@ -70,8 +78,8 @@ def silent_conditions(node: Object, now_s: float) -> list[Object]:
 def taints(node: Object, now_s: float, *, evict: bool) -> list[Object]:
     """The taints the node is to have; others' first, in their order.
 
-    `evict` False keeps NoExecute taints off: when no node at all is ready, the fault is likely
-    the control plane's own, and evicting everything would make it worse.
+    `evict` False keeps NoExecute taints off: it is not the node's turn, or when no node at all is
+    ready, the fault is likely the control plane's own, and evicting everything would make it worse.
     """
     wanted = _wanted(node, evict)
     kept, have = [], set()

@@ -3,11 +3,14 @@ when a node falls silent."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from sampan.api.errors import Object
 from sampan.api.resources import resource
 from sampan.api.times import format_micro_time
+from sampan.testing.cluster import Cluster as VirtualCluster
+from sampan.testing.cluster import Options as VirtualOptions
 from tests.kit.clock import FakeClock
 
 from .workload_kit import DEPLOYMENTS, NODE, PODS, World, deployment, world
@@ -163,3 +166,33 @@ async def test_pods_of_a_node_that_is_deleted_are_collected() -> None:
         assert pods.get("default", "p") is not None
         await clock.advance(2)
         await w.until(lambda: pods.get("default", "p") is None)
+
+
+async def test_nodes_are_evicted_one_by_one_and_not_when_most_are_silent() -> None:
+    async with await VirtualCluster.start(VirtualOptions(nodes=7, virtual_time=True)) as c:
+
+        async def evicted() -> list[str]:
+            return sorted(
+                node["metadata"]["name"]
+                for node in await c.list("nodes")
+                if "NoExecute" in [item["effect"] for item in node["spec"].get("taints") or ()]
+            )
+
+        await c.settle()
+        for number in range(3):
+            c.stop_node(f"node-{number}")
+        await c.advance(38)
+        moments: list[int] = []
+        for second in range(34):
+            await c.advance(1)
+            moments += [second] * (len(await evicted()) - len(moments))
+        assert [later - earlier for earlier, later in pairwise(moments)] == [10, 10]
+        # Most of them: the zone's fault, or the way to it.
+        c.stop_node("node-3")
+        c.stop_node("node-4")
+        await c.advance(200)
+        assert await evicted() == ["node-0", "node-1", "node-2"]
+        for number in range(3):
+            c.start_node(f"node-{number}")
+        await c.advance(15)
+        assert await evicted() == ["node-3", "node-4"]
