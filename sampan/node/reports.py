@@ -20,18 +20,25 @@ from sampan.client.interface import STRATEGIC_PATCH
 from .manifests import is_static
 from .status import status_patch
 
+RESTATE_S = 0.5
+"""Our node's own end of silence should be heard first, or the same is said of the pod again."""
+
 log = logging.getLogger("sampan.node.reports")
 
 
 class _Pod:
     """What is known of one pod's reporting."""
 
-    __slots__ = ("acknowledged", "last", "latest", "name", "namespace", "task", "uid")
+    __slots__ = (
+        "acknowledged", "last", "latest", "name", "namespace", "task", "uid", "version",
+    )  # fmt: skip
 
     def __init__(self, pod: Object) -> None:
         meta = pod["metadata"]
         self.namespace, self.name, self.uid = meta["namespace"], meta["name"], meta["uid"]
         self.acknowledged: Object = pod.get("status") or {}
+        self.version = 0
+        """Of the API's object when it took our word last."""
         self.latest: Object | None = None
         self.last: Object | None = None
         self.task: asyncio.Task[None] | None = None
@@ -75,6 +82,19 @@ class Reports:
         entry = self._pods.get(uid)
         return entry.uid if entry is not None else uid
 
+    def saw(self, pod: Object) -> None:
+        """The API's pod as it is now. While its node was cut off somebody else said that it is not
+        ready; that is ours to say, and is said anew when we are heard again."""
+        entry = self._pods.get(pod["metadata"]["uid"])
+        if entry is None or entry.task is not None or entry.last is None:
+            return
+        if int(pod["metadata"].get("resourceVersion") or 0) <= entry.version:
+            return
+        status = pod.get("status") or {}
+        if _readiness(status) != _readiness(entry.last):
+            entry.acknowledged, entry.latest = status, entry.last
+            entry.task = asyncio.create_task(self._send(entry, RESTATE_S))
+
     @staticmethod
     def _follow(entry: _Pod, mirror: Object) -> None:
         entry.uid = mirror["metadata"]["uid"]
@@ -104,9 +124,11 @@ class Reports:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._pods.clear()
 
-    async def _send(self, entry: _Pod) -> None:
+    async def _send(self, entry: _Pod, after_s: float = 0.0) -> None:
         backoff = Backoff(initial_s=0.1, cap_s=10.0)
         try:
+            if after_s:
+                await self._clock.sleep(after_s)
             while entry.latest is not None:
                 status, entry.latest = entry.latest, None
                 patch = status_patch(entry.acknowledged, status, entry.uid)
@@ -132,5 +154,11 @@ class Reports:
                     self.sent += 1
                     backoff.reset()
                     entry.acknowledged = answer.get("status") or {}
+                    entry.version = int(answer["metadata"].get("resourceVersion") or 0)
         finally:
             entry.task = None
+
+
+def _readiness(status: Object) -> str:
+    conditions = status.get("conditions") or ()
+    return next((item["status"] for item in conditions if item["type"] == "Ready"), "")

@@ -97,6 +97,7 @@ class PodWorker:
         """The pod changed: its labels, an image, or it is to be deleted, or sooner than it was."""
         old = self.state.pod["metadata"]
         self.state.pod = pod
+        self.parts.reports.saw(pod)
         self._take_resources()
         for field in ("labels", "annotations"):
             if old.get(field) != pod["metadata"].get(field):
