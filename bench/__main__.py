@@ -20,7 +20,7 @@ from typing import Any
 from examples.busybox import busybox_files
 from sampan.runtime.build import File, ImageConfig, build_archive
 
-from . import ceiling, dns, figures, growth, memory, testing, tracking, watches
+from . import ceiling, dns, figures, growth, memory, network, testing, tracking, watches
 from .cluster import Cluster, boot, sampan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,6 +101,7 @@ ALONE: dict[str, Callable[[], dict[str, float]]] = {
     "growth": growth.run,
     "testing": testing.run,
     "dns": dns.run,
+    "network": network.run,
 }
 PARTS = [*ON_A_CLUSTER, *ALONE, "ceiling"]
 

@@ -64,6 +64,14 @@ FIGURES = {
     "growth": Figure("CPU of a write at 50,000 Pods against 1,000", "times", None, False, 1),
     "test first": Figure("sampan.testing, first cluster of a process", "ms", None, False, 300),
     "test fresh": Figure("sampan.testing, a fresh state for a test", "ms", None, False, 20),
+    "net veth Gbit": Figure("throughput of a bare veth pair", "Gbit/s", None, True),
+    "net pod Gbit": Figure("throughput from pod to pod", "Gbit/s", None, True),
+    "net service Gbit": Figure("throughput through a service", "Gbit/s", None, True),
+    "net veth connections": Figure("connections over a bare veth pair", "per s", None, True),
+    "net pod connections": Figure("connections from pod to pod", "per s", None, True),
+    "net service connections": Figure("connections through a service", "per s", None, True),
+    "net change": Figure("one endpoint among 5,000 services changes, p50", "ms", None, False, 20),
+    "net change CPU": Figure("the same, processor time", "ms", None, False),
     "dns answers": Figure("DNS answers of one node, by the clock", "per s", None, True),
     "dns answers per core": Figure(
         "DNS answers per second of processor time", "per s", None, True, 20_000
@@ -123,7 +131,8 @@ RBAC; 16 connections unless said otherwise). The upstream column is Kubernetes 1
 figures move with the machine; compare the ratios.
 
 The last lines come from tools of our own, each to run by itself too: `python -m bench.memory`,
-`bench.watches`, `bench.tracking`, `bench.growth`, `bench.testing`, `bench.dns`.
+`bench.watches`, `bench.tracking`, `bench.growth`, `bench.testing`, `bench.dns`,
+`bench.network`.
 
 | figure | Sampan | upstream | better by | goal |
 |---|---|---|---|---|

@@ -112,8 +112,7 @@ class Proxy:
             for side in self._sides:
                 self._changed |= side.table.rules.keys()
             self._plan()
-            for side in self._sides:
-                await self._rebuild(side)
+            await self._rebuild(*self._sides)
             await self._forget_flows()
             await self._settle_health()
             self.ready.set()
@@ -260,10 +259,12 @@ class Proxy:
             except OSError as error:
                 log.warning("old UDP flows stay until they end by themselves: %s", error)
 
-    async def _rebuild(self, side: _Side) -> None:
-        self.rebuilds += 1
-        await self._nft.apply(side.table.whole())
-        side.handle = side.find()
+    async def _rebuild(self, *sides: _Side) -> None:
+        """In one transaction, and by one process."""
+        self.rebuilds += len(sides)
+        await self._nft.apply("".join(side.table.whole() for side in sides))
+        for side in sides:
+            side.handle = side.find()
 
     def _say_restored(self, side: _Side) -> None:
         if self._recorder is not None:
