@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.kit.clock import settle
 from tests.kit.onenode import PODS, Node, no_server
 
 NODE = "/api/v1/nodes/n1"
 
 
 @pytest.fixture
-def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     no_server(monkeypatch)
     return Node(tmp_path)
 
@@ -59,5 +59,7 @@ async def test_a_pod_called_not_ready_for_its_nodes_silence_is_ready_again(node:
         told = deepcopy(node.pod())
         ready(told)["status"] = "False"
         node.api.put(f"{PODS}/p", told)
+        # The agent hears of it, waits, and says its own word.
+        await settle(50)
         await node.clock.advance(1)
         await node.until(lambda: ready(node.pod())["status"] == "True")
