@@ -21,6 +21,7 @@ from sampan.api.descriptor import Descriptor, Structure
 
 from .lists import Items, Members
 from .nodes import DEDUCED, LEAVES, SCALAR, Fields, Node
+from .remembered import Remembered
 
 Shape = Mapping[str, Any]
 Compile = Callable[[Shape], Node | None]
@@ -34,6 +35,9 @@ UNTRACKED_META: Final = (
     "resourceVersion", "selfLink", "uid",
 )  # fmt: skip
 """What no manager ever owns: the server's own, and what names the object."""
+
+ALIKE: Final = frozenset({"io.k8s.api.core.v1.PodSpec"})
+"""Definitions many objects have the same value of."""
 
 # Key fields that the Go types give a default and the published schema does not.
 KEY_DEFAULTS: Final[Mapping[str, Any]] = {"protocol": "TCP"}
@@ -86,7 +90,10 @@ def _root(plan: Fields) -> Fields:
 
 @cache
 def _node_of(definition: str) -> Node | None:
-    return _build(schema.definitions()[definition], _compile)
+    shape = schema.definitions()[definition]
+    if definition in ALIKE:
+        return Remembered(dict(shape["properties"]), None, _compile)
+    return _build(shape, _compile)
 
 
 def _compile(shape: Shape) -> Node | None:

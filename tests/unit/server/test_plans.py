@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from sampan.api.descriptor import Structure
 from sampan.server.ownership.fieldsets import of_paths, paths
 from sampan.server.ownership.lists import merge_lists
-from sampan.server.ownership.nodes import Untrackable
+from sampan.server.ownership.nodes import Fields, Untrackable
 from sampan.server.ownership.plans import custom_plan, definition_plan
+from sampan.server.ownership.remembered import KNOWN, Remembered
 
 SPEC = {
     "type": "object",
@@ -185,3 +186,19 @@ def test_lists_merge_in_the_order_of_the_configuration(old: str, new: str, merge
 def test_a_plan_lives_as_long_as_its_structure() -> None:
     structure = Structure({"type": "object"}, lambda value, strict, duplicates: value)
     assert structure != Structure(structure.schema, structure.decode)
+
+
+def test_what_is_remembered_of_a_pod_is_what_would_be_found() -> None:
+    plan = definition_plan("io.k8s.api.core.v1.Pod")
+    spec = plan.child("spec").node
+    assert isinstance(spec, Remembered)
+    for image in ("a", "b", "a"):
+        new = {"containers": [{"name": "c", "image": image, "env": [{"name": image}]}]}
+        assert spec.diff({}, new) == Fields.diff(spec, {}, new)
+        # From something the difference is its own.
+        assert spec.diff(new, {"containers": []}) == Fields.diff(spec, new, {"containers": []})
+    first = spec.diff({}, {"nodeName": "a"})
+    assert spec.diff({}, {"nodeName": "a"}) is first
+    for number in range(KNOWN):
+        spec.diff({}, {"nodeName": f"n{number}"})
+    assert spec.diff({}, {"nodeName": "a"}) is not first
