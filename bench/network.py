@@ -130,7 +130,8 @@ async def pods(folder: Path) -> dict[str, float]:
     await network.open()
     table, nft = Table("bench", SERVICE_CIDR), Nft()
     try:
-        one, two = await network.attach("one"), await network.attach("two")
+        # A client each: ports that one has just used would stand in the other's way.
+        one, two, three = [await network.attach(name) for name in ("one", "two", "three")]
         table.change(
             {
                 ("bench", str(port)): rules_of(
@@ -142,7 +143,7 @@ async def pods(folder: Path) -> dict[str, float]:
         await nft.apply(table.whole())
         with servers(two.namespace_path):
             direct = measure(one.namespace_path, two.ip)
-            through = measure(one.namespace_path, ADDRESS)
+            through = measure(three.namespace_path, ADDRESS)
         changes = await endpoint_changes(table, nft)
     finally:
         await nft.apply(table.remove())
