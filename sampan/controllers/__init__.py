@@ -31,6 +31,7 @@ from .policystatus import PolicyStatusController
 from .protection import ClaimProtectionController, VolumeProtectionController
 from .replicaset import ReplicaSetController
 from .replicationcontroller import ReplicationControllerController
+from .resourceclaim import ResourceClaimController
 from .resourcequota import ResourceQuotaController
 from .roleaggregation import RoleAggregationController
 from .rootca import RootCaController
@@ -76,6 +77,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     BootstrapTokenController,
     PolicyStatusController,
     EphemeralVolumeController,
+    ResourceClaimController,
     VolumeBinderController,
     AttachDetachController,
     LocalVolumeController,
