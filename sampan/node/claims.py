@@ -50,34 +50,34 @@ async def find_volumes(
         due = known.again.get(name, 0.0)
         if name in known.paths and not (due and now >= due):
             continue
-        found: Object | None = None
+        bound: tuple[Object, Object] | None = None
         try:
             if claim:
-                found = await _volume_of(client, pod, volume, claim)
-            made = await providers.publish(pod, volume, found, again=name in known.paths)
-            if made is None and found is not None:
-                made = await _place(pod, volume, found), 0.0
+                bound = await _bound(client, pod, volume, claim)
+            made = await providers.publish(pod, volume, bound, again=name in known.paths)
+            if made is None and bound is not None:
+                made = await _place(pod, volume, bound[1]), 0.0
             if made is not None:
                 known.paths[name], known.again[name] = made
         except NotYet:
             raise
         except (VolumeError, StatusError, OSError) as error:
             step = error.step if isinstance(error, VolumeError) else VolumeError.step
-            spec_name = found["metadata"]["name"] if found else name
+            spec_name = bound[1]["metadata"]["name"] if bound else name
             raise VolumeError(f'{step} failed for volume "{spec_name}" : {error}') from error
 
 
-async def _volume_of(client: Client, pod: Object, volume: Object, name: str) -> Object:
-    """The PersistentVolume behind a claim."""
+async def _bound(client: Client, pod: Object, volume: Object, name: str) -> tuple[Object, Object]:
+    """A claim and the PersistentVolume behind it."""
     namespace = pod["metadata"]["namespace"]
     try:
         claim = await client.get(resource("persistentvolumeclaims"), name, namespace)
     except NotFound:
         raise VolumeError(f'persistentvolumeclaim "{name}" not found') from None
-    bound = bound_volume(claim, pod, own="ephemeral" in volume)
-    found = await client.get(resource("persistentvolumes"), bound)
+    chosen = bound_volume(claim, pod, own="ephemeral" in volume)
+    found = await client.get(resource("persistentvolumes"), chosen)
     check_volume(found, claim)
-    return found
+    return claim, found
 
 
 async def _place(pod: Object, volume: Object, found: Object) -> Path:

@@ -90,16 +90,23 @@ class Providers:
         return self.csi().in_use
 
     async def publish(
-        self, pod: Object, volume: Mapping[str, Any], found: Object | None, *, again: bool
+        self,
+        pod: Object,
+        volume: Mapping[str, Any],
+        bound: tuple[Object, Object] | None,
+        *,
+        again: bool,
     ) -> tuple[Path, float] | None:
-        """Directory of a pod's volume (of the PersistentVolume `found`), and when to publish it
-        again; None for those that nobody provides. Raises VolumeError, StatusError, OSError."""
+        """Directory of a pod's volume (`bound` are claim and PersistentVolume), and when to look
+        at it again; None for those that nobody provides. Raises VolumeError, StatusError,
+        OSError."""
+        found = bound[1] if bound is not None else None
         if found is not None and found["spec"].get("csi"):
             from .csi.source import from_volume
 
             claim = volume.get("persistentVolumeClaim") or {}
             source = from_volume(found, read_only=bool(claim.get("readOnly")))
-            return await self.csi().publish(pod, source, again=again)
+            return await self.csi().publish(pod, source, bound, again=again)
         if found is None and volume.get("csi"):
             from .csi.source import from_pod
 

@@ -35,6 +35,7 @@ from ..volumes.kubelet import Kubelet
 from ..volumes.ownership import give_to_group
 from ..volumes.source import DeviceError, NotYet, Token, VolumeError
 from .drivers import Driver, Drivers, UnknownDriver
+from .growth import LOOK_S, grow, is_behind
 from .records import MOUNT, Record, Records
 from .schemas import MOUNT_GROUP, SINGLE_NODE_MULTI_WRITER, STAGE_UNSTAGE
 from .source import (
@@ -96,17 +97,31 @@ class CsiVolumes:
     # Making
 
     async def publish(
-        self, pod: Object, source: Source, *, again: bool = False
+        self,
+        pod: Object,
+        source: Source,
+        bound: tuple[Object, Object] | None = None,
+        *,
+        again: bool = False,
     ) -> tuple[Path, float]:
-        """The directory, and when to publish again (0: never). What an agent before this one has
-        mounted is left alone, unless it is to be done `again`: its driver may not have registered
-        yet. Raises VolumeError, StatusError and OSError."""
+        """The directory, and when to look again (0: never). What an agent before this one has
+        mounted is left alone, unless it is to be looked at `again`: its driver may not have
+        registered yet. `bound` are claim and volume. Raises VolumeError, StatusError, OSError."""
         found = await self._driver_object(source)
         spec = (found or {}).get("spec") or {}
-        next_at = self._around.clock.now() + REPUBLISH_S if spec.get("requiresRepublish") else 0.0
+        repeats = bool(spec.get("requiresRepublish"))
+        pause = REPUBLISH_S if repeats else LOOK_S if bound else 0.0
+        next_at = self._around.clock.now() + pause if pause else 0.0
         target = self._records.folder(pod["metadata"]["uid"], source.name) / MOUNT
         if not again and target in self._around.kernel.mounted():
             return target, next_at
+        if not again or repeats:
+            await self._mount(pod, source, target, spec)
+        if bound is not None and is_behind(*bound):
+            await self._grow(pod, source, target, bound)
+        return target, next_at
+
+    async def _mount(self, pod: Object, source: Source, target: Path, spec: Object) -> None:
         async with self._alone(source.driver, source.handle):
             context: dict[str, str] = {}
             attaches = source.lifecycle == PERSISTENT and spec.get("attachRequired") is not False
@@ -117,7 +132,24 @@ class CsiVolumes:
             self._note(pod, source, attaches=attaches, asked=True)
             staged = await self._stage(pod, source, driver, context)
             await self._publish(pod, source, driver, (target, staged, context), spec)
-        return target, next_at
+
+    async def _grow(
+        self, pod: Object, source: Source, target: Path, bound: tuple[Object, Object]
+    ) -> None:
+        staged = self._staging(source.driver, source.handle)
+        try:
+            async with self._alone(source.driver, source.handle):
+                driver = self._driver(source)
+                message = {
+                    "volume_id": source.handle,
+                    "volume_path": self._outside(target),
+                    "staging_target_path": self._outside(staged) if staged.exists() else "",
+                    "volume_capability": await self._capability(pod, source, driver),
+                    "secrets": await self._secret(source.expand_secret, "NodeExpandSecretRef"),
+                }
+                await grow(self._around.client, driver, bound, message)
+        except RpcError as error:
+            raise DeviceError("NodeExpandVolume", str(error)) from error
 
     def _note(self, pod: Object, source: Source, *, attaches: bool, asked: bool) -> None:
         """Write down what is about to be. A volume whose driver was asked before stays so."""

@@ -241,6 +241,41 @@ async def test_an_attached_volume_is_in_use_until_it_is_unmounted(
         assert not status["/api/v1/nodes/n1"]["status"].get("volumesInUse")
 
 
+async def test_a_volume_that_has_grown_is_grown_on_the_node(node: Node, driver: Driver) -> None:
+    describe(node)
+    persist(node)
+    async with node.running():
+        await registered(driver)
+        use(node)
+        await runs(node)
+        assert not driver.asked("NodeExpandVolume")
+        pending = {"type": "FileSystemResizePending", "status": "True"}
+        status = {"phase": "Bound", "capacity": {"storage": "1Gi"}, "conditions": [pending]}
+        node.api.put(CLAIM, node.api.objects[CLAIM] | {"status": status})
+        spec = node.api.objects[VOLUME]["spec"] | {"capacity": {"storage": "2Gi"}}
+        node.api.put(VOLUME, node.api.objects[VOLUME] | {"spec": spec})
+        await node.clock.advance(31)
+        await eventually(lambda: driver.asked("NodeExpandVolume"))
+        message = driver.asked("NodeExpandVolume")[0]
+        assert message["capacity_range"] == {"required_bytes": 2 << 30, "limit_bytes": 0}
+        assert message["volume_path"].endswith("/pv/mount")
+        told = node.api.objects
+        await eventually(lambda: told[CLAIM]["status"]["capacity"] == {"storage": "2Gi"})
+        assert told[CLAIM]["status"]["conditions"] == []
+        assert len(driver.asked("NodePublishVolume")) == 1
+
+
+async def test_a_driver_may_ask_to_publish_again_and_again(node: Node, driver: Driver) -> None:
+    describe(node, requiresRepublish=True, volumeLifecycleModes=["Ephemeral"])
+    async with node.running():
+        await registered(driver)
+        use(node, source={"csi": {"driver": NAME}})
+        await runs(node)
+        for count in (2, 3):
+            await node.clock.advance(61)
+            await eventually(lambda count=count: len(driver.asked("NodePublishVolume")) == count)
+
+
 async def test_another_agent_undoes_what_the_first_has_mounted(node: Node, driver: Driver) -> None:
     describe(node)
     persist(node)
