@@ -41,7 +41,6 @@ ELSEWHERE = frozenset(
         "PrioritySort",
         "NodeName",
         "DefaultBinder",
-        "DynamicResources",
     }
 )
 """Upstream's plugins whose work is no plugin here, or which have none: naming them is fine."""

@@ -24,7 +24,8 @@ NEVER = "not eligible due to preemptionPolicy=Never."
 LEAVING = "not eligible due to a terminating pod on the nominated node."
 UNDER_WAY = "waiting for the preemption for this pod to be finished"
 VOLUMES = frozenset({"VolumeBinding", "VolumeZone", "VolumeRestrictions", "NodeVolumeLimits"})
-RELATED = frozenset(item.name for item in RELATIONS) - {"VolumeBinding", "VolumeZone"}
+DEVICES = frozenset({"DynamicResources"})
+RELATED = frozenset(item.name for item in RELATIONS) - {"VolumeBinding", "VolumeZone"} - DEVICES
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,7 +67,10 @@ class Failing:
         if stamp != self._stamp:
             self._stamp = stamp
             self._known.clear()
-        alone = guest.nominated or guest.claims or guest.uid in self.preempting
+        if guest.is_alone:
+            # What its claims lack changes without a node that does.
+            return self._look(guest)
+        alone = guest.nominated or guest.uid in self.preempting
         key = (
             guest.uid if alone else "",
             guest.demand.shape,
@@ -146,6 +150,11 @@ def leaving_helps(stuck: Stuck, node: NodeState | None) -> bool:
 def claims_help(stuck: Stuck) -> bool:
     """A claim, a volume or a class came or changed."""
     return bool(VOLUMES & stuck.plugins)
+
+
+def devices_help(stuck: Stuck) -> bool:
+    """A device claim, a slice or a class came, changed or went."""
+    return bool(DEVICES & stuck.plugins)
 
 
 def coming_helps(stuck: Stuck) -> bool:

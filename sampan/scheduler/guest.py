@@ -41,6 +41,13 @@ class Guest:
     """Its soft spread constraints, or its profile's defaults."""
     claims: tuple[tuple[str, bool], ...] = ()
     """The claims behind its volumes, and whether they are made for it (ephemeral volumes)."""
+    devices: tuple[str, ...] = ()
+    """Its device claims; "" for one that is still to be made from its template."""
+
+    @property
+    def is_alone(self) -> bool:
+        """Has it claims? They are its own, so that nothing is shared with pods that are like it."""
+        return bool(self.claims or self.devices)
 
 
 def guest_of(pod: Object, profile: Profile | None = None) -> Guest:
@@ -65,6 +72,7 @@ def guest_of(pod: Object, profile: Profile | None = None) -> Guest:
         soft=relations.soft,
         preempts=spec.get("preemptionPolicy") != "Never",
         claims=claims_of(pod) if spec.get("volumes") else (),
+        devices=devices_of(pod) if spec.get("resourceClaims") else (),
     )
 
 
@@ -75,6 +83,22 @@ def told_all(demand: Demand, pod: Object) -> Demand:
     text = [meta.get("labels"), meta.get("annotations"), pod["spec"], meta.get("namespace")]
     shape = demand.shape + orjson.dumps(text, option=orjson.OPT_SORT_KEYS)
     return replace(demand, pod=pod, shape=shape)
+
+
+def devices_of(pod: Object) -> tuple[str, ...]:
+    """The names of the pod's ResourceClaims; one that needs none is left out."""
+    made = {
+        item["name"]: item.get("resourceClaimName")
+        for item in (pod.get("status") or {}).get("resourceClaimStatuses") or ()
+    }
+    out = []
+    for item in pod["spec"]["resourceClaims"]:
+        name = item.get("resourceClaimName")
+        if name is None:
+            name = made.get(item["name"], "")
+        if name is not None:
+            out.append(name)
+    return tuple(out)
 
 
 def claims_of(pod: Object) -> tuple[tuple[str, bool], ...]:

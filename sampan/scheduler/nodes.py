@@ -21,6 +21,7 @@ from .guest import Guest
 from .relations import Held, Labels
 
 if TYPE_CHECKING:
+    from .devices import Devices
     from .volumes import Volumes
 
 LOG_LENGTH = 100_000
@@ -75,6 +76,8 @@ class Nodes:
         self._images_count = 0
         self.volumes: Volumes | None = None
         """What pods' claims ask of nodes; None where nobody knows."""
+        self.devices: Devices | None = None
+        """What pods' device claims ask of nodes; None where nobody knows."""
         self.layout = 0
         """Moves when a node comes, goes, or changes its labels, taints or cordon."""
         self.nominated: dict[str, dict[str, Guest]] = {}

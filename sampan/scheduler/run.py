@@ -23,7 +23,18 @@ from sampan.client.informer import Informers
 
 from .configuration import profiles_of
 from .defaults import Defaults
-from .failing import Failing, Failure, Stuck, claims_help, coming_helps, leaving_helps, node_helps
+from .devices import Devices
+from .failing import (
+    DEVICES,
+    Failing,
+    Failure,
+    Stuck,
+    claims_help,
+    coming_helps,
+    devices_help,
+    leaving_helps,
+    node_helps,
+)
 from .guest import Guest, guest_of
 from .metrics import ERROR, SCHEDULED, UNSCHEDULABLE, Metrics
 from .nodes import Nodes, NodeState
@@ -71,6 +82,9 @@ class Scheduler:
         self._budgets = informers.informer(resource("poddisruptionbudgets", "policy"))
         self._nodes = Nodes()
         self._volumes = self._nodes.volumes = Volumes(client, informers, clock)
+        self._devices = self._nodes.devices = Devices(
+            client, informers, lambda: self._wake(devices_help)
+        )
         self._shapes = Shapes(self._nodes)
         self._defaults = Defaults(informers)
         self._failing = Failing(self._nodes, self._around)
@@ -112,6 +126,7 @@ class Scheduler:
         finally:
             for stop in stops:
                 stop()
+            self._devices.close()
             under_way = [*recorders, *self._tasks]
             for task in under_way:
                 task.cancel()
@@ -250,6 +265,8 @@ class Scheduler:
             if node is not None:
                 self._nodes.nominate(guest, "")
                 self._nodes.place(guest, node.name)
+                if guest.devices:
+                    self._devices.assume(guest, node)
                 if self._queue.parked:
                     self._wake(coming_helps)
                 attempt = Attempt(pod, guest, began, self._queue.tried(uid))
@@ -277,7 +294,17 @@ class Scheduler:
         elif guest.nominated and not failure.waits:
             self._nodes.nominate(guest, "")
         self._queue.park(guest.uid, self._clock.monotonic(), failure.stuck)
+        idle = self._devices.idle_claim(guest) if guest.devices else None
+        if idle is not None and DEVICES & failure.stuck.plugins:
+            return self._free_devices(idle)
         return self._tell_failure(pod, guest, failure, below)
+
+    async def _free_devices(self, claim: Object) -> None:
+        """The claim's change wakes the pod."""
+        try:
+            await self._devices.deallocate(claim)
+        except (StatusError, OSError) as error:
+            log.info("deallocating %s: %s", claim["metadata"]["name"], error)
 
     async def _tell_failure(
         self, pod: Object, guest: Guest, failure: Failure, below: list[Object]
@@ -341,13 +368,17 @@ class Scheduler:
         pod, guest = attempt.pod, attempt.guest
         uid, result = guest.uid, ERROR
         try:
+            if guest.devices:
+                await self._devices.bind(guest, node)
             if guest.claims:
                 await self._bind_volumes(guest, node)
             await self._telling.bind(pod, node.name)
         except NotFound:
+            self._devices.forget(guest)
             self._leave(uid)
             self._drop(uid)
         except (StatusError, OSError) as error:
+            self._devices.forget(guest)
             self._leave(uid)
             # A conflict means that somebody else bound or changed it: the informer will say.
             if not isinstance(error, Conflict):
@@ -367,6 +398,12 @@ def same(old: Object, new: Object) -> bool:
     before, after = old["metadata"], new["metadata"]
     return (
         old["spec"] == new["spec"]
+        and (not new["spec"].get("resourceClaims") or _made(old) == _made(new))
         and before.get("labels") == after.get("labels")
         and ("deletionTimestamp" in before) == ("deletionTimestamp" in after)
     )
+
+
+def _made(pod: Object) -> Any:
+    """The claims that were made for it."""
+    return (pod.get("status") or {}).get("resourceClaimStatuses")

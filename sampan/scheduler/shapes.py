@@ -100,7 +100,7 @@ class Shapes:
     def best(self, guest: Guest) -> NodeState | None:
         """As `verdict.choose`."""
         nodes = self._nodes
-        if guest.claims:
+        if guest.is_alone:
             return choose(guest, nodes)
         own = nodes.by_name.get(guest.nominated)
         if own is not None and judge(guest, own, prepare(guest, nodes), nodes) is None:

@@ -144,10 +144,13 @@ async def test_replica_sets_preempt_one_another(bench: Bench) -> None:
     await bench.create(PODS, pause("pod4", {FAKE: "500"}, priorityClassName="p4"))
     await running(bench, f"{PODS}/pod4")
     for name, left in (("rs-pod1", 4), ("rs-pod2", 4), ("rs-pod3", 4)):
-        await bench.state(
-            f"{REPLICASETS}/{name}",
-            lambda obj, n=left: obj["status"].get("availableReplicas") == n,
-        )
+        await available(bench, name, left)
+
+
+async def available(bench: Bench, name: str, count: int) -> None:
+    await bench.state(
+        f"{REPLICASETS}/{name}", lambda obj: obj["status"].get("availableReplicas") == count
+    )
 
 
 def replica_set(name: str, replicas: int, priority: str, amount: str) -> Obj:

@@ -30,7 +30,9 @@ def why(
     kind, _, wanted = "/".join(target).partition("/")
     plural = kind.lower() if kind.lower() in KINDS else NAMES.get(kind.lower(), "")
     if not plural or not wanted or "/" in wanted:
-        fail(f"{' '.join(target)!r}: use KIND/NAME, where KIND is one of {', '.join(sorted(set(NAMES)))}")
+        fail(
+            f"{' '.join(target)!r}: use KIND/NAME, where KIND is one of {', '.join(sorted(set(NAMES)))}"
+        )
     paths = paths_of(name, data)
     link = connect(paths)
     if link is None:

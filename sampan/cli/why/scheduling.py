@@ -144,7 +144,7 @@ FILTERS = (
     ),
     Filter(
         "unschedulable/devices",
-        re.compile(r"resourceclaim|claims"),
+        re.compile(r"(?i)resourceclaim|allocate all claims|device class|cluster.s devices"),
         "its device claims cannot be had",
         _always("kubectl get resourceclaims,resourceslices shows what is asked and offered."),
     ),

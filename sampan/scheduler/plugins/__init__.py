@@ -16,6 +16,7 @@ from sampan.scheduler.guest import Guest
 from sampan.scheduler.nodes import Nodes, NodeState
 
 from . import (
+    dynamic_resources,
     image_locality,
     inter_pod_affinity,
     node_affinity,
@@ -122,5 +123,13 @@ RELATIONS: tuple[Relation, ...] = (
         inter_pod_affinity.reasons,
         inter_pod_affinity.points,
         2,
+    ),
+    Relation(
+        "DynamicResources",
+        dynamic_resources.prepare,
+        dynamic_resources.reasons,
+        dynamic_resources.points,
+        2,
+        dynamic_resources.stops,
     ),
 )

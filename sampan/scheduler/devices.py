@@ -1,0 +1,297 @@
+"""Device claims, slices and classes as the scheduler sees them, and the writes that give a claim
+its devices (resource.k8s.io/v1).
+
+The caches are begun by the first pod that has claims, and one short task waits until they are
+filled: a cluster without drivers pays nothing. What
+`assume` decides counts at once, for claims and for devices, until the cache shows it or `forget`
+takes it back. Memory: what selectors say of each device is kept until slices or classes change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sampan.api.errors import NotFound, Object
+from sampan.api.resources import resource
+from sampan.client.api import Client
+from sampan.client.informer import Informer, Informers
+
+from .allocation import Claim, Device, Id, Impossible, Pools, Request, allocation_of
+from .guest import Guest
+from .nodes import NodeState
+from .plugins.dynamic_resources import Need, is_usable, plan
+
+GROUP = "resource.k8s.io"
+FINALIZER = "resource.kubernetes.io/delete-protection"
+RESERVED_MAX = 256
+"""Pods that share a claim (ResourceClaimReservedForMaxSize)."""
+NOT_CREATED = "ResourceClaim not created yet"
+IN_USE = "resourceclaim in use"
+UNKNOWN = "the cluster's devices are not known yet"
+
+
+class DevicesTaken(OSError):
+    """The claims changed under our hands; the pod is to be scheduled anew."""
+
+
+class Devices:
+    """One per scheduler."""
+
+    def __init__(self, client: Client, informers: Informers, changed: Callable[[], None]) -> None:
+        """`changed` is called for what may help a pod."""
+        self._client = client
+        self._informers = informers
+        self._changed = changed
+        self._caches: tuple[Informer, Informer, Informer] | None = None
+        self._stops: list[Callable[[], None]] = []
+        self._assumed: dict[str, tuple[Object, str]] = {}
+        """(allocation that is being written, uid of the pod it is made for), by the claim's uid."""
+        self._filling: asyncio.Task[None] | None = None
+        self._pools: Pools | None = None
+        self._matching: dict[str, tuple[list[Device], list[Device]]] = {}
+
+    def close(self) -> None:
+        for stop in self._stops:
+            stop()
+        if self._filling is not None:
+            self._filling.cancel()
+
+    def _open(self) -> tuple[Informer, Informer, Informer]:
+        if self._caches is None:
+            names = ("resourceclaims", "resourceslices", "deviceclasses")
+            claims, slices, classes = (
+                self._informers.informer(resource(name, GROUP)) for name in names
+            )
+            self._caches = claims, slices, classes
+            self._stops = [
+                claims.on_change(self._on_claim),
+                slices.on_change(self._on_offer),
+                classes.on_change(self._on_offer),
+            ]
+            self._filling = asyncio.create_task(self._await_caches(), name="device caches")
+        return self._caches
+
+    async def _await_caches(self) -> None:
+        """Empty ones tell nothing when they are filled."""
+        for cache in self._caches or ():
+            await cache.synced()
+        self._changed()
+
+    def _on_claim(self, old: Object | None, new: Object | None) -> None:
+        claim = new or old or {}
+        if new is None or (claim.get("status") or {}).get("allocation"):
+            self._assumed.pop(claim["metadata"]["uid"], None)
+        self._changed()
+
+    def _on_offer(self, old: Object | None, new: Object | None) -> None:
+        self._pools = None
+        self._matching.clear()
+        self._changed()
+
+    # What a pod asks
+
+    def need(self, guest: Guest) -> Need:
+        claims, slices, classes = self._open()
+        if not all(cache.has_synced for cache in (claims, slices, classes)):
+            return Need(UNKNOWN)
+        if self._pools is None:
+            self._pools = Pools(slices.list())
+        need = Need(pools=self._pools)
+        try:
+            for name in guest.devices:
+                self._add(need, guest, name)
+        except Impossible as problem:
+            return Need(str(problem))
+        if need.waiting:
+            need.taken = self._taken(claims)
+        return need
+
+    def _add(self, need: Need, guest: Guest, name: str) -> None:
+        claim = self._claim(guest, name)
+        status = claim.get("status") or {}
+        allocation = status.get("allocation") or self._assumption(claim)
+        if allocation:
+            reserved = status.get("reservedFor") or ()
+            if len(reserved) >= RESERVED_MAX and not _is_reserved(claim, guest):
+                raise Impossible(IN_USE)
+            need.allocated.append(allocation)
+        else:
+            need.waiting.append(self._prepared(claim))
+
+    def _assumption(self, claim: Object) -> Object | None:
+        found = self._assumed.get(claim["metadata"]["uid"])
+        return found[0] if found else None
+
+    def _claim(self, guest: Guest, name: str) -> Object:
+        if not name:
+            raise Impossible(f'pod "{guest.namespace}/{guest.name}": {NOT_CREATED}')
+        claim = self._open()[0].get(guest.namespace, name)
+        if claim is None:
+            raise Impossible(f'resourceclaim.resource.k8s.io "{name}" not found')
+        if claim["metadata"].get("deletionTimestamp"):
+            raise Impossible(f'resourceclaim "{name}" is being deleted')
+        owners = claim["metadata"].get("ownerReferences") or ()
+        owner = next((item for item in owners if item.get("controller")), None)
+        if owner is not None and owner.get("kind") == "Pod" and owner.get("uid") != guest.uid:
+            raise Impossible(
+                f"ResourceClaim {guest.namespace}/{name} was not created for pod "
+                f"{guest.namespace}/{guest.name} (pod is not owner)"
+            )
+        return claim
+
+    def _taken(self, claims: Informer) -> frozenset[Id]:
+        """Devices of all claims, but those that administrators look at."""
+        allocations = [(item.get("status") or {}).get("allocation") for item in claims.list()]
+        return frozenset(
+            (result["driver"], result["pool"], result["device"])
+            for allocation in (*allocations, *(found for found, _ in self._assumed.values()))
+            for result in ((allocation or {}).get("devices") or {}).get("results") or ()
+            if not result.get("adminAccess")
+        )
+
+    def _prepared(self, claim: Object) -> Claim:
+        requests: list[Sequence[Request]] = []
+        configs: dict[str, Sequence[Object]] = {}
+        for item in claim["spec"].get("devices", {}).get("requests") or ():
+            name = item["name"]
+            if item.get("exactly"):
+                choices = [(name, item["exactly"])]
+            else:
+                choices = [(f"{name}/{one['name']}", one) for one in item.get("firstAvailable", ())]
+            alternatives = []
+            for label, body in choices:
+                kind = self._open()[2].get("", body["deviceClassName"])
+                if kind is None:
+                    text = f"request {label}: device class {body['deviceClassName']} does not exist"
+                    raise Impossible(text)
+                whole, broken = self._devices(label, kind, body)
+                alternatives.append(Request(label, body, whole, broken))
+                configs[label] = (kind.get("spec") or {}).get("config") or ()
+            requests.append(alternatives)
+        return Claim(claim, requests, configs)
+
+    def _devices(self, name: str, kind: Object, body: Object) -> tuple[list[Device], list[Device]]:
+        """Those that the class and the request select, of whole pools and of others."""
+        texts = [
+            item["cel"]["expression"]
+            for item in (
+                *((kind.get("spec") or {}).get("selectors") or ()),
+                *(body.get("selectors") or ()),
+            )
+        ]
+        key = "\n\0".join(texts)
+        found = self._matching.get(key)
+        if found is None:
+            assert self._pools is not None
+            chosen = select(name, texts, self._pools.devices)
+            found = [one for one in chosen if one.whole], [one for one in chosen if not one.whole]
+            self._matching[key] = found
+        return found
+
+    # What is decided
+
+    def assume(self, guest: Guest, node: NodeState) -> None:
+        """The pod goes to this node: its claims' devices are taken from now on."""
+        need = self.need(guest)
+        chosen = [] if need.problem else plan(need, node)
+        for claim, devices in zip(need.waiting, chosen or (), strict=False):
+            allocation = allocation_of(claim, devices, node)
+            self._assumed[claim.obj["metadata"]["uid"]] = allocation, guest.uid
+
+    def forget(self, guest: Guest) -> None:
+        """It does not, after all."""
+        claims = self._open()[0]
+        for name in guest.devices:
+            claim = claims.get(guest.namespace, name)
+            uid = claim["metadata"]["uid"] if claim is not None else ""
+            # What another pod is writing for a claim they share stays.
+            if self._assumed.get(uid, ({}, ""))[1] == guest.uid:
+                del self._assumed[uid]
+
+    async def bind(self, guest: Guest, node: NodeState) -> None:
+        """Write allocations and reservations. Raises DevicesTaken, and what the client raises."""
+        for name in dict.fromkeys(guest.devices):
+            await self._reserve(guest, node, name)
+
+    async def _reserve(self, guest: Guest, node: NodeState, name: str) -> None:
+        kind = resource("resourceclaims", GROUP)
+        try:
+            claim = await self._client.get(kind, name, guest.namespace)
+        except NotFound:
+            raise DevicesTaken(f"resourceclaim {name} is gone") from None
+        status = claim.get("status") or {}
+        allocation = status.get("allocation")
+        assumed = self._assumption(claim)
+        if allocation is None and assumed is None:
+            raise DevicesTaken(f"resourceclaim {name} was deallocated")
+        if allocation is not None and not is_usable(allocation, node):
+            raise DevicesTaken(f"resourceclaim {name} was allocated for other nodes")
+        if _is_reserved(claim, guest):
+            return
+        if allocation is None and FINALIZER not in (claim["metadata"].get("finalizers") or ()):
+            # The claim may not go while devices are its.
+            finalizers = [*(claim["metadata"].get("finalizers") or ()), FINALIZER]
+            kept = {**claim, "metadata": {**claim["metadata"], "finalizers": finalizers}}
+            claim = await self._client.update(kind, kept)
+        mine = {"resource": "pods", "name": guest.name, "uid": guest.uid}
+        changed = {
+            **(claim.get("status") or {}),
+            "allocation": allocation or assumed,
+            "reservedFor": [*(status.get("reservedFor") or ()), mine],
+        }
+        await self._client.update(kind, {**claim, "status": changed}, "status")
+
+    def idle_claim(self, guest: Guest) -> Object | None:
+        """An allocated claim nobody uses, which keeps the pod from the nodes that could take it:
+        giving its devices back may help (PostFilter)."""
+        if self._caches is None:
+            return None
+        for name in guest.devices:
+            claim = self._caches[0].get(guest.namespace, name)
+            status = (claim or {}).get("status") or {}
+            others = [item for item in status.get("reservedFor") or () if item["uid"] != guest.uid]
+            if claim is not None and status.get("allocation") and not others:
+                return claim
+        return None
+
+    async def deallocate(self, claim: Object) -> None:
+        status = {
+            key: value
+            for key, value in (claim.get("status") or {}).items()
+            if key not in ("allocation", "reservedFor", "devices")
+        }
+        kind = resource("resourceclaims", GROUP)
+        await self._client.update(kind, {**claim, "status": status}, "status")
+
+
+def _is_reserved(claim: Object, guest: Guest) -> bool:
+    reserved = (claim.get("status") or {}).get("reservedFor") or ()
+    return any(item.get("uid") == guest.uid for item in reserved)
+
+
+def select(name: str, texts: Sequence[str], devices: Sequence[Device]) -> list[Device]:
+    """The devices for which every expression is true. Raises Impossible when one cannot be asked:
+    upstream then refuses the pod too, so that nobody gets a device by an accident."""
+    # CEL is loaded where there are devices to select.
+    from sampan.api.cel.devices import compile_selector, device_value
+    from sampan.api.cel.errors import EvaluationError
+
+    if not texts:
+        return [*devices]
+    try:
+        programs = [compile_selector(text) for text in texts]
+    except Exception as error:
+        raise Impossible(f"request {name}: selector does not compile: {error}") from error
+    out = []
+    for device in devices:
+        try:
+            value: Any = device_value(device.id[0], device.device)
+            if all(program.evaluate({"device": value}) is True for program in programs):
+                out.append(device)
+        except EvaluationError as error:
+            driver, pool, one = device.id
+            text = f"request {name}: device {driver}/{pool}/{one}: CEL runtime error: {error}"
+            raise Impossible(text) from error
+    return out
