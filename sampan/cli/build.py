@@ -14,17 +14,14 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from sampan.paths import ClusterPaths, registry_port
 
-from .image import store_of, wait
+from .image import use
 from .options import NAME, Data, Json, Name, fail, paths_of
-
-if TYPE_CHECKING:
-    from sampan.runtime.images import ImageStore
 
 Tag = Annotated[str, typer.Option("-t", "--tag", help="The image's name.")]
 Dockerfile = Annotated[str, typer.Option("-f", "--file", help="The Dockerfile.")]
@@ -47,7 +44,7 @@ def build(
     data: Data = None,
 ) -> None:
     """Build an image from a Dockerfile by buildah, and load it."""
-    build_image(paths_of(name, data), store_of(name, data), (context, tag, file), options or ())
+    build_image(paths_of(name, data), (context, tag, file), options or ())
 
 
 def registry(name: Name = NAME, data: Data = None, json_output: Json = False) -> None:
@@ -73,9 +70,7 @@ def registry_host(paths: ClusterPaths) -> str:
     return f"localhost:{port}" if port else ""
 
 
-def build_image(
-    paths: ClusterPaths, store: ImageStore, wanted: tuple[str, str, str], options: Sequence[str]
-) -> None:
+def build_image(paths: ClusterPaths, wanted: tuple[str, str, str], options: Sequence[str]) -> None:
     """`wanted` is (context, tag, file); ends the command with one line when it cannot be done."""
     from sampan.runtime.reference import InvalidReference, parse
 
@@ -100,7 +95,7 @@ def build_image(
         run([*build, *options, context], environment)
         archive = Path(scratch) / "image.tar"
         run([*buildah, "push", "--quiet", str(name), f"docker-archive:{archive}:{name}"])
-        for image in wait(store.load(archive)):
+        for image in use(paths, lambda images: images.load(archive)):
             print("\n".join(image.tags) or image.id)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -14,18 +14,44 @@ from .options import NAME, Data, Json, Name, fail, paths_of
 if TYPE_CHECKING:
     from sampan.paths import ClusterPaths
     from sampan.runtime.images import ImageStore
-    from sampan.runtime.interface import Image
+    from sampan.runtime.interface import Image, Images
 
 Answer = TypeVar("Answer")
 
 app = typer.Typer(help="Load, build, list, pull and remove images.", no_args_is_help=True)
 
 
-def store_of(name: str, data: Path | None) -> ImageStore:
+def use(paths: ClusterPaths, work: Callable[[Images], Awaitable[Answer]], what: str = "") -> Answer:
+    """Do it with what a cluster's runtime makes containers of: its own store, or containerd's."""
+
+    async def visit() -> Answer:
+        if runtime_of(paths) == "crun":
+            return await work(store_of(paths))
+        from sampan.runtime.cri.containerd import Containerd
+        from sampan.runtime.cri.images import CriImages
+
+        images = CriImages(Containerd(paths.node, paths.run))
+        try:
+            await images.refresh()
+            return await work(images)
+        finally:
+            images.close()
+
+    return wait(visit(), what)
+
+
+def runtime_of(paths: ClusterPaths) -> str:
+    """What runs the cluster's containers; it is decided when a cluster is made."""
+    try:
+        return str(json.loads(paths.config.read_bytes()).get("runtime", "crun"))
+    except (FileNotFoundError, ValueError):
+        return "crun"
+
+
+def store_of(paths: ClusterPaths) -> ImageStore:
     """The store of a cluster, running or not. Imported here: other commands need none of it."""
     from sampan.runtime.images import ImageStore
 
-    paths = paths_of(name, data)
     paths.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     return ImageStore(paths.images, settings=paths.registry_settings)
 
@@ -49,7 +75,7 @@ def load(
     data: Data = None,
 ) -> None:
     """Import an image archive."""
-    images = wait(store_of(name, data).load(file), f"{file}: ")
+    images = use(paths_of(name, data), lambda images: images.load(file), f"{file}: ")
     for image in images:
         print("\n".join(image.tags) or image.id)
 
@@ -57,13 +83,17 @@ def load(
 @app.command("ls")
 def list_images(name: Name = NAME, data: Data = None, json_output: Json = False) -> None:
     """List the images that are present."""
-    images = store_of(name, data).list()
+    images = use(paths_of(name, data), listed)
     if json_output:
         print(json.dumps([facts(image) for image in images]))
         return
     for image in images:
         short = image.id.removeprefix("sha256:")[:12]
         print(f"{short}  {image.size_bytes / 2**20:8.1f} MiB  {' '.join(image.tags)}")
+
+
+async def listed(images: Images) -> Sequence[Image]:
+    return images.list()
 
 
 def facts(image: Image) -> dict[str, object]:
@@ -82,16 +112,24 @@ def remove(
     data: Data = None,
 ) -> None:
     """Remove an image that no container uses."""
-    store = store_of(name, data)
-    image = store.find(reference)
-    if image is not None and (users := users_of(paths_of(name, data), image.id)):
-        fail(f"{reference} is used by {len(users)} containers, the first is {users[0][:12]}")
-    wait(store.remove(reference))
+    paths = paths_of(name, data)
+
+    async def work(images: Images) -> None:
+        image = images.find(reference)
+        if image is not None and (users := await users_of(images, paths, image.id)):
+            fail(f"{reference} is used by {len(users)} containers, the first is {users[0][:12]}")
+        await images.remove(reference)
+
+    use(paths, work)
 
 
-def users_of(paths: ClusterPaths, image_id: str) -> list[str]:
+async def users_of(images: Images, paths: ClusterPaths, image_id: str) -> Sequence[str]:
     """The containers that were made of an image, also those that have ended."""
+    from sampan.runtime.cri.images import CriImages
     from sampan.runtime.records import read_record
+
+    if isinstance(images, CriImages):
+        return await images.users(image_id)
 
     found = (read_record(path) for path in paths.node.glob("containers/*/record.json"))
     return [record.id for record in found if record is not None and record.image == image_id]
@@ -110,5 +148,5 @@ def pull(
     credentials = None
     if username:
         credentials = Credentials(username, typer.prompt("Password", hide_input=True, err=True))
-    image = wait(store_of(name, data).pull(reference, credentials))
+    image = use(paths_of(name, data), lambda images: images.pull(reference, credentials))
     print(image.id)

@@ -34,7 +34,9 @@ def connect(paths: ClusterPaths) -> socket.socket | None:
     return link
 
 
-def start(paths: ClusterPaths, listen: str, nodes: int = 0, *, foreground: bool) -> socket.socket:
+def start(
+    paths: ClusterPaths, listen: str, nodes: int = 0, *, foreground: bool, runtime: str = ""
+) -> socket.socket:
     """Start a supervisor; the connection it was born with (nothing to wait for or to race)."""
     ours, theirs = socket.socketpair()
     command = [sys.executable, "-m", "sampan", "supervise", "--name", paths.name]
@@ -43,6 +45,8 @@ def start(paths: ClusterPaths, listen: str, nodes: int = 0, *, foreground: bool)
         command += ["--listen", listen]
     if nodes:
         command += ["--nodes", str(nodes)]
+    if runtime:
+        command += ["--runtime", runtime]
     paths.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
     # The parts inherit this: compiled modules are kept on disk, whoever started us, since compiling
     # them at each start would take longer than all the rest of the boot.

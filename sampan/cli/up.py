@@ -47,6 +47,9 @@ def up(
     no_merge: Annotated[
         bool, typer.Option("--no-merge", help="Leave the user's kubeconfig alone.")
     ] = False,
+    runtime: Annotated[
+        str, typer.Option(metavar="crun|containerd", help="What runs containers [crun].")
+    ] = "",
     simulate: Annotated[
         str,
         typer.Option(
@@ -66,7 +69,7 @@ def up(
     link = connect(paths)
     running = link is not None
     if link is None:
-        link = start(paths, listen, nodes, foreground=foreground)
+        link = start(paths, listen, nodes, foreground=foreground, runtime=runtime)
     status = wait_ready(link, f"cluster {name}", str(paths.data))
     if nodes and nodes != len(node_numbers(status)):
         status = resize(paths, link, status, nodes)

@@ -24,6 +24,7 @@ from sampan.paths import ClusterPaths, cluster_paths, registry_port
 SLOTS = 16
 """Clusters side by side on one machine: as many /16 as lie in upstream's 10.96.0.0/12."""
 DEFAULT_PORT = 6443
+CRUN, CONTAINERD = RUNTIMES = ("crun", "containerd")
 
 
 class ClusterConfig(Struct, frozen=True):
@@ -60,10 +61,14 @@ class ClusterConfig(Struct, frozen=True):
     """Of the cluster's own registry (docs/images.md), to be set in the file: 0 takes 5000 and the
     slot, -1 is no registry."""
 
+    runtime: str = CRUN
+    """What runs containers, one of `RUNTIMES` (docs/designs/020-images.md)."""
+
     @property
     def registry(self) -> int:
-        """The port the registry listens on; 0 for none."""
-        return registry_port(self.slot, self.registry_port)
+        """The port the registry listens on; 0 for none. Its store is that of crun's images."""
+        own = registry_port(self.slot, self.registry_port)
+        return own if self.runtime == CRUN else 0
 
     @property
     def node_pod_cidr(self) -> str:
@@ -220,8 +225,9 @@ def routed_networks(table: Path = Path("/proc/net/route")) -> list[IPv4Network]:
     return found
 
 
-def ensure(paths: ClusterPaths, listen: str) -> ClusterConfig:
-    """Decide on the cluster if it is new; `listen` may change at any start. Raises ValueError."""
+def ensure(paths: ClusterPaths, listen: str, runtime: str = "") -> ClusterConfig:
+    """Decide on the cluster if it is new; `listen` may change at any start, and `runtime` never.
+    Raises ValueError."""
     now = read(paths)
     if now is None:
         if paths.database.exists() or paths.pki.exists():
@@ -229,8 +235,13 @@ def ensure(paths: ClusterPaths, listen: str) -> ClusterConfig:
                 f"{paths.config} is missing but {paths.data} holds a cluster; restore it from a"
                 " backup, or remove the cluster with 'sampan down --purge'"
             )
-        now = create(paths, listen, neighbours(paths))
+        if runtime not in ("", *RUNTIMES):
+            raise ValueError(f"runtime {runtime!r}: use {' or '.join(RUNTIMES)}")
+        now = replace(create(paths, listen, neighbours(paths)), runtime=runtime or CRUN)
         write(paths, now)
+    elif runtime not in ("", now.runtime):
+        text = f"the cluster's containers are run by {now.runtime}"
+        raise ValueError(f"{text}; a new one can have {runtime}")
     elif listen:
         host, port = parse_listen(listen)
         if (host, port) != (now.listen_host, now.listen_port):

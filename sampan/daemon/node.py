@@ -35,12 +35,14 @@ from sampan.proxy.families import IPV4, IPV6
 from sampan.proxy.policy.run import PolicyKeeper
 from sampan.proxy.run import Proxy, ProxyConfig
 from sampan.runtime.elsewhere import elsewhere
+from sampan.runtime.images import ImageStore
+from sampan.runtime.oci import OciRuntime
 from sampan.version import GIT_VERSION
 
 from . import config
 from .child import Child, Refused, settle_memory
 from .renewal import FolderWatch, due_of, keep_renewed, new_key, settle_pair, write_pair
-from .wiring import node_config, node_images, node_network, node_overlay, node_runtime
+from .wiring import images_of, node_config, node_network, node_overlay, node_runtime
 
 log = logging.getLogger("sampan.node")
 
@@ -78,6 +80,8 @@ async def run(child: Child) -> None:
     settings = replace(node_config(paths, cluster), settings=chosen(paths))
     network, runtime = node_network(paths, cluster), node_runtime(paths, cluster)
     await asyncio.gather(network.open(), runtime.open())
+    if not isinstance(runtime, OciRuntime):
+        settings = replace(settings, runtime_version=runtime.version)
     await child.go()
     for name in {identity, "node"}:
         settle_pair(paths.pki, name)
@@ -90,15 +94,17 @@ async def run(child: Child) -> None:
     )
     client = Client(transport)
     informers = Informers(client, supervisor, clock)
-    images = node_images(paths)
+    images = images_of(paths, runtime)
     agent = Agent(settings, client, runtime, images, network, clock=clock, informers=informers)
     registry = None
-    if cluster.registry and has_joined(child):
+    if not isinstance(images, ImageStore) or not cluster.registry:
+        log.info("the cluster's registry is not on this node")
+    elif has_joined(child):
         where = f"{cluster.first_gateway}:{cluster.registry}"
         pair = paths.pki / f"{identity}.crt", paths.pki / f"{identity}.key"
         names = domains(cluster.first_gateway, cluster.registry)
         images.local = elsewhere(names, where, settings.ca_cert, pair)
-    elif cluster.registry:
+    else:
         visitors = Visitors(client, clock, cluster.node_name)
         registry = RegistryServer(settings, visitors, images, cluster.registry)
     recorder = EventRecorder(client, "kube-proxy", cluster.node_name, clock)

@@ -420,13 +420,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--listen", default="")
     parser.add_argument("--client", type=int, default=-1)
     parser.add_argument("--nodes", type=int, default=0)
+    parser.add_argument("--runtime", default="")
     options = parser.parse_args(arguments)
     paths = cluster_paths(options.name, options.data)
     try:
         from .config import ensure
 
         if not paths.order.exists():
-            ensure(paths, options.listen)
+            ensure(paths, options.listen, options.runtime)
         for number in range(2, options.nodes + 1):
             paths.member(number).data.mkdir(parents=True, exist_ok=True, mode=0o700)
     except (OSError, ValueError) as error:

@@ -10,11 +10,13 @@ from sampan.paths import ClusterPaths
 from sampan.runtime.images import ImageStore
 from sampan.runtime.oci import OciRuntime
 
-from .config import ClusterConfig, has_ipv6
+from .config import CONTAINERD, ClusterConfig, has_ipv6
 
 if TYPE_CHECKING:
     from sampan.client.informer import Informers
     from sampan.node.overlay import Overlay
+    from sampan.runtime.cri.images import CriImages
+    from sampan.runtime.cri.runtime import CriRuntime
 
 
 def node_config(paths: ClusterPaths, cluster: ClusterConfig) -> NodeConfig:
@@ -71,9 +73,21 @@ def node_network(paths: ClusterPaths, cluster: ClusterConfig) -> BridgeNetwork:
                          ipv6=(cluster.pod_cidr6, cluster.service_cidr6))  # fmt: skip
 
 
+def images_of(paths: ClusterPaths, runtime: OciRuntime | CriRuntime) -> ImageStore | CriImages:
+    """What a runtime makes containers of."""
+    return node_images(paths) if isinstance(runtime, OciRuntime) else runtime.images
+
+
 def node_images(paths: ClusterPaths) -> ImageStore:
     return ImageStore(paths.images, settings=paths.registry_settings)
 
 
-def node_runtime(paths: ClusterPaths, cluster: ClusterConfig) -> OciRuntime:
+def node_runtime(paths: ClusterPaths, cluster: ClusterConfig) -> OciRuntime | CriRuntime:
+    if cluster.runtime == CONTAINERD:
+        from sampan.node.pause import pause_archive
+        from sampan.runtime.cri.containerd import Containerd
+        from sampan.runtime.cri.runtime import CriRuntime
+
+        server = Containerd(paths.node, paths.run, paths.registry_settings)
+        return CriRuntime(server, paths.run, f"sampan-{paths.run.name}", pause_archive())
     return OciRuntime(paths.node, paths.run, node_images(paths), f"sampan-{paths.run.name}")

@@ -34,6 +34,8 @@ class NodeConfig(Struct, frozen=True):
     cluster_domain: str = "cluster.local"
     listen_host: str = "127.0.0.1"
     """Where the agent's own HTTPS server (logs, exec) listens; the API server connects here."""
+    runtime_version: str = "crun://1.8.1"
+    """As the Node's status has it."""
     listen_port: int = 0
     """0 picks a free port; the node object says which."""
     streaming_idle_s: float = 4 * 3600.0

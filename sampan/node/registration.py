@@ -42,7 +42,6 @@ SILENCE_S = 25.0
 LEASE_S = 40
 REPORT_S = 300.0
 IMAGES_MAX = 50
-RUNTIME_VERSION = "crun://1.8.1"
 
 # (type, when fine, when not): reason and message as kubelet's.
 PRESSURES = (
@@ -132,7 +131,7 @@ def node_status(
         "nodeInfo": {
             "architecture": facts.architecture,
             "bootID": facts.boot_id,
-            "containerRuntimeVersion": RUNTIME_VERSION,
+            "containerRuntimeVersion": config.runtime_version,
             "kernelVersion": facts.kernel,
             "kubeProxyVersion": "",
             "kubeletVersion": GIT_VERSION,

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 import signal
 import socket
 import struct
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from sampan.wire.messages import decode, encode
 from ...linux import processes
 from ..interface import RuntimeFailure
 from .schemas import CALLS
+
+log = logging.getLogger("sampan.runtime.cri")
 
 NAMESPACE = "k8s.io"
 """Of containerd, where its CRI plugin keeps everything."""
@@ -101,11 +105,15 @@ class Containerd:
         self.socket = self._run / "containerd.sock"
         self._peer = Peer(self.socket)
         self._opening = asyncio.Lock()
+        self._pause: bytes | None = None
+        self.version = ""
+        """The server's own, once it answers."""
 
     async def open(self, pause: bytes) -> None:
         """Find it running, or start it; `pause` is an archive of the sandboxes' image.
         Raises RuntimeFailure."""
         async with self._opening:
+            self._pause = pause
             try:
                 if not await self._answers():
                     await asyncio.to_thread(self._start)
@@ -118,7 +126,7 @@ class Containerd:
         if not self.socket.exists():
             return False
         try:
-            await self.call("Version")
+            self.version = (await self._call("Version", CALL_S, {}))["runtime_version"]
         except RpcError as error:
             if error.code != UNAVAILABLE:
                 raise
@@ -166,8 +174,8 @@ class Containerd:
 
     async def _wait(self) -> None:
         async with asyncio.timeout(START_S):
-            while not await self._answers():
-                # It makes its socket before it serves: nothing tells when it does.
+            # It makes its socket before it serves: nothing tells when it does.
+            while not await self._answers():  # noqa: ASYNC110
                 await asyncio.sleep(LOOK_S)
 
     async def _load_pause(self, archive: bytes) -> None:
@@ -188,7 +196,22 @@ class Containerd:
         return text
 
     async def call(self, name: str, timeout_s: float = CALL_S, **message: Any) -> dict[str, Any]:
-        """One call of the table. Raises RpcError."""
+        """One call of the table; a server that has died is started again. Raises RpcError."""
+        try:
+            return await self._call(name, timeout_s, message)
+        except RpcError as error:
+            if error.code != UNAVAILABLE or self._pause is None:
+                raise
+            log.warning("containerd is started again: %s", error)
+        try:
+            await self.open(self._pause)
+        except RuntimeFailure as error:
+            raise RpcError(UNAVAILABLE, str(error)) from error
+        return await self._call(name, timeout_s, message)
+
+    async def _call(
+        self, name: str, timeout_s: float, message: Mapping[str, Any]
+    ) -> dict[str, Any]:
         service, asked, answered = CALLS[name]
         method = f"{service}{name}"
         return decode(answered, await self._peer.call(method, encode(asked, message), timeout_s))
@@ -199,11 +222,12 @@ class Containerd:
 
     def close(self) -> None:
         """Containers and containerd live on."""
+        self._pause = None
         self._peer.close()
 
-    async def purge(self) -> None:
-        """End it, and remove its files; its containers have to be gone."""
-        self._peer.close()
+    async def end(self) -> None:
+        """End it; its containers have to be gone."""
+        self.close()
         try:
             pid = _pid_behind(self.socket)
             os.kill(pid, signal.SIGTERM)
@@ -213,8 +237,7 @@ class Containerd:
                     await asyncio.sleep(LOOK_S)
         except (OSError, TimeoutError):
             pass
-        for path in (self._run, self._root):
-            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self._run, ignore_errors=True)
 
 
 def _pid_behind(path: Path) -> int:

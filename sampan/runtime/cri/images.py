@@ -1,13 +1,15 @@
 """The images of a CRI server as the agent sees them.
 
-What the server has is looked up at the start and after every change made here; another client's
-changes are seen at the next one.
+What the server has is looked up at the start, after every change made here, and again when it is
+listed: the next look knows what another client (`sampan image load`) has changed meanwhile. At most
+one such look is under way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from ..interface import Credentials, Image, ImageNotFound, RegistryFailure, Runt
 from ..reference import InvalidReference, is_id, parse
 from .containerd import PAUSE_IMAGE, PULL_S, Containerd
 
+log = logging.getLogger("sampan.runtime.cri")
+
 
 class CriImages:
     """`Images` of a CRI server."""
@@ -26,6 +30,7 @@ class CriImages:
         self._server = server
         self._images: dict[str, Image] = {}
         self._changing = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
 
     async def refresh(self) -> None:
         """Raises RuntimeFailure."""
@@ -40,6 +45,13 @@ class CriImages:
                 self._images[item["id"]] = old if same and old else await self._look(item)
         except RpcError as error:
             raise RuntimeFailure(str(error)) from error
+
+    async def _look_again(self) -> None:
+        try:
+            async with self._changing:
+                await self.refresh()
+        except RuntimeFailure as error:
+            log.warning("images are not listed: %s", error)
 
     async def _look(self, item: Mapping[str, Any]) -> Image:
         answer = await self._server.call("ImageStatus", image={"image": item["id"]}, verbose=True)
@@ -72,6 +84,8 @@ class CriImages:
         return None
 
     def list(self) -> Sequence[Image]:
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._look_again())
         return list(self._images.values())
 
     def layers(self, image_id: str) -> Sequence[Path]:
@@ -94,6 +108,11 @@ class CriImages:
                 "identity_token": credentials.identity_token,
                 "registry_token": credentials.token,
             }
+        if self.find(reference) is None:
+            # It may have been loaded meanwhile.
+            await self._look_again()
+            if (loaded := self.find(reference)) is not None:
+                return loaded
         try:
             answer = await self._server.call(
                 "PullImage", PULL_S, image={"image": str(name)}, auth=auth
@@ -107,6 +126,19 @@ class CriImages:
         if found is None:
             raise ImageNotFound(f"{name}: pulled, and not there")
         return found
+
+    async def users(self, image_id: str) -> Sequence[str]:
+        """The containers that were made of an image. Raises RuntimeFailure."""
+        try:
+            found = (await self._server.call("ListContainers"))["containers"]
+        except RpcError as error:
+            raise RuntimeFailure(str(error)) from error
+        image = self._images[image_id]
+        return [item["id"] for item in found if item["image_ref"] in (image.id, *image.digests)]
+
+    def close(self) -> None:
+        """For who has no runtime beside it."""
+        self._server.close()
 
     async def remove(self, reference: str) -> None:
         image = self.find(reference)

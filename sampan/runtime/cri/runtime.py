@@ -42,6 +42,7 @@ from ..verbs.exec import exec_
 from ..verbs.kill import kill
 from . import schemas
 from .containerd import NAMESPACE, Containerd
+from .images import CriImages
 from .messages import IMAGE, KEPT, LOG, POD_UID, container_config, sandbox_config
 
 log = logging.getLogger("sampan.runtime.cri")
@@ -77,6 +78,7 @@ class CriRuntime:
     def __init__(self, server: Containerd, run: Path, cgroup_root: str, pause: bytes) -> None:
         """`pause` is the archive of an image whose process does nothing."""
         self._server = server
+        self.images = CriImages(server)
         self._pause = pause
         self._places = CriPlaces(run, run / "containerd", cgroup_root)
         self._entries: dict[str, Entry] = {}
@@ -87,11 +89,17 @@ class CriRuntime:
         self._opening = asyncio.Lock()
         self._is_open = False
 
+    @property
+    def version(self) -> str:
+        """As kubelet has it in a Node's status."""
+        return f"containerd://{self._server.version}"
+
     async def open(self) -> None:
         async with self._opening:
             if self._is_open:
                 return
             await self._server.open(self._pause)
+            await self.images.refresh()
             try:
                 await self._find()
             except RpcError as error:
@@ -351,7 +359,7 @@ class CriRuntime:
             await self._news.wait()
 
     async def purge(self, grace_s: float) -> None:
-        """Stop and delete every container, and the server with all its files."""
+        """Stop and delete every container, and end the server; its images stay."""
         for entry in self._entries.values():
             if entry.pidfd is not None:
                 kill(entry.pidfd, signal.SIGTERM)
@@ -362,7 +370,7 @@ class CriRuntime:
             await asyncio.sleep(LOOK_S)
         await asyncio.gather(*(self.delete(each) for each in list(self._entries)))
         await self.close()
-        await self._server.purge()
+        await self._server.end()
         root = self._places.cgroup_root
         if not cgroups.remove(root):
             cgroups.kill(root)

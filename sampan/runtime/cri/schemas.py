@@ -143,7 +143,12 @@ CALLS: Final[dict[str, tuple[str, Schema, Schema]]] = {
     "ListContainers": (
         RUNTIME,
         NOTHING,
-        {"containers": (1, [{"id": (1, TEXT), "pod_sandbox_id": (2, TEXT)}])},
+        {
+            "containers": (
+                1,
+                [{"id": (1, TEXT), "pod_sandbox_id": (2, TEXT), "image_ref": (5, TEXT)}],
+            )
+        },
     ),
     "ContainerStatus": (
         RUNTIME,
