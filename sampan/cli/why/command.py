@@ -30,9 +30,8 @@ def why(
     kind, _, wanted = "/".join(target).partition("/")
     plural = kind.lower() if kind.lower() in KINDS else NAMES.get(kind.lower(), "")
     if not plural or not wanted or "/" in wanted:
-        fail(
-            f"{' '.join(target)!r}: use KIND/NAME, where KIND is one of {', '.join(sorted(set(NAMES)))}"
-        )
+        asked, kinds = " ".join(target), ", ".join(sorted(NAMES))
+        fail(f"{asked!r}: use KIND/NAME, where KIND is one of {kinds}")
     paths = paths_of(name, data)
     link = connect(paths)
     if link is None:

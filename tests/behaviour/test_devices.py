@@ -1,0 +1,118 @@
+"""Device claims from template to device and back, seen over the API (resource.k8s.io/v1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sampan.api.errors import Object
+from sampan.testing.cluster import Cluster, Options
+
+DRIVER = "gpu.example.com"
+API = {"apiVersion": "resource.k8s.io/v1"}
+
+
+def device(name: str, memory: str) -> Object:
+    return {"name": name, "capacity": {"memory": {"value": memory}}}
+
+
+async def offered(cluster: Cluster, **nodes: list[Object]) -> None:
+    """A class of all devices of the driver, and a slice for each node."""
+    cel = {"cel": {"expression": f'device.driver == "{DRIVER}"'}}
+    kind = {**API, "kind": "DeviceClass", "metadata": {"name": "gpu"}}
+    await cluster.create({**kind, "spec": {"selectors": [cel]}})
+    for name, devices in nodes.items():
+        node = name.replace("_", "-")
+        pool = {"name": node, "generation": 1, "resourceSliceCount": 1}
+        spec = {"driver": DRIVER, "nodeName": node, "pool": pool, "devices": devices}
+        await cluster.create(
+            {**API, "kind": "ResourceSlice", "metadata": {"name": f"slice-{node}"}, "spec": spec}
+        )
+
+
+def wanted(memory: str = "", **exactly: Any) -> Object:
+    request = {"deviceClassName": "gpu", **exactly}
+    if memory:
+        text = f'device.capacity["{DRIVER}"].memory.compareTo(quantity("{memory}")) >= 0'
+        request["selectors"] = [{"cel": {"expression": text}}]
+    return {"devices": {"requests": [{"name": "gpu", "exactly": request}]}}
+
+
+def pod(name: str, **claim: str) -> Object:
+    container = {"name": "c", "image": "web:1", "resources": {"claims": [{"name": "gpu"}]}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"containers": [container], "resourceClaims": [{"name": "gpu", **claim}]},
+    }
+
+
+async def made(cluster: Cluster, name: str, spec: Object) -> None:
+    meta = {"name": name, "namespace": "default"}
+    await cluster.create({**API, "kind": "ResourceClaim", "metadata": meta, "spec": spec})
+
+
+async def why(cluster: Cluster, name: str) -> str:
+    listed = (await cluster.get("pod", name))["status"].get("conditions") or ()
+    return next((item.get("message", "") for item in listed if item["type"] == "PodScheduled"), "")
+
+
+async def test_templates_become_claims_and_devices_come_back() -> None:
+    options = Options(nodes=2, virtual_time=True)
+    async with await Cluster.start(options) as cluster:
+        await offered(cluster, node_1=[device("g0", "8Gi"), device("g1", "32Gi")])
+        meta = {"name": "large", "namespace": "default"}
+        template = {**API, "kind": "ResourceClaimTemplate", "metadata": meta}
+        await cluster.create({**template, "spec": {"spec": wanted("16Gi")}})
+        await cluster.create(pod("first", resourceClaimTemplateName="large"))
+        await cluster.advance(2)
+        await cluster.create(pod("second", resourceClaimTemplateName="large"))
+        await cluster.advance(2)
+        first = await cluster.get("pod", "first")
+        assert (first["spec"]["nodeName"], first["status"]["phase"]) == ("node-1", "Running")
+        name = first["status"]["resourceClaimStatuses"][0]["resourceClaimName"]
+        claim = await cluster.get("resourceclaim", name)
+        results = claim["status"]["allocation"]["devices"]["results"]
+        assert results == [{"request": "gpu", "driver": DRIVER, "pool": "node-1", "device": "g1"}]
+        assert [item["name"] for item in claim["status"]["reservedFor"]] == ["first"]
+        assert "0/2 nodes are available: 2 cannot allocate all claims." in await why(
+            cluster, "second"
+        )
+        await cluster.delete("pod", "first")
+        await cluster.advance(60)
+        second = await cluster.get("pod", "second")
+        assert second["spec"].get("nodeName") == "node-1"
+        assert len(await cluster.list("resourceclaims")) == 1
+
+
+async def test_pods_share_a_claim_and_stay_where_its_devices_are() -> None:
+    async with await Cluster.start(Options(nodes=3, virtual_time=True)) as cluster:
+        await offered(cluster, node_2=[device("g0", "8Gi")])
+        await made(cluster, "shared", wanted())
+        for number in range(3):
+            await cluster.create(pod(f"p{number}", resourceClaimName="shared"))
+        await cluster.advance(30)
+        nodes = [(await cluster.get("pod", f"p{n}"))["spec"].get("nodeName") for n in range(3)]
+        assert nodes == ["node-2"] * 3
+        claim = await cluster.get("resourceclaim", "shared")
+        assert {item["name"] for item in claim["status"]["reservedFor"]} == {"p0", "p1", "p2"}
+        # It may not go while it is used, and goes with its last user.
+        await cluster.delete("resourceclaim", "shared")
+        for number in range(3):
+            assert (await cluster.get("resourceclaim", "shared"))["status"]["allocation"]
+            await cluster.delete("pod", f"p{number}")
+            await cluster.advance(5)
+        assert await cluster.list("resourceclaims") == []
+
+
+async def test_what_a_claim_lacks_is_said_and_waited_for() -> None:
+    async with await Cluster.start(Options(virtual_time=True)) as cluster:
+        await cluster.create(pod("p", resourceClaimName="later"))
+        await cluster.advance(2)
+        assert 'resourceclaim.resource.k8s.io "later" not found' in await why(cluster, "p")
+        await made(cluster, "later", wanted())
+        await cluster.advance(5)
+        assert "request gpu: device class gpu does not exist" in await why(cluster, "p")
+        await offered(cluster, node_0=[device("g0", "8Gi")])
+        await cluster.advance(15)
+        assert (await cluster.get("pod", "p"))["spec"]["nodeName"] == "node-0"
