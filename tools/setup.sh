@@ -7,8 +7,13 @@ cd "$(dirname "$0")/.."
 missing=()
 for pair in crun:crun conmon:conmon nft:nftables ip:iproute2 busybox:busybox-static \
             docker-registry:docker-registry skopeo:skopeo buildah:buildah containerd:containerd \
-            curl:curl; do
+            curl:curl ganesha.nfsd:nfs-ganesha rpcbind:rpcbind; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing+=("${pair##*:}")
+done
+# Libraries: of the tests' file server, and of the client of NFS volumes where the kernel has none.
+for pair in ganesha/libfsalvfs.so:nfs-ganesha-vfs libnfs.so:libnfs13 libfuse3.so:libfuse3-3; do
+    compgen -G "/usr/lib/*/${pair%%:*}*" >/dev/null || compgen -G "/lib/*/${pair%%:*}*" >/dev/null ||
+        missing+=("${pair##*:}")
 done
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

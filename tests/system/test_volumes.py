@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ from sampan.linux import mounts
 from tests.kit.cli import User
 from tests.kit.images import busybox_archive
 from tests.kit.machine import NOTHING, traces
+from tests.kit.nfsserver import ADDRESS, nfs_server
 from tests.kit.ports import free_port
 from tests.system import volume_scenes as scenes
 
@@ -25,6 +28,7 @@ pytestmark = pytest.mark.root
 
 # An update has to be there within a second; a machine under load is given more than that.
 PATIENCE_S = 5.0
+ROOT = Path(__file__).resolve().parents[2]
 SUCCEEDED = "--for=jsonpath={.status.phase}=Succeeded"
 
 
@@ -65,7 +69,7 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("volumes")
     (folder / "home").mkdir()
-    user = User("volumes", folder / "data", folder / "home")
+    user = User(f"vol{os.getpid()}", folder / "data", folder / "home")
     archive = busybox_archive(folder / "busybox.tar", "docker.io/library/busybox:test")
     try:
         user.sampan("up", "--listen", f"127.0.0.1:{free_port()}").ok
@@ -319,3 +323,70 @@ def test_mounts_spread_as_far_as_asked(world: World, host: Path) -> None:
     # The host's mounts come in where the host shares them.
     shared = mounts.mount_of(host).shared
     assert world.said["spread-hosttocontainer"].count("here") == (2 if shared else 1)
+
+
+# Volumes that others provide
+
+
+def kubelet_mounts(world: World) -> list[str]:
+    """What is mounted in the node's namespace below its pods and plugins."""
+    status = json.loads(world.user.sampan("status", "--json").ok)
+    return [
+        str(point.target)
+        for point in mounts.list_mounts(status["parts"]["node"]["pid"])
+        if point.target.is_relative_to(world.user.data / "node/pods")
+        or point.target.is_relative_to(world.user.data / "node/plugins")
+    ]
+
+
+def kill_node(world: World) -> None:
+    """The agent dies and comes back."""
+    pid = json.loads(world.user.sampan("status", "--json").ok)["parts"]["node"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    world.user.sampan("up").ok
+
+
+def ready(world: World, *pods: str) -> None:
+    names = [f"pod/{name}" for name in pods]
+    waited = world.user.kubectl("wait", "--for=condition=Ready", *names, "--timeout=30s")
+    assert waited.code == 0, world.user.kubectl("describe", "pods", *pods).out
+
+
+def test_a_driver_in_a_pod_serves_its_volumes(world: World) -> None:
+    """Staged, published, given to the group, and undone although the agent was killed meanwhile."""
+    name = "test.sampan.dev"
+    world.apply(*scenes.driver(name, str(ROOT), sys.executable))
+    ready(world, "csi")
+    folder = world.user.data / "node/plugins" / name / "volumes"
+    assert (folder / "disk/log").read_text() == "kept\n"
+    assert (folder / "disk/log").stat().st_gid == 1234
+    assert len([*folder.iterdir()]) == 2
+    kill_node(world)
+    world.user.kubectl("delete", "pod", "csi", "--now", "--wait").ok
+    eventually(lambda: str([item for item in kubelet_mounts(world) if "csi" in item]), "[]")
+    assert [path.name for path in folder.iterdir()] == ["disk"]
+    assert (folder / "disk/log").read_text() == "kept\n"
+
+
+def test_pods_share_a_file_server(world: World, tmp_path: Path) -> None:
+    """Of two pods one writes what the other reads at once, a third may not write; the client lives
+    through the agent's death and goes with the last pod."""
+    with nfs_server(tmp_path) as export:
+        export.chmod(0o777)
+        node = world.user.get("nodes")["items"][0]["metadata"]["name"]
+        world.apply(*scenes.sharing(ADDRESS, str(export), [node]))
+        ready(world, "nfs-claim", "nfs-inline", "nfs-reader")
+        script = "echo one > /v/f && mkdir /v/d && chmod 700 /v/d && ln -s f /v/l && echo made"
+        assert world.run("nfs-claim", script) == "made\n"
+        assert (export / "f").read_text() == "one\n"
+        assert (
+            world.run("nfs-inline", "cat /v/l; stat -c %a /v/d; echo two >> /v/f") == "one\n700\n"
+        )
+        kill_node(world)
+        assert world.run("nfs-claim", "cat /v/f") == "one\ntwo\n"
+        said = world.run("nfs-reader", "cat /v/f; touch /v/x || echo refused")
+        assert said == "one\ntwo\nrefused\n"
+        names = ("nfs-claim", "nfs-inline", "nfs-reader")
+        world.user.kubectl("delete", "pod", *names, "--now", "--wait").ok
+        eventually(lambda: str([item for item in kubelet_mounts(world) if "nfs" in item]), "[]")
+    assert sorted(path.name for path in export.iterdir()) == ["d", "f", "l"]

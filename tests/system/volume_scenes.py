@@ -323,3 +323,70 @@ def spreading(folder: str) -> list[Obj]:
     act = "mount -t tmpfs t /v/told && touch /v/told/here && exec sleep 1000"
     out.append(pod("spread-bidirectional", [container("c", act, mounts, **PRIVILEGED)], volumes))
     return out
+
+
+def sharing(server: str, path: str, nodes: list[str]) -> list[Obj]:
+    """A share of a file server behind a claim and in a pod itself, on the nodes given in turn."""
+    size = {"storage": "1Gi"}
+    kept = {"namespace": "default", "name": "nfs"}
+    volume = {
+        "capacity": size, "accessModes": ["ReadWriteMany"], "storageClassName": "",
+        "nfs": {"server": server, "path": path}, "claimRef": kept,
+    }  # fmt: skip
+    claim = {"accessModes": ["ReadWriteMany"], "storageClassName": "", "volumeName": "nfs",
+             "resources": {"requests": size}}  # fmt: skip
+    out = [
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "nfs"},
+         "spec": volume},
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "nfs"},
+         "spec": claim},
+    ]  # fmt: skip
+    sources = {
+        "nfs-claim": {"persistentVolumeClaim": {"claimName": "nfs"}},
+        "nfs-inline": {"nfs": volume["nfs"]},
+        "nfs-reader": {"nfs": volume["nfs"] | {"readOnly": True}},
+    }
+    for index, (name, source) in enumerate(sources.items()):
+        own = container("c", "exec sleep 1000", [mount("v", "/v")])
+        chosen = nodes[index % len(nodes)]
+        out.append(pod(name, [own], [{"name": "v", **source}], nodeName=chosen))
+    return out
+
+
+def driver(name: str, repository: str, python: str) -> list[Obj]:
+    """A CSI driver as a pod, which runs the tests' own from the host's files; its CSIDriver, a
+    volume behind a claim, and a pod with that and an inline volume."""
+    kubelet = "/var/lib/kubelet"
+    mounts = [
+        mount("host", "/host"),
+        mount("kubelet", f"/host{kubelet}", mountPropagation="Bidirectional"),
+    ]
+    own = container("d", "", mounts, env=[{"name": "PYTHONPATH", "value": repository}])
+    own["command"] = ["chroot", "/host", python, "-m", "tests.kit.csidriver", name,
+                      f"{kubelet}/plugins/{name}", kubelet, "n1"]  # fmt: skip
+    own |= PRIVILEGED
+    volumes = [{"name": "host", "hostPath": {"path": "/"}},
+               {"name": "kubelet", "hostPath": {"path": kubelet}}]  # fmt: skip
+    modes = {"attachRequired": False, "volumeLifecycleModes": ["Persistent", "Ephemeral"],
+             "fsGroupPolicy": "File"}  # fmt: skip
+    size = {"storage": "1Gi"}
+    spec = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+    disk = {"csi": {"driver": name, "volumeHandle": "disk"}, "capacity": size,
+            "claimRef": {"namespace": "default", "name": "disk"}}  # fmt: skip
+    user = container(
+        "c", "echo kept >> /v/disk/log; echo gone > /v/inline/log; exec sleep 1000",
+        [mount("disk", "/v/disk"), mount("disk", "/v/part", subPath="part"),
+         mount("inline", "/v/inline")],
+    )  # fmt: skip
+    used = [{"name": "disk", "persistentVolumeClaim": {"claimName": "disk"}},
+            {"name": "inline", "csi": {"driver": name}}]  # fmt: skip
+    return [
+        pod("driver", [own], volumes),
+        {"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": name},
+         "spec": modes},
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "disk"},
+         "spec": spec | disk},
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "disk"},
+         "spec": spec | {"volumeName": "disk", "resources": {"requests": size}}},
+        pod("csi", [user], used, securityContext={"fsGroup": 1234}),
+    ]  # fmt: skip
