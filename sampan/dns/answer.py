@@ -187,9 +187,10 @@ class Zone:
         if not found:
             return self._no_data() if endpoints else self._no_name()
         weight = max(1, 100 // len(found))
+        # An endpoint of both families is one target.
         records = [
             Record(name, Kind.SRV, TTL_S, srv_data(weight, number, target))
-            for target, number, _ in found
+            for target, number in dict.fromkeys((target, number) for target, number, _ in found)
         ]
         extra: dict[Record, None] = {}
         for target, _, ip in found:

@@ -38,7 +38,11 @@ class Objects:
         return any(key[0] == namespace for key in self._services)
 
     def services_at(self, ip: str) -> Sequence[dict[str, Any]]:
-        return [item for item in self._services.values() if item["spec"].get("clusterIP") == ip]
+        return [
+            item
+            for item in self._services.values()
+            if ip in (item["spec"].get("clusterIP"), *item["spec"].get("clusterIPs", ()))
+        ]
 
     def slices_at(self, ip: str) -> Sequence[dict[str, Any]]:
         return [
@@ -87,6 +91,21 @@ def zone() -> Zone:
         publishNotReadyAddresses=True,
     )
     objects.add("empty", clusterIP="None", ports=ports)
+    objects.add(
+        "both",
+        {"endpoints": [endpoint("10.3.0.110", "duo")], "ports": slice_ports},
+        {"endpoints": [endpoint("fd00::110", "duo")], "ports": slice_ports},
+        clusterIP="None",
+        ports=ports[:1],
+    )
+    objects.add(
+        "waiting",
+        {"endpoints": [endpoint("10.3.0.120", "w", ready=False)], "ports": slice_ports},
+        clusterIP="None",
+        ports=ports[:1],
+    )
+    udp = [{"name": "dns", "port": 53, "protocol": "UDP"}, {**ports[0], "name": "web"}]
+    objects.add("mixed", clusterIP="10.3.0.4", ports=udp)
     objects.add("foo", type="ExternalName", externalName="www.Example.com")
     objects.add("near", type="ExternalName", externalName="kubernetes.default.svc.cluster.local")
     objects.add("ring", type="ExternalName", externalName="gnir.default.svc.cluster.local")
@@ -147,6 +166,23 @@ SVC = "default.svc.cluster.local"
             Kind.SRV,
             f"SRV 0 50 6443 10-3-0-101.headless.{SVC}., SRV 0 50 6443 my-pet.headless.{SVC}.",
         ),
+        # Both families: one name, records of each, and each in its own reverse tree.
+        (f"both.{SVC}", Kind.A, "A 10.3.0.110"),
+        (f"both.{SVC}", Kind.AAAA, "AAAA fd00::110"),
+        (f"duo.both.{SVC}", Kind.AAAA, "AAAA fd00::110"),
+        (f"duo.both.{SVC}", Kind.SRV, f"SRV 0 50 6443 duo.both.{SVC}."),
+        (f"headless.{SVC}", Kind.AAAA, "NODATA"),
+        # Not ready: no addresses, no ports, no names back, unless the service says otherwise.
+        (f"waiting.{SVC}", Kind.A, "NXDOMAIN"),
+        (f"_https._tcp.waiting.{SVC}", Kind.SRV, "NXDOMAIN"),
+        ("120.0.3.10.in-addr.arpa", Kind.PTR, "not ours"),
+        (f"10-3-0-103.eager.{SVC}", Kind.A, "A 10.3.0.103"),
+        ("103.0.3.10.in-addr.arpa", Kind.PTR, f"PTR 10-3-0-103.eager.{SVC}."),
+        # Ports by name and protocol.
+        (f"_dns._udp.mixed.{SVC}", Kind.SRV, f"SRV 0 100 53 mixed.{SVC}."),
+        (f"_web._tcp.mixed.{SVC}", Kind.SRV, f"SRV 0 100 443 mixed.{SVC}."),
+        (f"_dns._tcp.mixed.{SVC}", Kind.SRV, "NXDOMAIN"),
+        (f"_https._tcp.empty.{SVC}", Kind.SRV, "NXDOMAIN"),
         (f"foo.{SVC}", Kind.A, "www.example.com. then www.example.com"),
         (f"foo.{SVC}", Kind.CNAME, "CNAME www.example.com."),
         (f"near.{SVC}", Kind.A, f"A 10.3.0.1, CNAME kubernetes.{SVC}."),
@@ -173,6 +209,9 @@ SVC = "default.svc.cluster.local"
         ("1.0.3.10.in-addr.arpa", Kind.PTR, f"PTR kubernetes.{SVC}."),
         ("100.0.3.10.in-addr.arpa", Kind.PTR, f"PTR my-pet.headless.{SVC}."),
         ("102.0.3.10.in-addr.arpa", Kind.PTR, "not ours"),
+        (f"2.{'0.' * 27}0.0.d.f.ip6.arpa", Kind.PTR, f"PTR dual.{SVC}."),
+        (f"0.1.1.{'0.' * 25}0.0.d.f.ip6.arpa", Kind.PTR, f"PTR duo.both.{SVC}."),
+        (f"{'0.' * 30}d.ip6.arpa", Kind.PTR, "not ours"),
         ("1.1.3.10.in-addr.arpa", Kind.PTR, "not ours"),
         ("1.0.3.10.in-addr.arpa", Kind.A, "NODATA"),
         ("999.0.3.10.in-addr.arpa", Kind.PTR, "not ours"),

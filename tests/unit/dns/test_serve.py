@@ -249,6 +249,15 @@ async def put(rig: Rig, name: str, ip: str) -> None:
     await changed
 
 
+async def test_what_follows_a_question_is_not_read(rig: Rig) -> None:
+    """A datagram of any size: what is beyond the question counts for nothing, and is not kept."""
+    question = dnslib.DNSRecord.question("kube-dns.kube-system.svc.cluster.local").pack()
+    for size in (100, 4000, 60_000):
+        answer = dnslib.DNSRecord.parse(await rig.exchange(question + bytes(size)))
+        assert str(answer.rr[0].rdata) == "10.96.0.10"
+    assert len(rig.server._ready) == 1
+
+
 async def test_an_answer_is_kept_until_its_own_service_changes(rig: Rig) -> None:
     kept = rig.server._ready
     await put(rig, "web", "10.96.0.20")
