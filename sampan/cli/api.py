@@ -46,6 +46,20 @@ def text(paths: ClusterPaths, url: str, path: str) -> Iterator[str]:
             yield line.decode(errors="replace")
 
 
+def reason(error: urllib.error.HTTPError) -> str:
+    """What the server said, in a line."""
+    try:
+        return str(json.load(error)["message"])
+    except (ValueError, KeyError, TypeError):
+        return str(error)
+
+
+def apply(paths: ClusterPaths, url: str, path: str, body: Any) -> Any:
+    """Server-side apply; `path` names the manager. Raises OSError."""
+    with _open(paths, url, path, "PATCH", body) as answer:
+        return json.load(answer)
+
+
 def ask(paths: ClusterPaths, url: str, path: str, method: str, body: Any = None) -> Any:
     """Decoded answer to a request of the administrator's. Raises OSError."""
     with _open(paths, url, path, method, body) as answer:
@@ -55,7 +69,8 @@ def ask(paths: ClusterPaths, url: str, path: str, method: str, body: Any = None)
 def _open(paths: ClusterPaths, url: str, path: str, method: str, body: Any = None) -> Any:
     context = ssl.create_default_context(cafile=str(paths.pki / "ca.crt"))
     token = paths.token.read_text().strip()
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    kind = "application/apply-patch+yaml" if method == "PATCH" else "application/json"
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": kind}
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{url}{path}", data, headers, method=method)
     return urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from . import (
+    addons,
     build,
     doctor,
     down,
@@ -41,6 +42,7 @@ image.app.command()(build.build)
 image.app.command()(build.registry)
 app.add_typer(image.app, name="image")
 app.add_typer(nodes.app, name="node")
+app.add_typer(addons.app, name="addon")
 app.command(context_settings=kubectl.SETTINGS)(kubectl.kubectl)
 app.add_typer(helm.app, name="helm")
 app.command()(simulate.simulate)
