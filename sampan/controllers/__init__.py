@@ -19,6 +19,7 @@ from .horizontalpodautoscaler import HorizontalPodAutoscalerController
 from .ipaddress import IpAddressController
 from .job import JobController
 from .joborphans import JobOrphanController
+from .legacytokencleaner import LegacyTokenCleaner
 from .legacytokens import LegacyTokenController
 from .loadbalancer import LoadBalancerController
 from .localvolumes import LocalVolumeController
@@ -74,6 +75,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     ResourceQuotaController,
     RoleAggregationController,
     LegacyTokenController,
+    LegacyTokenCleaner,
     BootstrapTokenController,
     PolicyStatusController,
     EphemeralVolumeController,

@@ -6,6 +6,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sampan.api.errors import Unauthorized
+from sampan.api.resources import resource
+from sampan.controllers.legacytokencleaner import ALL, LegacyTokenCleaner
+from sampan.controllers.runtime.queue import Requeue
 from sampan.server.authn import configuration
 from sampan.server.exchange import User
 from tests.behaviour.workload_kit import world
@@ -175,6 +179,60 @@ async def test_a_secret_of_an_account_gets_a_token_that_lives_as_long_as_it() ->
         assert await refused(cluster, token), "the secret holds another token"
         await cluster.http("DELETE", f"{path}/old")
         assert await refused(cluster, token)
+
+
+async def test_tokens_nobody_uses_become_invalid_and_go_in_the_end() -> None:
+    year_s, clock = 366 * 86400.0, FakeClock()
+    async with world(token_key=server_files() / "sa.key", root_ca="CA", clock=clock) as w:
+        accounts, secrets = w.cache("serviceaccounts"), w.cache("secrets")
+        await w.until(lambda: accounts.get("default", "default"))
+        account = accounts.get("default", "default") or {}
+        names = ("old", "mounted", "by-hand", "used")
+        for name in names:
+            notes = {"kubernetes.io/service-account.name": "default"}
+            meta = {"name": name, "annotations": notes}
+            body = {"metadata": meta, "type": "kubernetes.io/service-account-token"}
+            answer = await w.cluster.http("POST", SECRETS.format("default"), body)
+            assert answer.status == 201
+        listed = [{"name": name} for name in names if name != "by-hand"]
+        await w.client.update(resource("serviceaccounts"), {**account, "secrets": listed})
+        volume = {"name": "v", "secret": {"secretName": "mounted"}}
+        pod = {"metadata": {"name": "p"}, "spec": {"volumes": [volume], "containers": [
+            {"name": "c", "image": "i"}
+        ]}}  # fmt: skip
+        await w.client.create(resource("pods"), pod, "default")
+
+        def marked() -> dict[str, bool]:
+            return {
+                item["metadata"]["name"]: "kubernetes.io/legacy-token-invalid-since"
+                in (item["metadata"].get("labels") or {})
+                for item in secrets.list("default")
+            }
+
+        await w.until(lambda: all((secrets.get("default", name) or {}).get("data")
+                                  for name in names))  # fmt: skip
+        [cleaner] = [
+            item for item in w.controllers.controllers if isinstance(item, LegacyTokenCleaner)
+        ]
+
+        async def look(later_s: float) -> None:
+            """What is done after so long; nothing else is woken in between."""
+            clock._now += later_s
+            assert await cleaner.reconcile(ALL) == Requeue(86400)
+
+        await look(0)
+        await look(year_s - 5 * 86400)
+        assert not any(marked().values())
+        today = datetime.fromtimestamp(clock.now(), UTC).strftime("%Y-%m-%d")
+        label = {"metadata": {"labels": {"kubernetes.io/legacy-token-last-used": today}}}
+        await w.client.patch(resource("secrets"), "used", label, "default")
+        await w.until(lambda: (secrets.get("default", "used") or {})["metadata"].get("labels"))
+        await look(7 * 86400)
+        await w.until(lambda: marked()["old"])
+        assert marked() == {"old": True, "mounted": False, "by-hand": False, "used": False}
+        await look(year_s)
+        await w.until(lambda: "old" not in marked() and marked()["used"])
+        assert marked() == {"mounted": False, "by-hand": False, "used": True}
 
 
 # OIDC.
