@@ -26,7 +26,6 @@ from sampan.linux import power
 from sampan.linux.namespaces import enter_node_namespace
 from sampan.node.agent import Agent
 from sampan.node.config import NodeConfig
-from sampan.node.registry.serve import RegistryServer, domains
 from sampan.node.settings import FILE, Settings, read_settings
 from sampan.node.shutdown import shut_down
 from sampan.node.visitors import Visitors
@@ -34,12 +33,10 @@ from sampan.paths import ClusterPaths
 from sampan.proxy.families import IPV4, IPV6
 from sampan.proxy.policy.run import PolicyKeeper
 from sampan.proxy.run import Proxy, ProxyConfig
-from sampan.runtime.elsewhere import elsewhere
-from sampan.runtime.images import ImageStore
-from sampan.runtime.oci import OciRuntime
 from sampan.version import GIT_VERSION
 
 from . import config
+from . import registry as registries
 from .child import Child, Refused, settle_memory
 from .renewal import FolderWatch, due_of, keep_renewed, new_key, settle_pair, write_pair
 from .wiring import images_of, node_config, node_network, node_overlay, node_runtime
@@ -80,8 +77,7 @@ async def run(child: Child) -> None:
     settings = replace(node_config(paths, cluster), settings=chosen(paths))
     network, runtime = node_network(paths, cluster), node_runtime(paths, cluster)
     await asyncio.gather(network.open(), runtime.open())
-    if not isinstance(runtime, OciRuntime):
-        settings = replace(settings, runtime_version=runtime.version)
+    settings = replace(settings, runtime_version=runtime.version)
     await child.go()
     for name in {identity, "node"}:
         settle_pair(paths.pki, name)
@@ -97,16 +93,12 @@ async def run(child: Child) -> None:
     images = images_of(paths, runtime)
     agent = Agent(settings, client, runtime, images, network, clock=clock, informers=informers)
     registry = None
-    if not isinstance(images, ImageStore) or not cluster.registry:
-        log.info("the cluster's registry is not on this node")
-    elif has_joined(child):
-        where = f"{cluster.first_gateway}:{cluster.registry}"
+    if has_joined(child):
         pair = paths.pki / f"{identity}.crt", paths.pki / f"{identity}.key"
-        names = domains(cluster.first_gateway, cluster.registry)
-        images.local = elsewhere(names, where, settings.ca_cert, pair)
+        registries.reach(cluster, settings, images, pair)
     else:
         visitors = Visitors(client, clock, cluster.node_name)
-        registry = RegistryServer(settings, visitors, images, cluster.registry)
+        registry = registries.serve(cluster, settings, images, visitors)
     recorder = EventRecorder(client, "kube-proxy", cluster.node_name, clock)
     proxy = Proxy(informers, proxy_config(settings, cluster), recorder=recorder)
     overlay = node_overlay(paths, cluster, informers)

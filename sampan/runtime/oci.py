@@ -88,6 +88,11 @@ class OciRuntime:
         self._opening = asyncio.Lock()
         self._is_open = False
 
+    @property
+    def version(self) -> str:
+        """As a Node's status has it: Debian's."""
+        return "crun://1.8.1"
+
     async def open(self) -> None:
         """Find the containers that are there. What is half made or half deleted is removed.
 

@@ -146,7 +146,7 @@ async def test_pushed_is_loaded(bench: Bench) -> None:
     assert bench.images.find(f"127.0.0.1:{bench.port}/app:1") == image
     await bench.images.remove(image.id)
     assert bench.images.find(f"{bench.name}:1") is None
-    assert await bench.images.pull(f"127.0.0.1:{bench.port}/app:1") == image
+    assert (await bench.images.pull(f"127.0.0.1:{bench.port}/app:1")).id == image.id
     with pytest.raises(ImageNotFound, match="app:2: not found"):
         await bench.images.pull(f"{bench.name}:2")
 
@@ -160,7 +160,7 @@ async def test_another_node_pulls_by_the_same_names(bench: Bench) -> None:
     )
     other.local = Elsewhere(f"localhost:{bench.port}", bench.server.depot().domains, [where])
     image = await other.pull(f"127.0.0.1:{bench.port}/app:1")
-    assert image == bench.images.find(f"{bench.name}:1")
+    assert image.id == getattr(bench.images.find(f"{bench.name}:1"), "id", "")
     assert other.find(f"{bench.name}@{digest(manifest)}") == image
 
 
