@@ -1,5 +1,5 @@
-"""A real NFS server for tests: nfs-ganesha on an address of the loopback network, without a kernel
-server; rpcbind tells clients of NFSv3 its ports."""
+"""A real NFS server for tests: nfs-ganesha on an address of this machine, without a kernel server;
+rpcbind tells clients of NFSv3 its ports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-ADDRESS = "127.0.0.9"
 PORT, PORT_OF_MAPPER = 2049, 111
 START_S = 20.0
 CONFIG = """
@@ -27,20 +26,20 @@ EXPORT {{
 
 
 @contextmanager
-def nfs_server(folder: Path) -> Iterator[Path]:
+def nfs_server(folder: Path, address: str) -> Iterator[Path]:
     """Serves `folder`/export, which is given."""
     (folder / "export").mkdir()
     (folder / "recovery").mkdir()
     config = folder / "ganesha.conf"
-    config.write_text(CONFIG.format(folder=folder, address=ADDRESS, port=PORT))
+    config.write_text(CONFIG.format(folder=folder, address=address, port=PORT))
     started = []
     try:
-        if not _listens(PORT_OF_MAPPER):
-            started.append(_start(folder, "rpcbind", "-f", "-w", "-h", ADDRESS))
-            _wait(PORT_OF_MAPPER, folder)
+        if not _listens(address, PORT_OF_MAPPER):
+            started.append(_start(folder, "rpcbind", "-f", "-w", "-h", address))
+            _wait(address, PORT_OF_MAPPER, folder)
         files = ("-f", str(config), "-L", str(folder / "log"), "-p", str(folder / "pid"))
         started.append(_start(folder, "ganesha.nfsd", "-F", *files))
-        _wait(PORT, folder)
+        _wait(address, PORT, folder)
         yield folder / "export"
     finally:
         for process in reversed(started):
@@ -57,15 +56,15 @@ def _start(folder: Path, *command: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=out, stderr=out)
 
 
-def _listens(port: int) -> bool:
-    with suppress(OSError), socket.create_connection((ADDRESS, port), 1):
+def _listens(address: str, port: int) -> bool:
+    with suppress(OSError), socket.create_connection((address, port), 1):
         return True
     return False
 
 
-def _wait(port: int, folder: Path) -> None:
+def _wait(address: str, port: int, folder: Path) -> None:
     end = time.monotonic() + START_S
-    while not _listens(port):
+    while not _listens(address, port):
         said = (folder / "log").read_text() if (folder / "log").exists() else ""
         assert time.monotonic() < end, said
         time.sleep(0.05)
