@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import shutil
 import subprocess
 import sys
@@ -29,11 +31,13 @@ def down(
     link = connect(paths)
     with Progress(f"stopping cluster {name}"):
         if link is not None:
-            link.sendall(b"down\n")
+            with contextlib.suppress(BrokenPipeError):
+                link.sendall(b"down\n")
             for _ in statuses(link):
                 pass
-        else:
-            # Whatever a crash left behind.
+        if link is None or paths.run.exists():
+            # Whatever a crash left behind, or a supervisor that was killed while it stopped.
+            wait_for_supervisor(paths)
             command = [sys.executable, "-m", "sampan", "cleanup", "--name", name]
             subprocess.run([*command, "--data", str(paths.data)], check=False)
     if purge:
@@ -47,6 +51,12 @@ def down(
         print(f"cluster {name} is stopped; its data is in {paths.data}")
     else:
         print(f"there is no cluster {name} in {paths.data}; nothing was running")
+
+
+def wait_for_supervisor(paths: ClusterPaths) -> None:
+    """Wait for one that is ending already and listens no more: it holds its lock until it has."""
+    with contextlib.suppress(FileNotFoundError), open(paths.run / "lock", "rb+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def remove(paths: ClusterPaths) -> None:

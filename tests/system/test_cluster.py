@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -187,7 +188,10 @@ def test_down_and_up_keep_names_addresses_and_certificates(user: User) -> None:
     before = {name: (user.data / name).read_bytes() for name in IDENTITY}
     services = {s["metadata"]["name"]: s["spec"]["clusterIP"] for s in user.get("svc")["items"]}
     pods = {p["metadata"]["name"]: p["metadata"]["uid"] for p in user.get("pods")["items"]}
-    user.sampan("down").ok
+    # Who comes while it is being stopped waits for the end of it.
+    with ThreadPoolExecutor() as pool:
+        said = pool.map(lambda _: user.sampan("down").ok, range(2))
+        assert all(line.startswith("cluster ") for line in said)
     assert traces(user.name, user.data) == NOTHING
     user.sampan("up").ok
     assert {name: (user.data / name).read_bytes() for name in IDENTITY} == before
