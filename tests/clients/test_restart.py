@@ -206,7 +206,7 @@ def test_every_client_goes_on_from_where_it_watched(user: User) -> None:
     user.kubectl("create", "configmap", "waited").ok
     waiting = Watching.start(
         user, "kubectl", "wait", "configmap/waited", "--for=jsonpath={.data.done}=yes",
-        f"--timeout={TIMEOUT_S}s",
+        f"--timeout={TIMEOUT_S * KILLS}s",
     )  # fmt: skip
     try:
         for client in clients.values():
