@@ -26,9 +26,9 @@ from sampan.linux import power
 from sampan.linux.namespaces import enter_node_namespace
 from sampan.node.agent import Agent
 from sampan.node.config import NodeConfig
+from sampan.node.registry.serve import RegistryServer
 from sampan.node.settings import FILE, Settings, read_settings
 from sampan.node.shutdown import shut_down
-from sampan.node.visitors import Visitors
 from sampan.paths import ClusterPaths
 from sampan.proxy.families import IPV4, IPV6
 from sampan.proxy.policy.run import PolicyKeeper
@@ -36,8 +36,8 @@ from sampan.proxy.run import Proxy, ProxyConfig
 from sampan.version import GIT_VERSION
 
 from . import config
-from . import registry as registries
 from .child import Child, Refused, settle_memory
+from .registry import node_registry
 from .renewal import FolderWatch, due_of, keep_renewed, new_key, settle_pair, write_pair
 from .wiring import images_of, node_config, node_network, node_overlay, node_runtime
 
@@ -92,13 +92,9 @@ async def run(child: Child) -> None:
     informers = Informers(client, supervisor, clock)
     images = images_of(paths, runtime)
     agent = Agent(settings, client, runtime, images, network, clock=clock, informers=informers)
-    registry = None
-    if has_joined(child):
-        pair = paths.pki / f"{identity}.crt", paths.pki / f"{identity}.key"
-        registries.reach(cluster, settings, images, pair)
-    else:
-        visitors = Visitors(client, clock, cluster.node_name)
-        registry = registries.serve(cluster, settings, images, visitors)
+    pair = paths.pki / f"{identity}.crt", paths.pki / f"{identity}.key"
+    joined = pair if has_joined(child) else None
+    registry = node_registry(cluster, settings, images, client, joined)
     recorder = EventRecorder(client, "kube-proxy", cluster.node_name, clock)
     proxy = Proxy(informers, proxy_config(settings, cluster), recorder=recorder)
     overlay = node_overlay(paths, cluster, informers)
@@ -112,7 +108,7 @@ async def run(child: Child) -> None:
         informers,
         DnsConfig(host=cluster.gateway, service_ip=cluster.dns_ip, node_name=cluster.node_name),
     )
-    credentials = Credentials(child, identity, transport, agent)
+    credentials = Credentials(child, identity, transport, agent, registry)
     try:
         supervisor.start("agent", agent.run)
         supervisor.start("certificates", lambda: credentials.run(client, cluster, clock))
@@ -132,14 +128,12 @@ async def run(child: Child) -> None:
         await asyncio.gather(agent.ready.wait(), proxy.ready.wait(), dns.ready.wait())
         child.say(state="ready", node=cluster.node_name, stopping_s=cluster.shutdown_grace_s)
         if registry is not None:
-            registry.open()
+            supervisor.start("registry", registry.run)
         settle_memory()
         await supervisor.wait()
     finally:
         if cluster.shutdown_grace_s and agent.ready.is_set() and power.is_going_down():
             await shut_down(agent, cluster.shutdown_grace_s, cluster.shutdown_grace_critical_s)
-        if registry is not None:
-            await registry.close()
         await supervisor.stop()
         await runtime.close()
         await network.close()
@@ -169,12 +163,20 @@ class Credentials:
     when they change. A node that joined asks for its own.
     """
 
-    def __init__(self, child: Child, identity: str, transport: HttpTransport, agent: Agent) -> None:
+    def __init__(
+        self,
+        child: Child,
+        identity: str,
+        transport: HttpTransport,
+        agent: Agent,
+        registry: RegistryServer | None,
+    ) -> None:
         self._pki = child.paths.pki
         self._joined = has_joined(child)
         self._identity = identity
         self._transport = transport
         self._agent = agent
+        self._registry = registry
 
     async def run(self, client: Client, cluster: config.ClusterConfig, clock: Clock) -> None:
         watch = FolderWatch(self._pki, self.reload)
@@ -212,6 +214,8 @@ class Credentials:
                 key=pki / f"{self._identity}.key",
             )
             self._agent.renew()
+            if self._registry is not None:
+                self._registry.renew()
         except (OSError, ValueError) as error:
             log.error("changed certificates are not taken: %s", error)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sampan.aio.clock import SystemClock
+from sampan.client.api import Client
 from sampan.node.config import NodeConfig
 from sampan.node.registry.serve import RegistryServer, domains
 from sampan.node.visitors import Visitors
@@ -13,20 +15,21 @@ from sampan.runtime.images import ImageStore
 from .config import ClusterConfig
 
 
-def reach(
-    cluster: ClusterConfig, settings: NodeConfig, images: object, pair: tuple[Path, Path]
-) -> None:
-    """Have a node that joined pull from the first one, with its certificate and key."""
-    if cluster.registry and isinstance(images, ImageStore):
+def node_registry(
+    cluster: ClusterConfig,
+    settings: NodeConfig,
+    images: object,
+    client: Client,
+    pair: tuple[Path, Path] | None,
+) -> RegistryServer | None:
+    """The first node's, to be run when the node is ready; None where there is none. A node that
+    joined, with `pair` as its certificate and key, pulls from the first one instead."""
+    if not cluster.registry or not isinstance(images, ImageStore):
+        return None
+    if pair is not None:
         where = f"{cluster.first_gateway}:{cluster.registry}"
         names = domains(cluster.first_gateway, cluster.registry)
         images.local = elsewhere(names, where, settings.ca_cert, pair)
-
-
-def serve(
-    cluster: ClusterConfig, settings: NodeConfig, images: object, visitors: Visitors
-) -> RegistryServer | None:
-    """The first node's, to be opened when the node is ready; None where there is none."""
-    if cluster.registry and isinstance(images, ImageStore):
-        return RegistryServer(settings, visitors, images, cluster.registry)
-    return None
+        return None
+    visitors = Visitors(client, SystemClock(), cluster.node_name)
+    return RegistryServer(settings, visitors, images, cluster.registry)

@@ -54,6 +54,14 @@ class RegistryServer:
         # Pods of an earlier agent look for their images before anybody can be served.
         images.local = _Waiting(self)
 
+    async def run(self) -> None:
+        """Until cancelled."""
+        self.open()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self.close()
+
     def open(self) -> None:
         """Take the port on both addresses; one that is taken is passed over, with a warning."""
         loop = asyncio.get_running_loop()
