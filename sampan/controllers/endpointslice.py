@@ -10,9 +10,17 @@ import asyncio
 
 from sampan.api.errors import NotFound, Object
 from sampan.api.resources import resource
+from sampan.client.events import NORMAL, WARNING, EventRecorder
 
 from .endpoints_plan import ZONE_LABEL, backends, families, fingerprint, matches, selects_pods
-from .endpointslice_plan import MANAGED_LABEL, MANAGER, NAME_LABEL, Plan, plan
+from .endpointslice_plan import (
+    MANAGED_LABEL,
+    MANAGER,
+    NAME_LABEL,
+    Plan,
+    is_automatic,
+    plan,
+)
 from .runtime.backends import on_backend_change
 from .runtime.controller import Context, Controller
 from .runtime.expectations import Expectations
@@ -34,6 +42,9 @@ class EndpointSliceController(Controller):
         self.resource = resource("endpointslices", "discovery.k8s.io")
         self.service_resource = resource("services")
         self.expectations = Expectations(context.clock)
+        self.recorder: EventRecorder | None = None
+        self.unhinted: dict[Request, dict[str, str]] = {}
+        """What was told of services of topology-mode Auto, by family."""
         self.services = self.informer(self.service_resource)
         self.pods = self.informer(resource("pods"))
         self.slices = self.informer(self.resource)
@@ -53,6 +64,7 @@ class EndpointSliceController(Controller):
         if new is None and old is not None:
             meta = old["metadata"]
             self.expectations.forget(Request(meta["namespace"], meta["name"]))
+            self.unhinted.pop(Request(meta["namespace"], meta["name"]), None)
         self.add_changed(old, new)
 
     def _slice_changed(self, old: Object | None, new: Object | None) -> None:
@@ -68,6 +80,9 @@ class EndpointSliceController(Controller):
         if _zone(old) != _zone(new):
             for service in self.services.list():
                 self.add(service)
+        elif self.unhinted and _processors(old) != _processors(new):
+            for request in self.unhinted:
+                self.queue.add(request)
 
     async def reconcile(self, request: Request) -> Requeue | None:
         service = self.services.get(*request)
@@ -86,9 +101,31 @@ class EndpointSliceController(Controller):
         names = {item.node for group in found.values() for item in group}
         nodes = {name: node for name in names if (node := self.nodes.get("", name)) is not None}
         existing = self.slices.by_index(NAME_LABEL, "/".join(request))
-        todo = plan(service, self.service_resource, found, existing, nodes)
+        shares = None
+        if is_automatic(service):
+            from .endpointslice_zones import zone_shares
+
+            shares = zone_shares(self.nodes.list())
+        todo = plan(service, self.service_resource, found, existing, nodes, shares=shares)
         await self._apply(request, todo)
+        if todo.unhinted or request in self.unhinted:
+            self._tell_hints(service, request, todo.unhinted)
         return None
+
+    def _tell_hints(self, service: Object, request: Request, now: dict[str, str]) -> None:
+        """What has changed since it was last told, in upstream's words."""
+        before = self.unhinted.pop(request, {})
+        if now:
+            self.unhinted[request] = now
+        if self.recorder is None:
+            self.recorder = self.context.recorder("endpoint-slice-controller")
+        for family, why in now.items():
+            if before.get(family) == why:
+                continue
+            kind, reason = (WARNING, "Disabled") if why else (NORMAL, "Enabled")
+            text = why or "Topology Aware Hints has been enabled"
+            text = f"{text}, addressType: {family}"
+            self.recorder.event(service, kind, f"TopologyAwareHints{reason}", text)
 
     async def _apply(self, request: Request, todo: Plan) -> None:
         """All writes at once. Conflicts are raised after all have ended."""
@@ -135,6 +172,13 @@ def _service_of(obj: Object) -> tuple[str, ...]:
     if not name or labels.get(MANAGED_LABEL) != MANAGER:
         return ()
     return (f"{meta['namespace']}/{name}",)
+
+
+def _processors(node: Object | None) -> tuple[object, ...]:
+    """What of a node zones are measured by."""
+    status = (node or {}).get("status") or {}
+    ready = [item for item in status.get("conditions") or () if item.get("type") == "Ready"]
+    return (status.get("allocatable") or {}).get("cpu"), [item.get("status") for item in ready]
 
 
 def _zone(node: Object | None) -> str:

@@ -25,7 +25,9 @@ from .runtime.owners import controller_reference
 
 # --max-endpoints-per-slice
 MAX_ENDPOINTS = 100
+MODE = "service.kubernetes.io/topology-mode"
 # PreferClose is the older name of PreferSameZone; a node's own zone comes after the node.
+AUTO = "topology-mode Auto"
 _DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 NAME_LABEL = "kubernetes.io/service-name"
 MANAGED_LABEL = "endpointslice.kubernetes.io/managed-by"
@@ -38,6 +40,8 @@ class Plan(Struct):
     create: list[Object] = field(default_factory=list)
     update: list[Object] = field(default_factory=list)
     delete: list[Object] = field(default_factory=list)
+    unhinted: dict[str, str] = field(default_factory=dict)
+    """Family -> why its endpoints have no hints, "" if they have; of topology-mode Auto alone."""
 
 
 class _Slice(Struct):
@@ -62,8 +66,11 @@ def plan(
     backends: Mapping[str, Sequence[Backend]],
     existing: Iterable[Object],
     nodes: Mapping[str, Object],
+    *,
+    shares: Mapping[str, float] | None = None,
 ) -> Plan:
-    """Slices to write. `backends` by address family; `resource` is services'; `nodes` by name."""
+    """Slices to write. `backends` by address family; `resource` is services'; `nodes` by name.
+    `shares` are the zones' parts of all processors, for a service of topology-mode Auto."""
     result = Plan()
     by_family: dict[str, list[Object]] = {family: [] for family in backends}
     for body in sorted(existing, key=lambda item: str(item["metadata"]["name"])):
@@ -71,7 +78,13 @@ def plan(
         family = body.get("addressType", "IPv4")
         by_family.get(family, result.delete).append(body)
     for family, found in backends.items():
-        slices = _fill(found, by_family[family], nodes, service["spec"].get("trafficDistribution"))
+        wish = service["spec"].get("trafficDistribution") if shares is None else AUTO
+        slices = _fill(found, by_family[family], nodes, wish)
+        if shares is not None:
+            from .endpointslice_zones import assign_zones
+
+            every = [entry for item in slices for entry in item.endpoints]
+            result.unhinted[family] = assign_zones(every, shares)
         _settle(result, service, resource, family, slices)
     return result
 
@@ -96,6 +109,8 @@ def _fill(
             for old in (item.body or {}).get("endpoints") or ():
                 new = wanted.pop((old.get("targetRef") or {}).get("uid", ""), None)
                 if new is not None:
+                    if distribution == AUTO and old.get("hints"):
+                        new["hints"] = old["hints"]
                     item.endpoints.append(new)
         left = [*wanted.values()]
         # What is written anyway takes them first, and then the fullest.
@@ -146,6 +161,12 @@ def _new(service: Object, resource: Descriptor, family: str, item: _Slice) -> Ob
         "endpoints": item.endpoints,
         "ports": [*item.ports],
     }
+
+
+def is_automatic(service: Object) -> bool:
+    """Does the service ask for zones by their processors (KEP-2433)?"""
+    mode = (service["metadata"].get("annotations") or {}).get(MODE)
+    return mode in ("Auto", "auto")
 
 
 def slice_labels(service: Object) -> dict[str, str]:
