@@ -23,7 +23,8 @@ _NO_NODES = (
 )
 _NO_ZONE = "One or more endpoints do not have a zone specified"
 _FEW = "Insufficient number of endpoints"
-_OVERLOADED = "Unable to allocate minimum required endpoints to each zone without exceeding overload threshold"
+_OVERLOADED = "Unable to allocate minimum required endpoints to each zone without exceeding"
+_OVERLOADED += " overload threshold"
 _APART = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 
 
