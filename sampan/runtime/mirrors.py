@@ -9,7 +9,6 @@ folder that knows a registry decides. Files are read anew for each image: no res
 from __future__ import annotations
 
 import ipaddress
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,6 +91,9 @@ def _read_hosts(folder: Path, domain: str, plain: str) -> Sequence[Endpoint] | N
         return None
     except OSError as error:
         raise RegistryFailure(f"{path}: {error.strerror}") from error
+    # Nobody who has no such file waits for its module at boot.
+    import tomllib
+
     try:
         if len(data) > FILE_BYTES_MAX:
             raise ValueError("the file is too large")
