@@ -128,21 +128,7 @@ class Drill:
 
     async def _until(self, life: Life, end: Object) -> bool:
         """Wait for this state; True if the controllers died before."""
-        dead = asyncio.ensure_future(life.transport.dead.wait())
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                while self.end_state() != end:
-                    if dead.done():
-                        return True
-                    self.changed.clear()
-                    change = asyncio.ensure_future(self.changed.wait())
-                    await asyncio.wait({dead, change}, return_when=asyncio.FIRST_COMPLETED)
-                    change.cancel()
-        except TimeoutError:
-            raise AssertionError(self.end_state()) from None
-        finally:
-            dead.cancel()
-        return False
+        return await life.until(lambda: self.end_state() == end, self.changed, self.end_state)
 
     def _jobs(self) -> dict[str, Object]:
         return {item["metadata"]["name"]: item for item in self.caches[JOBS].list()}

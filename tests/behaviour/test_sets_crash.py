@@ -26,7 +26,7 @@ from .statefulset_kit import (
     stateful_set,
 )
 from .test_workloads_crash import Life, Mortal
-from .workload_kit import NODES, PATIENCE_S, PODS, PretendNode
+from .workload_kit import NODES, PODS, PretendNode
 
 Steps = list[tuple[Object, Object]]
 """What is patched ({}: the set is created), and what there is in the end."""
@@ -102,21 +102,7 @@ class Drill:
 
     async def _until(self, life: Life, end: Object) -> bool:
         """Wait for this state; True if the controllers died before."""
-        dead = asyncio.ensure_future(life.transport.dead.wait())
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                while self.state() != end:
-                    if dead.done():
-                        return True
-                    self.changed.clear()
-                    change = asyncio.ensure_future(self.changed.wait())
-                    await asyncio.wait({dead, change}, return_when=asyncio.FIRST_COMPLETED)
-                    change.cancel()
-        except TimeoutError:
-            raise AssertionError(self.state()) from None
-        finally:
-            dead.cancel()
-        return False
+        return await life.until(lambda: self.state() == end, self.changed, self.state)
 
     def state(self) -> Object:
         """What there is of everything; {} if there is nothing left."""

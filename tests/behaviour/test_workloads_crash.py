@@ -7,7 +7,7 @@ after the n-th write was made, and before they learn that it was. New ones take 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -70,6 +70,27 @@ class Life:
         await self.running.stop()
         await self.supervisor.stop()
 
+    async def until(
+        self, condition: Callable[[], Any], changed: asyncio.Event, state: Callable[[], Any]
+    ) -> bool:
+        """Wait for the condition, looking at it whenever something has changed; True if the
+        controllers died before. What there is instead is in the error."""
+        dead = asyncio.ensure_future(self.transport.dead.wait())
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while not condition():
+                    if dead.done():
+                        return True
+                    changed.clear()
+                    change = asyncio.ensure_future(changed.wait())
+                    await asyncio.wait({dead, change}, return_when=asyncio.FIRST_COMPLETED)
+                    change.cancel()
+        except TimeoutError:
+            raise AssertionError(state()) from None
+        finally:
+            dead.cancel()
+        return False
+
 
 class Drill:
     """Rolls a deployment out with one crash, and says what is there in the end."""
@@ -127,20 +148,7 @@ class Drill:
         return await self._until(lambda: self.is_complete(name, image), life)
 
     async def _until(self, condition: Any, life: Life) -> bool:
-        """Wait for the condition; True if the controllers died before."""
-        dead = asyncio.ensure_future(life.transport.dead.wait())
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                while not condition():
-                    if dead.done():
-                        return True
-                    self.changed.clear()
-                    change = asyncio.ensure_future(self.changed.wait())
-                    await asyncio.wait({dead, change}, return_when=asyncio.FIRST_COMPLETED)
-                    change.cancel()
-        finally:
-            dead.cancel()
-        return False
+        return await life.until(condition, self.changed, lambda: self.most)
 
     def is_complete(self, name: str, image: str) -> bool:
         found = self.caches[DEPLOYMENTS].get("default", name) or {}
