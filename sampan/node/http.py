@@ -177,6 +177,8 @@ class AgentServer:
     async def _logs(self, request: web.Request) -> web.StreamResponse:
         from aiohttp import web
 
+        from .pages import speak
+
         worker = self._worker(request)
         name = request.match_info["container"]
         options = _log_options(request.query, self._agent.parts.clock.now())
@@ -190,6 +192,9 @@ class AgentServer:
             lambda: not previous and not worker.has_exited(name, run_id) and _serves(worker),
             lambda: worker.pulse.wait(),
         )
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            with _Session(self):
+                return await speak(request, pieces)
         response = web.StreamResponse(headers={"Content-Type": PLAIN})
         response.enable_chunked_encoding()
         with _Session(self), suppress(ConnectionError):

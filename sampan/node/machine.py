@@ -144,8 +144,10 @@ def is_finished(state: PodState) -> bool:
     if not any_regular_started(state):
         for container in state.spec.get("initContainers") or ():
             last = state.last(container["name"])
-            if last is not None and not is_sidecar(container) and _has_given_up(state, container):
-                return last.exit_code != 0
+            if last is None or is_sidecar(container) or not last.exit_code:
+                continue
+            if _has_given_up(state, container):
+                return True
     return all(_has_given_up(state, container) for container in state.spec["containers"])
 
 

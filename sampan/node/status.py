@@ -225,7 +225,7 @@ def _container_status(state: PodState, container: Mapping[str, Any]) -> Object:
     elif last is not None and last.state == EXITED and held is None:
         status["state"] = {"terminated": terminated(last)}
         status["ready"] = last.exit_code == 0 and _is_plain_init(state, name)
-    elif state.stopped and last is None and not _never_started_is_fine(state):
+    elif state.stopped and last is None and _is_missing(state, name):
         status["state"] = {"terminated": _unlocated()}
     else:
         status["state"] = {"waiting": _waiting(state, held)}
@@ -255,9 +255,22 @@ def _is_plain_init(state: PodState, name: str) -> bool:
     )
 
 
-def _never_started_is_fine(state: PodState) -> bool:
-    """A pod that failed before its containers ran shows them waiting, as upstream does."""
-    return not any(state.attempts.values())
+def _is_missing(state: PodState, name: str) -> bool:
+    """Whether a container that never started ought to have: once a pod is initialised all do. One
+    that failed before shows them waiting, as upstream does (TerminatePod in pkg/kubelet/status)."""
+    if not any(state.attempts.values()):
+        return False
+    inits = state.spec.get("initContainers") or ()
+    runs = [state.last(item["name"]) for item in inits]
+    done = [
+        run is not None and (is_sidecar(item) or (run.state == EXITED and not run.exit_code))
+        for item, run in zip(inits, runs, strict=True)
+    ]
+    if all(done):
+        return True
+    # Of the init containers only those before one that has run are missing.
+    names = [item["name"] for item in inits]
+    return name in names and any(run is not None for run in runs[names.index(name) + 1 :])
 
 
 def _waiting(state: PodState, held: Any) -> Object:

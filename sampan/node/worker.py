@@ -101,8 +101,8 @@ class PodWorker:
         self._take_resources()
         for field in ("labels", "annotations"):
             if old.get(field) != pod["metadata"].get(field):
-                # They may stand in a downwardAPI volume.
-                self.sandbox.refresh()
+                # They may stand in a downwardAPI volume, or in what a container waits for.
+                self._objects_changed()
         self.pulse.beat()
 
     def reconsider(self) -> None:

@@ -20,7 +20,7 @@ from sampan.api.errors import (
 from sampan.api.resources import resource
 from sampan.api.times import TimeError, parse_time
 
-from ..exchange import Attributes, Request, Response, Stream
+from ..exchange import Attributes, Request, Response, Stream, Upgrade
 from ..listoptions import flag
 from ..routes import method_not_allowed
 from .containers import choose_container, node_of
@@ -36,7 +36,9 @@ NUMBERS = {"sinceSeconds": 1, "tailLines": 0, "limitBytes": 1}
 FLAGS = ("follow", "previous", "timestamps")
 
 
-async def handle(server: Server, request: Request, attributes: Attributes) -> Response | Stream:
+async def handle(
+    server: Server, request: Request, attributes: Attributes
+) -> Response | Stream | Upgrade:
     """GET pods/NAME/log."""
     if request.method != "GET":
         raise method_not_allowed()
@@ -47,6 +49,10 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
     if not node:
         # Nothing runs yet, so nothing has been said: an empty answer, as upstream's.
         return Response(204, b"", content_type="text/plain")
+    if request.upgradable:
+        from .streams import log_upgrade
+
+        return log_upgrade(server, request, pod, container, options)
     path = f"/containerLogs/{attributes.namespace}/{attributes.name}/{container}"
     target = quote(path) + (f"?{urlencode(options)}" if options else "")
     insecure = bool(flag(request, "insecureSkipTLSVerifyBackend"))

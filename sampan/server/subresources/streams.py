@@ -58,6 +58,14 @@ async def attach_handle(server: Server, request: Request, attributes: Attributes
     return _upgrade(server, request, pod, f"attach/{_path(pod)}/{container}", _flags(request))
 
 
+def log_upgrade(
+    server: Server, request: Request, pod: Object, container: str, options: Mapping[str, str]
+) -> Upgrade:
+    """GET pods/NAME/log by a WebSocket (binary.k8s.io): the node speaks it."""
+    path = f"containerLogs/{_path(pod)}/{container}"
+    return _upgrade(server, request, pod, path, list(options.items()))
+
+
 async def portforward_handle(server: Server, request: Request, attributes: Attributes) -> Upgrade:
     """GET or POST pods/NAME/portforward."""
     pod = await _connected_pod(server, request, attributes)

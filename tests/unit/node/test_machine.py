@@ -63,6 +63,15 @@ SIDE = {"name": "s", "restartPolicy": "Always"}
         (state(init=[{"name": "i"}], attempts={"i": [exited(0)]}), ["c"], False),
         (state(init=[{"name": "i"}], attempts={"i": [exited(1)]}), ["i"], False),
         (state("Never", init=[{"name": "i"}], attempts={"i": [exited(1)]}), [], True),
+        (
+            state(
+                "Never",
+                init=[{"name": "i"}, {"name": "j"}],
+                attempts={"i": [exited(0)], "j": [exited(1)]},
+            ),
+            [],
+            True,
+        ),
         (state(init=[SIDE, {"name": "i"}]), ["s"], False),
         (state(init=[SIDE], attempts={"s": [run()]}), ["c"], False),
         (
