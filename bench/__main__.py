@@ -20,7 +20,19 @@ from typing import Any
 from examples.busybox import busybox_files
 from sampan.runtime.build import File, ImageConfig, build_archive
 
-from . import ceiling, dns, figures, growth, memory, network, testing, tracking, watches
+from . import (
+    ceiling,
+    dns,
+    figures,
+    growth,
+    memory,
+    network,
+    scheduling,
+    simulated,
+    testing,
+    tracking,
+    watches,
+)
 from .cluster import Cluster, boot, sampan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,6 +112,8 @@ ALONE: dict[str, Callable[[], dict[str, float]]] = {
     "tracking": tracking.run,
     "growth": growth.run,
     "testing": testing.run,
+    "scheduling": scheduling.run,
+    "simulated": simulated.run,
     "dns": dns.run,
     "network": network.run,
 }

@@ -62,6 +62,23 @@ FIGURES = {
     ),
     "tracking": Figure("managedFields, largest share of a write's CPU", "%", None, False, 33.3),
     "growth": Figure("CPU of a write at 50,000 Pods against 1,000", "times", None, False, 1),
+    "schedule plain": Figure(
+        "scheduling alone, stored Pods, 5000 nodes: plain", "per s", None, True, 3000
+    ),
+    "schedule spread": Figure("the same with topology spread", "per s", None, True, 1000),
+    "schedule affinity": Figure("the same with Pod affinity", "per s", None, True, 500),
+    "deployment up": Figure(
+        "Deployment of 1000 on 500 simulated nodes, all Ready", "s", None, False, 5
+    ),
+    "deployment down": Figure("the same scaled to 0, no Pod left", "s", None, False, 5),
+    "large memory, nodes": Figure("resident memory, 5000 simulated nodes", "MB", None, False),
+    "large cpu, nodes": Figure("CPU at rest, 5000 simulated nodes", "% of a core", None, False),
+    "large pods ready": Figure("50,000 Pods of 50 Deployments, all Ready", "s", None, False),
+    "large memory": Figure("resident memory, with these 50,000 Pods", "MB", None, False),
+    "large cpu": Figure("CPU at rest, with these 50,000 Pods", "% of a core", None, False),
+    "large writes, share": Figure(
+        "writes per second there, against an empty cluster", "times", None, True, 0.5
+    ),
     "test first": Figure("sampan.testing, first cluster of a process", "ms", None, False, 300),
     "test fresh": Figure("sampan.testing, a fresh state for a test", "ms", None, False, 20),
     "net veth Gbit": Figure("throughput of a bare veth pair", "Gbit/s", None, True),
@@ -131,7 +148,8 @@ RBAC; 16 connections unless said otherwise). The upstream column is Kubernetes 1
 figures move with the machine; compare the ratios.
 
 The last lines come from tools of our own, each to run by itself too: `python -m bench.memory`,
-`bench.watches`, `bench.tracking`, `bench.growth`, `bench.testing`, `bench.dns`,
+`bench.watches`, `bench.tracking`, `bench.growth`, `bench.testing`, `bench.scheduling`,
+`bench.simulated`, `bench.dns`,
 `bench.network`.
 
 | figure | Sampan | upstream | better by | goal |

@@ -60,6 +60,8 @@ ROWS = (
         "tests/clients/test_restart.py", "kills", 100, 10, ".venv-clients/bin/python"),
     Row(103, "every operation of the served OpenAPI: no 5xx, always an answer",
         "tests/clients/test_schemathesis.py", "examples each", 20, 4, ".venv-clients/bin/python"),
+    Row(104, "the scheduler's fast choices are the definition's, 3000 pods on 500 nodes at a time",
+        "tests/trust/test_scheduling.py", "pods", 60_000, 3_000),
 )  # fmt: skip
 
 
