@@ -24,6 +24,9 @@ from sampan.node.agent import Agent
 from sampan.node.config import NodeConfig
 from sampan.node.logs import LogOptions, read_log
 from sampan.node.network import BridgeNetwork
+from sampan.node.pause import pause_archive
+from sampan.runtime.cri.containerd import Containerd
+from sampan.runtime.cri.runtime import CriRuntime
 from sampan.runtime.images import ImageStore
 from sampan.runtime.oci import OciRuntime
 from tests.kit.images import busybox_archive
@@ -54,8 +57,8 @@ class NoServer:
 
 
 class Scene:
-    def __init__(self, base: Path, cluster: str) -> None:
-        self.base, self.cluster = base, cluster
+    def __init__(self, base: Path, cluster: str, kind: str) -> None:
+        self.base, self.cluster, self.kind = base, cluster, kind
         self.api = FakeApi()
         self.images = ImageStore(base / "images")
         self.config = NodeConfig(
@@ -63,14 +66,21 @@ class Scene:
             pod_cidr="10.244.0.0/24", dns_ip="10.96.0.10", ca_cert=base, cert=base, key=base,
         )  # fmt: skip
 
+    def runtime(self) -> OciRuntime | CriRuntime:
+        data, run = self.config.data, self.config.run
+        if self.kind == "crun":
+            return OciRuntime(data, run, self.images, self.cluster)
+        return CriRuntime(Containerd(data, run), run, self.cluster, pause_archive())
+
     @asynccontextmanager
     async def agent(self) -> AsyncIterator[Agent]:
         """An agent until the end of the block; its containers stay."""
         config = self.config
-        runtime = OciRuntime(config.data, config.run, self.images, self.cluster)
+        runtime = self.runtime()
+        images = self.images if isinstance(runtime, OciRuntime) else runtime.images
         network = BridgeNetwork(config, self.cluster, "10.244.0.0/16")
         client = Client(self.api)
-        agent = Agent(config, client, runtime, self.images, network, clock=SystemClock())
+        agent = Agent(config, client, runtime, images, network, clock=SystemClock())
         task = asyncio.create_task(agent.run())
         ready = asyncio.create_task(agent.ready.wait())
         try:
@@ -179,7 +189,7 @@ async def lifecycle(scene: Scene) -> None:
         assert last["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 5
         await scene.until(lambda: not agent.workers)
         for folder in ("pods", "logs", "containers"):
-            assert not list((scene.base / "data" / folder).iterdir()), folder
+            assert not list((scene.base / "data" / folder).glob("*")), folder
         left = [str(point.target) for point in list_mounts() if "uid-p" in str(point.target)]
         assert not left
         assert not cgroups_of(scene.cluster, "poduid-p")
@@ -282,19 +292,28 @@ SCENES: dict[str, Callable[[Scene], Awaitable[None]]] = {
 
 async def play(act: Callable[[Scene], Awaitable[None]], scene: Scene) -> None:
     archive = busybox_archive(scene.base / "busybox.tar", "docker.io/library/busybox:latest")
-    await scene.images.load(archive)
-    await act(scene)
+    runtime = scene.runtime()
+    if isinstance(runtime, OciRuntime):
+        await scene.images.load(archive)
+        await act(scene)
+        return
+    await runtime.open()
+    await runtime.images.load(archive)
+    try:
+        await act(scene)
+    finally:
+        await runtime.purge(0.0)
 
 
 def main() -> None:
-    name, base, cluster = sys.argv[1:]
+    name, base, cluster, kind = sys.argv[1:]
     (Path(base) / "run").mkdir()
     enter_node_namespace(Path(base) / "run")
     unshare(CLONE_NEWNET)
     for command in UPLINK:
         subprocess.run(command.split(), check=True)
     sampan.node.http.AgentServer = NoServer  # type: ignore[assignment, misc]
-    asyncio.run(play(SCENES[name], Scene(Path(base), cluster)))
+    asyncio.run(play(SCENES[name], Scene(Path(base), cluster, kind)))
 
 
 if __name__ == "__main__":
