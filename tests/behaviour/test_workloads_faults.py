@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from sampan.api.errors import Object
+from sampan.controllers import deployment_plan
 from sampan.controllers.replicaset import ReplicaSetController, new_pod
 from sampan.controllers.runtime.claim import claim
 from sampan.controllers.runtime.queue import Request
+from sampan.node.simulation.outcome import Outcome
 from sampan.testing.cluster import Cluster, Options
 
 from .workload_kit import PODS, SETS, deployment, world
@@ -162,3 +164,50 @@ async def test_owners_that_vanish_take_their_pods_with_them_or_leave_them() -> N
         revision = c.store.revision
         await c.settle()
         assert c.store.revision == revision
+
+
+async def test_a_hash_that_another_template_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without the number of collisions all templates have one hash.
+    monkeypatch.setattr(
+        deployment_plan,
+        "template_hash",
+        lambda found: f"h{(found.get('status') or {}).get('collisionCount') or 0}",
+    )
+    async with cluster() as c:
+        await c.create(deployment("web", 2))
+        await c.settle()
+        for number in (2, 3):
+            image = {"spec": {"containers": [{"name": "c", "image": f"web:{number}"}]}}
+            await c.patch("deployment", "web", {"spec": {"template": image}})
+            await c.advance(10)
+        found = await c.get("deployment", "web")
+        assert found["status"]["collisionCount"] == 2
+        assert found["status"]["updatedReplicas"] == found["status"]["replicas"] == 2
+        sets = {item["metadata"]["name"]: item["spec"]["replicas"] for item in
+                await c.list("replicasets")}  # fmt: skip
+        assert sets == {"web-h0": 0, "web-h1": 0, "web-h2": 2}
+
+
+async def test_a_rollout_stops_at_pods_that_do_not_stay_ready() -> None:
+    async with cluster() as c:
+        # They are ready for three seconds, then after 10, 20, 40 s again, which counts as progress.
+        c.script(Outcome(exit_code=1, run_s=3), image="web:2")
+        await c.create(deployment("web", 4, minReadySeconds=10, progressDeadlineSeconds=30))
+        await c.advance(15)
+        image = {"spec": {"containers": [{"name": "c", "image": "web:2"}]}}
+        await c.patch("deployment", "web", {"spec": {"template": image}})
+        reasons = set()
+        for _ in range(8):
+            await c.advance(10)
+            found = (await c.get("deployment", "web"))["status"]
+            # One may be lacking, one may be more: it goes no further.
+            assert (found["availableReplicas"], found["updatedReplicas"]) == (3, 2)
+            reasons |= {item["reason"] for item in found["conditions"]}
+        assert "ProgressDeadlineExceeded" in reasons
+        old = {"spec": {"containers": [{"name": "c", "image": "web:1"}]}}
+        await c.patch("deployment", "web", {"spec": {"template": old}})
+        await c.advance(30)
+        found = (await c.get("deployment", "web"))["status"]
+        assert (found["availableReplicas"], found["updatedReplicas"]) == (4, 4)
+        progressing = next(item for item in found["conditions"] if item["type"] == "Progressing")
+        assert progressing["reason"] == "NewReplicaSetAvailable"
