@@ -33,6 +33,7 @@ def node_config(paths: ClusterPaths, cluster: ClusterConfig) -> NodeConfig:
         key=paths.pki / "node.key",
         listen_host=cluster.address_of_node,
         streaming_idle_s=cluster.streaming_idle_s,
+        shared=paths.shared or paths.data,
         annotations=way_to(cluster),
         overlay=bool(cluster.underlay),
     )

@@ -21,6 +21,7 @@ from msgspec import Struct
 from sampan.aio.clock import Clock
 from sampan.api.errors import Object
 from sampan.runtime.interface import Image, Images, RuntimeFailure
+from sampan.runtime.records import read_record
 
 from .settings import Settings
 
@@ -193,6 +194,8 @@ def collector_of(agent: Agent) -> Collector:
     def used() -> Iterable[str]:
         for container in parts.runtime.list():
             yield container.image
+        if agent.config.shared is not None:
+            yield from used_beside(agent.config.shared, agent.config.data)
         for worker in tuple(agent.workers.values()):
             for wanted in wanted_images(worker.state.pod):
                 image = parts.images.find(wanted)
@@ -212,6 +215,16 @@ def collector_of(agent: Agent) -> Collector:
         tell=lambda reason, text: agent.recorder.event(about, "Warning", reason, text),
         gone=gone,
     )
+
+
+def used_beside(shared: Path, own: Path) -> Iterable[str]:
+    """Images of the containers of this machine's other nodes, which have the same store. Read from
+    their records when asked for: images are collected seldom."""
+    for node in (shared / "node", *shared.glob("nodes/*/node")):
+        for path in node.glob("containers/*/record.json") if node != own else ():
+            record = read_record(path)
+            if record is not None:
+                yield record.image
 
 
 def disk_of(folder: Path) -> tuple[int, int]:

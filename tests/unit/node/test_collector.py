@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from sampan.node.collector import PERIOD_S, Collector, size_text, wanted_images
+from sampan.node.collector import PERIOD_S, Collector, size_text, used_beside, wanted_images
 from sampan.node.settings import Settings, parse_settings
 from sampan.runtime.interface import Image, ImageNotFound
+from sampan.runtime.records import Record, write_record
 from tests.kit.clock import FakeClock, settle
 from tests.kit.runtime import FakeImages
 
@@ -162,3 +164,13 @@ def test_what_a_pod_wants() -> None:
 def test_settings_that_contradict(fields: Any, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         parse_settings({"kind": "KubeletConfiguration", **fields})
+
+
+def test_what_other_nodes_of_the_machine_use_is_in_use(tmp_path: Path) -> None:
+    """They have one store: an image that goes takes its layers from under their containers."""
+    for node, image in (("node", "sha256:a"), ("nodes/2/node", "sha256:b")):
+        folder = tmp_path / node / "containers" / "c"
+        folder.mkdir(parents=True)
+        write_record(folder / "record.json", Record("c", image, "g", "boot", 1.0))
+    assert list(used_beside(tmp_path, tmp_path / "nodes/2/node")) == ["sha256:a"]
+    assert list(used_beside(tmp_path, tmp_path / "node")) == ["sha256:b"]
