@@ -27,6 +27,7 @@ from sampan.runtime.interface import (
 )
 from sampan.runtime.manifest import machine
 
+from .hosts import hostname
 from .quality import MIN_SHARES, cgroup_parent
 from .translate import CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID
 
@@ -80,8 +81,8 @@ def find_pause(parts: Parts, uid: str) -> Container | None:
     )
 
 
-async def ensure_pause(parts: Parts, pod: Object) -> None:
-    """Start it unless it runs. Raises RuntimeFailure and OSError."""
+async def ensure_pause(parts: Parts, pod: Object, network: str) -> None:
+    """Start it unless it runs, in the pod's network namespace. Raises RuntimeFailure, OSError."""
     meta = pod["metadata"]
     if find_pause(parts, meta["uid"]) is not None:
         return
@@ -91,6 +92,8 @@ async def ensure_pause(parts: Parts, pod: Object) -> None:
         image=(await _image(parts)).id,
         args=("/pause",),
         env=(),
+        hostname=hostname(pod, parts.config.cluster_domain) if network else "",
+        network_namespace=network,
         cgroup_parent=cgroup_parent(pod),
         resources=Resources(cpu_shares=MIN_SHARES),
         security=Security(uid=NOBODY, gid=NOBODY, no_new_privileges=True, read_only_root=True),

@@ -164,7 +164,7 @@ class Sandbox:
         from .pause import ensure_pause
 
         try:
-            await ensure_pause(self._parts, self.pod)
+            await ensure_pause(self._parts, self.pod, self.namespace_path)
         except RuntimeFailure as error:
             text = f"Failed to create pod sandbox: {error}"
             raise self._held("FailedCreatePodSandBox", text) from error

@@ -12,12 +12,13 @@ import asyncio
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
 import struct
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,9 @@ DEL) [ "${{0##*/}}" = loopback ] || [ -z "$CNI_NETNS" ] || umount "$CNI_NETNS" 2
 esac
 exit 0
 """
+
+
+_IMPORTED = re.compile(r"^unpacking (\S+) ", re.MULTILINE)
 
 
 class Containerd:
@@ -183,8 +187,8 @@ class Containerd:
         path.write_bytes(archive)
         await self.load(path)
 
-    async def load(self, archive: Path) -> str:
-        """Import an archive of images; what `ctr` says. Raises RuntimeFailure."""
+    async def load(self, archive: Path) -> Sequence[str]:
+        """Import an archive of images; the names of what was in it. Raises RuntimeFailure."""
         child = await asyncio.create_subprocess_exec(
             "ctr", "--address", str(self.socket), "--namespace", NAMESPACE, "images", "import",
             str(archive), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -193,7 +197,7 @@ class Containerd:
         text = output.decode(errors="replace").strip()
         if child.returncode:
             raise RuntimeFailure(f"ctr images import: {text}")
-        return text
+        return _IMPORTED.findall(text)
 
     async def call(self, name: str, timeout_s: float = CALL_S, **message: Any) -> dict[str, Any]:
         """One call of the table; a server that has died is started again. Raises RpcError."""

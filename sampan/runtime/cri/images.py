@@ -38,8 +38,6 @@ class CriImages:
             found = (await self._server.call("ListImages"))["images"]
             known, self._images = self._images, {}
             for item in found:
-                if PAUSE_IMAGE in item["repo_tags"]:
-                    continue
                 old = known.get(item["id"])
                 same = old is not None and list(old.tags) == item["repo_tags"]
                 self._images[item["id"]] = old if same and old else await self._look(item)
@@ -86,17 +84,17 @@ class CriImages:
     def list(self) -> Sequence[Image]:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(self._look_again())
-        return list(self._images.values())
+        return [image for image in self._images.values() if PAUSE_IMAGE not in image.tags]
 
     def layers(self, image_id: str) -> Sequence[Path]:
         raise RuntimeFailure("volumes of images are not supported by this runtime")
 
     async def load(self, archive: Path) -> Sequence[Image]:
-        before = set(self._images)
         async with self._changing:
-            await self._server.load(archive)
+            names = await self._server.load(archive)
             await self.refresh()
-        return [image for image in self._images.values() if image.id not in before]
+        found = {image.id: image for name in names if (image := self.find(name)) is not None}
+        return [*found.values()]
 
     async def pull(self, reference: str, credentials: Credentials | None = None) -> Image:
         name = parse(reference)

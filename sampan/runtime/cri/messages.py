@@ -20,6 +20,7 @@ from .schemas import (
     POD,
     PRIVATE,
     RUNTIME_DEFAULT,
+    TARGET,
     UNCONFINED,
 )
 
@@ -61,8 +62,9 @@ def sandbox_config(spec: ContainerSpec, group: str) -> dict[str, Any]:
     }
 
 
-def container_config(spec: ContainerSpec, group: str) -> dict[str, Any]:
-    """Raises RuntimeFailure for what CRI, or this runtime, has no way to say."""
+def container_config(spec: ContainerSpec, group: str, target: str = "") -> dict[str, Any]:
+    """`target` is the container whose PID namespace it joins, if it does. Raises RuntimeFailure for
+    what CRI, or this runtime, has no way to say."""
     _refuse(spec)
     ours = {IMAGE: spec.image, LOG: str(spec.log_path), KEPT: group}
     return {
@@ -83,7 +85,7 @@ def container_config(spec: ContainerSpec, group: str) -> dict[str, Any]:
             "resources": resources(spec.resources),
             "security_context": {
                 **_security(spec.security),
-                "namespace_options": _namespaces(spec),
+                "namespace_options": _namespaces(spec, target),
             },
         },
     }
@@ -91,7 +93,6 @@ def container_config(spec: ContainerSpec, group: str) -> dict[str, Any]:
 
 def _refuse(spec: ContainerSpec) -> None:
     wanted = {
-        "a PID namespace shared by the pod": spec.share_pid_with > 0,
         "a user namespace": spec.user_namespace is not None,
         "huge pages": any(size for _, size in spec.resources.hugepages),
     }
@@ -102,11 +103,13 @@ def _refuse(spec: ContainerSpec) -> None:
             raise RuntimeFailure(f"{what} is not supported by this runtime")
 
 
-def _namespaces(spec: ContainerSpec) -> dict[str, Any]:
+def _namespaces(spec: ContainerSpec, target: str = "") -> dict[str, Any]:
+    processes = TARGET if target else CONTAINER
     return {
         "network": POD if spec.network_namespace else NODE,
-        "pid": NODE if spec.share_pid_with < 0 else CONTAINER,
+        "pid": NODE if spec.share_pid_with < 0 else processes,
         "ipc": NODE if spec.share_ipc_with < 0 else POD,
+        "target_id": target,
     }
 
 

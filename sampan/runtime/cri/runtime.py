@@ -3,8 +3,8 @@
 Containers are made, started, inspected and removed by CRI. Their first processes are watched by
 pidfds, so nothing polls and no event is lost; signals go to them the same way, as CRI knows but its
 own way to stop. Further commands (`exec`) are started by crun in containerd's bundle, which gives
-them the streams that CRI gives only over HTTP. Not here yet: attach, a PID namespace of the pod,
-user namespaces; containers that want them are refused.
+them the streams that CRI gives only over HTTP. Not here yet: attach and user namespaces; who wants
+them is refused.
 
 A sandbox is made with its pod's first container and goes with its last. Queue: `exits` holds at
 most one entry per container.
@@ -159,7 +159,7 @@ class CriRuntime:
             answer = await self._server.call(
                 "CreateContainer",
                 pod_sandbox_id=sandbox,
-                config=container_config(spec, group),
+                config=container_config(spec, group, self._with_process(spec.share_pid_with)),
                 sandbox_config=sandbox_config(spec, group),
             )
             container, _ = await self._look(answer["container_id"])
@@ -169,6 +169,15 @@ class CriRuntime:
             raise RuntimeFailure(f"failed to create container: {error}") from error
         self._entries[container.id] = Entry(container, sandbox, group)
         return container
+
+    def _with_process(self, pid: int) -> str:
+        """The container whose first process it is; "" for none. Raises RuntimeFailure."""
+        if pid <= 0:
+            return ""
+        for entry in self._entries.values():
+            if entry.container.pid == pid and entry.pidfd is not None:
+                return entry.container.id
+        raise RuntimeFailure("the process whose namespace the container shares has ended")
 
     async def _sandbox(self, spec: ContainerSpec, group: str) -> str:
         """The pod's, made by whoever comes first."""
