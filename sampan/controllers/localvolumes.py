@@ -32,10 +32,12 @@ from sampan.api.volumes import (
 from sampan.client.events import NORMAL, WARNING
 
 from .localvolumes_plan import (
+    CLAIM,
     hosts,
     is_ready,
     node_of,
     refusal,
+    source_of,
     volume_for,
     without_annotation,
 )
@@ -117,13 +119,21 @@ class LocalVolumeController(Controller):
         name = f"pvc-{claim['metadata']['uid']}"
         if self.volumes.get("", name) is not None:
             return
-        why = refusal(claim)
+        why, origin = refusal(claim), None
+        if not why and source_of(claim):
+            why, origin = self._origin(claim)
+            if origin is not None and not chosen:
+                chosen = node_of(origin)
         node = self.nodes.get("", chosen) if chosen else hosts(self.nodes.list(), claim)
         if node is None and chosen and await self.nodes.get_live("", chosen) is None:
             # It has gone since it was chosen: the scheduler is to choose again.
             changed = without_annotation(claim, SELECTED_NODE)
             await self.client.update(self.claim_resource, changed)
             return
+        if origin is not None and node_of(origin) != chosen:
+            # Its data is elsewhere: the scheduler is to choose again.
+            why = f"the data of claim {source_of(claim)} is on node {node_of(origin)}"
+            await self.client.update(self.claim_resource, without_annotation(claim, SELECTED_NODE))
         if node is None and not why:
             why = "no node is ready"
         where = f"{claim['metadata']['namespace']}/{claim['metadata']['name']}"
@@ -132,7 +142,7 @@ class LocalVolumeController(Controller):
         try:
             if why or node is None:
                 raise Unprovisioned(why)
-            path = await self._call(node, "PUT", name)
+            path = await self._call(node, "PUT", name, _query(claim, origin))
         except InternalError as error:
             start = f'failed to provision volume with StorageClass "{kind["metadata"]["name"]}": '
             self.recorder.event(claim, WARNING, "ProvisioningFailed", f"{start}{error}")
@@ -144,8 +154,27 @@ class LocalVolumeController(Controller):
         text = f"Successfully provisioned volume {name}"
         self.recorder.event(claim, NORMAL, "ProvisioningSucceeded", text)
 
+    def _origin(self, claim: Object) -> tuple[str, Object | None]:
+        """Why the volume to copy cannot be had, or that volume."""
+        name = source_of(claim)
+        found = self.claims.get(claim["metadata"]["namespace"], name)
+        if found is None or found["metadata"].get("deletionTimestamp"):
+            return (
+                f"error getting handle for DataSource Type {CLAIM} by Name {name}: not found",
+                None,
+            )
+        volume = self.volumes.get("", found["spec"].get("volumeName") or "")
+        if volume is None or not annotation(found, BIND_COMPLETED):
+            return f"the PVC {name} is not bound", None
+        if annotation(volume, PROVISIONED_BY) != LOCAL:
+            return f"the volume of claim {name} was not made by {LOCAL}", None
+        if capacity_of(volume) > size_of(claim["spec"]):
+            return f"the volume of claim {name} is larger than what is asked for", None
+        return "", volume
+
     async def _grow(self, claim: Object) -> None:
-        """A directory has no size of its own: what is asked for is granted, the volume first."""
+        """What is asked for is granted: by the node, which may hold the directory to its size, then
+        in the volume, then in the claim."""
         volume = self.volumes.get("", claim["spec"].get("volumeName") or "")
         wanted = size_of(claim["spec"])
         known = claim.get("status") or {}
@@ -158,6 +187,9 @@ class LocalVolumeController(Controller):
         ):
             return
         size = {"storage": claim["spec"]["resources"]["requests"]["storage"]}
+        node = await self.nodes.get_live("", node_of(volume))
+        if node is not None:
+            await self._call(node, "PUT", volume["metadata"]["name"], f"?size={wanted}")
         if capacity_of(volume) < wanted:
             changed = {**volume, "spec": {**volume["spec"], "capacity": size}}
             await self.client.update(self.volume_resource, changed)
@@ -211,13 +243,19 @@ class LocalVolumeController(Controller):
         except NotFound:
             return
 
-    async def _call(self, node: Object, method: str, name: str) -> str:
+    async def _call(self, node: Object, method: str, name: str, query: str = "") -> str:
         """Ask the node's agent; returns the directory's path. Raises Unprovisioned."""
         info = (node.get("status") or {}).get("nodeInfo") or {}
         call = self.context.options.node_call
         if call is None or info.get("containerRuntimeVersion", "").startswith(SIMULATED):
             return f"{MADE_UP}/{name}"
-        status, text = await call(node["metadata"]["name"], method, f"/volumes/{name}")
+        status, text = await call(node["metadata"]["name"], method, f"/volumes/{name}{query}")
         if status != 200:
             raise Unprovisioned(text.strip() or f"the node answered {status}")
         return str(orjson.loads(text)["path"])
+
+
+def _query(claim: Object, origin: Object | None) -> str:
+    """What the node is told of a new volume beside its name."""
+    source = f"&from={origin['metadata']['name']}" if origin is not None else ""
+    return f"?size={size_of(claim['spec'])}{source}"

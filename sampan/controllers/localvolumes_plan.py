@@ -11,6 +11,7 @@ from sampan.api.volumes import LOCAL, PROVISIONED_BY, PROVISIONER_FINALIZER
 from .runtime.conditions import condition
 
 HOSTNAME = "kubernetes.io/hostname"
+CLAIM = "PersistentVolumeClaim"
 NODE = f"{LOCAL}-node"
 """Annotation: the node that has the directory (its hostname label may be anything)."""
 
@@ -20,11 +21,20 @@ def refusal(claim: Object) -> str:
     spec = claim["spec"]
     if spec.get("volumeMode") == "Block":
         return f"{LOCAL} makes no block devices (volumeMode Block)"
-    if spec.get("dataSource") or spec.get("dataSourceRef"):
-        return f"{LOCAL} makes no volumes from other volumes or snapshots"
+    source = spec.get("dataSourceRef") or spec.get("dataSource")
+    if source and (source.get("kind") != CLAIM or source.get("apiGroup")):
+        return f"{LOCAL} makes volumes from claims alone, and from no {source.get('kind')}"
+    if source and source.get("namespace") not in (None, "", claim["metadata"]["namespace"]):
+        return f"{LOCAL} makes volumes from claims of the same namespace alone"
     if spec.get("selector"):
         return "claim Selector is not supported"
     return ""
+
+
+def source_of(claim: Object) -> str:
+    """The name of the claim whose data the volume is to begin with, "" for an empty one."""
+    source = claim["spec"].get("dataSourceRef") or claim["spec"].get("dataSource") or {}
+    return str(source.get("name") or "")
 
 
 def hosts(nodes: Iterable[Object], claim: Object) -> Object | None:
@@ -68,7 +78,7 @@ def volume_for(claim: Object, kind: Object, node: Object, path: str) -> Object:
             "capacity": {"storage": claim["spec"]["resources"]["requests"]["storage"]},
             "claimRef": {
                 "apiVersion": "v1",
-                "kind": "PersistentVolumeClaim",
+                "kind": CLAIM,
                 "namespace": meta["namespace"],
                 "name": meta["name"],
                 "uid": meta["uid"],

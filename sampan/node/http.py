@@ -247,7 +247,11 @@ class AgentServer:
         return await self._stream(request, session)
 
     async def _make_volume(self, request: web.Request) -> web.Response:
-        return await self._storage(request, self._agent.storage.make)
+        async def make(name: str) -> Path:
+            size = int(request.query.get("size") or 0)
+            return await self._agent.storage.make(name, size, request.query.get("from") or "")
+
+        return await self._storage(request, make)
 
     async def _remove_volume(self, request: web.Request) -> web.Response:
         return await self._storage(request, self._agent.storage.remove)

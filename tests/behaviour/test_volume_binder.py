@@ -211,7 +211,7 @@ async def test_class_standard_gives_what_a_node_has_room_for_and_takes_it_away()
 
     async def node_call(node: str, method: str, path: str) -> tuple[int, str]:
         calls.append((node, method, path))
-        return 200, '{"path": "/data' + path + '"}'
+        return 200, '{"path": "/data' + path.partition("?")[0] + '"}'
 
     async with world(node_call=node_call) as there:
         await there.client.create(NODES, {"metadata": {"name": "n1"}})
@@ -226,7 +226,7 @@ async def test_class_standard_gives_what_a_node_has_room_for_and_takes_it_away()
         bound = await phase(there, "persistentvolumeclaims", "data", "Bound")
         uid = made["metadata"]["uid"]
         assert bound["spec"]["volumeName"] == f"pvc-{uid}"
-        assert calls == [("n1", "PUT", f"/volumes/pvc-{uid}")]
+        assert calls == [("n1", "PUT", f"/volumes/pvc-{uid}?size={1 << 30}")]
         await event(there, f"ProvisioningSucceeded: Successfully provisioned volume pvc-{uid}")
         disk = await phase(there, "persistentvolumes", f"pvc-{uid}", "Bound")
         assert disk["spec"]["local"] == {"path": f"/data/volumes/pvc-{uid}"}
@@ -244,7 +244,48 @@ async def test_class_standard_gives_what_a_node_has_room_for_and_takes_it_away()
         await there.client.delete(VOLUMES, f"pvc-{uid}")
         await there.client.delete(CLAIMS, "data", "default")
         await there.until(lambda: volumes.get("", f"pvc-{uid}") is None)
-        assert calls[1:] == [("n1", "DELETE", f"/volumes/pvc-{uid}")]
+        assert calls[1:] == [
+            ("n1", "PUT", f"/volumes/pvc-{uid}?size={3 << 30}"),
+            ("n1", "DELETE", f"/volumes/pvc-{uid}"),
+        ]
+
+
+async def test_a_claim_may_begin_with_what_another_holds() -> None:
+    calls: list[tuple[str, str]] = []
+
+    async def node_call(node: str, method: str, path: str) -> tuple[int, str]:
+        calls.append((node, path))
+        return 200, '{"path": "/x"}'
+
+    async with world(node_call=node_call) as there:
+        for name in ("n1", "n2"):
+            await there.client.create(NODES, {"metadata": {"name": name}})
+
+        async def create(name: str, node: str, **spec: Any) -> str:
+            body = claim(name, storageClassName="standard", **spec)
+            body["metadata"]["annotations"] = {"volume.kubernetes.io/selected-node": node}
+            made = await there.client.create(CLAIMS, body, "default")
+            return f"pvc-{made['metadata']['uid']}"
+
+        first = await create("data", "n1")
+        await phase(there, "persistentvolumeclaims", "data", "Bound")
+        source = {"dataSource": {"kind": "PersistentVolumeClaim", "name": "data"}}
+        copy = await create("copy", "n1", **source)
+        await phase(there, "persistentvolumeclaims", "copy", "Bound")
+        assert calls[1:] == [("n1", f"/volumes/{copy}?size={1 << 30}&from={first}")]
+        # Data is where it is: a pod that was put elsewhere is to be put there.
+        await create("far", "n2", **source)
+        await event(
+            there,
+            'ProvisioningFailed: failed to provision volume with StorageClass "standard": '
+            "the data of claim data is on node n1",
+        )
+        cache = there.cache("persistentvolumeclaims")
+        mark = "volume.kubernetes.io/selected-node"
+        await there.until(
+            lambda: mark not in cache.get("default", "far")["metadata"]["annotations"]
+        )  # type: ignore[index]
+        assert len(calls) == 2
 
 
 async def test_a_node_that_cannot_is_asked_again() -> None:

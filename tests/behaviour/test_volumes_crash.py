@@ -32,6 +32,7 @@ class Disk:
         self.folders: set[str] = set()
 
     async def call(self, node: str, method: str, path: str) -> tuple[int, str]:
+        path = path.partition("?")[0]
         (self.folders.add if method == "PUT" else self.folders.discard)(path)
         return 200, f'{{"path": "/data{path}"}}'
 

@@ -1,4 +1,5 @@
-"""Directories behind the volumes of class `standard`, below DATA/storage.
+"""Directories behind the volumes of class `standard`, below DATA/storage, held to their size by
+quotas of projects where the file system has them.
 
 A name is `pvc-` and a uid, nothing else, so no request leads elsewhere; what is in a directory is
 its pods' own, and links in it are never followed. Making and removing can be repeated.
@@ -7,11 +8,19 @@ its pods' own, and links in it are never followed. Making and removing can be re
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import re
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
+from sampan.linux.projectquota import UNSUPPORTED, give_project, limit_project
+
+from .copying import copy_tree
 from .kernel import Kernel
+
+log = logging.getLogger("sampan.node.storage")
 
 NAME = re.compile(r"pvc-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -29,13 +38,20 @@ class LocalVolumes:
             raise ValueError(f"{name!r} is no name of a local volume")
         return self._folder / name
 
-    async def make(self, name: str) -> Path:
+    async def make(self, name: str, size_bytes: int = 0, source: str = "") -> Path:
         """Everybody may write, as in other provisioners' directories: the pod's user is not known
-        yet, and nobody but root gets as far as the folder around it. Raises OSError."""
+        yet, and nobody but root gets as far as the folder around it.
+
+        `size_bytes` is held to where the file system can; `source` is another volume of ours whose
+        content it begins with. Raises ValueError and OSError.
+        """
         path = self.path(name)
+        origin = self.path(source) if source else None
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.mkdir(exist_ok=True)
-        path.chmod(0o777)
+        if not path.exists():
+            await asyncio.to_thread(_make, path, size_bytes, origin)
+        elif size_bytes:
+            _limit(path, size_bytes)
         return path
 
     async def remove(self, name: str) -> Path:
@@ -47,5 +63,44 @@ class LocalVolumes:
             # A pod may have left a mount of its own here (mountPropagation: Bidirectional).
             if point.is_relative_to(path):
                 self._kernel.detach(point)
+        _limit(path, 0)
         await asyncio.to_thread(shutil.rmtree, path)
         return path
+
+
+def _make(path: Path, size_bytes: int, origin: Path | None) -> None:
+    """Under another name first: what is half made is made anew."""
+    fresh = path.with_name(f".{path.name}")
+    if fresh.exists():
+        shutil.rmtree(fresh)
+    fresh.mkdir()
+    if size_bytes:
+        _limit(fresh, size_bytes, project=_project(path.name))
+    if origin is not None:
+        copy_tree(origin, fresh)
+    else:
+        fresh.chmod(0o777)
+    fresh.rename(path)
+
+
+def _project(name: str) -> int:
+    """A number of 30 bits from the uid: two volumes of one number, at one of a billion, would share
+    what both may take."""
+    return int.from_bytes(sha256(name.encode()).digest()[:4]) >> 2 or 1
+
+
+def _limit(path: Path, size_bytes: int, project: int = 0) -> None:
+    """Where the file system cannot, a volume may take what there is."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        number = project or _project(path.name)
+        if project:
+            give_project(directory, number)
+        limit_project(directory, number, size_bytes)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        if project:
+            log.info("volume %s: no quota by project here: %s", path.name, error.strerror)
+    finally:
+        os.close(directory)

@@ -89,10 +89,14 @@ def test_who_a_volume_is_kept_for() -> None:
     assert not is_bound_to(volume("a"), claim())
 
 
-def test_directories_are_no_block_devices_and_no_copies() -> None:
+def test_directories_are_no_block_devices_and_copies_of_claims_alone() -> None:
     assert refusal(claim()) == ""
     assert "Block" in refusal(claim(volumeMode="Block"))
-    assert "snapshots" in refusal(claim(dataSource={"kind": "VolumeSnapshot", "name": "s"}))
+    snapshot = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "s"}
+    assert "from no VolumeSnapshot" in refusal(claim(dataSource=snapshot))
+    other = {"kind": "PersistentVolumeClaim", "name": "s"}
+    assert refusal(claim(dataSource=other, dataSourceRef=other)) == ""
+    assert "same namespace" in refusal(claim(dataSourceRef=other | {"namespace": "other"}))
     assert "Selector" in refusal(claim(selector={"matchLabels": {"a": "b"}}))
 
 

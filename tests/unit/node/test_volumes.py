@@ -318,6 +318,46 @@ async def test_local_volumes_are_named_by_uids_alone(tmp_path: Path) -> None:
     assert (outside / "kept").exists()
 
 
+async def test_a_local_volume_may_begin_as_a_copy(tmp_path: Path) -> None:
+    local = LocalVolumes(tmp_path, FakeKernel())
+    first, second = (f"pvc-{digit}2bb990e-6e3e-4d0c-a80c-56bde485be73" for digit in "67")
+    source = await local.make(first, 1 << 20)
+    outside = tmp_path / "outside"
+    outside.write_text("of the host")
+    (source / "deep/er").mkdir(parents=True)
+    (source / "deep/file").write_text("content")
+    (source / "deep/file").chmod(0o640)
+    os.chown(source / "deep/file", 1000, 1001)
+    os.utime(source / "deep", ns=(10**18, 10**18))
+    os.link(source / "deep/file", source / "same")
+    (source / "link").symlink_to(outside)
+    (source / "folder").symlink_to(tmp_path)
+    with (source / "holes").open("wb") as file:
+        file.seek(1 << 20)
+        file.write(b"end")
+    # What an agent that died had half made does not stay.
+    (tmp_path / f"storage/.{second}/old").mkdir(parents=True)
+    copy = await local.make(second, 1 << 20, first)
+    assert sorted(str(path.relative_to(copy)) for path in copy.rglob("*")) == [
+        "deep", "deep/er", "deep/file", "folder", "holes", "link", "same",
+    ]  # fmt: skip
+    found = (copy / "deep/file").stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (1000, 1001, 0o640)
+    assert found.st_ino == (copy / "same").stat().st_ino != (source / "same").stat().st_ino
+    assert (copy / "deep").stat().st_mtime_ns == 10**18
+    assert os.readlink(copy / "link") == str(outside)
+    assert (copy / "folder").is_symlink()
+    assert (copy / "holes").read_bytes() == bytes(1 << 20) + b"end"
+    assert (copy / "holes").stat().st_blocks < 1 << 10
+    assert copy.stat().st_mode & 0o777 == 0o777
+    # Made once, it is its own.
+    (source / "later").touch()
+    assert await local.make(second, 1 << 20, first) == copy
+    assert not (copy / "later").exists()
+    with pytest.raises(ValueError, match="no name of a local volume"):
+        await local.make(second, 0, "../outside")
+
+
 async def test_images_are_mounted_once_and_unmounted_before_anything_is_removed(
     tmp_path: Path,
 ) -> None:
