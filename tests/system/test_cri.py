@@ -119,6 +119,14 @@ async def test_a_pod_over_containerd(place: Path) -> None:
         told = ["stderr F problem", "stdout F 0", "stdout F box", "stdout F hello", "stdout F mine"]
         assert sorted(lines) == told
 
+        talk = (await runtime.create(make_spec(place, image.id, "sh", stdin=True))).id
+        await runtime.start(talk)
+        streams = await runtime.attach(talk)
+        await streams.write(b"echo $((1+1)); exit 6\n")
+        assert await collect(streams, 100) == (b"2\n", 6)
+        assert (await ended(runtime)).id == talk
+        await runtime.delete(talk)
+
         limits = Resources(memory_limit_bytes=64 << 20, cpu_shares=512)
         spec = make_spec(place, image.id, "sleep", "1000", resources=limits)
         long = (await runtime.create(spec)).id

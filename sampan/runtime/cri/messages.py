@@ -32,6 +32,7 @@ NAME = "io.kubernetes.container.name"
 RESTARTS = "io.kubernetes.container.restartCount"
 # Ours, so that the next agent finds what the server does not keep.
 IMAGE, LOG, KEPT = "sampan.io/image", "sampan.io/log", "sampan.io/cgroup"
+FLAGS = "sampan.io/streams"
 
 _SHM = "/dev/shm"
 _PROPAGATION = {"rslave": HOST_TO_CONTAINER, "rshared": BIDIRECTIONAL}
@@ -66,7 +67,8 @@ def container_config(spec: ContainerSpec, group: str, target: str = "") -> dict[
     """`target` is the container whose PID namespace it joins, if it does. Raises RuntimeFailure for
     what CRI, or this runtime, has no way to say."""
     _refuse(spec)
-    ours = {IMAGE: spec.image, LOG: str(spec.log_path), KEPT: group}
+    flags = " ".join(name for name, on in (("stdin", spec.stdin), ("tty", spec.tty)) if on)
+    ours = {IMAGE: spec.image, LOG: str(spec.log_path), KEPT: group, FLAGS: flags}
     return {
         # The id of this attempt makes the name unique, whatever was there before.
         "metadata": {"name": f"{spec.annotations.get(NAME, 'container')}-{spec.id[:12]}"},

@@ -3,8 +3,8 @@
 Containers are made, started, inspected and removed by CRI. Their first processes are watched by
 pidfds, so nothing polls and no event is lost; signals go to them the same way, as CRI knows but its
 own way to stop. Further commands (`exec`) are started by crun in containerd's bundle, which gives
-them the streams that CRI gives only over HTTP. Not here yet: attach and user namespaces; who wants
-them is refused.
+them the streams that CRI gives only over HTTP. Not here yet: user namespaces and huge pages; who
+wants them is refused.
 
 A sandbox is made with its pod's first container and goes with its last. Queue: `exits` holds at
 most one entry per container.
@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from sampan.aio.grpc import NOT_FOUND, RpcError
 
@@ -43,7 +43,7 @@ from ..verbs.kill import kill
 from . import schemas
 from .containerd import NAMESPACE, Containerd
 from .images import CriImages
-from .messages import IMAGE, KEPT, LOG, POD_UID, container_config, sandbox_config
+from .messages import FLAGS, IMAGE, KEPT, LOG, POD_UID, container_config, sandbox_config
 
 log = logging.getLogger("sampan.runtime.cri")
 
@@ -70,6 +70,9 @@ class Entry(Struct):
     sandbox: str
     cgroup: str
     pidfd: int | None = None
+    stdin: bool = False
+    tty: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class CriRuntime:
@@ -118,7 +121,14 @@ class CriRuntime:
         for item in (await self._server.call("ListContainers"))["containers"]:
             container, pid = await self._look(item["id"])
             kept = container.annotations.get(KEPT, "")
-            entry = Entry(container, item["pod_sandbox_id"], kept)
+            flags = container.annotations.get(FLAGS, "").split()
+            entry = Entry(
+                container,
+                item["pod_sandbox_id"],
+                kept,
+                stdin="stdin" in flags,
+                tty="tty" in flags,
+            )
             self._entries[item["id"]] = entry
             if container.state == State.EXITED:
                 self._ended(entry)
@@ -167,7 +177,8 @@ class CriRuntime:
             raise RuntimeFailure(error.message) from error
         except OSError as error:
             raise RuntimeFailure(f"failed to create container: {error}") from error
-        self._entries[container.id] = Entry(container, sandbox, group)
+        entry = Entry(container, sandbox, group, stdin=spec.stdin, tty=spec.tty)
+        self._entries[container.id] = entry
         return container
 
     def _with_process(self, pid: int) -> str:
@@ -257,6 +268,7 @@ class CriRuntime:
         self._ended(entry)
 
     def _ended(self, entry: Entry) -> None:
+        entry.ended.set()
         self._exited[entry.container.id] = entry.container
         self._news.set()
 
@@ -311,7 +323,23 @@ class CriRuntime:
         return await exec_(self._places, container_id, args, tty=tty, stdin=stdin)
 
     async def attach(self, container_id: str) -> ExecStreams:
-        raise RuntimeFailure("attach is not supported by this runtime")
+        # The HTTP client takes long to import, and few attach.
+        from .streams import open_attach
+
+        entry = self._entry(container_id)
+        if entry.container.state is not State.RUNNING:
+            raise RuntimeFailure("cannot exec or attach: the container is not running")
+
+        async def wait() -> int:
+            await entry.ended.wait()
+            return entry.container.exit_code
+
+        streams = {"stdin": entry.stdin, "tty": entry.tty, "stdout": True, "stderr": not entry.tty}
+        try:
+            answer = await self._server.call("Attach", container_id=container_id, **streams)
+        except RpcError as error:
+            raise RuntimeFailure(error.message) from error
+        return await open_attach(answer["url"], wait)
 
     def reopen_log(self, container_id: str) -> None:
         self._spawn(self._reopen_log(container_id))
