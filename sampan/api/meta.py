@@ -20,6 +20,7 @@ ORPHAN = "orphan"
 FOREGROUND = "foregroundDeletion"
 CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
 VOLUME_FINALIZER = "kubernetes.io/pv-protection"
+ATTRIBUTES_FINALIZER = "kubernetes.io/vac-protection"
 
 STANDARD_FINALIZERS = frozenset({"kubernetes", ORPHAN, FOREGROUND})
 ANY_FINALIZER = frozenset(

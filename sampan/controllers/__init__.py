@@ -29,7 +29,11 @@ from .nodedns import NodeDnsController
 from .nodeipam import NodeIpamController
 from .podgc import PodGcController
 from .policystatus import PolicyStatusController
-from .protection import ClaimProtectionController, VolumeProtectionController
+from .protection import (
+    AttributesProtectionController,
+    ClaimProtectionController,
+    VolumeProtectionController,
+)
 from .replicaset import ReplicaSetController
 from .replicationcontroller import ReplicationControllerController
 from .resourceclaim import ResourceClaimController
@@ -85,5 +89,6 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     LocalVolumeController,
     ClaimProtectionController,
     VolumeProtectionController,
+    AttributesProtectionController,
     GarbageCollector,
 )

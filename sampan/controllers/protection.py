@@ -1,8 +1,10 @@
-"""Claims and volumes that are deleted stay while they are in use: their finalizers, which admission
-sets (StorageObjectInUseProtection), are taken away when nobody needs them.
+"""Claims, volumes and attributes classes that are deleted stay while they are in use: their
+finalizers, which admission sets (StorageObjectInUseProtection), are taken away when nobody needs
+them.
 
 A claim is in use by every pod that is bound to a node and mounts it, finished or not, until the
-pod is gone; a volume while it is bound. Events do it; nothing is polled.
+pod is gone; a volume while it is bound; a class while a claim or a volume names it. Events do it;
+nothing is polled.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sampan.api.errors import NotFound, Object
-from sampan.api.meta import CLAIM_FINALIZER, VOLUME_FINALIZER
+from sampan.api.meta import ATTRIBUTES_FINALIZER, CLAIM_FINALIZER, VOLUME_FINALIZER
 from sampan.api.resources import resource
 
 from .runtime.controller import Context, Controller
@@ -89,6 +91,58 @@ class VolumeProtectionController(Controller):
             await self.client.update(self.resource, without(volume, VOLUME_FINALIZER))
         except NotFound:
             return
+
+
+class AttributesProtectionController(Controller):
+    """VolumeAttributesClasses (KEP-3751); see the module."""
+
+    name = "vacprotection"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.resource = resource("volumeattributesclasses", "storage.k8s.io")
+        self.classes = self.informer(self.resource)
+        self.claims = self.informer(resource("persistentvolumeclaims"))
+        self.volumes = self.informer(resource("persistentvolumes"))
+        self.classes.on_change(self._changed)
+        for users in (self.claims, self.volumes):
+            users.on_change(self._user_changed)
+
+    def _changed(self, old: Object | None, new: Object | None) -> None:
+        if new is not None and is_held(new, ATTRIBUTES_FINALIZER):
+            self.add(new)
+
+    def _user_changed(self, old: Object | None, new: Object | None) -> None:
+        if old is not None:
+            for name in attributes_of(old) - (attributes_of(new) if new is not None else set()):
+                self.queue.add(Request("", name))
+
+    async def reconcile(self, request: Request) -> None:
+        found = self.classes.get("", request.name)
+        if found is None or not is_held(found, ATTRIBUTES_FINALIZER):
+            return
+        for users in (self.claims, self.volumes):
+            if any(request.name in attributes_of(item) for item in users.list()):
+                return
+            # The cache may be behind.
+            live = await self.client.list(users.resource)
+            if any(request.name in attributes_of(item) for item in live["items"]):
+                return
+        try:
+            await self.client.update(self.resource, without(found, ATTRIBUTES_FINALIZER))
+        except NotFound:
+            return
+
+
+def attributes_of(obj: Object) -> set[str]:
+    """The VolumeAttributesClasses that a claim or a volume has, had last, or is to have."""
+    status = obj.get("status") or {}
+    names = (
+        obj["spec"].get("volumeAttributesClassName"),
+        status.get("currentVolumeAttributesClassName"),
+        (status.get("modifyVolumeStatus") or {}).get("targetVolumeAttributesClassName"),
+    )
+    return {name for name in names if name}
 
 
 def is_held(obj: Object, finalizer: str) -> bool:

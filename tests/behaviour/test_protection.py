@@ -68,3 +68,22 @@ async def test_a_volume_goes_when_it_is_not_bound() -> None:
         )
         await there.client.update(VOLUMES, {**held, "status": {"phase": "Released"}}, "status")
         await there.until(lambda: not volumes.get("", "disk"))
+
+
+async def test_an_attributes_class_goes_when_no_claim_or_volume_names_it() -> None:
+    kind = resource("volumeattributesclasses", "storage.k8s.io")
+    async with world() as there:
+        classes = there.cache("volumeattributesclasses", "storage.k8s.io")
+        for name in ("free", "used"):
+            body = {"metadata": {"name": name}, "driverName": "d", "parameters": {"iops": "1"}}
+            made = await there.client.create(kind, body)
+            assert made["metadata"]["finalizers"] == ["kubernetes.io/vac-protection"]
+        wanted = claim()
+        wanted["spec"]["volumeAttributesClassName"] = "used"
+        await there.client.create(CLAIMS, wanted, "default")
+        for name in ("used", "free"):
+            await there.client.delete(kind, name)
+        await there.until(lambda: not classes.get("", "free"))
+        assert (await there.client.get(kind, "used"))["metadata"]["deletionTimestamp"]
+        await there.client.delete(CLAIMS, "data", "default")
+        await there.until(lambda: not classes.get("", "used"))

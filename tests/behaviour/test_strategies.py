@@ -36,7 +36,7 @@ FLAGS = {
     "ClusterRole": "c", "ClusterRoleBinding": "c", "Role": "c", "RoleBinding": "c",
     "DeviceClass": "g", "ResourceClaim": "", "ResourceClaimTemplate": "", "ResourceSlice": "g",
     "PriorityClass": "g", "CSIDriver": "gv", "CSINode": "v", "CSIStorageCapacity": "v",
-    "StorageClass": "", "VolumeAttachment": "v", "VolumeAttributesClass": "",
+    "StorageClass": "", "VolumeAttachment": "v", "VolumeAttributesClass": "d",
 }  # fmt: skip
 
 ALL = "annotations finalizers labels ownerReferences"

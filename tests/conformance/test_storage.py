@@ -36,7 +36,7 @@ def attachment(**metadata: Any) -> Obj:
     return {"kind": "VolumeAttachment", "metadata": metadata, "spec": spec}
 
 
-KINDS = {
+KINDS: dict[str, Obj] = {
     "csidrivers": {"spec": {"attachRequired": False}},
     "csinodes": {"spec": {"drivers": []}},
     "storageclasses": {"provisioner": "e2e-fake-provisioner", "reclaimPolicy": "Delete"},
@@ -68,7 +68,16 @@ async def test_volume_attachments(bench: Bench) -> None:
 
 
 async def test_volume_attributes_classes(bench: Bench) -> None:
-    await lives(bench, "volumeattributesclasses")
+    plural = "volumeattributesclasses"
+    await discovered(bench, "storage.k8s.io", "v1", plural)
+    path = f"{STORAGE}/{plural}"
+    name = await live_through(bench, path, KINDS[plural], {}, {})
+    # They are protected while they are used, and go when a controller has seen that they are not.
+    await bench.delete(f"{path}/{name}")
+    await bench.gone(f"{path}/{name}")
+    assert len(await bench.names(path)) == 2
+    await bench.delete(f"{path}?labelSelector={plural}%3Dconformance")
+    await bench.listed(path, lambda items: not items)
 
 
 async def test_capacities(bench: Bench) -> None:
