@@ -50,6 +50,8 @@ ROWS = (
         "tests/trust/test_watch.py", "events", 1_000_000, 50_000),
     Row(7, "controllers that die, miss events or see the past: always the same end",
         "tests/trust/test_sieve.py", "plans", 1_000, 50),
+    Row(8, "kill -9 of the agent with 100 pods: no container changes, none is left over",
+        "tests/trust/test_agent.py", "kills", 100, 10),
     Row(9, "whatever is sent: no 5xx, nothing takes five seconds, and memory stays flat",
         "tests/trust/test_fuzz.py", "inputs", 1_000_000, 100_000),
     Row(12, "RBAC: verb, resource, subresource, identity: no leak",

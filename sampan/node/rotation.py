@@ -18,6 +18,8 @@ from pathlib import Path
 from sampan.aio.clock import Clock
 from sampan.runtime.interface import Container, RuntimeFailure, State
 
+from .logs import LINE_MAX
+
 log = logging.getLogger("sampan.node.rotation")
 
 HURRY_S = 0.25
@@ -68,11 +70,13 @@ class Rotation:
         """Once; true when some log grows fast."""
         fast, sizes = False, {}
         for container in self._containers():
-            if container.state != State.RUNNING:
-                continue
             path = container.log_path
             try:
                 size = os.stat(path).st_size
+                if container.state != State.RUNNING:
+                    if size > self._size_max * self._files_max:
+                        self._trim(path, size)
+                    continue
                 before = self._sizes.get(container.id, 0)
                 fast = fast or size - before > self._size_max // FAST_SHARE
                 if size >= self._size_max:
@@ -94,6 +98,19 @@ class Rotation:
         path.rename(target)
         self._reopen(container_id)
         self._prune(path)
+
+    def _trim(self, path: Path, size: int) -> None:
+        """What a container said that ended before anybody looked: no more than others keep."""
+        draft = path.with_name(f"{path.name}.new")
+        left = self._size_max * self._files_max
+        with open(path, "rb") as source, open(draft, "wb") as target:
+            source.seek(size - left)
+            # From the start of a line on.
+            source.readline(LINE_MAX)
+            offset = source.tell()
+            while sent := os.sendfile(target.fileno(), source.fileno(), offset, left):
+                offset += sent
+        draft.replace(path)
 
     def _prune(self, path: Path) -> None:
         """The newest files, as many as there may be and as many bytes."""

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from sampan.node import keeping, logs
 from sampan.node.keeping import KeptLogs
@@ -125,6 +126,16 @@ def test_rotation_keeps_the_last_files(tmp_path: Path) -> None:
     path.write_bytes(b"x" * 100)
     found.look()
     assert not rotated(path)
+
+
+def test_what_an_ended_container_said_is_cut_too(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_bytes(b"".join(b"line %03d\n" % number for number in range(100)))
+    ended = replace(container(path), state=State.EXITED)
+    found = Rotation(lambda: [ended], lambda _: None, FakeClock(), (20, 5))
+    assert not found.look()
+    assert path.read_bytes().splitlines()[0] == b"line 089"
+    assert path.read_bytes().endswith(b"line 099\n")
 
 
 async def test_what_grows_fast_is_looked_at_often(tmp_path: Path) -> None:
