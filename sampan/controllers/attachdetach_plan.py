@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from sampan.api.errors import Object
 
@@ -16,8 +17,7 @@ OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 SHARED = {"ReadOnlyMany", "ReadWriteMany"}
 
 
-@dataclass(slots=True)
-class Wish:
+class Wish(Struct):
     """Pods of one node that use the volume."""
 
     node: str
