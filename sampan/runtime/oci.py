@@ -23,7 +23,7 @@ from typing import Protocol
 from msgspec import structs
 
 from ..linux import cgroups, processes
-from . import conmon
+from . import conmon, limits
 from .exits import ExitWatch, read_exit
 from .interface import (
     Container,
@@ -38,7 +38,7 @@ from .records import Record, read_record
 from .roots import remove_tree, unmount_root
 from .streams import AttachStreams
 from .table import LOST_EXIT_CODE, REBOOT_EXIT_CODE, START_ERROR_EXIT_CODE, Entry, Exit
-from .verbs.create import create, limits_of
+from .verbs.create import create
 from .verbs.delete import delete
 from .verbs.exec import exec_
 from .verbs.kill import kill
@@ -327,19 +327,16 @@ class OciRuntime:
         """Other limits for a container that runs, without a restart."""
         entry = self._find(container_id)
         self._require_running(entry)
-        _limit(entry.record.cgroup, resources)
+        limits.limit(entry.record.cgroup, resources)
 
     def pin(self, container_id: str, cpus: str) -> None:
         entry = self._find(container_id)
         self._require_running(entry)
-        try:
-            cgroups.pin(entry.record.cgroup, cpus)
-        except OSError as error:
-            raise RuntimeFailure(f"cannot change processors: {error.strerror}") from error
+        limits.pin(entry.record.cgroup, cpus)
 
     def limit_group(self, cgroup_parent: str, resources: Resources) -> None:
         """Limits for all containers of a group together."""
-        _limit(f"{self._places.cgroup_root}/{cgroup_parent}", resources, make=True)
+        limits.limit(f"{self._places.cgroup_root}/{cgroup_parent}", resources, make=True)
 
     async def exits(self) -> AsyncIterator[Container]:
         while True:
@@ -360,10 +357,7 @@ class OciRuntime:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await asyncio.gather(*(self.delete(container_id) for container_id in list(self._entries)))
-        root = self._places.cgroup_root
-        if not cgroups.remove(root):
-            cgroups.kill(root)
-            await asyncio.to_thread(cgroups.remove_when_empty, root)
+        await limits.remove_all(self._places.cgroup_root)
 
     async def close(self) -> None:
         if not self._is_open:
@@ -387,17 +381,6 @@ class OciRuntime:
     def _require_running(self, entry: Entry) -> None:
         if entry.container.state is not State.RUNNING:
             raise RuntimeFailure("cannot exec or attach: the container is not running")
-
-
-def _limit(group: str, resources: Resources, *, make: bool = False) -> None:
-    limits = limits_of(resources)
-    try:
-        if make:
-            cgroups.create(group, limits)
-        else:
-            cgroups.set_limits(group, limits)
-    except OSError as error:
-        raise RuntimeFailure(f"cannot change limits: {error.strerror}") from error
 
 
 async def _within(event: asyncio.Event, timeout_s: float) -> bool:

@@ -28,6 +28,7 @@ from msgspec import Struct, field
 from sampan.aio.grpc import NOT_FOUND, RpcError
 
 from ...linux import cgroups, processes
+from .. import limits
 from ..interface import (
     Container,
     ContainerSpec,
@@ -377,16 +378,13 @@ class CriRuntime:
         return Path("/nonexistent")
 
     def limit(self, container_id: str, resources: Resources) -> None:
-        _limit(_group(self._entry(container_id)), resources)
+        limits.limit(_group(self._entry(container_id)), resources)
 
     def pin(self, container_id: str, cpus: str) -> None:
-        try:
-            cgroups.pin(_group(self._entry(container_id)), cpus)
-        except OSError as error:
-            raise RuntimeFailure(f"cannot change processors: {error.strerror}") from error
+        limits.pin(_group(self._entry(container_id)), cpus)
 
     def limit_group(self, cgroup_parent: str, resources: Resources) -> None:
-        _limit(f"{self._places.cgroup_root}/{cgroup_parent}", resources, make=True)
+        limits.limit(f"{self._places.cgroup_root}/{cgroup_parent}", resources, make=True)
 
     async def exits(self) -> AsyncIterator[Container]:
         while True:
@@ -408,10 +406,7 @@ class CriRuntime:
         await asyncio.gather(*(self.delete(each) for each in list(self._entries)))
         await self.close()
         await self._server.end()
-        root = self._places.cgroup_root
-        if not cgroups.remove(root):
-            cgroups.kill(root)
-            await asyncio.to_thread(cgroups.remove_when_empty, root)
+        await limits.remove_all(self._places.cgroup_root)
 
     async def close(self) -> None:
         for entry in self._entries.values():
@@ -433,14 +428,3 @@ class CriRuntime:
 
 def _group(entry: Entry) -> str:
     return f"{entry.cgroup}/{entry.container.id}"
-
-
-def _limit(group: str, resources: Resources, *, make: bool = False) -> None:
-    limits = limits_of(resources)
-    try:
-        if make:
-            cgroups.create(group, limits)
-        else:
-            cgroups.set_limits(group, limits)
-    except OSError as error:
-        raise RuntimeFailure(f"cannot change limits: {error.strerror}") from error
