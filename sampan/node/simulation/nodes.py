@@ -67,7 +67,10 @@ class SimulatedNodes:
         self._events = EventRecorder(client, COMPONENT, clock=clock)
         self._pods = informers.informer(resource("pods"))
         shares = shares_of(self.shape)
-        self.presence = Presence(client, clock, self.shape, shares)
+        known = informers.informer(resource("nodes"))
+        self.presence = Presence(
+            client, clock, self.shape, shares, lambda name: known.get("", name)
+        )
         self._addresses = {name: Addresses(share) for name, share in shares.items()}
         self._entries: dict[str, _Entry] = {}
         self._timer: list[tuple[float, str]] = []
@@ -131,6 +134,7 @@ class SimulatedNodes:
             await self.presence.keep()
         finally:
             stop()
+            self.presence.close()
             for task in tuple(self._leaving):
                 task.cancel()
             await self._reports.close()

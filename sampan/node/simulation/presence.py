@@ -1,9 +1,10 @@
 """Being there: simulated nodes register, renew their Leases and post a status now and then.
 
-Task: `Presence.run`. The nodes are dealt into groups, and each group has its moment within
-`lease_s / 4`, kubelet's share of a Lease's life: thousands of Leases make an even stream of writes,
-not a flood every ten seconds. At most `AT_ONCE` requests are under way. A request that fails is
-logged and made again in its group's next turn, as kubelet does.
+Tasks: `Presence.keep`, and one for each group whose turn it is. The nodes are dealt into groups,
+and each group has its moment within `lease_s / 4`, kubelet's share of a Lease's life: thousands of
+Leases make an even stream of writes, not a flood every ten seconds. At most `GROUPS_AT_ONCE` groups
+are under way, so that a server that is slow for a while does not make all of them late. A request
+that fails is logged and made again in its group's next turn, as kubelet does.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from sampan.aio.clock import Clock
 from sampan.api.errors import AlreadyExists, NotFound, Object, StatusError
@@ -20,7 +21,7 @@ from sampan.client.api import Client
 from sampan.client.interface import STRATEGIC_PATCH
 
 from ..registration import LEASE_NAMESPACE, LEASE_S, REPORT_S
-from .shape import Shape, heartbeat, node_object
+from .shape import Shape, conditions, heartbeat, is_ready, node_object
 
 log = logging.getLogger("sampan.node.simulation")
 
@@ -28,17 +29,29 @@ RENEWALS = 4
 """How often a Lease is renewed in its life, at best: kubelet's nodeLeaseRenewIntervalFraction."""
 GROUP = 50
 """Nodes that renew at the same moment: their writes become durable together."""
+GROUPS_AT_ONCE = 16
 AT_ONCE = 32
+"""Registrations under way."""
 
 
 class Presence:
     """Made by `SimulatedNodes`."""
 
-    def __init__(self, client: Client, clock: Clock, shape: Shape, shares: Mapping[str, str]):
+    def __init__(
+        self,
+        client: Client,
+        clock: Clock,
+        shape: Shape,
+        shares: Mapping[str, str],
+        find: Callable[[str], Object | None] = lambda name: None,
+    ) -> None:
+        """`find` gives the Node as the cluster has it, as far as that is known."""
         self._client = client
         self._clock = clock
         self._shape = shape
         self._shares = shares
+        self._find = find
+        self._under_way: set[asyncio.Task[None]] = set()
         self._numbers = {name: number for number, name in enumerate(shape.names)}
         self.silent: set[str] = set()
         """Nodes whose agent is dead."""
@@ -82,9 +95,24 @@ class Presence:
                 # The machine slept or is too slow: begin anew instead of running after time.
                 began, turn = now, turn % len(groups)
                 began -= period * turn / len(groups)
-            group = groups[turn % len(groups)]
-            await self._each(self._be_there, [n for n in group if n not in self.silent])
+            await self._begin(groups[turn % len(groups)])
             turn += 1
+
+    async def _begin(self, group: Sequence[str]) -> None:
+        """One group's turn, beside those that are not done yet."""
+        if len(self._under_way) >= GROUPS_AT_ONCE:
+            await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+        task = asyncio.create_task(self._renew_all(group), name="leases of simulated nodes")
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _renew_all(self, group: Sequence[str]) -> None:
+        there = [name for name in group if name not in self.silent]
+        await asyncio.gather(*(self._try(self._be_there, name) for name in there))
+
+    def close(self) -> None:
+        for task in self._under_way:
+            task.cancel()
 
     async def withdraw(self, names: Iterable[str]) -> None:
         """Take nodes and their Leases away: they are simulated no more."""
@@ -102,10 +130,14 @@ class Presence:
 
     async def _attempt(self, act: Callable[[str], Awaitable[None]], name: str) -> None:
         async with self._turns:
-            try:
-                await act(name)
-            except (StatusError, OSError) as error:
-                log.info("simulated node %s: %s", name, error)
+            await self._try(act, name)
+
+    @staticmethod
+    async def _try(act: Callable[[str], Awaitable[None]], name: str) -> None:
+        try:
+            await act(name)
+        except (StatusError, OSError) as error:
+            log.info("simulated node %s: %s", name, error)
 
     async def _register(self, name: str) -> None:
         now, nodes = self._clock.now(), resource("nodes")
@@ -119,12 +151,16 @@ class Presence:
 
     async def _be_there(self, name: str) -> None:
         await self._renew(name)
-        if self._clock.monotonic() - self._said.get(name, 0.0) >= REPORT_S:
-            await self._post(name)
+        node = self._find(name)
+        if node is not None and not is_ready(node):
+            # Taken for dead while the server was slow: it says that it is not.
+            await self._post(name, {"status": {"conditions": conditions(self._clock.now())}})
+        elif self._clock.monotonic() - self._said.get(name, 0.0) >= REPORT_S:
+            await self._post(name, heartbeat(self._clock.now()))
 
-    async def _post(self, name: str) -> None:
+    async def _post(self, name: str, patch: Object) -> None:
         self._said[name] = self._clock.monotonic()
-        patch, nodes = heartbeat(self._clock.now()), resource("nodes")
+        nodes = resource("nodes")
         try:
             await self._client.patch(
                 nodes, name, patch, subresource="status", content_type=STRATEGIC_PATCH

@@ -113,6 +113,11 @@ def is_simulated(node: Object) -> bool:
     return info.get("containerRuntimeVersion") == RUNTIME_VERSION
 
 
+def is_ready(node: Object) -> bool:
+    listed = (node.get("status") or {}).get("conditions") or ()
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in listed)
+
+
 def node_object(number: int, share: str, shape: Shape, now: float) -> Object:
     """A Node as kubelet registers it."""
     name = shape.names[number]

@@ -99,3 +99,26 @@ def test_what_becomes_of_a_pod_is_drawn_once_and_as_often_as_said() -> None:
     assert 150 < sum(item.waiting == "ImagePullBackOff" for item in drawn) < 250
     assert all(1 <= item.start_s <= 3 for item in drawn)
     assert len({item.start_s for item in drawn}) > 3000
+
+
+async def test_a_node_that_was_taken_for_dead_says_that_it_is_not() -> None:
+    clock, shape = VirtualClock(1_000_000.0), Shape(NAMES[:1])
+    dead = node_object(0, "", shape, 0)
+    for item in dead["status"]["conditions"]:
+        item["status"] = "Unknown"
+    posts: list[Any] = []
+
+    class Server(Transport):
+        async def request(self, method: str, path: str, **more: Any) -> Any:
+            if path.endswith("/status"):
+                posts.append(more["body"]["status"]["conditions"])
+            return await super().request(method, path, **more)
+
+    transport = Server(clock)
+    client = Client(transport)  # type: ignore[arg-type]
+    presence = Presence(client, clock, shape, shares_of(shape), lambda name: dead)
+    task = asyncio.create_task(presence.keep())
+    await settle()
+    assert [item["status"] for item in posts[0]] == ["False", "False", "False", "True"]
+    task.cancel()
+    presence.close()
