@@ -143,7 +143,7 @@ class CsiVolumes:
                 message = {
                     "volume_id": source.handle,
                     "volume_path": self._outside(target),
-                    "staging_target_path": self._outside(staged) if staged.exists() else "",
+                    "staging_target_path": self._outside(staged) if is_made(staged) else "",
                     "volume_capability": await self._capability(pod, source, driver),
                     "secrets": await self._secret(source.expand_secret, "NodeExpandSecretRef"),
                 }
@@ -349,7 +349,7 @@ class CsiVolumes:
 
     async def _unstage(self, driver: Driver, record: Record) -> None:
         target = self._staging(record.driverName, record.volumeHandle)
-        if target.exists():
+        if is_made(target):
             where = self._outside(target)
             await driver.call(
                 "NodeUnstageVolume", volume_id=record.volumeHandle, staging_target_path=where
@@ -386,6 +386,15 @@ class CsiVolumes:
             waiting["users"] -= 1
             if not waiting["users"]:
                 self._locks.pop(thing, None)
+
+
+def is_made(path: Path) -> bool:
+    """Is there a directory, mounted on or not? It is not looked into: who serves what is mounted
+    there may never answer, and would hold up the whole node."""
+    try:
+        return path.name in os.listdir(path.parent)
+    except FileNotFoundError:
+        return False
 
 
 def _unique(record: Record) -> str:

@@ -2,14 +2,15 @@
 
 No task of its own: pods' workers call `publish` and `release`. A share is mounted once (a lock per
 share) below DATA/plugins/kubernetes.io/nfs, whoever uses it: the client behind FUSE is a process,
-and one is enough. What a pod uses is told by its directory (volumes/kubernetes.io~nfs/NAME.share), so
-an agent that starts again undoes what one before it did; the last user takes the mount away.
+and one is enough. What a pod uses its directory tells (volumes/kubernetes.io~nfs/NAME.share), so an
+agent that starts again undoes what one before it did; the last user takes the mount away.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -30,6 +31,7 @@ KERNEL_TYPES = ("nfs4", "nfs")
 VERSIONS = ("4.2", "4.1", "4.0", "3")
 CONNECT_S = 30.0
 """How long a server may take to answer before its volume fails, and is tried again."""
+LOOK_S = 2.0
 
 
 class Shares:
@@ -51,7 +53,7 @@ class Shares:
             options = [*options, "ro"]
         share = self._share(source, options)
         async with self._lock:
-            if not _answers(share) or share not in self._kernel.mounted():
+            if share not in self._kernel.mounted() or await _is_orphaned(share):
                 await self._mount(share, source, options)
             await asyncio.to_thread(self._bind, share, target)
         return target
@@ -73,10 +75,12 @@ class Shares:
             # Its client has died: nobody can use it any more.
             self._kernel.detach(share)
         await asyncio.to_thread(share.mkdir, parents=True, exist_ok=True)
-        what = f"{source['server']}:{source['path']}"
+        server = source["server"]
+        host = f"[{server}]" if ":" in server else server
+        what = f"{host}:{source['path']}"
         try:
             if has_client():
-                await asyncio.to_thread(mount_by_kernel, what, share, options)
+                await asyncio.to_thread(mount_by_kernel, what, server, share, options)
             else:
                 home = home_namespace(self._run)
                 await mount_by_fuse(what, share, options, home)
@@ -123,11 +127,10 @@ def has_client() -> bool:
     return any(Path(f"/lib/modules/{release}/kernel/fs/nfs").glob("nfs.ko*"))
 
 
-def mount_by_kernel(what: str, target: Path, options: Iterable[str]) -> None:
+def mount_by_kernel(what: str, host: str, target: Path, options: Iterable[str]) -> None:
     """With the newest version that the server knows, unless one is asked for. Raises OSError."""
     import socket
 
-    host = what.partition(":")[0]
     address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0]
     given = [item for item in options if item not in ("ro", "rw")]
     flags = mounts.MS_RDONLY if "ro" in options else 0
@@ -148,7 +151,7 @@ def mount_by_kernel(what: str, target: Path, options: Iterable[str]) -> None:
 async def mount_by_fuse(what: str, target: Path, options: Iterable[str], home: int = -1) -> None:
     """Start a client, which lives in the mount namespace `home`, and mount what it serves. Raises
     OSError with the server's words."""
-    host, _, path = what.partition(":")
+    host, _, path = what[1:].partition("]:") if what.startswith("[") else what.partition(":")
     fd = os.open("/dev/fuse", os.O_RDWR)
     try:
         given = ",".join(options).replace("nfsvers=", "vers=")
@@ -191,10 +194,14 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-def _answers(share: Path) -> bool:
-    """Is whoever serves the mount alive?"""
+async def _is_orphaned(share: Path) -> bool:
+    """Has the process that served the mount died? A server that is silent is another matter: who
+    waits for it waits in a thread."""
     try:
-        os.stat(share)
-    except OSError:
+        async with asyncio.timeout(LOOK_S):
+            await asyncio.to_thread(os.stat, share)
+    except TimeoutError:
         return False
-    return True
+    except OSError as error:
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
