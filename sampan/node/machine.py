@@ -301,6 +301,13 @@ def _crash_text(state: PodState, name: str, crash: Crash) -> str:
 
 
 def go_duration(seconds: float) -> str:
-    """Whole seconds the way Go prints them: 10s, 1m20s, 5m0s."""
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+    """To the millisecond, the way Go prints it: 871ms, 10s, 1m20.5s, 1h0m0s."""
+    milliseconds = int(seconds * 1000)
+    if 0 < milliseconds < 1000:
+        return f"{milliseconds}ms"
+    minutes, rest = divmod(milliseconds, 60_000)
+    text = f"{rest / 1000:.3f}".rstrip("0").rstrip(".") + "s"
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{text}"
+    return f"{minutes}m{text}" if minutes else text

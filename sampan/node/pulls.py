@@ -18,7 +18,7 @@ from sampan.runtime.reference import is_id, parse
 
 from .accesses import Accesses
 from .keyring import Key, keys_for
-from .machine import CRASH_CAP_S, CRASH_INITIAL_S
+from .machine import CRASH_CAP_S, CRASH_INITIAL_S, go_duration
 from .narration import Narrator
 from .state import Waiting
 
@@ -140,7 +140,7 @@ class Pulls:
             narrator.container(container, "Warning", "Failed", "Error: ErrImagePull")
             raise Held(Waiting("ErrImagePull", text, now + FRESH_S)) from error
         self._failures.pop(key, None)
-        took = f"{self._clock.monotonic() - began:.3g}s"
+        took = go_duration(self._clock.monotonic() - began)
         narrator.container(
             container,
             "Normal",

@@ -12,6 +12,7 @@ import pytest
 
 from sampan.node.accesses import Accesses
 from sampan.node.keyring import keys_for
+from sampan.node.machine import go_duration
 from sampan.node.narration import Narrator
 from sampan.node.pulls import Held, Pulls
 from sampan.runtime.interface import Credentials, RegistryFailure
@@ -144,6 +145,17 @@ async def test_what_a_secret_brought_is_for_who_has_it(bench: Bench) -> None:
     bench.images.remote["r.io/app:1"] = BUSYBOX
     assert await bench.start("7") == PULLED
     assert await bench.start("8") == HERE, "the registry gives it to everybody"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"), (0.0004, "0s"), (0.8714, "871ms"), (1, "1s"), (10, "10s"), (2.5, "2.5s"),
+        (80, "1m20s"), (62.25, "1m2.25s"), (300, "5m0s"), (3600, "1h0m0s"),
+    ],
+)  # fmt: skip
+def test_durations_read_as_gos(seconds: float, text: str) -> None:
+    assert go_duration(seconds) == text
 
 
 async def test_what_came_otherwise_is_everybodys(bench: Bench) -> None:
