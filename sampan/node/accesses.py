@@ -76,7 +76,7 @@ class Accesses:
 
     def _record(self, name: str, image: Image) -> dict[str, Any]:
         found = self._read().get(image.id)
-        if not found:
+        if not found or image.pinned:
             return EVERYBODY
         # It was pulled, but not under this name (or by its id): that has to be asked for.
         record = found.get(_repository(name), {"secrets": [], "hashes": []})

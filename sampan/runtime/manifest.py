@@ -42,6 +42,9 @@ DOCUMENT_BYTES_MAX = 8 * 1024 * 1024
 # overlayfs stacks at most 500 layers; builders stop at 127.
 LAYERS_MAX = 256
 
+# "v8" is what every arm64 is.
+_PLAIN = (None, "", "v1", "v8")
+
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -147,7 +150,9 @@ def is_index(document: Mapping[str, Any]) -> bool:
 
 
 def choose(index: Mapping[str, Any], architecture: str) -> Blob:
-    """The manifest for linux on this architecture. Raises ImageNotFound when there is none."""
+    """The manifest for linux on this architecture, the plain one where there are some for newer
+    processors. Raises ImageNotFound when there is none."""
+    found: list[Mapping[str, Any]] = []
     for entry in objects(index.get("manifests")):
         where = entry.get("platform")
         if where is None and len(index["manifests"]) == 1:
@@ -155,7 +160,11 @@ def choose(index: Mapping[str, Any], architecture: str) -> Blob:
         if not isinstance(where, dict):
             continue
         if where.get("os") == "linux" and where.get("architecture") == architecture:
-            return blob(entry)
+            if where.get("variant") in _PLAIN:
+                return blob(entry)
+            found.append(entry)
+    if found:
+        return blob(found[0])
     raise ImageNotFound(f"no match for platform in manifest: linux/{architecture}: not found")
 
 

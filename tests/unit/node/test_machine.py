@@ -135,7 +135,7 @@ def test_deadline() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(10, "10s"), (80, "1m20s"), (300, "5m0s"), (3600, "60m0s")]
+    ("seconds", "text"), [(10, "10s"), (80, "1m20s"), (300, "5m0s"), (3600, "1h0m0s")]
 )
 def test_go_duration(seconds: int, text: str) -> None:
     assert go_duration(seconds) == text

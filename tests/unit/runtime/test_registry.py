@@ -25,7 +25,7 @@ from sampan.runtime.interface import (
     RegistryFailure,
     RuntimeFailure,
 )
-from sampan.runtime.manifest import machine
+from sampan.runtime.manifest import choose, machine
 from sampan.runtime.mirrors import endpoints
 from sampan.runtime.reference import parse
 from sampan.runtime.upstream import Server
@@ -334,6 +334,16 @@ async def test_manifest_of_another_digest(registry: FakeRegistry, store: ImageSt
     registry.manifests[index] = (registry.manifests[index][0], b'{"schemaVersion": 2}')
     with pytest.raises(ImageDamaged):
         await store.pull(f"127.0.0.1:{registry.port}/app@{index}")
+
+
+def test_the_plain_one_of_a_machines_variants() -> None:
+    def entry(number: int, **platform: str) -> dict[str, Any]:
+        where = {"os": "linux", "architecture": "amd64", **platform}
+        return {"digest": f"sha256:{number:064}", "size": 1, "platform": where}
+
+    index = {"manifests": [entry(1, variant="v3"), entry(2), entry(3, os="windows")]}
+    assert choose(index, "amd64").digest.endswith("2")
+    assert choose({"manifests": index["manifests"][:1]}, "amd64").digest.endswith("1")
 
 
 async def test_nothing_for_this_machine(registry: FakeRegistry, store: ImageStore) -> None:
