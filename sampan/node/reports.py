@@ -47,7 +47,10 @@ class _Pod:
 class Reports:
     """Sends statuses for all pods of the node."""
 
-    def __init__(self, client: Client, clock: Clock) -> None:
+    def __init__(self, client: Client, clock: Clock, *, remember: bool = True) -> None:
+        """Without `remember` nothing is kept of a pod all of whose statuses are sent; what the API
+        knows of it is then taken from the pod when there is more to say."""
+        self._remember = remember
         self._client = client
         self._clock = clock
         self._pods: dict[str, _Pod] = {}
@@ -157,6 +160,8 @@ class Reports:
                     entry.version = int(answer["metadata"].get("resourceVersion") or 0)
         finally:
             entry.task = None
+            if not self._remember:
+                self._pods.pop(entry.uid, None)
 
 
 def _readiness(status: Object) -> str:

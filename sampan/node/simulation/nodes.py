@@ -63,7 +63,7 @@ class SimulatedNodes:
         self.shape = shape or Shape()
         self._client = client
         self._clock = clock
-        self._reports = Reports(client, clock)
+        self._reports = Reports(client, clock, remember=False)
         self._events = EventRecorder(client, COMPONENT, clock=clock)
         self._pods = informers.informer(resource("pods"))
         shares = shares_of(self.shape)
