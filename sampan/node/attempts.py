@@ -50,6 +50,7 @@ def attempt_of(
         reason=reason,
         message=message,
         user=tuple(container.user),
+        runtime=container.runtime,
     )
 
 
@@ -92,10 +93,11 @@ def remembered(status: Object) -> Attempt | None:
     """The last run a container status tells of, when the runtime has lost it (a reboot)."""
     now, last = status.get("state") or {}, status.get("lastState") or {}
     ended = now.get("terminated") or ("waiting" in now and last.get("terminated"))
-    known = _id(status.get("containerID", ""))
+    runtime, _, known = status.get("containerID", "").partition("://")
     if ended:
         return Attempt(
-            id=_id(ended.get("containerID", "")) or known,
+            id=ended.get("containerID", "").partition("://")[2] or known,
+            runtime=runtime,
             restart_count=status.get("restartCount", 0),
             state=EXITED,
             image_ref=status.get("image", ""),
@@ -110,6 +112,7 @@ def remembered(status: Object) -> Attempt | None:
         return None
     return Attempt(
         id=known,
+        runtime=runtime,
         restart_count=status.get("restartCount", 0),
         state=EXITED,
         image_ref=status.get("image", ""),
@@ -119,10 +122,6 @@ def remembered(status: Object) -> Attempt | None:
         reason=UNKNOWN_REASON,
         message=UNKNOWN_MESSAGE,
     )
-
-
-def _id(text: str) -> str:
-    return text.partition("://")[2]
 
 
 def seconds_of(text: str | None) -> float:

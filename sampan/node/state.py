@@ -39,6 +39,8 @@ class Attempt(Struct, frozen=True):
     """The termination message."""
     user: tuple[int, ...] = ()
     """Who its first process is: uid, gid, and the other groups; () when nobody knows."""
+    runtime: str = "crun"
+    """What ran it: the beginning of its containerID."""
 
 
 class Waiting(Struct, frozen=True):

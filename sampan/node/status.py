@@ -30,7 +30,6 @@ from .state import (
 )
 from .volumes.mounted import mount_statuses
 
-RUNTIME_NAME = "crun"
 RESIZE_PENDING, RESIZE_IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
 DISRUPTED, RESTARTING = "DisruptionTarget", "AllContainersRestarting"
 # kubelet's MaxPodTerminationMessageLogLength.
@@ -45,7 +44,7 @@ def rfc3339(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-def pod_status(state: PodState, now: float, host_ip: str) -> Object:
+def pod_status(state: PodState, now: float, host_ip: str, host_ips: Sequence[str] = ()) -> Object:
     """The status to send. Conditions keep the transition times of the pod's present ones."""
     old = state.known
     if state.refused:
@@ -67,12 +66,12 @@ def pod_status(state: PodState, now: float, host_ip: str) -> Object:
         status |= {key: old[key] for key in ("reason", "message") if old.get(key)}
     if host_ip:
         status["hostIP"] = host_ip
-        status["hostIPs"] = [{"ip": host_ip}]
+        status["hostIPs"] = [{"ip": item} for item in host_ips or (host_ip,)]
     ip = host_ip if state.spec.get("hostNetwork") else state.ip
     if ip:
         status["podIP"] = ip
-        # A pod of the host's network has the host's address.
-        ips = state.ips if ip == state.ip and not state.spec.get("hostNetwork") else ()
+        # A pod of the host's network has the host's addresses.
+        ips = host_ips if state.spec.get("hostNetwork") else state.ips
         status["podIPs"] = [{"ip": item} for item in ips or (ip,)]
     if state.started_at:
         status["startTime"] = rfc3339(state.started_at)
@@ -216,7 +215,7 @@ def _container_status(state: PodState, container: Mapping[str, Any]) -> Object:
     if container.get("volumeMounts"):
         status["volumeMounts"] = mount_statuses(container)
     if last is not None and last.id:
-        status["containerID"] = f"{RUNTIME_NAME}://{last.id}"
+        status["containerID"] = f"{last.runtime}://{last.id}"
     if last is not None and last.state == RUNNING and name not in state.hooking:
         health = state.health_of(name)
         status["state"] = {"running": {"startedAt": rfc3339(last.started_at)}}
@@ -294,7 +293,7 @@ def terminated(run: Attempt) -> Object:
     if run.message:
         out["message"] = run.message
     if run.id:
-        out["containerID"] = f"{RUNTIME_NAME}://{run.id}"
+        out["containerID"] = f"{run.runtime}://{run.id}"
     return out
 
 

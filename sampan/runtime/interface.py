@@ -200,6 +200,8 @@ class Container(Struct, frozen=True):
     log_path: Path
     user: Sequence[int] = ()
     """Who its first process is: uid, gid, and the other groups."""
+    runtime: str = "crun"
+    """What runs it: the beginning of its containerID in a pod's status."""
 
 
 class ExecStreams(Protocol):

@@ -155,6 +155,8 @@ class CriRuntime:
             oom_killed=status["reason"] == "OOMKilled",
             annotations=notes,
             log_path=Path(notes.get(LOG, "")),
+            user=_user_of(pid),
+            runtime="containerd",
         )
         return container, pid
 
@@ -424,6 +426,23 @@ class CriRuntime:
         if entry is None:
             raise RuntimeFailure(f"container {container_id} not found")
         return entry
+
+
+def _user_of(pid: int) -> Sequence[int]:
+    """uid, gid and the other groups of a process; () for one that is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines() if pid else []
+    except OSError:
+        return ()
+    rows = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
+    if "Uid" not in rows:
+        return ()
+    gid = int(rows["Gid"][1])
+    return (
+        int(rows["Uid"][1]),
+        gid,
+        *(int(group) for group in rows["Groups"] if int(group) != gid),
+    )
 
 
 def _group(entry: Entry) -> str:
