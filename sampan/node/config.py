@@ -53,6 +53,11 @@ class NodeConfig(Struct, frozen=True):
     def pod_cidrs(self) -> list[str]:
         return [self.pod_cidr, self.pod_cidr6] if self.pod_cidr6 else [self.pod_cidr]
 
+    @property
+    def addresses(self) -> list[str]:
+        """The node's InternalIPs."""
+        return self.addresses_of(self.address)
+
     def addresses_of(self, ip: str) -> list[str]:
         """All addresses of the pod whose first one this is."""
         if not self.pod_cidr6 or not ip or IPv4Address(ip) not in IPv4Network(self.pod_cidr):

@@ -32,6 +32,7 @@ class Facts(Struct, frozen=True):
     """The node's, for limits that are not set."""
     ips: Sequence[str] = ()
     """All of the pod's; `ip` is the first."""
+    host_ips: Sequence[str] = ()
 
     @property
     def namespace(self) -> str:
@@ -54,7 +55,7 @@ def field_value(facts: Facts, path: str) -> str:
         "status.podIP": facts.ip,
         "status.podIPs": ",".join(facts.ips or [facts.ip]),
         "status.hostIP": facts.host_ip,
-        "status.hostIPs": facts.host_ip,
+        "status.hostIPs": ",".join(facts.host_ips or [facts.host_ip]),
     }
     if path in simple:
         return simple[path]

@@ -115,7 +115,7 @@ def node_status(
     before = {item["type"]: item for item in known.get("conditions") or ()}
     status: Object = {
         "addresses": [
-            {"type": "InternalIP", "address": config.address},
+            *({"type": "InternalIP", "address": ip} for ip in config.addresses),
             {"type": "Hostname", "address": config.name},
         ],
         "capacity": room,

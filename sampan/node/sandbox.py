@@ -225,8 +225,9 @@ class Sandbox:
     def _facts(self) -> Facts:
         parts = self._parts
         ip = parts.config.address if self.pod["spec"].get("hostNetwork") else self.ip
-        ips = [ip] if self.pod["spec"].get("hostNetwork") else parts.config.addresses_of(ip)
-        return Facts(self.pod, ip, parts.config.address, parts.allocatable, ips)
+        ips = parts.config.addresses_of(ip)
+        host = parts.config
+        return Facts(self.pod, ip, host.address, parts.allocatable, ips, host.addresses)
 
     def _lookup(self, plural: str, name: str) -> Object | None:
         return self._parts.objects.get(plural, self.pod["metadata"]["namespace"], name)

@@ -303,7 +303,8 @@ class PodWorker:
         self.state.sandbox = self.sandbox.ready
         self.state.ip = self.sandbox.ip or self.state.ip or self.state.known.get("podIP", "")
         self.state.ips = self.parts.config.addresses_of(self.state.ip)
-        status = pod_status(self.state, now, self.parts.config.address)
+        config = self.parts.config
+        status = pod_status(self.state, now, config.address, config.addresses)
         if status != self._last_status:
             self._last_status = self.state.known = status
             self.parts.reports.put(self.state.pod, status)
@@ -414,7 +415,9 @@ class PodWorker:
         if not self._gone:
             state.ip = self.sandbox.ip or state.known.get("podIP", "")
             state.ips = self.parts.config.addresses_of(state.ip)
-            self.parts.reports.put(state.pod, pod_status(state, now, self.parts.config.address))
+            config = self.parts.config
+            status = pod_status(state, now, config.address, config.addresses)
+            self.parts.reports.put(state.pod, status)
         await asyncio.gather(self._clean_up(), self.parts.reports.flushed(state.uid))
         if not self._gone:
             await delete_object(self)
