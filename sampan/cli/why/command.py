@@ -42,8 +42,10 @@ def why(
     def ask(path: str) -> Any:
         try:
             return api.get(paths, url, path)
+        except json.JSONDecodeError as error:
+            return error.doc
         except urllib.error.HTTPError as error:
-            if error.code != 404:
+            if error.code != 404 and not path.partition("?")[0].endswith("/log"):
                 raise
             return None
 

@@ -9,7 +9,8 @@ from sampan.api.errors import Object
 
 from .facts import Facts, Finding, said
 
-LATE_RESTARTS = 1
+LOG_LINES = 3
+LINE_LENGTH = 200
 
 
 class Container(NamedTuple):
@@ -93,7 +94,7 @@ def crashing(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "container/oom",
                 f"{upper(item.word)} used more memory than it may, and was killed.",
-                [f"limits.memory: {limit or 'none; the node was short'}", *_ended(item)],
+                [f"limits.memory: {limit or 'none; the node was short'}", *_ended(facts, item)],
                 [
                     f"Raise limits.memory above {limit}, or have the program use less."
                     if limit
@@ -117,16 +118,21 @@ def crashing(facts: Facts) -> Iterator[Finding]:
             f"{upper(item.word)} ends again and again: {text}."
             if restarts
             else f"{upper(item.word)} has failed: {text}.",
-            _ended(item),
+            _ended(facts, item),
             [fix, _log(facts, item)],
         )
 
 
-def _ended(item: Container) -> list[str]:
+def _ended(facts: Facts, item: Container) -> list[str]:
     ended, restarts = item.ended, item.status.get("restartCount") or 0
     out = [f"last run: exit code {ended.get('exitCode')}, {ended.get('reason', 'Error')}"]
     if restarts:
         out.append(f"restarts: {restarts}")
+    if facts.logs.get(item.name):
+        out += [
+            f"it wrote: {line[:LINE_LENGTH]}"
+            for line in facts.logs[item.name].splitlines()[-LOG_LINES:]
+        ]
     if ended.get("message"):
         out.append(f"it said: {ended['message'].strip()[-300:]}")
     if item.waiting.get("message"):

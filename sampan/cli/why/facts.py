@@ -41,8 +41,8 @@ class Facts(Struct):
     """Why each node does not take the pod, by its name, as the scheduler would say now."""
     free: dict[str, dict[str, str]] = field(default_factory=dict)
     """What nodes have left of what they are short of: "500m of 2"."""
-    claims: dict[str, Object] = field(default_factory=dict)
-    """Of the pod's volumes, by name."""
+    logs: dict[str, str] = field(default_factory=dict)
+    """The last that containers wrote before they ended, by name."""
     others: dict[str, list[Object]] = field(default_factory=dict)
     """More of the namespace or cluster, by plural: pods, endpointslices, storageclasses, ..."""
     now_s: float = 0.0

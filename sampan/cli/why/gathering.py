@@ -6,12 +6,14 @@ scheduler's own message has to do. At most `PARTS` pods of a workload are looked
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote
 
 from sampan.api.errors import Object
 
+from .containers import containers_of
 from .facts import Facts
 
 JUDGED_NODES = 300
@@ -19,8 +21,12 @@ PARTS = 200
 OWNERS = 5
 """Longest chain of owners that is followed."""
 
+LOGS = 3
+"""Pods of which the last lines of a log are read."""
+LOG_QUERY = "tailLines=3&limitBytes=2000"
+
 Ask = Callable[[str], Any]
-"""Path in, decoded answer out; None for what is not there (404)."""
+"""Path in, decoded answer out; None for what is not there (404). A log is a text."""
 
 GROUPS = {
     "pods": "/api/v1",
@@ -80,6 +86,7 @@ def gather(ask: Ask, plural: str, namespace: str, name: str, now_s: float) -> Fa
     facts.owners = _owners(ask, facts.obj, namespace)
     if plural == "pods":
         _nodes(ask, [facts])
+        _logs(ask, [facts])
     elif plural == "services":
         facts.others["pods"] = _items(ask, _collection("pods", namespace))
         slices = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
@@ -156,6 +163,7 @@ def _parts(ask: Ask, facts: Facts, events: list[Object], namespace: str) -> list
     for part in parts:
         part.events = _about(events, part)
     _nodes(ask, [part for part in parts if part.kind == "Pod"])
+    _logs(ask, [part for part in parts if part.kind == "Pod"])
     return parts
 
 
@@ -198,3 +206,22 @@ def _nodes(ask: Ask, pods: list[Facts]) -> None:
         # A node that would do now is no answer: then what the scheduler said last counts.
         if len(judged.reasons) == len(nodes):
             facts.judged, facts.free = judged
+
+
+def _logs(ask: Ask, pods: list[Facts]) -> None:
+    """What containers wrote before they failed."""
+    failed = [
+        (facts, item)
+        for facts in pods
+        for item in containers_of(facts)
+        if item.ended.get("exitCode")
+    ]
+    for facts, item in failed[:LOGS]:
+        meta = facts.obj["metadata"]
+        path = f"{_collection('pods', meta['namespace'])}/{quote(facts.name, safe='')}/log"
+        # A container that waits for its next run shows the one before by itself.
+        previous = "&previous=true" if item.running else ""
+        found = ask(f"{path}?container={quote(item.name)}&{LOG_QUERY}{previous}")
+        if found is not None:
+            # A line of JSON comes decoded.
+            facts.logs[item.name] = found if isinstance(found, str) else json.dumps(found)

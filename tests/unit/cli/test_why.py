@@ -9,6 +9,7 @@ import pytest
 
 from sampan.cli.why.facts import Facts
 from sampan.cli.why.finding import chain_of, findings_of, grouped, parts_of
+from sampan.cli.why.gathering import gather
 from sampan.cli.why.judging import judge
 from sampan.cli.why.scheduling import reasons_of
 from sampan.cli.why.showing import as_data, tree_of
@@ -323,3 +324,37 @@ def test_a_statefulset_names_the_pod_it_waits_for() -> None:
     facts.parts[0].obj["metadata"]["name"] = "web-0"
     found = {item.cause: item for item in findings_of(facts)}
     assert found["statefulset/order"].text == "It goes on when web-0 is ready."
+
+
+def test_what_is_asked_for_a_pod_and_what_its_log_says() -> None:
+    found = crashed(3).obj
+    found["metadata"]["ownerReferences"] = [
+        {"kind": "ReplicaSet", "name": "web-1", "uid": "r", "controller": True}
+    ]
+    owner = {"kind": "Deployment", "name": "web", "uid": "d", "controller": True}
+    middle = {"metadata": {"name": "web-1", "uid": "r", "ownerReferences": [owner]}}
+    top = {"metadata": {"name": "web", "uid": "d"}, "spec": {"replicas": 2}}
+    scaler = {
+        "metadata": {"name": "h"},
+        "spec": {"maxReplicas": 9, "scaleTargetRef": {"kind": "Deployment", "name": "web"}},
+        "status": {"desiredReplicas": 2},
+    }
+    event = {**said("BackOff", "later"), "involvedObject": {"uid": "u"}}
+    answers: dict[str, Any] = {
+        "/api/v1/namespaces/shop/pods/web": found,
+        "/api/v1/namespaces/shop/events": {"items": [event, {"involvedObject": {"uid": "x"}}]},
+        "/apis/apps/v1/namespaces/shop/replicasets/web-1": middle,
+        "/apis/apps/v1/namespaces/shop/deployments/web": top,
+        "/apis/autoscaling/v2/namespaces/shop/horizontalpodautoscalers": {"items": [scaler]},
+        "/api/v1/namespaces/shop/pods/web/log": "one\ntwo\nno database\n",
+    }
+    facts = gather(lambda path: answers.get(path.partition("?")[0]), "pods", "shop", "web", NOW_S)
+    assert facts is not None
+    assert [item["reason"] for item in facts.events] == ["BackOff"]
+    assert chain_of(facts) == [
+        "ReplicaSet web-1",
+        "Deployment web (2 replicas)",
+        "HorizontalPodAutoscaler h (1 to 9 replicas, wants 2)",
+    ]
+    assert "it wrote: no database" in findings_of(facts)[0].evidence
+    assert gather(lambda path: None, "pods", "shop", "none", NOW_S) is None
