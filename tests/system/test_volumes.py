@@ -356,7 +356,12 @@ def ready(world: World, *pods: str) -> None:
 def test_a_driver_in_a_pod_serves_its_volumes(world: World) -> None:
     """Staged, published, given to the group, and undone although the agent was killed meanwhile."""
     name = "test.sampan.dev"
-    world.apply(*scenes.driver(name, str(ROOT), sys.executable))
+    *first, user = scenes.driver(name, str(ROOT), sys.executable)
+    world.apply(*first)
+    node = world.user.get("nodes")["items"][0]["metadata"]["name"]
+    path = "--for=jsonpath={.spec.drivers[*].name}=" + name
+    world.user.kubectl("wait", f"csinode/{node}", path, "--timeout=30s").ok
+    world.apply(user)
     ready(world, "csi")
     folder = world.user.data / "node/plugins" / name / "volumes"
     assert (folder / "disk/log").read_text() == "kept\n"
@@ -378,7 +383,10 @@ def test_pods_of_two_nodes_share_a_file_server(world: World, tmp_path: Path) -> 
     with nfs_server(tmp_path, addresses[0]) as export:
         export.chmod(0o777)
         names = [item["metadata"]["name"] for item in nodes]
-        world.apply(*scenes.sharing(addresses[0], str(export), names))
+        volume, claim, *pods = scenes.sharing(addresses[0], str(export), names)
+        world.apply(volume, claim)
+        world.user.kubectl("wait", "pvc/nfs", "--for=jsonpath={.status.phase}=Bound").ok
+        world.apply(*pods)
         ready(world, *PODS_OF_SHARE)
         where = {world.user.get("pod", name)["spec"]["nodeName"] for name in PODS_OF_SHARE}
         assert where == set(names)
