@@ -39,7 +39,6 @@ from sampan.paths import ClusterPaths
 from . import config
 from .child import Child, Refused
 from .config import ClusterConfig, write_private
-from .discovery import discover
 from .pki import ensure_key, general_name
 
 BOOTSTRAP = "system:bootstrap:agent"
@@ -164,10 +163,9 @@ def settle(child: Child) -> ClusterConfig:
     joined = asyncio.run(join(child))
     if joined.moved:
         # What runs here has addresses that are another node's by now.
-        from .cleanup import finish
+        from .cleanup import clean
 
-        finish(paths)
-        paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+        clean(paths, joined.before)
     if paths.order.exists() and options.token:
         # It has done its work, and should not lie about.
         kept = {"server": options.server, "node_name": options.node_name}

@@ -151,7 +151,8 @@ class Overlay:
     def _open(self) -> None:
         route = self._netlink = Netlink()
         name = self._device.name
-        made = f"{self._device.number} {self._device.local} {self._device.port}"
+        device = self._device
+        made = f"{device.number} {device.local} {device.port} {device.mac.hex()}"
         known = self._record.read_text() if self._record.exists() else ""
         if known != made:
             with ignoring(errno.ENODEV):
