@@ -9,17 +9,16 @@ from typing import Any
 
 import pytest
 
-from sampan.aio.tasks import Supervisor
 from sampan.api.errors import Object, TooManyRequests
 from sampan.api.resources import resource
 from sampan.api.times import format_time
 from sampan.client.informer import Informers
 from sampan.controllers.runtime import pods as podlib
-from tests.kit.cluster import Cluster, api_cluster
+from tests.kit.cluster import Cluster
 
 from .test_autoscaling import autoscaler
 from .test_disruption import budget
-from .test_workloads_crash import Life, Mortal
+from .test_workloads_crash import Life, Mortal, healthy
 from .workload_kit import DEPLOYMENTS, PATIENCE_S, PODS, PretendNode, deployment
 
 BUDGETS = resource("poddisruptionbudgets", "policy")
@@ -157,16 +156,11 @@ class Drill:
 
 @pytest.mark.trust
 async def test_a_crash_after_every_write_changes_nothing_in_the_end() -> None:
-    async with api_cluster() as cluster:
-        supervisor = Supervisor()
-        informers = Informers(cluster.client, supervisor)
-        node = PretendNode(cluster.client, informers.informer(PODS))
-        supervisor.start("node", node.run)
+    async with healthy(PretendNode) as (cluster, informers, _):
         drill = Drill(cluster, informers)
         await informers.synced()
         writes = 1
         while await drill.run(writes):
             writes += 1
-        await supervisor.stop()
         # Two scales, statuses of the budget before, between and after: all were tried.
         assert writes > 8

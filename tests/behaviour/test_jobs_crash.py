@@ -10,16 +10,15 @@ from typing import Any
 import pytest
 
 from sampan.aio.clock import SystemClock
-from sampan.aio.tasks import Supervisor
 from sampan.api.errors import Object
 from sampan.api.resources import resource
 from sampan.client.api import Client
 from sampan.client.informer import Informers
 from sampan.controllers.runtime.run import run_controllers
-from tests.kit.cluster import Cluster, api_cluster
+from tests.kit.cluster import Cluster
 
 from .job_kit import cron, job
-from .test_workloads_crash import Life, Mortal
+from .test_workloads_crash import Life, Mortal, healthy
 from .workload_kit import PATIENCE_S, PODS, PretendNode
 
 JOBS = resource("jobs", "batch")
@@ -186,16 +185,11 @@ END = {
 @pytest.mark.trust
 @pytest.mark.parametrize(("what", "least"), [("ends", 20), ("suspended", 15)])
 async def test_a_crash_after_every_write_changes_nothing_in_the_end(what: str, least: int) -> None:
-    async with api_cluster() as cluster:
-        supervisor = Supervisor()
-        informers = Informers(cluster.client, supervisor)
-        node = EndingNode(cluster.client, informers.informer(PODS))
-        supervisor.start("node", node.run)
+    async with healthy(EndingNode) as (cluster, informers, node):
         drill = Drill(cluster, informers)
         await informers.synced()
         writes = 1
         while await (drill.run(writes) if what == "ends" else drill.suspend(writes, node)):
             writes += 1
-        await supervisor.stop()
         # Pods, statuses, finalizers, deletions, the cron job's job: all were tried.
         assert writes > least

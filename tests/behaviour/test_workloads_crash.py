@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import pytest
 
@@ -16,12 +17,14 @@ from sampan.aio.clock import SystemClock
 from sampan.aio.tasks import Supervisor
 from sampan.api.errors import Object
 from sampan.client.api import Client
-from sampan.client.informer import Informers
+from sampan.client.informer import Informer, Informers
 from sampan.client.interface import Transport, WatchEvent
 from sampan.controllers.runtime.run import Running, run_controllers
 from tests.kit.cluster import Cluster, api_cluster
 
 from .workload_kit import DEPLOYMENTS, PATIENCE_S, PODS, SETS, PretendNode, deployment
+
+Node = TypeVar("Node", bound=PretendNode)
 
 
 class Mortal:
@@ -90,6 +93,20 @@ class Life:
         finally:
             dead.cancel()
         return False
+
+
+@asynccontextmanager
+async def healthy(
+    make: Callable[[Client, Informer], Node],
+) -> AsyncIterator[tuple[Cluster, Informers, Node]]:
+    """What the controllers are not: a server, and a node of this kind."""
+    async with api_cluster() as cluster:
+        supervisor = Supervisor()
+        informers = Informers(cluster.client, supervisor)
+        node = make(cluster.client, informers.informer(PODS))
+        supervisor.start("node", node.run)
+        yield cluster, informers, node
+        await supervisor.stop()
 
 
 class Drill:
@@ -186,16 +203,11 @@ END = {
 
 @pytest.mark.trust
 async def test_a_crash_after_every_write_changes_nothing_in_the_end() -> None:
-    async with api_cluster() as cluster:
-        supervisor = Supervisor()
-        informers = Informers(cluster.client, supervisor)
-        node = PretendNode(cluster.client, informers.informer(PODS))
-        supervisor.start("node", node.run)
+    async with healthy(PretendNode) as (cluster, informers, _):
         drill = Drill(cluster, informers)
         await informers.synced()
         writes = 1
         while await drill.run(writes):
             writes += 1
-        await supervisor.stop()
         # The service account, the sets, their sizes, pods, statuses, deletions: all were tried.
         assert writes > 15

@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from sampan.api.errors import Object
 
 
 def hold(request: pytest.FixtureRequest, name: str, text: str) -> None:
@@ -18,3 +22,24 @@ def hold(request: pytest.FixtureRequest, name: str, text: str) -> None:
         path.write_text(text)
     assert path.exists(), f"{path} is missing; run pytest --rewrite and read it"
     assert text == path.read_text()
+
+
+class Told:
+    """What happens to the owner of a model, line by line."""
+
+    def __init__(self, owner: Object) -> None:
+        self.owner = owner
+        self.lines: list[str] = []
+
+    def note(self, line: str) -> None:
+        self.lines.append(line)
+
+    def change(self, what: str, **spec: Any) -> None:
+        """Change the owner's spec, as a user does."""
+        self.owner = copy.deepcopy(self.owner)
+        self.owner["spec"] |= spec
+        self.owner["metadata"]["generation"] += 1
+        self.note(f"-- {what}")
+
+    def text(self) -> str:
+        return "\n".join(self.lines) + "\n"

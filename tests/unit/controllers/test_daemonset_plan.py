@@ -14,7 +14,7 @@ from sampan.api.times import format_time
 from sampan.controllers.daemonset_nodes import fits, new_pod, node_of, with_tolerations
 from sampan.controllers.daemonset_plan import Observed, Plan, plan, status_of, survey
 from sampan.controllers.runtime.podbackoff import CAP_S, PodBackoff
-from tests.kit.transcript import hold
+from tests.kit.transcript import Told, hold
 
 START_S = 1_700_000_000.0
 SETS = resource("daemonsets", "apps")
@@ -49,27 +49,17 @@ def taint(key: str, effect: str) -> Object:
     return {"key": key, "effect": effect}
 
 
-class Model:
+class Model(Told):
     """Applies plans at once; with each tick new pods run, and those that go are gone."""
 
     def __init__(self, owner: Object, count: int = 4) -> None:
-        self.owner = owner
+        super().__init__(owner)
         self.nodes = [make_node(f"n{place}") for place in range(count)]
         self.pods: dict[str, Object] = {}
         self.now_s = START_S
-        self.lines: list[str] = []
         self.made = 0
         self.broken: Callable[[Object], bool] = lambda pod: False
         """Pods that never become ready."""
-
-    def note(self, line: str) -> None:
-        self.lines.append(line)
-
-    def change(self, what: str, **spec: Any) -> None:
-        self.owner = copy.deepcopy(self.owner)
-        self.owner["spec"] |= spec
-        self.owner["metadata"]["generation"] += 1
-        self.note(f"-- {what}")
 
     @property
     def digest(self) -> str:
@@ -149,9 +139,6 @@ class Model:
         counts = "/".join(str(said.get(f"{key}NumberScheduled", 0)) for key in keys)
         more = "/".join(str(said.get(f"number{key}", 0)) for key in ("Ready", "Available"))
         return f"{pods} | {counts} {more} misscheduled {said['numberMisscheduled']}"
-
-    def text(self) -> str:
-        return "\n".join(self.lines) + "\n"
 
 
 def image_of(pod: Object) -> str:

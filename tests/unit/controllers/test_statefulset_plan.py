@@ -25,7 +25,7 @@ from sampan.controllers.statefulset_plan import (
 )
 from sampan.controllers.statefulset_pods import ordinal, revision_of
 from sampan.controllers.statefulset_status import Observed
-from tests.kit.transcript import hold
+from tests.kit.transcript import Told, hold
 
 START_S = 1_700_000_000.0
 
@@ -57,28 +57,18 @@ def claims() -> list[Object]:
     return [{"metadata": {"name": "data"}, "spec": {}}]
 
 
-class Model:
+class Model(Told):
     """Applies plans at once; with each tick pods that were made run, and those that go are gone."""
 
     def __init__(self, owner: Object) -> None:
-        self.owner = owner
+        super().__init__(owner)
         self.pods: dict[str, Object] = {}
         self.claims: dict[str, Object] = {}
         self.revisions: list[Object] = []
         self.now_s = START_S
-        self.lines: list[str] = []
         self.made = 0
         self.broken: Callable[[Object], bool] = lambda pod: False
         """Pods that never become ready."""
-
-    def note(self, line: str) -> None:
-        self.lines.append(line)
-
-    def change(self, what: str, **spec: Any) -> None:
-        self.owner = copy.deepcopy(self.owner)
-        self.owner["spec"] |= spec
-        self.owner["metadata"]["generation"] += 1
-        self.note(f"-- {what}")
 
     def revision(self) -> Object:
         """The present template's, made if it is new."""
@@ -178,9 +168,6 @@ class Model:
         counts = "/".join(str(said.get(key, 0)) for key in keys)
         revisions = f"{said['currentRevision']} -> {said['updateRevision']}"
         return f"{pods} | {counts} {revisions}"
-
-    def text(self) -> str:
-        return "\n".join(self.lines) + "\n"
 
 
 def image_of(pod: Object) -> str:
