@@ -220,6 +220,9 @@ async def _certify_client(options: Namespace, node: tuple[ClusterPaths, str]) ->
     """Get the client certificate, and the CA it belongs to."""
     paths, name = node
     if options.ca_hash:
+        # An HTTP client of its own, which only this needs.
+        from .discovery import discover
+
         ca, secret = discover(options.server, options.ca_hash), options.token.strip()
     else:
         ca, secret = read_token(options.token)
