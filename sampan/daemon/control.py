@@ -38,7 +38,8 @@ from sampan.store.sqlite import RESTORE, SqliteStore
 
 from . import config, joining, pki
 from .child import Child, Refused, settle_memory
-from .renewal import FolderWatch, keep_renewed
+from .folders import FolderWatch
+from .renewal import keep_renewed
 
 if TYPE_CHECKING:
     from sampan.controllers.runtime.run import Running

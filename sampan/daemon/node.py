@@ -37,8 +37,8 @@ from sampan.version import GIT_VERSION
 
 from . import config
 from .child import Child, Refused, settle_memory
+from .folders import FolderWatch
 from .registry import node_registry
-from .renewal import FolderWatch, due_of, keep_renewed, new_key, settle_pair, write_pair
 from .wiring import images_of, node_config, node_network, node_overlay, node_runtime
 
 log = logging.getLogger("sampan.node")
@@ -79,8 +79,12 @@ async def run(child: Child) -> None:
     await asyncio.gather(network.open(), runtime.open())
     settings = replace(settings, runtime_version=runtime.version)
     await child.go()
-    for name in {identity, "node"}:
-        settle_pair(paths.pki, name)
+    if has_joined(child):
+        # What reads X.509 takes long to load, and only a node that joined needs it.
+        from .renewal import settle_pair
+
+        for name in (identity, "node"):
+            settle_pair(paths.pki, name)
     transport = HttpTransport(
         cluster.url,
         ca=settings.ca_cert,
@@ -183,6 +187,8 @@ class Credentials:
         watch.open()
         try:
             if self._joined:
+                from .renewal import keep_renewed
+
                 await keep_renewed(lambda: self.renew(client, cluster, clock), clock)
             await asyncio.Event().wait()
         finally:
@@ -191,6 +197,7 @@ class Credentials:
     async def renew(self, client: Client, cluster: config.ClusterConfig, clock: Clock) -> float:
         """Ask for what is due (kube-apiserver-client-kubelet and kubelet-serving)."""
         from .joining import request_certificate
+        from .renewal import due_of, new_key, write_pair
 
         node = cluster.node_name
         wanted = {self._identity: (), "node": (node, cluster.address_of_node)}

@@ -13,10 +13,10 @@ from sampan.aio.tls import ServingContext, ServingFiles
 from sampan.client.http import HttpTransport
 from sampan.daemon import pki
 from sampan.daemon.config import ClusterConfig
+from sampan.daemon.folders import FolderWatch
 from sampan.daemon.renewal import (
     LONGEST_S,
     RETRY_S,
-    FolderWatch,
     keep_renewed,
     new_key,
     settle_pair,
