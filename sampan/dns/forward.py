@@ -83,6 +83,8 @@ class Forwarder:
         self._read_mark: tuple[int, int] | None = None
         self._in_flight: dict[_Key, asyncio.Task[bytes | None]] = {}
         self._cache: dict[_Key, _Cached] = {}
+        self.hits = self.misses = 0
+        """Questions whose answer was kept, and was not."""
 
     def __len__(self) -> int:
         """How many answers are kept."""
@@ -118,6 +120,7 @@ class Forwarder:
         if now >= found.expires_at:
             del self._cache[key]
             return None
+        self.hits += 1
         body = bytearray(found.body)
         age = int(now - found.stored_at)
         if age:
@@ -133,6 +136,7 @@ class Forwarder:
         if found is not None:
             return found
         key = _key(query)
+        self.misses += 1
         task = self._in_flight.get(key)
         if task is None:
             servers = self._loops.sound(self._routes.servers(query.name) or self._host_servers())

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 
 from msgspec import Struct, field
 
+from sampan.version import VERSION
+
 from .message import Code, Kind
 
 ANSWER_S = 5.0
@@ -75,10 +77,11 @@ class Note:
 
 
 class Metrics:
-    """Counts of one server. `cache_entries` says how many answers of others are kept."""
+    """Counts of one server. `cache` says of others' answers how many are kept, and how many
+    questions found one, and found none."""
 
-    def __init__(self, cache_entries: Callable[[], int] = lambda: 0) -> None:
-        self._cache_entries = cache_entries
+    def __init__(self, cache: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)) -> None:
+        self._cache = cache
         self._requests: dict[tuple[str, int], int] = {}
         self._responses: dict[tuple[int, str], int] = {}
         self._seconds = Buckets(_SECONDS)
@@ -147,9 +150,19 @@ class Metrics:
             for protocol, sizes in self._sizes.items():
                 buckets = sizes.asked if what == "request" else sizes.answered
                 yield from buckets.lines(name, f'proto="{protocol}",{_ZONE}')
-        yield "# TYPE coredns_cache_entries gauge"
+        entries, hits, misses = self._cache()
         labels = f'{_SERVER},type="success",view="",zones="."'
-        yield f"coredns_cache_entries{{{labels}}} {self._cache_entries()}"
+        yield "# TYPE coredns_cache_entries gauge"
+        yield f"coredns_cache_entries{{{labels}}} {entries}"
+        yield "# TYPE coredns_cache_hits_total counter"
+        yield f"coredns_cache_hits_total{{{labels}}} {hits}"
+        labels = f'{_SERVER},view="",zones="."'
+        yield "# TYPE coredns_cache_misses_total counter"
+        yield f"coredns_cache_misses_total{{{labels}}} {misses}"
+        yield "# TYPE coredns_cache_requests_total counter"
+        yield f"coredns_cache_requests_total{{{labels}}} {hits + misses}"
+        yield "# TYPE coredns_build_info gauge"
+        yield f'coredns_build_info{{goversion="",revision="",version="{VERSION}"}} 1'
         yield "# TYPE coredns_forward_max_concurrent_rejects_total counter"
         yield f"coredns_forward_max_concurrent_rejects_total {self.rejected}"
         yield "# TYPE coredns_panics_total counter"

@@ -114,7 +114,7 @@ class DnsServer:
         self._waiting: set[asyncio.Task[None]] = set()
         self._talks: set[asyncio.Task[None]] = set()
         self._clock = clock
-        self.metrics = Metrics(lambda: len(self._forwarder))
+        self.metrics = Metrics(self._kept)
         self.ready = asyncio.Event()
 
     async def run(self) -> None:
@@ -150,6 +150,10 @@ class DnsServer:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _kept(self) -> tuple[int, int, int]:
+        forwarder = self._forwarder
+        return len(forwarder), forwarder.hits, forwarder.misses
 
     def _set(self, old: Object | None, new: Object | None) -> None:
         """Stub domains and name servers; nonsense leaves those that were."""

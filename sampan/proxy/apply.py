@@ -37,8 +37,9 @@ class Table:
         self._hairpins: Counter[str] = Counter()
         self._owners: dict[str, dict[str, Key]] = {kind: {} for kind in _OWNED}
         self._contested: dict[Key, Rules] = {}
+        self._told: dict[Key, Key] = {}
         self.lost: dict[Key, Key] = {}
-        """Who wanted something that another service has, and which; the caller empties it."""
+        """Who wants something that another service has, and which, since the caller emptied it."""
         self._stale: set[str] = set()
         self._stale_sets: set[str] = set()
 
@@ -129,9 +130,12 @@ class Table:
                 for element in _owned(new, kind):
                     if owners.setdefault(element, key) != key:
                         lost.add(element)
-                        self.lost[key] = owners[element]
+                        if self._told.get(key) != owners[element]:
+                            self._told[key] = self.lost[key] = owners[element]
             granted[key] = new
-            if lost:
+            if not lost:
+                self._told.pop(key, None)
+            else:
                 self._contested[key] = new
                 granted[key] = replace(
                     new,

@@ -220,6 +220,13 @@ async def test_too_many_at_once_are_turned_away(
         await asyncio.gather(waiting, return_exceptions=True)
 
 
+async def test_what_the_cache_had_is_counted(tmp_path: Path) -> None:
+    async with upstreams(tmp_path, Upstream()) as forwarder:
+        for _ in range(3):
+            await forwarder.ask(query())
+        assert (forwarder.hits, forwarder.misses) == (2, 1)
+
+
 async def test_the_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forward, "CACHE_ENTRIES", 3)
     async with upstreams(tmp_path, Upstream()) as forwarder:

@@ -136,3 +136,18 @@ def test_an_address_two_services_claim_goes_to_the_next_when_the_first_leaves() 
     assert "203.0.113.1 . tcp . 80" not in table.rules["ns", "2"].services
     script = table.change({("ns", "1"): NOTHING})
     assert "203.0.113.1 . tcp . 80 : goto svc-2" in script
+
+
+def test_who_comes_second_is_told_of() -> None:
+    table = Table("test")
+    table.change({("ns", "1"): rules(1, 1, True)})
+    assert not table.lost
+    table.change({("ns", "2"): rules(2, 1, True)})
+    assert table.lost == {("ns", "2"): ("ns", "1")}
+    # A plain service's address counts as much.
+    plain = Rules({}, {}, {}, frozenset(), plain={"203.0.113.1 . tcp . 80": ("10.244.0.9 . 80",)})
+    table.lost.clear()
+    table.change({("ns", "3"): plain})
+    assert table.lost == {("ns", "3"): ("ns", "1")}
+    script = table.change({("ns", "1"): NOTHING, ("ns", "2"): NOTHING})
+    assert "add element ip sampan-test plain { 203.0.113.1 . tcp . 80 }" in script
