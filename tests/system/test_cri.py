@@ -133,6 +133,7 @@ async def test_a_pod_over_containerd(place: Path) -> None:
         assert (await runtime.start(long)).state == State.RUNNING
         assert runtime.usage(long).pids == 1
         assert sorted(await images.users(image.id)) == sorted([made.id, long])
+        runtime.limit(long, Resources(memory_limit_bytes=96 << 20, cpu_shares=512))
         streams = await runtime.exec(long, ["sh", "-c", "ls /sys/class/net; exit 4"])
         assert await collect(streams, 100) == (b"lo\n", 4)
 

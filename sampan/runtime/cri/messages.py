@@ -134,6 +134,8 @@ def resources(wanted: Resources) -> Mapping[str, Any]:
         "memory_limit_in_bytes": wanted.memory_limit_bytes,
         "oom_score_adj": wanted.oom_score_adj,
         "cpuset_cpus": wanted.cpuset,
+        # Else it is bound to the first limit for ever, and memory cannot be given in place.
+        "memory_swap_limit_in_bytes": -1 if wanted.memory_limit_bytes else 0,
     }
 
 

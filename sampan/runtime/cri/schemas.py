@@ -57,6 +57,7 @@ RESOURCES: Schema = {
     "memory_limit_in_bytes": (4, INT),
     "oom_score_adj": (5, INT),
     "cpuset_cpus": (6, TEXT),
+    "memory_swap_limit_in_bytes": (10, INT),
 }
 SECURITY: Schema = {
     "capabilities": (1, {"add_capabilities": (1, [TEXT]), "drop_capabilities": (2, [TEXT])}),
