@@ -353,8 +353,9 @@ def ready(world: World, *pods: str) -> None:
     assert waited.code == 0, world.user.kubectl("describe", "pods", *pods).out
 
 
-def test_a_driver_in_a_pod_serves_its_volumes(world: World) -> None:
-    """Staged, published, given to the group, and undone although the agent was killed meanwhile."""
+@pytest.fixture(scope="module")
+def disks(world: World) -> Path:
+    """Where a CSI driver, which is a pod, has the volumes of another one's."""
     name = "test.sampan.dev"
     *first, user = scenes.driver(name, str(ROOT), sys.executable)
     world.apply(*first)
@@ -363,15 +364,14 @@ def test_a_driver_in_a_pod_serves_its_volumes(world: World) -> None:
     world.user.kubectl("wait", f"csinode/{node}", path, "--timeout=30s").ok
     world.apply(user)
     ready(world, "csi")
-    folder = world.user.data / "node/plugins" / name / "volumes"
-    assert (folder / "disk/log").read_text() == "kept\n"
-    assert (folder / "disk/log").stat().st_gid == 1234
-    assert len([*folder.iterdir()]) == 2
-    kill_node(world)
-    world.user.kubectl("delete", "pod", "csi", "--now", "--wait").ok
-    eventually(lambda: str([item for item in kubelet_mounts(world) if "csi" in item]), "[]")
-    assert [path.name for path in folder.iterdir()] == ["disk"]
-    assert (folder / "disk/log").read_text() == "kept\n"
+    return world.user.data / "node/plugins" / name / "volumes"
+
+
+def test_a_driver_in_a_pod_serves_its_volumes(world: World, disks: Path) -> None:
+    """Staged, published, and given to the group."""
+    assert (disks / "disk/log").read_text() == "kept\n"
+    assert (disks / "disk/log").stat().st_gid == 1234
+    assert len([*disks.iterdir()]) == 2
 
 
 def test_pods_of_two_nodes_share_a_file_server(world: World, tmp_path: Path) -> None:
@@ -403,3 +403,11 @@ def test_pods_of_two_nodes_share_a_file_server(world: World, tmp_path: Path) -> 
         world.user.kubectl("delete", "pod", *PODS_OF_SHARE, "--now", "--wait").ok
         eventually(lambda: str([item for item in kubelet_mounts(world) if "nfs" in item]), "[]")
     assert sorted(path.name for path in export.iterdir()) == ["d", "f", "l"]
+
+
+def test_volumes_that_others_provide_are_taken_back(world: World, disks: Path) -> None:
+    """By an agent that was killed meanwhile (in the test above); what a volume holds stays."""
+    world.user.kubectl("delete", "pod", "csi", "--now", "--wait").ok
+    eventually(lambda: str([item for item in kubelet_mounts(world) if "csi" in item]), "[]")
+    assert [path.name for path in disks.iterdir()] == ["disk"]
+    assert (disks / "disk/log").read_text() == "kept\n"
