@@ -174,14 +174,15 @@ def create(paths: ClusterPaths, listen: str, others: list[ClusterConfig]) -> Clu
     if slot is None:
         raise ValueError("every network a cluster could use is routed already; see 'ip route'")
     host, port = parse_listen(listen) if listen else ("127.0.0.1", DEFAULT_PORT + slot)
+    both = takes_ipv6()
     return ClusterConfig(
         name=paths.name,
         slot=slot,
         node_name=node_name(),
         pod_cidr=pod_cidr(slot),
         service_cidr=service_cidr(slot),
-        pod_cidr6=f"fd00:10:{244 - slot}::/56" if has_ipv6() else "",
-        service_cidr6=f"fd00:10:{96 + slot}::/112" if has_ipv6() else "",
+        pod_cidr6=f"fd00:10:{244 - slot}::/56" if both else "",
+        service_cidr6=f"fd00:10:{96 + slot}::/112" if both else "",
         listen_host=host,
         listen_port=port,
         identity=secrets.token_hex(16),
@@ -197,12 +198,21 @@ def service_cidr(slot: int) -> str:
 
 
 def has_ipv6(conf: Path = Path("/proc/sys/net/ipv6/conf")) -> bool:
-    """Has this machine's kernel IPv6, and may devices use it?"""
+    """Has this machine's kernel IPv6, may devices use it, and can it be forwarded?"""
+    forwarding = conf / "all" / "forwarding"
     try:
         found = [(conf / name / "disable_ipv6").read_text() for name in ("all", "default")]
+        forwards = forwarding.read_text().strip() == "1" or os.access(forwarding, os.W_OK)
     except OSError:
         return False
-    return not any(text.strip() == "1" for text in found)
+    return forwards and not any(text.strip() == "1" for text in found)
+
+
+def takes_ipv6() -> bool:
+    """Is a new cluster of both families? Asks the kernel whether it translates IPv6 addresses."""
+    from sampan.linux.nftwire import has_nat
+
+    return has_ipv6() and has_nat("ip6")
 
 
 def overlaps(slot: int, routes: list[IPv4Network]) -> bool:

@@ -26,6 +26,7 @@ _SUBSYSTEM = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _ERROR = 2
 _REQUEST, _ACK, _CREATE, _APPEND = 0x1, 0x4, 0x400, 0x800
+_NEWTABLE, _DELTABLE = 0, 2
 _NEWCHAIN, _DELCHAIN, _NEWRULE, _DELRULE = 3, 5, 6, 8
 _NEWSET, _DELSET, _NEWSETELEM, _DELSETELEM = 9, 11, 12, 14
 _HEADER = struct.Struct("=IHHII")
@@ -73,6 +74,22 @@ def apply_messages(batch: bytes) -> None:
     number = -struct.unpack_from("=i", data, _HEADER.size)[0]
     if _HEADER.unpack_from(data)[1] != _ERROR or number:
         raise Refused(os.strerror(number))
+
+
+def has_nat(family: str) -> bool:
+    """Can the kernel translate addresses of "ip" or "ip6", and may we ask it to? A table and its
+    chain are made and removed in one transaction, so that nobody ever sees them."""
+    batch = _Batch()
+    name = _text(1, f"sampan-probe-{os.getpid()}")
+    hook = _nest(4, _number(1, 0) + _number(2, 0))
+    batch.put(_NEWTABLE, _CREATE, family, name)
+    batch.put(_NEWCHAIN, _CREATE, family, name + _text(3, "probe") + hook + _text(7, "nat"))
+    batch.put(_DELTABLE, 0, family, name)
+    try:
+        apply_messages(batch.packed())
+    except (OSError, Refused):
+        return False
+    return True
 
 
 def compile_script(script: str) -> bytes:

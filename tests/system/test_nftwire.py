@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from sampan.linux.nft import apply_blocking, find, remove_table
-from sampan.linux.nftwire import NotKnown, Refused, apply_messages, compile_script
+from sampan.linux.nftwire import NotKnown, Refused, apply_messages, compile_script, has_nat
 from tests.system.test_network import node  # noqa: F401
 
 pytestmark = pytest.mark.root
@@ -97,6 +97,13 @@ def test_messages_do_what_nft_does(node: int, family: str) -> None:  # noqa: F81
         apply_messages(compile_script(both))
     assert listed() == expected
     apply_blocking(remove_table(family, "wire"))
+
+
+def test_a_probe_leaves_nothing(node: int) -> None:  # noqa: F811
+    before = listed()
+    assert has_nat("ip")
+    assert has_nat("ip6")
+    assert listed() == before
 
 
 @pytest.mark.parametrize(
