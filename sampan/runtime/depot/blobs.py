@@ -177,3 +177,8 @@ def _keep(draft: Path, target: Path) -> None:
     finally:
         os.close(fd)
     os.replace(draft, target)
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

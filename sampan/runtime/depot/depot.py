@@ -46,6 +46,8 @@ class Depot:
         self._root = root
         self._opened = False
         self._changing = asyncio.Lock()
+        self._arriving: list[str] = []
+        """Blobs that are whole and belong to no repository yet."""
         self._swept_at = 0.0
 
     def open(self) -> None:
@@ -69,9 +71,13 @@ class Depot:
 
     async def finish(self, upload: Upload, digest: str) -> None:
         check_digest(digest)
-        await asyncio.to_thread(self.blobs.finish, upload, digest)
-        async with self._changing:
-            await asyncio.to_thread(self.repositories.link, upload.repository, digest)
+        self._arriving.append(digest)
+        try:
+            await asyncio.to_thread(self.blobs.finish, upload, digest)
+            async with self._changing:
+                await asyncio.to_thread(self.repositories.link, upload.repository, digest)
+        finally:
+            self._arriving.remove(digest)
 
     async def mount(self, name: str, source: str, digest: str) -> bool:
         """Make another repository's blob this one's too; False when there is none."""
@@ -100,7 +106,7 @@ class Depot:
         repository = self.repositories.find(name)
         digest = repository.tags.get(version, version)
         entry = repository.manifests.get(digest)
-        if entry is None:
+        if entry is None or self.blobs.size(digest) is None:
             raise Rejected(404, "MANIFEST_UNKNOWN", f"manifest unknown: {name}:{version}")
         return digest, entry
 
@@ -161,7 +167,8 @@ class Depot:
         """Descriptors of the manifests whose subject this is."""
         repository = self.repositories.all().get(name)
         found = []
-        for each, entry in (repository.manifests if repository else {}).items():
+        # A sweep in another thread may take some of them away meanwhile.
+        for each, entry in list(repository.manifests.items()) if repository else ():
             if entry["subject"] != digest or (kind and entry["artifact_type"] != kind):
                 continue
             descriptor = {"mediaType": entry["media_type"], "digest": each, "size": entry["size"]}
@@ -228,7 +235,7 @@ class Depot:
     def _sweep(self) -> None:
         """Blocks."""
         self._swept_at, now = time.monotonic(), time.time()
-        kept: set[str] = set()
+        kept: set[str] = set(self._arriving)
         for repository in list(self.repositories.all().values()):
             if sweep(repository, now):
                 self.repositories.save(repository)

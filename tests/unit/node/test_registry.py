@@ -414,6 +414,22 @@ async def test_what_lost_its_tag_is_swept_after_a_day(
     assert (await bench.call("GET", f"/v2/app/manifests/{digest(second)}"))[0] == 200
 
 
+async def test_a_sweep_takes_nothing_that_has_just_come(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a blob's arrival and its repository's record."""
+    content = bench.server.depot()
+    link = content.repositories.link
+
+    def sweep_and_link(name: str, digest: str) -> None:
+        content._sweep()
+        link(name, digest)
+
+    monkeypatch.setattr(content.repositories, "link", sweep_and_link)
+    await bench.push_blob(b"data")
+    assert (await bench.call("GET", f"/v2/app/blobs/{digest(b'data')}"))[2] == b"data"
+
+
 async def test_it_is_there_after_a_restart(bench: Bench) -> None:
     manifest = await bench.push()
     (bench.images.registry / "uploads/left").write_bytes(b"by a crash")
