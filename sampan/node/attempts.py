@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from sampan.api.errors import Object
 from sampan.runtime.interface import Container, Image, Images, State
 
 from .logs import tail_text
-from .state import CREATED, EXITED, RUNNING, Attempt
+from .state import CREATED, EXITED, RUNNING, Attempt, Health, PodState
 from .status import UNKNOWN_EXIT, UNKNOWN_MESSAGE, UNKNOWN_REASON
 from .translate import CONTAINER_NAME, IMAGE_NAME, RESTART_COUNT, TERMINATION_FILE
 
+STATUS_FIELDS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 STATES = {State.CREATED: CREATED, State.RUNNING: RUNNING, State.EXITED: EXITED}
 # Upstream's limits: pkg/kubelet/container MaxContainerTerminationMessageLength and its log kin.
 MESSAGE_MAX = 4096
@@ -122,6 +123,31 @@ def remembered(status: Object) -> Attempt | None:
         reason=UNKNOWN_REASON,
         message=UNKNOWN_MESSAGE,
     )
+
+
+def remember_lost(state: PodState) -> None:
+    """Runs that only the pod's status tells of: the machine was started anew, say."""
+    for status in _statuses(state):
+        name = status["name"]
+        lost = None if state.attempts.get(name) else remembered(status)
+        if lost is not None:
+            state.attempts[name] = [lost]
+    for name in [name for name, runs in state.attempts.items() if not runs]:
+        del state.attempts[name]
+
+
+def known_health(state: PodState, name: str, run: Attempt) -> Health | None:
+    """What the API last said of a container that ran on without us."""
+    for status in _statuses(state):
+        if status["name"] == name and status.get("containerID", "").endswith(run.id):
+            return Health(bool(status.get("started")), bool(status.get("ready")))
+    return None
+
+
+def _statuses(state: PodState) -> Iterator[Object]:
+    """Of all containers, as the API has them."""
+    for field in STATUS_FIELDS:
+        yield from state.known.get(field) or ()
 
 
 def seconds_of(text: str | None) -> float:

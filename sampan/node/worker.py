@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from sampan.api.errors import Object
 from sampan.runtime.interface import Container
 
-from .attempts import attempt_of, group_attempts, remembered, seconds_of
+from .attempts import attempt_of, group_attempts, known_health, remember_lost, seconds_of
 from .ending import (
     delete_object,
     grace_of_deletion,
@@ -50,7 +50,6 @@ from .translate import CONTAINER_NAME
 log = logging.getLogger("sampan.node.worker")
 
 QUIET_S = 1.0
-STATUS_FIELDS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 CONFIG_REASONS = ("CreateContainerConfigError", "ContainerCreating", "PodInitializing")
 
 
@@ -201,14 +200,7 @@ class PodWorker:
                 # The agent died between making and starting it; it is made anew.
                 runs.remove(run)
                 await self.parts.runtime.delete(run.id)
-        for field in STATUS_FIELDS:
-            for status in state.known.get(field) or ():
-                name = status["name"]
-                lost = None if state.attempts.get(name) else remembered(status)
-                if lost is not None:
-                    state.attempts[name] = [lost]
-        for name in [name for name, runs in state.attempts.items() if not runs]:
-            del state.attempts[name]
+        remember_lost(state)
         # What a deadline counts from outlives the agent.
         started = self.state.known.get("startTime")
         state.started_at = seconds_of(started) if started else self.parts.clock.now()
@@ -221,15 +213,7 @@ class PodWorker:
             self._take_resources()
             for name, runs in state.attempts.items():
                 if runs[-1].state == RUNNING:
-                    self.watch_health(name, runs[-1], self._known_health(name, runs[-1]))
-
-    def _known_health(self, name: str, run: Attempt) -> Health | None:
-        """What the API last said of a container that ran on without us."""
-        for field in STATUS_FIELDS:
-            for status in self.state.known.get(field) or ():
-                if status["name"] == name and status.get("containerID", "").endswith(run.id):
-                    return Health(bool(status.get("started")), bool(status.get("ready")))
-        return None
+                    self.watch_health(name, runs[-1], known_health(state, name, runs[-1]))
 
     def _step(self) -> float:
         """Decide, set in motion, report; returns when to look again (0: not by time)."""
