@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from sampan.server.connection import Connection, Listeners
+from sampan.server.connection import Connection
 from sampan.server.exchange import User
 from sampan.server.fairness import fairness
+from sampan.server.listeners import Listeners
 from tests.kit.cluster import Cluster, api_cluster
 
 GROUP = "/apis/flowcontrol.apiserver.k8s.io/v1"
@@ -243,6 +244,28 @@ async def test_a_schema_of_ones_own() -> None:
         assert [item.status for item in done] == [201] * 3
         state = cluster.server.fairness.levels["mine"]
         assert (state.seats, state.executing, state.waiting) == (0, 0, 0)
+
+
+async def test_a_level_without_queues_refuses_only_what_finds_no_seat() -> None:
+    async with api_cluster(tokens=TOKENS) as cluster:
+        server, stranger = cluster.server, User("stranger")
+        state = server.fairness.levels["catch-all"]
+        # A turn that is over is no reason to refuse: reads and writes wait for the next one.
+        for method in ("GET", "POST"):
+            server.fairness.spend(fairness.TURN_S * 2)
+            assert server.fairness.contended
+            body = {"metadata": {"name": "m"}} if method == "POST" else None
+            denied = await cluster.http(method, MAPS, body, user=stranger)
+            assert denied.status == 403, method
+        assert (state.seats, state.executing, state.waiting) == (0, 0, 0)
+        # But there is no waiting for a seat.
+        state.seats, state.most, state.lendable = state.nominal, state.nominal, 0
+        server.fairness.spend(fairness.TURN_S * 2)
+        full = await cluster.http("POST", MAPS, {"metadata": {"name": "m"}}, user=stranger)
+        assert full.status == 429
+        metrics = (await cluster.http("GET", "/metrics")).body.decode()
+        assert 'priority_level="catch-all",reason="concurrency-limit"' in metrics
+        state.seats = 0
 
 
 async def test_waiting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -307,11 +307,9 @@ class Fairness:
             flow.name, flow.schema.name, seats, self._server.clock.monotonic(), run, attributes,
             self._loop.create_future(),
         )  # fmt: skip
-        if not level.queues:
-            self.metrics.reject(flow.schema.name, level.name, "concurrency-limit")
-            raise Rejected
-        if not enqueue(level, entry, flow.key):
-            self.metrics.reject(flow.schema.name, level.name, "queue-full")
+        if not enqueue(level, entry, flow.key, self.pool):
+            reason = "queue-full" if level.queues else "concurrency-limit"
+            self.metrics.reject(flow.schema.name, level.name, reason)
             raise Rejected
         self.contended = True
         self.spend(0.0)

@@ -4,7 +4,9 @@ A level may always fill the seats it does not lend; what it lends goes into a po
 draws from up to its borrowing limit, so seats are never idle while requests wait, and a lender gets
 its own back as requests end (KEP-1040 borrowing, without the ten-second adjustment periods).
 
-Bounds: `queueLengthLimit` entries in each of `queues` queues of a level; above that: 429.
+Bounds: `queueLengthLimit` entries in each of `queues` queues of a level; above that: 429. A level
+without queues refuses what finds no seat; what finds one may still have to wait for its turn, and
+no more of those wait than the level has seats.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any
 
 from msgspec import Struct, field
@@ -61,6 +64,8 @@ class Level(Struct, eq=False):
     exempt: bool = False
     queues: tuple[Queue, ...] = ()
     """None: a request that finds no seat is refused."""
+    lane: Queue = field(default_factory=lambda: Queue(0))
+    """Where those that do find one wait for the next turn of the loop, if there are no queues."""
     hand: int = 1
     length: int = 0
     nominal: int = 0
@@ -122,7 +127,7 @@ def level_of(obj: Object, old: Level | None) -> Level:
         level.length = queuing.get("queueLengthLimit") or 50
     if old is not None:
         level.executing, level.seats, level.waiting = old.executing, old.seats, old.waiting
-        level.virtual, level.inner = old.virtual, old.inner
+        level.virtual, level.inner, level.lane = old.virtual, old.inner, old.lane
         more = len(level.queues) - len(old.queues)
         if more >= 0:
             level.queues = (*old.queues, *level.queues[len(old.queues) :])
@@ -166,19 +171,29 @@ def deal(flow: int, queues: int, hand: int) -> list[int]:
     return dealt
 
 
-def enqueue(level: Level, entry: Entry, flow: int) -> bool:
-    """Put an entry into the least loaded queue of its hand; False when that one is full."""
+def enqueue(level: Level, entry: Entry, flow: int, pool: Pool) -> bool:
+    """Put an entry into the least loaded queue of its hand; False when that one is full, and where
+    a level without queues has no seat for it."""
+    if not level.queues:
+        taken = level.seats + level.waiting
+        if not pool.fits(level, entry.seats) or (level.waiting and taken >= level.nominal):
+            return False
+        return _join(level, level.lane, entry)
     found = min(
         (level.queues[index] for index in deal(flow, len(level.queues), level.hand)),
         key=lambda queue: len(queue.waiting) + queue.seats,
     )
     if len(found.waiting) >= level.length:
         return False
-    if not found.waiting:
+    return _join(level, found, entry)
+
+
+def _join(level: Level, queue: Queue, entry: Entry) -> bool:
+    if not queue.waiting:
         # A queue that was idle has no credit for it.
-        found.virtual = max(found.virtual, level.inner)
-    entry.queue = found
-    found.waiting.append(entry)
+        queue.virtual = max(queue.virtual, level.inner)
+    entry.queue = queue
+    queue.waiting.append(entry)
     level.waiting += 1
     return True
 
@@ -204,7 +219,7 @@ def pick(levels: Iterable[Level], pool: Pool) -> tuple[Level, Queue, Entry] | No
 def _first(level: Level, pool: Pool) -> Queue | None:
     """The queue whose turn it is, of those whose first request finds a seat."""
     best: Queue | None = None
-    for queue in level.queues:
+    for queue in chain(level.queues, (level.lane,)):
         waiting = queue.waiting
         while waiting and waiting[0].gone:
             waiting.popleft()
