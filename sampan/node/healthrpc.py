@@ -12,6 +12,8 @@ import struct
 from collections.abc import Iterator
 from functools import cache
 
+from sampan.aio.grpc import CODES
+
 from .looks import PROBE_AGENT, Look, join_address
 
 ANSWER_MAX = 64 << 10
@@ -24,11 +26,6 @@ PATH = "/grpc.health.v1.Health/Check"
 SERVING = 1
 STATUSES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
 UNIMPLEMENTED = 12
-CODES = (
-    "OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound",
-    "AlreadyExists", "PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted",
-    "OutOfRange", "Unimplemented", "Internal", "Unavailable", "DataLoss", "Unauthenticated",
-)  # fmt: skip
 # Lengths in bits of the codes of the characters from " " to "~" (RFC 7541, appendix B). The codes
 # follow from them: they count up, the shorter first, equals by their character.
 HUFFMAN_BITS = (

@@ -74,8 +74,13 @@ async def _create_and_start(
     worker: PodWorker, container: Mapping[str, Any], image: Image
 ) -> Attempt:
     parts, name = worker.parts, container["name"]
-    spec = _specify(worker, container, image)
+    # A thread that binds a part of a volume cannot be called back.
     worker.commit(name)
+    try:
+        volumes = await _volumes(worker, container)
+    except (ConfigError, UnknownField) as error:
+        raise _failed(worker, container, "CreateContainerConfigError", str(error)) from error
+    spec = _specify(worker, container, image, volumes)
     kind, began = _kind(worker, name), parts.clock.monotonic()
     try:
         made = await parts.runtime.create(spec)
@@ -127,7 +132,12 @@ def _regular_names(worker: PodWorker) -> list[str]:
     return [item["name"] for item in worker.state.spec["containers"]]
 
 
-def _specify(worker: PodWorker, container: Mapping[str, Any], image: Image) -> ContainerSpec:
+def _specify(
+    worker: PodWorker,
+    container: Mapping[str, Any],
+    image: Image,
+    volumes: Mapping[tuple[str, str], Path],
+) -> ContainerSpec:
     """The container's whole configuration. Raises Held with CreateContainerConfigError."""
     parts, name = worker.parts, container["name"]
     last = worker.state.last(name)
@@ -141,7 +151,7 @@ def _specify(worker: PodWorker, container: Mapping[str, Any], image: Image) -> C
             termination_file=_termination_file(worker, name, count),
             network_namespace=worker.sandbox.namespace_path,
             etc_files=worker.sandbox.etc_files,
-            volumes=_volumes(worker, container),
+            volumes=volumes,
             pid_of_pod=_target_pid(worker, container),
             ipc_namespace=str(ipc.namespace) if ipc else "",
             shared_memory=_shared_memory(worker),
@@ -223,7 +233,9 @@ def _termination_file(worker: PodWorker, name: str, count: int) -> Path:
     return path
 
 
-def _volumes(worker: PodWorker, container: Mapping[str, Any]) -> dict[tuple[str, str], Path]:
+async def _volumes(worker: PodWorker, container: Mapping[str, Any]) -> dict[tuple[str, str], Path]:
+    """What each mount shows. Parts of volumes are opened in a thread: a file server may be silent.
+    Raises ConfigError and UnknownField."""
     out: dict[tuple[str, str], Path] = {}
     mounts = container.get("volumeMounts") or ()
     own: dict[str, str] = {}
@@ -236,8 +248,9 @@ def _volumes(worker: PodWorker, container: Mapping[str, Any]) -> dict[tuple[str,
             raise ConfigError(f'volume "{volume}" is not mounted')
         if part:
             where = f"{container['name']}/{index}"
+            uid, bind = worker.state.uid, worker.parts.volumes.sub_path
             try:
-                path = worker.parts.volumes.sub_path(worker.state.uid, (volume, path), part, where)
+                path = await asyncio.to_thread(bind, uid, (volume, path), part, where)
             except OSError as error:
                 raise ConfigError(
                     f'failed to prepare subPath for volumeMount "{volume}" '
