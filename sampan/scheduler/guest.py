@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import orjson
@@ -15,6 +16,7 @@ from .demand import Demand, demand_of
 from .relations import Constraint, Relations, relations_of
 
 if TYPE_CHECKING:
+    from .nodes import NodeState
     from .profile import Profile
 
 
@@ -74,6 +76,25 @@ def guest_of(pod: Object, profile: Profile | None = None) -> Guest:
         claims=claims_of(pod) if spec.get("volumes") else (),
         devices=devices_of(pod) if spec.get("resourceClaims") else (),
     )
+
+
+TOPOLOGY = ("topology.kubernetes.io/zone", "topology.kubernetes.io/region")
+"""What the API server's PodTopologyLabels gives a pod of its node's labels when it is bound."""
+LABELLED = 1024
+"""Sets of labels of bound pods that are shared."""
+
+
+def labelled(guest: Guest, node: NodeState) -> Guest:
+    """The pod as it will be once it is bound to the node."""
+    where = [(key, node.labels[key]) for key in TOPOLOGY if key in node.labels]
+    if not where or all(guest.labels.get(key) == value for key, value in where):
+        return guest
+    return replace(guest, labels=_with(tuple(guest.labels.items()), tuple(where)))
+
+
+@lru_cache(maxsize=LABELLED)
+def _with(labels: tuple[tuple[str, str], ...], more: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    return {**dict(labels), **dict(more)}
 
 
 def told_all(demand: Demand, pod: Object) -> Demand:

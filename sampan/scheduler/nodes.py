@@ -105,8 +105,11 @@ class Nodes:
 
     def set_node(self, node: Object) -> bool:
         """Take in a new or changed node. False if nothing that scheduling looks at changed."""
+        old = self.by_name.get(node["metadata"]["name"])
+        if old is not None and _looks_same(old.node, node):
+            old.node = node
+            return False
         state = read_node(node)
-        old = self.by_name.get(state.name)
         if old is None:
             self.by_name[state.name] = state
             self.layout += 1
@@ -296,6 +299,18 @@ def tally(state: NodeState, guest: Guest, sign: int) -> None:
             state.ports[port] = count
         else:
             state.ports.pop(port, None)
+
+
+def _looks_same(old: Object, new: Object) -> bool:
+    """Nothing but heartbeats: most changes of most nodes."""
+    before, after = old.get("status") or {}, new.get("status") or {}
+    labels = old["metadata"].get("labels") == new["metadata"].get("labels")
+    return (
+        labels
+        and _annotations(old) == _annotations(new)
+        and old.get("spec") == new.get("spec")
+        and all(before.get(key) == after.get(key) for key in ("allocatable", "capacity", "images"))
+    )
 
 
 def _annotations(node: Object) -> Object:

@@ -35,7 +35,7 @@ from .failing import (
     leaving_helps,
     node_helps,
 )
-from .guest import Guest, guest_of
+from .guest import Guest, guest_of, labelled
 from .metrics import ERROR, SCHEDULED, UNSCHEDULABLE, Metrics
 from .nodes import Nodes, NodeState
 from .preemption import Surroundings
@@ -183,9 +183,12 @@ class Scheduler:
         known = self._pending.get(uid)
         if known is None or known[1].nominated or self._nodes.home(uid) != node_name:
             return False
-        before, after = known[0]["metadata"], pod["metadata"]
+        after = pod["metadata"]
+        node = self._nodes.by_name.get(node_name)
+        placed = node.pods.get(uid) if node is not None else None
         return (
-            before.get("labels") == after.get("labels")
+            placed is not None
+            and placed.labels == (after.get("labels") or {})
             and "deletionTimestamp" not in after
             and {**known[0]["spec"], "nodeName": node_name} == pod["spec"]
         )
@@ -264,7 +267,7 @@ class Scheduler:
             self.metrics.deciding.observe(perf_counter() - began)
             if node is not None:
                 self._nodes.nominate(guest, "")
-                self._nodes.place(guest, node.name)
+                self._nodes.place(labelled(guest, node), node.name)
                 if guest.devices:
                     self._devices.assume(guest, node)
                 if self._queue.parked:
