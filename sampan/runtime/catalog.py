@@ -119,7 +119,8 @@ class Catalog:
         """Register an image under full names (with tag or digest).
 
         `unpacked` are the layers made for it, by diff id; those that are there already need not
-        be in it. Raises LayerMissing when one is in neither. All or nothing.
+        be in it. Raises LayerMissing when one is in neither. All or nothing; nothing is written of
+        what is known already.
         """
         self._flush(unpacked)
         with self._locked():
@@ -130,15 +131,19 @@ class Catalog:
                     raise LayerMissing(diff_id)
                 os.rename(unpacked[diff_id], self.layer(diff_id))
             old = self._stored.get(config.id)
-            data = {
-                "config": structs.asdict(config),
-                "size_bytes": size_bytes,
-                "loaded": loaded or (old is not None and old.loaded),
-            }
-            self._replace(self._image_file(config.id), data)
+            changed = old is None or old.loaded < loaded or old.size_bytes != size_bytes
+            if changed:
+                data = {
+                    "config": structs.asdict(config),
+                    "size_bytes": size_bytes,
+                    "loaded": loaded or (old is not None and old.loaded),
+                }
+                self._replace(self._image_file(config.id), data)
             references = self._read_references()
-            references.update(dict.fromkeys(names, config.id))
-            self._write_references(references)
+            # Also when only the image's file changed: by this file others see that it did.
+            if changed or any(references.get(name) != config.id for name in names):
+                references.update(dict.fromkeys(names, config.id))
+                self._write_references(references)
 
     def _flush(self, unpacked: Mapping[str, Path]) -> None:
         """A layer that a power cut leaves half empty would be believed whole ever after."""

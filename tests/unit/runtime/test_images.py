@@ -78,6 +78,22 @@ async def test_another_process_sees_it(store: ImageStore, tmp_path: Path) -> Non
     assert store.list() == []
 
 
+async def test_what_is_known_already_is_not_written_again(
+    store: ImageStore, tmp_path: Path
+) -> None:
+    archive = write(tmp_path, pack_archive([BASE], CONFIG, "a:1"))
+    (image,) = await store.load(archive)
+    assert image.pinned
+    files = [*(tmp_path / "images").glob("*.json"), *(tmp_path / "images/images").iterdir()]
+    before = [path.stat().st_ino for path in files]
+    assert await store.load(archive) == [image]
+    assert [path.stat().st_ino for path in files] == before
+    await store.load(write(tmp_path, pack_archive([BASE], CONFIG, "b:1")))
+    other = ImageStore(tmp_path / "images").find("a:1")
+    assert other is not None
+    assert list(other.tags) == ["docker.io/library/a:1", "docker.io/library/b:1"]
+
+
 async def test_layers_live_as_long_as_an_image_has_them(store: ImageStore, tmp_path: Path) -> None:
     await store.load(write(tmp_path, pack_archive([BASE], CONFIG, "base:1")))
     await store.load(write(tmp_path, pack_archive([BASE, TOP], CONFIG, "app:1")))
