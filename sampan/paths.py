@@ -71,6 +71,11 @@ class ClusterPaths:
         return self.data / "simulate"
 
     @property
+    def cni(self) -> Path:
+        """The administrator's CNI configuration, of all the cluster's nodes on this machine."""
+        return (self.shared or self.data) / "config" / "cni"
+
+    @property
     def database(self) -> Path:
         return self.data / "state.db"
 

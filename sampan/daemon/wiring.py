@@ -34,6 +34,7 @@ def node_config(paths: ClusterPaths, cluster: ClusterConfig) -> NodeConfig:
         listen_host=cluster.address_of_node,
         streaming_idle_s=cluster.streaming_idle_s,
         shared=paths.shared or paths.data,
+        cni=paths.cni,
         annotations=way_to(cluster),
         overlay=bool(cluster.underlay),
     )

@@ -27,6 +27,8 @@ class NodeConfig(Struct, frozen=True):
     cert: Path
     """The node's certificate, both client (system:node:NAME) and serving."""
     key: Path
+    cni: Path | None = None
+    """The folder of CNI configurations; where there is one, plugins make the pods' network."""
     shared: Path | None = None
     """The cluster's data on this machine, whose images all its nodes here use."""
     annotations: Mapping[str, str] = field(default_factory=dict)

@@ -55,7 +55,7 @@ class BridgeNetwork:
             IPv4Network(service_cidr) if service_cidr else None,
             _second(config, *ipv6),
         )
-        self._plumbing = Plumbing(config, cluster, networks)
+        self._plumbing = _plumbing(config, cluster, networks)
         self.admit: Callable[[str, str, str], Awaitable[None]] | None = None
         """Asked (uid, addresses of both families) before a pod may use them: network policies."""
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="network")
@@ -134,3 +134,15 @@ def _second(config: NodeConfig, cluster: str, services: str) -> Ipv6 | None:
         IPv6Network(services) if services else None,
         IPv4Network(config.pod_cidr),
     )
+
+
+def _plumbing(config: NodeConfig, cluster: str, networks: Networks) -> Plumbing:
+    """Ours, or the administrator's plugins where they are configured. Raises ValueError."""
+    if config.cni is None or not config.cni.is_dir():
+        return Plumbing(config, cluster, networks)
+    from .cni import CniPlumbing, read_chain
+
+    chain = read_chain(config.cni, config.pod_cidr)
+    if chain is None:
+        return Plumbing(config, cluster, networks)
+    return CniPlumbing(config, cluster, networks, chain)

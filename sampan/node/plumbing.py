@@ -136,20 +136,33 @@ class Plumbing:
             # Nothing leaves by it: the proxy's rules rewrite or refuse whatever takes this route.
             with ignoring(errno.EEXIST):
                 route.request(rtnetlink.new_route(first, bits, bridge.index, self.gateway))
-        # What is sent to an address without a pod comes back at once; else it would leave by the
-        # default route.
+        self.refuse_unused()
+        if self._ipv6 is not None:
+            self._ipv6.open(route, bridge.index)
+
+    def refuse_unused(self) -> None:
+        """What is sent to an address without a pod comes back at once; else it would leave by the
+        default route."""
         with ignoring(errno.EEXIST):
-            route.request(
+            self._connect().request(
                 rtnetlink.new_unreachable(
                     str(self._network.network_address), self._network.prefixlen
                 )
             )
-        if self._ipv6 is not None:
-            self._ipv6.open(route, bridge.index)
 
-    def attach(self, uid: str) -> PodAddress:
+    @staticmethod
+    def check_uid(uid: str) -> None:
+        """Raises ValueError for one that cannot name a file."""
         if not _UID.match(uid):
             raise ValueError(f"pod uid {uid!r} cannot name a namespace")
+
+    def prepare_pod(self) -> None:
+        """Settings of the pod's network, from inside of it."""
+        for name, value in _POD_SYSCTLS:
+            self._write_sysctl(name, value)
+
+    def attach(self, uid: str) -> PodAddress:
+        self.check_uid(uid)
         route = self._connect()
         path = self._folder / uid
         ip = self._addresses.give(uid)
@@ -183,8 +196,7 @@ class Plumbing:
 
     def _configure_pod(self, namespace: int, ip: str) -> None:
         with netns.inside(namespace, self._home):
-            for name, value in _POD_SYSCTLS:
-                self._write_sysctl(name, value)
+            self.prepare_pod()
             inner = Netlink()
         with inner:
             eth0 = inner.link("eth0")
