@@ -1,7 +1,7 @@
 """CronJobs: a job whenever the schedule says so.
 
-Every cron job has one appointment in the queue, at its next time: nothing is polled. Work per sync
-is that of the cron job's own jobs (index by owner).
+Every cron job has one appointment in the queue, at its next time, or sooner to see whether the
+clock was set meanwhile. Work per sync is that of the cron job's own jobs (index by owner).
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ from .runtime.status import write_status
 SKEW = "cronjob_controller_job_creation_skew_duration_seconds"
 # prometheus.ExponentialBuckets(1, 2, 10)
 SKEW_BUCKETS_S = tuple(float(2**power) for power in range(10))
+
+LOOK_S = 600.0
+"""How long a cron job is not looked at, at most. Its timer does not notice that the wall clock is
+set, or that the machine sleeps."""
 
 DOCUMENTED = "https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/"
 
@@ -154,7 +158,7 @@ class CronJobController(Controller):
             self.recorder.event(cron, WARNING, "InvalidSchedule", why)
             return Synced(status)
         if found.recent_s is None:
-            return Synced(status, planning.next_in_s(cron, schedule, now_s))
+            return Synced(status, min(LOOK_S, planning.next_in_s(cron, schedule, now_s)))
         if found.missed > planning.MANY:
             why = (
                 "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or "
