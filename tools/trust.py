@@ -54,6 +54,8 @@ ROWS = (
         "tests/trust/test_agent.py", "kills", 100, 10),
     Row(9, "whatever is sent: no 5xx, nothing takes five seconds, and memory stays flat",
         "tests/trust/test_fuzz.py", "inputs", 1_000_000, 100_000),
+    Row(10, "DNS, SPDY, YAML, protobuf, manifests, layers: no crash, no escape",
+        "tests/trust/test_parsers.py", "inputs each", 100_000, 10_000),
     Row(12, "RBAC: verb, resource, subresource, identity: no leak",
         "tests/trust/test_rights.py", "questions", 1_000_000, 100_000),
     Row(101, "idle watches take little memory, and slow nobody",
