@@ -43,9 +43,10 @@ def logs(
         return
     if part.startswith(POD):
         fail(f"use kubectl logs {part}; with --deleted there are those of a pod that is gone")
-    if part and part not in PARTS:
-        fail(f"no part {part!r}; the parts are {', '.join(PARTS)}")
-    files = [paths.logs / f"{item}.log" for item in ([part] if part else PARTS)]
+    parts = [*PARTS, *(f"node-{number}" for number in paths.member_numbers())]
+    if part and part not in parts:
+        fail(f"no part {part!r}; the parts are {', '.join(parts)}")
+    files = [paths.logs / f"{item}.log" for item in ([part] if part else parts)]
     files = [file for file in files if file.exists()]
     if not files:
         fail(f"cluster {name} has written no logs in {paths.logs}")
