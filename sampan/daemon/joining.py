@@ -90,6 +90,8 @@ async def publish(client: Client, cluster: ClusterConfig) -> None:
         "name": cluster.name,
         "podCIDR": cluster.pod_cidr,
         "serviceCIDR": cluster.service_cidr,
+        "podCIDR6": cluster.pod_cidr6,
+        "serviceCIDR6": cluster.service_cidr6,
         "registryPort": str(cluster.registry),
     }
     # First: a request that comes before its approval is possible waits for the next look.
@@ -268,6 +270,7 @@ async def _register(
         networks = (await client.get(resource("configmaps"), NETWORKS, NAMESPACE))["data"]
         share = await _share(client, name, known.node_cidr if known else "")
         host, port = config.parse_listen(server.removeprefix("https://").rstrip("/"))
+        address = own_address(paths, host)
         cluster = ClusterConfig(
             name=paths.name,
             slot=0,
@@ -279,7 +282,10 @@ async def _register(
             identity=networks["name"],
             node_cidr=share,
             registry_port=int(networks.get("registryPort") or 0) or -1,
-            address=own_address(paths, host),
+            address=address,
+            # The way between machines is IPv4's.
+            pod_cidr6="" if address else networks.get("podCIDR6", ""),
+            service_cidr6="" if address else networks.get("serviceCIDR6", ""),
             carrier=carrier,
         )
         if known is None or known.address_of_node != cluster.address_of_node:
