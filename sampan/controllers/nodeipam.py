@@ -9,7 +9,8 @@ none left wait, and get those that become free, in order.
 from __future__ import annotations
 
 import heapq
-from ipaddress import IPv4Network
+from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network
 
 from sampan.api.errors import NotFound, Object
 from sampan.api.resources import resource
@@ -100,6 +101,15 @@ class NodeIpamController(Controller):
         elif self.given.get(name) != share:
             self._keep(name, share)
 
+    def _other(self, share: str) -> Iterator[str]:
+        """The node's share of the other family, of 64 bits, where there is one."""
+        options = self.context.options
+        if options.pod_cidr6:
+            first = int(IPv4Network(share).network_address)
+            place = (first - int(self.shares.network.network_address)) // self.shares.size
+            network = IPv6Network(options.pod_cidr6)
+            yield str(IPv6Network((int(network.network_address) + (place << 64), 64)))
+
     def _keep(self, name: str, share: str) -> None:
         """`name` has this share; one that it was given before is free again."""
         before = self.given.get(name)
@@ -130,7 +140,8 @@ class NodeIpamController(Controller):
                 self.recorder.event(node, NORMAL, "CIDRNotAvailable", text)
             return
         self._keep(request.name, share)
-        body = {**node, "spec": {**node["spec"], "podCIDR": share, "podCIDRs": [share]}}
+        both = [share, *self._other(share)]
+        body = {**node, "spec": {**node["spec"], "podCIDR": share, "podCIDRs": both}}
         try:
             await self.client.update(self.resource, body)
         except NotFound:

@@ -12,7 +12,7 @@ import platform
 import re
 import secrets
 import sys
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from msgspec import Struct
@@ -83,10 +83,15 @@ class ClusterConfig(Struct, frozen=True):
 
     @property
     def node_pod_cidr6(self) -> str:
-        """The node's share of IPv6: the first /64; a node that joined has none."""
-        if not self.pod_cidr6 or self.node_cidr:
+        """The node's share of IPv6: the /64 at the place that its other share has."""
+        if not self.pod_cidr6:
             return ""
-        return str(next(ip_network(self.pod_cidr6).subnets(new_prefix=64)))
+        return share6(self.pod_cidr, self.pod_cidr6, self.node_pod_cidr)
+
+    @property
+    def gateway6(self) -> str:
+        """The node's address of the other family; "" where it has none."""
+        return str(ip_network(self.node_pod_cidr6)[1]) if self.node_pod_cidr6 else ""
 
     @property
     def service_cidrs(self) -> str:
@@ -195,6 +200,13 @@ def pod_cidr(slot: int) -> str:
 
 def service_cidr(slot: int) -> str:
     return f"10.{96 + slot}.0.0/16"
+
+
+def share6(pods: str, pods6: str, share: str) -> str:
+    """A node's share of IPv6, which follows from its share of IPv4."""
+    first = int(IPv4Network(share).network_address) - int(IPv4Network(pods).network_address)
+    place = first // IPv4Network(share).num_addresses
+    return str(IPv6Network((int(IPv6Network(pods6).network_address) + (place << 64), 64)))
 
 
 def has_ipv6(conf: Path = Path("/proc/sys/net/ipv6/conf")) -> bool:

@@ -56,6 +56,7 @@ async def begin(
             ca_key=pki / "ca.key",
             token_key=pki / "sa.key",
             pod_cidr=cluster.pod_cidr,
+            pod_cidr6=cluster.pod_cidr6,
             reserved_share=cluster.node_pod_cidr,
             service_cidr=cluster.service_cidr,
             node_call=partial(ask, server),

@@ -39,7 +39,8 @@ def enter(child: Child) -> None:
     options.node_name = options.node_name or member_name(first.node_name, paths.number)
     cluster = settle(child)
     enter_node_namespace(paths.run)
-    uplink.enter(paths.run / PIN, cluster.node_pod_cidr, first.gateway)
+    both = (cluster.node_pod_cidr6, first.gateway6) if config.has_ipv6() else ("", "")
+    uplink.enter(paths.run / PIN, cluster.node_pod_cidr, first.gateway, both)
     _hide_loopback_resolver(paths, first.gateway)
 
 

@@ -8,7 +8,7 @@ address detection, no link-local addresses.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
@@ -68,16 +68,19 @@ class Ipv6(Struct, frozen=True):
             first = str(self.share.network_address)
             route.request(rtnetlink.delete_unreachable(first, self.share.prefixlen))
 
-    def rules(self, name: str, devices: str) -> str:
+    def rules(self, name: str, devices: Sequence[str]) -> str:
         """The node's own table: no pod lies about its address (IPv6 has no reverse path filter),
         and what leaves the cluster does so with the node's address."""
         table = f"ip6 {name}"
         return nft.remove_table("ip6", name) + (
             f"add table {table}\n"
             f"add chain {table} guard {{ type filter hook prerouting priority -300; }}\n"
-            f'add rule {table} guard iifname "{devices}*" fib saddr . iif oif missing drop\n'
-            f"add chain {table} leave {{ type nat hook postrouting priority 100; }}\n"
-            f"add rule {table} leave ip6 saddr {self.share}"
+            + "".join(
+                f'add rule {table} guard iifname "{prefix}*" fib saddr . iif oif missing drop\n'
+                for prefix in devices
+            )
+            + f"add chain {table} leave {{ type nat hook postrouting priority 100; }}\n"
+            f"add rule {table} leave ip6 saddr {self.cluster}"
             f" ip6 daddr != {self.cluster} masquerade\n"
         )
 

@@ -314,6 +314,7 @@ class Plumbing:
         the node's loopback services by that (CVE-2020-8558), hence the drop before any rewriting.
         """
         table = f"ip {self._table}"
+        devices = _PREFIX, NODE_PREFIX
         return nft.remove_table("ip", self._table) + (
             f"add table {table}\n"
             f"add chain {table} guard {{ type filter hook prerouting priority -300; }}\n"
@@ -323,7 +324,7 @@ class Plumbing:
             f"add chain {table} leave {{ type nat hook postrouting priority 100; }}\n"
             f"add rule {table} leave ip saddr {self._networks.cluster}"
             f" ip daddr != {self._networks.cluster} masquerade\n"
-            + (self._ipv6.rules(self._table, _PREFIX) if self._ipv6 is not None else "")
+            + (self._ipv6.rules(self._table, devices) if self._ipv6 is not None else "")
         )
 
     def _write_sysctl(self, name: str, value: str) -> None:

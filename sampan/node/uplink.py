@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import errno
 import os
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 
 from sampan.linux import netns, rtnetlink
 from sampan.linux.namespaces import CLONE_NEWNET, setns
-from sampan.linux.netlink import Netlink, NetlinkError, ignoring
+from sampan.linux.netlink import Message, Netlink, NetlinkError, ignoring
 
 from .plumbing import HOST_END, HOST_MAC, NODE_PREFIX, pod_mac, uplink_mtu
 
@@ -29,8 +30,9 @@ def device_name(gateway: str) -> str:
     return f"{NODE_PREFIX}{int(IPv4Address(gateway)):08x}"
 
 
-def enter(pin: Path, share: str, first_gateway: str) -> None:
+def enter(pin: Path, share: str, first_gateway: str, ipv6: tuple[str, str] = ("", "")) -> None:
     """Move this process into its node's network namespace, made first where there is none.
+    `ipv6` are the share and the first node's gateway of that family, where both nodes have it.
 
     Call it while there is a single thread, in the machine's namespace. What is there already is
     made as it should be. Raises OSError.
@@ -42,10 +44,14 @@ def enter(pin: Path, share: str, first_gateway: str) -> None:
         if inner is None:
             inner = netns.create(pin, home)
         with Netlink() as outside:
-            _configure_machine(outside, inner, share, first_gateway)
+            index = _configure_machine(outside, inner, share, first_gateway)
+            if ipv6[0]:
+                outside.request(*_ipv6_of_machine(index, share, *ipv6))
         setns(inner, CLONE_NEWNET)
         with Netlink() as inside:
-            _configure_node(inside, gateway, first_gateway)
+            index = _configure_node(inside, gateway, first_gateway)
+            if ipv6[0]:
+                inside.request(*_ipv6_of_node(index, *ipv6))
     finally:
         os.close(home)
         if inner is not None:
@@ -59,7 +65,7 @@ def remove(pin: Path, share: str) -> None:
         outside.request(rtnetlink.delete_link(device_name(str(IPv4Network(share)[1]))))
 
 
-def _configure_machine(route: Netlink, inner: int, share: str, first_gateway: str) -> None:
+def _configure_machine(route: Netlink, inner: int, share: str, first_gateway: str) -> int:
     network = IPv4Network(share)
     gateway = str(network[1])
     name = device_name(gateway)
@@ -82,9 +88,29 @@ def _configure_machine(route: Netlink, inner: int, share: str, first_gateway: st
         rtnetlink.set_route(gateway, 32, index, source=first_gateway),
         rtnetlink.set_route(first, bits, index, gateway, source=first_gateway),
     )
+    return index
 
 
-def _configure_node(inside: Netlink, gateway: str, first_gateway: str) -> None:
+def _ipv6_of_machine(index: int, share: str, share6: str, gateway6: str) -> Iterator[Message]:
+    """The same of the other family; the first node's own address comes with its bridge, maybe
+    later than this."""
+    network = IPv6Network(share6)
+    far, bits = str(network[1]), network.prefixlen
+    yield rtnetlink.set_address(index, gateway6)
+    yield rtnetlink.set_neighbour(index, far, pod_mac(str(IPv4Network(share)[1])))
+    yield rtnetlink.set_route(far, 128, index, source=gateway6)
+    yield rtnetlink.set_route(str(network.network_address), bits, index, far, source=gateway6)
+
+
+def _ipv6_of_node(index: int, share6: str, gateway6: str) -> Iterator[Message]:
+    own = str(IPv6Network(share6)[1])
+    yield rtnetlink.set_address(index, own)
+    yield rtnetlink.set_neighbour(index, gateway6, HOST_MAC)
+    yield rtnetlink.set_route(gateway6, 128, index, source=own)
+    yield rtnetlink.set_route("::", 0, index, gateway6, source=own)
+
+
+def _configure_node(inside: Netlink, gateway: str, first_gateway: str) -> int:
     device = inside.link(DEVICE)
     if device is None:
         raise NetlinkError(errno.ENODEV, f"{DEVICE} is missing in the node's namespace")
@@ -98,3 +124,4 @@ def _configure_node(inside: Netlink, gateway: str, first_gateway: str) -> None:
         rtnetlink.set_route(first_gateway, 32, device.index, source=gateway),
         rtnetlink.set_route("0.0.0.0", 0, device.index, first_gateway, source=gateway),
     )
+    return device.index

@@ -38,6 +38,8 @@ class Options(Struct, frozen=True):
     """PEM file of the key that signs tokens of service accounts; None signs none."""
     pod_cidr: str = ""
     """The pods' network, of which each node gets a share; "" leaves nodes alone."""
+    pod_cidr6: str = ""
+    """The same of IPv6, where the cluster has both: a node's share is at the same place."""
     reserved_share: str = ""
     """A share that is never given: the server's own node has it, by its configuration."""
     service_cidr: str = ""
