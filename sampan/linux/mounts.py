@@ -77,6 +77,12 @@ def mount_tmpfs(target: Path, size_bytes: int = 0, mode: int = 0o755) -> None:
     mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, f"mode={mode:o}{size}")
 
 
+def mount_hugetlbfs(target: Path, page_bytes: int, mode: int = 0o755) -> None:
+    """Files of huge pages, for who maps them."""
+    options = f"pagesize={page_bytes},mode={mode:o}"
+    mount("nodev", target, "hugetlbfs", MS_NOSUID | MS_NODEV, options)
+
+
 def propagate(target: Path, how: str, *, recursive: bool = False) -> None:
     """Set propagation: "private", "slave" or "shared"."""
     mount("none", target, flags=_PROPAGATION[how] | (MS_REC if recursive else 0))

@@ -277,9 +277,14 @@ class FakeKernel:
     def __init__(self) -> None:
         self.points: list[Path] = []
         self.binds: dict[Path, str] = {}
+        self.pages: dict[Path, int] = {}
 
     def tmpfs(self, target: Path, size_bytes: int, mode: int) -> None:
         self.points.append(target)
+
+    def hugetlbfs(self, target: Path, page_bytes: int, mode: int) -> None:
+        self.points.append(target)
+        self.pages[target] = page_bytes
 
     def bind(self, source: Path, target: Path) -> None:
         self.points.append(target)

@@ -1,4 +1,5 @@
-"""emptyDir volumes: a directory of the pod's own, on disk or in memory (pkg/volume/emptydir)."""
+"""emptyDir volumes: a directory of the pod's own, on disk, in memory or of huge pages
+(pkg/volume/emptydir)."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from .source import VolumeError
 
 WRITABLE = 0o777
 """Everybody may write, as upstream: whose the containers' users are is not known."""
+HUGE, HUGE_RESOURCE = "HugePages", "hugepages-"
 FRESH = ".fresh"
 """Suffix of a directory that is being made."""
 
@@ -29,6 +31,13 @@ def empty_dir(
         directory.mkdir(parents=True, exist_ok=True)
         if directory not in kernel.mounted():
             kernel.tmpfs(directory, memory_size(source, pod), WRITABLE)
+            _open_up(directory, gid)
+        return directory
+    if medium.startswith(HUGE):
+        size = page_size(medium, pod)
+        directory.mkdir(parents=True, exist_ok=True)
+        if directory not in kernel.mounted():
+            kernel.hugetlbfs(directory, size, WRITABLE)
             _open_up(directory, gid)
         return directory
     if medium:
@@ -47,6 +56,28 @@ def _open_up(directory: Path, gid: int) -> None:
         os.chown(directory, -1, gid)
         mode |= 0o2000
     directory.chmod(mode)
+
+
+def page_size(medium: str, pod: Object) -> int:
+    """Bytes of the pages behind medium HugePages, or HugePages-2Mi: a size that a container asks
+    for. Raises VolumeError."""
+    spec = pod["spec"]
+    sizes = {
+        whole(name.removeprefix(HUGE_RESOURCE))
+        for field in ("initContainers", "containers")
+        for container in spec.get(field) or ()
+        for name in (container.get("resources") or {}).get("requests") or ()
+        if name.startswith(HUGE_RESOURCE)
+    }
+    if medium != HUGE:
+        sizes &= {whole(medium.removeprefix(f"{HUGE}-"))}
+    if len(sizes) > 1:
+        raise VolumeError(
+            f"medium {medium} can't be used if container requests multiple huge page sizes"
+        )
+    if not sizes:
+        raise VolumeError(f"medium {medium}: no container requests huge pages of that size")
+    return sizes.pop()
 
 
 def memory_size(source: Mapping[str, Any], pod: Object) -> int:

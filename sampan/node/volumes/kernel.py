@@ -13,6 +13,8 @@ from sampan.linux import ipcns, mounts
 class Kernel(Protocol):
     def tmpfs(self, target: Path, size_bytes: int, mode: int) -> None: ...
 
+    def hugetlbfs(self, target: Path, page_bytes: int, mode: int) -> None: ...
+
     def bind(self, source: Path, target: Path) -> None: ...
 
     def stack(self, layers: Sequence[Path], target: Path) -> None:
@@ -35,6 +37,9 @@ class LinuxKernel:
 
     def tmpfs(self, target: Path, size_bytes: int, mode: int) -> None:
         mounts.mount_tmpfs(target, size_bytes, mode)
+
+    def hugetlbfs(self, target: Path, page_bytes: int, mode: int) -> None:
+        mounts.mount_hugetlbfs(target, page_bytes, mode)
 
     def bind(self, source: Path, target: Path) -> None:
         mounts.bind(source, target, recursive=os.path.isdir(source))

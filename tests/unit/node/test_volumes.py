@@ -423,3 +423,23 @@ def test_a_folder_that_turns_into_a_link_leads_nowhere(tmp_path: Path) -> None:
         ended.set()
         swapper.join()
     assert all(path.startswith(f"{volume}/") for path in seen)
+
+
+def test_huge_pages_are_of_a_size_that_is_asked_for(tmp_path: Path) -> None:
+    def asking(*names: str) -> dict[str, Any]:
+        return {"containers": [{"name": "c", "resources": {"requests": dict.fromkeys(names, 1)}}]}
+
+    def made_of(medium: str, *names: str) -> int:
+        volumes, kernel = made(tmp_path / medium / "".join(names))
+        wanted = [{"name": "v", "emptyDir": {"medium": medium}}]
+        path = volumes.set_up(sources(wanted, **asking(*names)), {})["v"]
+        assert path in kernel.points
+        return kernel.pages[path]
+
+    small, large = "hugepages-2Mi", "hugepages-1Gi"
+    assert made_of("HugePages", small) == 2 << 20
+    assert made_of("HugePages-1Gi", small, large) == 1 << 30
+    with pytest.raises(VolumeError, match="multiple huge page sizes"):
+        made_of("HugePages", small, large)
+    with pytest.raises(VolumeError, match="no container requests huge pages of that size"):
+        made_of("HugePages-1Gi", small)
