@@ -27,6 +27,7 @@ from .plugins.node_resources import (
     requested_to_capacity,
 )
 from .profile import NAME, SYSTEM_DEFAULTS, Profile
+from .queue import INITIAL_BACKOFF_S, MAX_BACKOFF_S
 from .relations import Constraint
 
 log = logging.getLogger("sampan.scheduler")
@@ -54,6 +55,9 @@ def profiles_of(configuration: Object | None) -> dict[str, Profile]:
     version, kind = configuration.get("apiVersion") or "", configuration.get("kind")
     if not version.startswith(API_GROUP) or kind != "KubeSchedulerConfiguration":
         raise ValueError(f"{version}, {kind}: expected a KubeSchedulerConfiguration")
+    if configuration.get("extenders"):
+        raise ValueError("extenders: nobody is asked by HTTP here; see docs/scheduling.md, plugins")
+    backoff_of(configuration)
     profiles: dict[str, Profile] = {}
     for item in configuration.get("profiles") or [{}]:
         profile = _profile(item)
@@ -63,8 +67,22 @@ def profiles_of(configuration: Object | None) -> dict[str, Profile]:
     return profiles
 
 
+def backoff_of(configuration: Object | None) -> tuple[float, float]:
+    """How long a pod that could not be placed waits: the first time, and at most."""
+    given = configuration or {}
+    first = given.get("podInitialBackoffSeconds", INITIAL_BACKOFF_S)
+    most = given.get("podMaxBackoffSeconds", MAX_BACKOFF_S)
+    if not all(isinstance(item, int | float) and item > 0 for item in (first, most)):
+        raise ValueError("podInitialBackoffSeconds and podMaxBackoffSeconds are numbers above 0")
+    if most < first:
+        raise ValueError("podMaxBackoffSeconds is less than podInitialBackoffSeconds")
+    return float(first), float(most)
+
+
 def _profile(item: Object) -> Profile:
     arguments = {entry["name"]: entry.get("args") or {} for entry in item.get("pluginConfig") or ()}
+    if arguments.get("InterPodAffinity", {}).get("hardPodAffinityWeight", 1) != 1:
+        raise ValueError("InterPodAffinity: hardPodAffinityWeight is 1 here")
     plugins = item.get("plugins") or {}
     every, some = plugins.get("multiPoint") or {}, plugins.get("filter") or {}
     judges = plugins.get("score") or {}
@@ -89,7 +107,7 @@ def _profile(item: Object) -> Profile:
         scores += _own_scores(name, plugin, weights.get(name, 1))
     return Profile(
         item.get("schedulerName") or NAME,
-        tuple(_with_affinity(entry, arguments) for entry in filters),
+        tuple(_without_ignored(_with_affinity(entry, arguments), arguments) for entry in filters),
         tuple(_with_strategy(entry, arguments) for entry in scores),
         tuple(relations),
         own=bool(own),
@@ -141,6 +159,27 @@ def _with_affinity(entry: Filter, arguments: Mapping[str, Object]) -> Filter:
         return entry.reasons(demand, node)
 
     return entry._replace(reasons=reasons, concerns=lambda demand: True)
+
+
+def _without_ignored(entry: Filter, arguments: Mapping[str, Object]) -> Filter:
+    """NodeResourcesFitArgs.ignoredResources and -Groups: extended resources that are somebody
+    else's to give out."""
+    given = arguments.get("NodeResourcesFit") or {}
+    names = frozenset(given.get("ignoredResources") or ())
+    groups = frozenset(given.get("ignoredResourceGroups") or ())
+    if entry.name != "NodeResourcesFit" or not (names or groups):
+        return entry
+
+    def reasons(demand: Demand, node: NodeState) -> list[str]:
+        found = []
+        for reason in entry.reasons(demand, node):
+            resource = reason.removeprefix("Insufficient ")
+            group, slash, _ = resource.partition("/")
+            if resource not in names and not (slash and group in groups):
+                found.append(reason)
+        return found
+
+    return entry._replace(reasons=reasons)
 
 
 def _with_strategy(entry: Score, arguments: Mapping[str, Object]) -> Score:

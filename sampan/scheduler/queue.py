@@ -44,7 +44,10 @@ class Waiting(Struct):
 class Queue:
     """Keyed by pod uid. All times are monotonic seconds given by the caller."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, first_backoff_s: float = INITIAL_BACKOFF_S, most_backoff_s: float = MAX_BACKOFF_S
+    ) -> None:
+        self._first_s, self._most_s = first_backoff_s, most_backoff_s
         self._pods: dict[str, Waiting] = {}
         self._ready: list[tuple[int, float, int, str]] = []
         self._numbers = count()
@@ -160,7 +163,7 @@ class Queue:
             self._trying.pop(uid, None)
             self._leave_group(item)
             item.trying = False
-            item.not_before_s = now_s + backoff_s(item.attempts)
+            item.not_before_s = now_s + backoff_s(item.attempts, self._first_s, self._most_s)
         return item
 
     def wake(self, now_s: float, helps: Callable[[Any], bool] = lambda _: True) -> bool:
@@ -188,5 +191,7 @@ class Queue:
         return min(due, default=None)
 
 
-def backoff_s(attempts: int) -> float:
-    return min(MAX_BACKOFF_S, INITIAL_BACKOFF_S * 2.0 ** min(attempts - 1, 16))
+def backoff_s(
+    attempts: int, first_s: float = INITIAL_BACKOFF_S, most_s: float = MAX_BACKOFF_S
+) -> float:
+    return min(most_s, first_s * 2.0 ** min(attempts - 1, 16))

@@ -21,7 +21,7 @@ from sampan.client.api import Client
 from sampan.client.events import EventRecorder
 from sampan.client.informer import Informers
 
-from .configuration import profiles_of
+from .configuration import backoff_of, profiles_of
 from .defaults import Defaults
 from .devices import Devices
 from .failing import (
@@ -88,7 +88,7 @@ class Scheduler:
         self._shapes = Shapes(self._nodes)
         self._defaults = Defaults(informers)
         self._failing = Failing(self._nodes, self._around)
-        self._queue = Queue()
+        self._queue = Queue(*backoff_of(configuration))
         self._pending: dict[str, tuple[Object, Guest]] = {}
         self._events = {name: EventRecorder(client, name, clock=clock) for name in self._profiles}
         self._telling = Telling(client, self._events, clock)

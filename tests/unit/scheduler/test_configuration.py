@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sampan.scheduler.configuration import profiles_of
+from sampan.scheduler.configuration import backoff_of, profiles_of
 from sampan.scheduler.failing import Failing
 from sampan.scheduler.guest import guest_of
 from sampan.scheduler.nodes import Nodes
@@ -150,3 +150,33 @@ def test_what_is_disabled_does_not_count() -> None:
 def test_what_cannot_be_done_is_refused(given: Any, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         profiles_of(given)
+
+
+def test_resources_that_others_give_out_are_not_counted() -> None:
+    asked = pod()
+    asked["spec"]["containers"][0]["resources"]["requests"]["example.com/foo"] = "3"
+    args = {"ignoredResources": ["example.com/foo"]}
+    given = configuration(pluginConfig=[{"name": "NodeResourcesFit", "args": args}])
+    nodes = nodes_of(a={})
+    for profile, found in ((profiles_of(given), "a"), (profiles_of(None), "")):
+        guest = guest_of(asked, profile["default-scheduler"])
+        node = Shapes(nodes).best(guest)
+        assert (node.name if node else "") == found
+    group = configuration(
+        pluginConfig=[{"name": "NodeResourcesFit", "args": {"ignoredResourceGroups": ["other"]}}]
+    )
+    assert Shapes(nodes).best(guest_of(asked, profiles_of(group)["default-scheduler"])) is None
+
+
+def test_what_cannot_be_done_is_refused() -> None:
+    for given, why in (
+        ({"extenders": [{"urlPrefix": "http://x"}]}, "extenders"),
+        ({"podInitialBackoffSeconds": 0}, "above 0"),
+        ({"podInitialBackoffSeconds": 5, "podMaxBackoffSeconds": 2}, "less than"),
+        (configuration(pluginConfig=[
+            {"name": "InterPodAffinity", "args": {"hardPodAffinityWeight": 7}}]), "is 1 here"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=why):
+            profiles_of({**configuration(), **given})
+    assert backoff_of({"podInitialBackoffSeconds": 2, "podMaxBackoffSeconds": 60}) == (2.0, 60.0)
+    assert backoff_of(None) == (1.0, 10.0)
