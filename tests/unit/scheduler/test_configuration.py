@@ -168,7 +168,7 @@ def test_resources_that_others_give_out_are_not_counted() -> None:
     assert Shapes(nodes).best(guest_of(asked, profiles_of(group)["default-scheduler"])) is None
 
 
-def test_what_cannot_be_done_is_refused() -> None:
+def test_what_would_be_passed_over_is_refused() -> None:
     for given, why in (
         ({"extenders": [{"urlPrefix": "http://x"}]}, "extenders"),
         ({"podInitialBackoffSeconds": 0}, "above 0"),
