@@ -8,12 +8,12 @@ from msgspec import Struct, field
 
 from sampan.api.errors import Object
 
+from .node_plan import OUT_OF_SERVICE
 from .runtime.conditions import condition
 from .runtime.pods import is_finished
 
 UNMOUNT_WAIT_S = 360.0
 """How long a node that does not answer may have a volume mounted (maxWaitForUnmountDuration)."""
-OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 SHARED = {"ReadOnlyMany", "ReadWriteMany"}
 
 

@@ -14,6 +14,7 @@ from .runtime.conditions import condition
 NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 NO_SCHEDULE, NO_EXECUTE = "NoSchedule", "NoExecute"
 
 # Conditions the kubelet keeps; all become Unknown when it falls silent.

@@ -1,8 +1,9 @@
-"""Pod garbage: pods of nodes that no longer exist, pods that are terminating and were never bound,
-and finished pods beyond the threshold.
+"""Pod garbage: pods of nodes that no longer exist, pods that are terminating and were never bound
+or are on a node that was put out of service, and finished pods beyond the threshold.
 
 A node that is missing may be about to come back (a machine that is replaced), so its pods wait
-`QUARANTINE_S`, and then the server, not a cache, is asked whether the node is gone.
+`QUARANTINE_S`. Before a pod is taken away, the server, not a cache, is asked what its node is: a
+pod that still runs must not be forgotten.
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ from sampan.api.resources import resource
 from sampan.api.times import format_time
 
 from .node import BY_NODE, node_of
+from .node_plan import OUT_OF_SERVICE, ready_status
 from .runtime import pods as podlib
 from .runtime.conditions import with_condition
 from .runtime.controller import Context, Controller
+from .runtime.metrics import Counters
 from .runtime.queue import Request
 
 # Upstream's quarantineTime for the pods of a deleted node.
 QUARANTINE_S = 40.0
 FINISHED = "finished"
+DELETED = "pod_gc_collector_force_delete_pods_total"
+ORPHANED, UNSCHEDULED, TERMINATED = "orphaned", "unscheduled", "terminated"
+OUT = "out-of-service"
 # The request that stands for all finished pods; no pod is called so.
 SURPLUS = Request("", "")
 
@@ -34,6 +40,7 @@ class PodGcController(Controller):
         super().__init__(context)
         self.resource = resource("pods")
         self.threshold = context.options.terminated_pods
+        self.counters = Counters({DELETED: ("namespace", "reason")})
         self.nodes = self.informer(resource("nodes"))
         self.pods = self.informer(self.resource)
         self.pods.add_index(BY_NODE, node_of)
@@ -41,7 +48,14 @@ class PodGcController(Controller):
         self.nodes.on_change(self._node_changed)
         self.pods.on_change(self._pod_changed)
 
+    def exposition(self) -> str:
+        return self.counters.exposition()
+
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
+        if new is not None and is_out(new) and (old is None or not is_out(old)):
+            for pod in self.pods.by_index(BY_NODE, new["metadata"]["name"]):
+                if podlib.is_terminating(pod):
+                    self.add(pod)
         if new is None and old is not None:
             self.queue.add_after(Request("", old["metadata"]["name"]), QUARANTINE_S)
 
@@ -55,19 +69,33 @@ class PodGcController(Controller):
         if not node:
             if podlib.is_terminating(new):
                 self.add(new)
-        elif (old is None or not old["spec"].get("nodeName")) and not self.nodes.get("", node):
+            return
+        known = self.nodes.get("", node)
+        if known is None and (old is None or not old["spec"].get("nodeName")):
             self.queue.add_after(Request("", node), QUARANTINE_S)
+        elif known is not None and podlib.is_terminating(new) and is_out(known):
+            self.add(new)
 
     async def reconcile(self, request: Request) -> None:
         if request == SURPLUS:
             await self._trim()
         elif request.namespace:
             pod = self.pods.get(*request)
-            if pod is not None and podlib.is_terminating(pod) and not pod["spec"].get("nodeName"):
-                await self._remove(pod, None)
+            if pod is not None and podlib.is_terminating(pod):
+                await self._end(pod)
         elif await self.nodes.get_live("", request.name) is None:
             for pod in self.pods.by_index(BY_NODE, request.name):
-                await self._remove(pod, "PodGC: node no longer exists")
+                await self._remove(pod, ORPHANED, "PodGC: node no longer exists")
+
+    async def _end(self, pod: Object) -> None:
+        """Take a pod away that nobody will stop."""
+        name = pod["spec"].get("nodeName")
+        if not name:
+            await self._remove(pod, UNSCHEDULED)
+            return
+        node = await self.nodes.get_live("", name)
+        if node is not None and is_out(node):
+            await self._remove(pod, OUT)
 
     async def _trim(self) -> None:
         """Delete the oldest finished pods beyond the threshold."""
@@ -76,9 +104,9 @@ class PodGcController(Controller):
             key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"]),
         )
         for pod in found[: len(found) - self.threshold]:
-            await self._remove(pod, None)
+            await self._remove(pod, TERMINATED)
 
-    async def _remove(self, pod: Object, why: str | None) -> None:
+    async def _remove(self, pod: Object, reason: str, why: str | None = None) -> None:
         """Delete at once, there being no kubelet to do it; a pod that was cut off has failed."""
         meta = pod["metadata"]
         try:
@@ -89,6 +117,7 @@ class PodGcController(Controller):
             await self.client.delete(self.resource, meta["name"], meta["namespace"], options)
         except NotFound:
             return
+        self.counters.add(DELETED, meta["namespace"], reason)
 
     async def _fail(self, pod: Object, why: str | None) -> None:
         """The pod has failed; `why` it was cut off, if it was."""
@@ -103,6 +132,13 @@ class PodGcController(Controller):
             }
             status["conditions"] = with_condition(status.get("conditions"), disruption)
         await self.client.update(self.resource, {**pod, "status": status}, "status")
+
+
+def is_out(node: Object) -> bool:
+    """Has an administrator said that it is shut down for good (KEP-2268), and is it not ready?"""
+    taints = node["spec"].get("taints") or ()
+    said = any(taint.get("key") == OUT_OF_SERVICE for taint in taints)
+    return said and ready_status(node) != "True"
 
 
 def _finished(pod: Object) -> tuple[str, ...]:

@@ -196,3 +196,25 @@ async def test_nodes_are_evicted_one_by_one_and_not_when_most_are_silent() -> No
             c.start_node(f"node-{number}")
         await c.advance(15)
         assert await evicted() == ["node-3", "node-4"]
+
+
+async def test_pods_of_a_node_out_of_service_are_given_up() -> None:
+    async with await VirtualCluster.start(VirtualOptions(nodes=2, virtual_time=True)) as c:
+        body = {**deployment("db", 2), "kind": "StatefulSet"}
+        body["spec"]["serviceName"] = "db"
+        await c.create(body)
+        await c.settle()
+        pods = await c.list("pods")
+        node = pods[0]["spec"]["nodeName"]
+        lost = {item["metadata"]["uid"] for item in pods if item["spec"]["nodeName"] == node}
+        taint = {"key": "node.kubernetes.io/out-of-service", "effect": "NoExecute"}
+        c.stop_node(node)
+        await c.advance(400)
+        assert lost <= {item["metadata"]["uid"] for item in await c.list("pods")}
+        known = (await c.get("node", node))["spec"]["taints"]
+        await c.patch("node", node, {"spec": {"taints": [*known, taint]}})
+        await c.advance(1)
+        pods = await c.list("pods")
+        assert len(pods) == 2
+        assert not lost & {item["metadata"]["uid"] for item in pods}
+        assert {item["spec"]["nodeName"] for item in pods} != {node}
