@@ -20,7 +20,7 @@ import typer
 
 from sampan.paths import ClusterPaths, registry_port
 
-from .image import use
+from .image import runtime_of, use
 from .options import NAME, Data, Json, Name, fail, paths_of
 
 Tag = Annotated[str, typer.Option("-t", "--tag", help="The image's name.")]
@@ -65,6 +65,8 @@ def registry_host(paths: ClusterPaths) -> str:
     try:
         facts = json.loads(paths.config.read_bytes())
     except (FileNotFoundError, ValueError):
+        return ""
+    if runtime_of(paths) != "crun":
         return ""
     port = registry_port(facts.get("slot", 0), facts.get("registry_port", 0))
     return f"localhost:{port}" if port else ""

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 BIN = Path(sys.executable).parent
+RUNTIME = os.environ.get("SAMPAN_TEST_RUNTIME", "")
+"""What runs the containers of tests' clusters; with `containerd` the suite is over CRI."""
 TIMEOUT_S = 120
 """No command of a healthy cluster takes this long; a hanging one fails its test."""
 
@@ -48,6 +50,8 @@ class User:
     def sampan(self, *command: str, env: dict[str, str] | None = None) -> Result:
         groups = 2 if command[0] in ("image", "node", "addon", "token") else 1
         where = ("--name", self.name, "--data", str(self.data))
+        if command[0] == "up" and RUNTIME:
+            where += ("--runtime", RUNTIME)
         return self.run("sampan", *command[:groups], *where, *command[groups:], env=env)
 
     def kubectl(self, *command: str, text: str = "") -> Result:
