@@ -57,27 +57,24 @@ def logs(
 
 def _show_deleted(paths: Any, wanted: str, namespace: str, asked: tuple[str, bool, int]) -> None:
     """Ask every node for what it keeps, over the API server; without a pod, list it."""
-    from sampan.daemon.config import read
-
     from .api import get, text
+    from .tokens import running_url
 
     container, previous, lines = asked
-    cluster = read(paths)
-    if cluster is None:
-        fail(f"there is no cluster in {paths.data}")
+    url = running_url(paths)
     pod = next((wanted.removeprefix(it) for it in POD if wanted.startswith(it)), wanted)
     found = []
     try:
-        for node in get(paths, cluster.url, "/api/v1/nodes")["items"]:
+        for node in get(paths, url, "/api/v1/nodes")["items"]:
             base = f"/api/v1/nodes/{quote(node['metadata']['name'])}/proxy/deletedLogs"
             try:
-                kept = get(paths, cluster.url, base)["items"]
+                kept = get(paths, url, base)["items"]
             except urllib.error.HTTPError as error:
                 print(f"{node['metadata']['name']}: {error}", file=sys.stderr)
                 continue
             found += [(base, item) for item in kept if not pod or item["name"] == pod]
     except OSError as error:
-        fail(f"{cluster.url}: {error}")
+        fail(f"{url}: {error}")
     found.sort(key=lambda pair: -pair[1]["deletedAt"])
     if not pod:
         for _, item in found:
@@ -92,7 +89,7 @@ def _show_deleted(paths: Any, wanted: str, namespace: str, asked: tuple[str, boo
     for each in names:
         path = f"{base}/{quote(namespace)}/{quote(pod)}/{quote(each, safe='')}?{query}"
         try:
-            for line in text(paths, cluster.url, path):
+            for line in text(paths, url, path):
                 sys.stdout.write(f"[{each}] {line}" if len(names) > 1 else line)
         except urllib.error.HTTPError as error:
             fail(error.read().decode(errors="replace").strip() or str(error))

@@ -8,6 +8,7 @@ for byte, with the TLS that any such connection has.
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 
 from .multiplex import Stream
@@ -15,6 +16,8 @@ from .multiplex import Stream
 TUNNEL = "/sampan/tunnel"
 PROTOCOL = "sampan-tunnel.v1"
 READ_BYTES = 64 << 10
+KEEPALIVE_S, KEEPALIVE_COUNT = 10, 3
+"""A machine that vanished without a word is given up after forty seconds, as its Lease."""
 
 
 class Carrier:
@@ -57,3 +60,12 @@ async def pump(stream: Stream, reader: asyncio.StreamReader, writer: asyncio.Str
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
+
+
+def keep_alive(sock: socket.socket | None) -> None:
+    """Notice a peer that is gone, also when nothing is said."""
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -18,14 +17,13 @@ from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock
 from sampan.client.http import HttpTransport
 from sampan.client.multiplex import Multiplex, Stream
-from sampan.client.tunnelling import PROTOCOL, TUNNEL, Carrier, pump
+from sampan.client.tunnelling import PROTOCOL, TUNNEL, Carrier, keep_alive, pump
 from sampan.wire.spdyconnection import balanced
 
 log = logging.getLogger("sampan.node.tunnel")
 
 HEAD_MAX = 16 << 10
 DIAL_S = 10.0
-KEEPALIVE_S, KEEPALIVE_COUNT = 10, 3
 
 
 class Tunnel:
@@ -75,12 +73,7 @@ class Tunnel:
             self._host, self._port, ssl=self._transport.context, limit=HEAD_MAX
         )
         try:
-            sock = writer.get_extra_info("socket")
-            if sock is not None:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
+            keep_alive(writer.get_extra_info("socket"))
             writer.write(
                 f"GET {TUNNEL} HTTP/1.1\r\nHost: {self._host}\r\nConnection: Upgrade\r\n"
                 f"Upgrade: {PROTOCOL}\r\n\r\n".encode()

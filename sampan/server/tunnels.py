@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from sampan.api.errors import BadRequest, Forbidden, TooManyRequests
 from sampan.client.multiplex import Multiplex, Stream
-from sampan.client.tunnelling import PROTOCOL, Carrier, pump
+from sampan.client.tunnelling import PROTOCOL, Carrier, keep_alive, pump
 from sampan.wire.spdyconnection import balanced
 
 from .authz.nodes import node_of
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from .app import Server
 
 TUNNELS_MAX = 5000
-KEEPALIVE_S, KEEPALIVE_COUNT = 10, 3
-"""A machine that vanished without a word is given up after forty seconds, as its Lease."""
 SWITCH = (
     f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n"
 ).encode()
@@ -74,14 +72,6 @@ async def serve(server: Server, node: str, transport: asyncio.Transport, receive
         if known.get(node) is way:
             del known[node]
         transport.abort()
-
-
-def keep_alive(sock: socket.socket | None) -> None:
-    if sock is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
 
 
 def dial(multiplex: Multiplex) -> socket.socket:

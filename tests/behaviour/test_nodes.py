@@ -388,3 +388,26 @@ async def test_a_node_that_returns_takes_nobodys_addresses() -> None:
         await post(cluster, "/api/v1/nodes", node("n2", "10.244.4.0/24"), user=OTHER)
         again = await cluster.http("POST", "/api/v1/nodes", node("n1", "10.244.3.0/24"), user=NODE)
         assert again.status == 409
+
+
+async def test_a_tunnel_is_a_nodes_own() -> None:
+    """Who has one answers for that node's logs and exec, as far as its certificate is checked."""
+    async with api_cluster() as cluster:
+        answer = await cluster.http("GET", "/sampan/tunnel")
+        assert (answer.status, answer.message) == (
+            403,
+            "only a node may open a tunnel, and only its own",
+        )
+        assert (await get(cluster, "/sampan/tunnel", IMPOSTOR)).status == 403
+        role = {
+            "metadata": {"name": "calls"},
+            "rules": [{"nonResourceURLs": ["/sampan/tunnel"], "verbs": ["get"]}],
+        }
+        rbac = "/apis/rbac.authorization.k8s.io/v1"
+        await post(cluster, f"{rbac}/clusterroles", role)
+        subject = {"kind": "Group", "name": "system:nodes", "apiGroup": "rbac.authorization.k8s.io"}
+        ref = {"kind": "ClusterRole", "name": "calls", "apiGroup": "rbac.authorization.k8s.io"}
+        binding = {"metadata": {"name": "calls"}, "roleRef": ref, "subjects": [subject]}
+        await post(cluster, f"{rbac}/clusterrolebindings", binding)
+        plain = await get(cluster, "/sampan/tunnel")
+        assert (plain.status, plain.message) == (400, "Upgrade request required")
