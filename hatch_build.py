@@ -1,10 +1,10 @@
-"""Build hook: distil the Kubernetes 1.36 schema into three data files of the package.
+"""Build hook: distil the Kubernetes 1.36 schema into four data files of the package.
 
 `kubernetes-validate` carries the definitions (types, list-map keys, merge keys), and
 `lightkube-models` the resources (plurals, verbs, scope, subresources). Both are needed only while
-the package is built; what the server reads at run time is `sampan/api/schema.json` (small, without
-descriptions, read at every start) and `sampan/api/descriptions.json.z` (zlib, read only when
-OpenAPI is asked for).
+the package is built; what the server reads at run time is `schema.json` and `resources.json` in
+`sampan/api` (small, without descriptions, read at every start) and `descriptions.json.z` (zlib,
+read only when OpenAPI is asked for).
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ class SchemaHook(BuildHookInterface):  # type: ignore[type-arg]
         definitions, descriptions = distil(read_definitions())
         types = load_tool("gotags").read_structs(find_kubectl())
         mark_omitted(definitions, *types)
-        schema = {"definitions": definitions, "resources": read_resources(definitions)}
-        write(target / "schema.json", json.dumps(schema, separators=(",", ":")).encode())
-        write(
-            target / "protobuf.json",
-            json.dumps(read_numbers(*types), separators=(",", ":")).encode(),
-        )
+        parts = {
+            "schema": definitions,
+            "resources": read_resources(definitions),
+            "protobuf": read_numbers(*types),
+        }
+        for name, part in parts.items():
+            write(target / f"{name}.json", json.dumps(part, separators=(",", ":")).encode())
         packed = zlib.compress(json.dumps(descriptions, separators=(",", ":")).encode(), 9)
         write(target / "descriptions.json.z", packed)
 

@@ -157,15 +157,36 @@ class Custom(Struct, frozen=True, eq=False):
     """Its definition is being deleted: nothing new is created."""
 
 
-class Descriptor(Struct, frozen=True):
-    """A served resource. Hashable by identity of its path; compare `plural` and `group`."""
+class ApiResource(Struct, frozen=True):
+    """Where a resource is served: all that its clients need to know."""
 
     group: str
     version: str
     kind: str
     plural: str
-    singular: str
     namespaced: bool
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """URL path of the collection, object or subresource."""
+        parts = [f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"]
+        if self.namespaced and namespace:
+            parts.append(f"namespaces/{namespace}")
+        parts.append(self.plural)
+        if name:
+            parts.append(name)
+        if subresource:
+            parts.append(subresource)
+        return "/".join(parts)
+
+
+class Descriptor(ApiResource, frozen=True):
+    """A served resource. Hashable by identity of its path; compare `plural` and `group`."""
+
+    singular: str
     verbs: tuple[str, ...]
     """Discovery's words: create, delete, deletecollection, get, list, patch, update, watch."""
     subresources: Mapping[str, Subresource]
@@ -183,10 +204,6 @@ class Descriptor(Struct, frozen=True):
     """Of a custom resource; None for a built-in one."""
 
     @property
-    def api_version(self) -> str:
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    @property
     def list_kind(self) -> str:
         return f"{self.kind}List" if self.custom is None else self.custom.list_kind
 
@@ -197,18 +214,6 @@ class Descriptor(Struct, frozen=True):
     def prefix(self, namespace: str = "") -> str:
         """Storage prefix of a collection: of one namespace, or of all."""
         return f"{self.storage}{namespace}/" if namespace else self.storage
-
-    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
-        """URL path of the collection, object or subresource."""
-        parts = [f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"]
-        if self.namespaced and namespace:
-            parts.append(f"namespaces/{namespace}")
-        parts.append(self.plural)
-        if name:
-            parts.append(name)
-        if subresource:
-            parts.append(subresource)
-        return "/".join(parts)
 
     def __hash__(self) -> int:
         return hash((self.group, self.version, self.plural))

@@ -1,11 +1,10 @@
-"""The distilled schema as it lies in the package: `schema.json`, made by hatch_build.py.
+"""The distilled schema as it lies in the package, made by hatch_build.py.
 
-`definitions` maps a name such as "io.k8s.api.core.v1.Pod" to its shape: `type`, `properties`,
+`schema.json` maps a name such as "io.k8s.api.core.v1.Pod" to its shape: `type`, `properties`,
 `items`, `additionalProperties`, `$ref` (a plain name), `format`, `required`, the `x-kubernetes-*`
 keys for lists, patches and unions, and `x-omitempty` on a field whose zero or empty value Go leaves
-out. `resources` are rows with group, version,
-kind, plural, namespaced, verbs (as lightkube names them), subresources and definition. Texts for
-OpenAPI are in `descriptions.json.z`: name -> {"": the definition's, field: the field's}.
+out. `resources.json` are rows with group, version, kind, plural, namespaced, verbs (as lightkube
+names them), subresources and definition: all that a node reads. Texts for OpenAPI are in `descriptions.json.z`: name -> {"": the definition's, field: the field's}.
 """
 
 from __future__ import annotations
@@ -23,20 +22,16 @@ _HERE = Path(__file__).parent
 
 
 @cache
-def _schema() -> dict[str, Any]:
-    """Read once per process (a few milliseconds): it is needed as long as the process lives."""
-    tree: dict[str, Any] = orjson.loads((_HERE / "schema.json").read_bytes())
-    return tree
-
-
 def definitions() -> dict[str, Shape]:
-    """All shapes by definition name. Nobody changes them."""
-    shapes: dict[str, Shape] = _schema()["definitions"]
+    """All shapes by definition name. Nobody changes them. Read once per process (a few
+    milliseconds): who needs them needs them as long as it lives."""
+    shapes: dict[str, Shape] = orjson.loads((_HERE / "schema.json").read_bytes())
     return shapes
 
 
+@cache
 def resource_rows() -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = _schema()["resources"]
+    rows: list[dict[str, Any]] = orjson.loads((_HERE / "resources.json").read_bytes())
     return rows
 
 

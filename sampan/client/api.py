@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from sampan.api.descriptor import Descriptor
+from sampan.api.descriptor import ApiResource
 from sampan.api.errors import Object
 
 from .interface import JSON, MERGE_PATCH, Transport, WatchEvent
@@ -19,24 +19,24 @@ class Client(Struct, frozen=True):
     transport: Transport
 
     async def get(
-        self, resource: Descriptor, name: str, namespace: str = "", subresource: str = ""
+        self, resource: ApiResource, name: str, namespace: str = "", subresource: str = ""
     ) -> Object:
         return await self.transport.request("GET", resource.path(namespace, name, subresource))
 
     async def list(
-        self, resource: Descriptor, namespace: str = "", query: Mapping[str, str] | None = None
+        self, resource: ApiResource, namespace: str = "", query: Mapping[str, str] | None = None
     ) -> Object:
         """The List object; its items are in the key order of the store."""
         return await self.transport.request("GET", resource.path(namespace), query=query)
 
     def watch(
-        self, resource: Descriptor, namespace: str = "", query: Mapping[str, str] | None = None
+        self, resource: ApiResource, namespace: str = "", query: Mapping[str, str] | None = None
     ) -> AsyncIterator[WatchEvent]:
         return self.transport.watch(resource.path(namespace), query or {})
 
     async def create(
         self,
-        resource: Descriptor,
+        resource: ApiResource,
         body: Object,
         namespace: str = "",
         name: str = "",
@@ -46,7 +46,7 @@ class Client(Struct, frozen=True):
         path = resource.path(namespace, name, subresource)
         return await self.transport.request("POST", path, body=body)
 
-    async def update(self, resource: Descriptor, body: Object, subresource: str = "") -> Object:
+    async def update(self, resource: ApiResource, body: Object, subresource: str = "") -> Object:
         """PUT: the resourceVersion in `body` guards it."""
         meta = body["metadata"]
         path = resource.path(meta.get("namespace", ""), meta["name"], subresource)
@@ -54,7 +54,7 @@ class Client(Struct, frozen=True):
 
     async def patch(
         self,
-        resource: Descriptor,
+        resource: ApiResource,
         name: str,
         body: Any,
         namespace: str = "",
@@ -66,14 +66,14 @@ class Client(Struct, frozen=True):
         return await self.transport.request("PATCH", path, body=body, content_type=content_type)
 
     async def delete(
-        self, resource: Descriptor, name: str, namespace: str = "", options: Object | None = None
+        self, resource: ApiResource, name: str, namespace: str = "", options: Object | None = None
     ) -> Object:
         """DELETE with DeleteOptions (preconditions, gracePeriodSeconds, propagationPolicy)."""
         path = resource.path(namespace, name)
         return await self.transport.request("DELETE", path, body=options)
 
     async def delete_collection(
-        self, resource: Descriptor, namespace: str = "", query: Mapping[str, str] | None = None
+        self, resource: ApiResource, namespace: str = "", query: Mapping[str, str] | None = None
     ) -> Object:
         """DELETE of every object of a collection that the query's selectors match."""
         return await self.transport.request("DELETE", resource.path(namespace), query=query)

@@ -21,7 +21,7 @@ from msgspec import Struct, field
 from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock, SystemClock
 from sampan.api.errors import AlreadyExists, NotFound, Object, StatusError
-from sampan.api.resources import resource
+from sampan.api.resources import api_resource
 
 from .api import Client
 from .interface import STRATEGIC_PATCH
@@ -173,7 +173,7 @@ class EventRecorder:
 
     async def _write(self, key: tuple[str, ...], event: Object) -> None:
         """Count up the Event of this key if there is one, else create it."""
-        events = resource("events")
+        events = api_resource("events")
         namespace = event["metadata"]["namespace"]
         known = self._known.get(key)
         if known is not None:

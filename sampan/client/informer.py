@@ -22,7 +22,7 @@ from contextlib import aclosing
 from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock, SystemClock
 from sampan.aio.tasks import Supervisor
-from sampan.api.descriptor import Descriptor
+from sampan.api.descriptor import ApiResource
 from sampan.api.errors import Expired, Gone, NotFound, Object, StatusError
 
 from .api import Client
@@ -57,7 +57,7 @@ class Informer:
     def __init__(
         self,
         client: Client,
-        resource: Descriptor,
+        resource: ApiResource,
         query: tuple[str, str, str] = ("", "", ""),
         clock: Clock | None = None,
     ) -> None:
@@ -295,10 +295,10 @@ class Informers:
         self.client = client
         self.clock = clock or SystemClock()
         self._supervisor = supervisor
-        self._informers: dict[tuple[Descriptor, str, str, str], Informer] = {}
+        self._informers: dict[tuple[ApiResource, str, str, str], Informer] = {}
 
     def informer(
-        self, resource: Descriptor, namespace: str = "", *, labels: str = "", fields: str = ""
+        self, resource: ApiResource, namespace: str = "", *, labels: str = "", fields: str = ""
     ) -> Informer:
         """The informer for these arguments, started now if it is the first call."""
         key = (resource, namespace, labels, fields)
@@ -314,7 +314,7 @@ class Informers:
         return [*self._informers.values()]
 
     def stop(
-        self, resource: Descriptor, namespace: str = "", *, labels: str = "", fields: str = ""
+        self, resource: ApiResource, namespace: str = "", *, labels: str = "", fields: str = ""
     ) -> None:
         """End one informer (its resource is no longer served); its cache stays as it was."""
         key = (resource, namespace, labels, fields)
@@ -327,7 +327,7 @@ class Informers:
             await informer.synced()
 
     @staticmethod
-    def _task(key: tuple[Descriptor, str, str, str]) -> str:
+    def _task(key: tuple[ApiResource, str, str, str]) -> str:
         resource, namespace, labels, fields = key
         parts = [resource.path(namespace), labels, fields]
         return "informer " + " ".join(part for part in parts if part)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from sampan.api.descriptor import Descriptor
+from sampan.api.descriptor import ApiResource
 from sampan.api.errors import NotFound, Object
 from sampan.client.events import WARNING
 from sampan.client.informer import Informer
@@ -51,7 +51,7 @@ class GarbageCollector(Controller):
         super().__init__(context)
         self.recorder = context.recorder("garbage-collector-controller")
         self.caches: dict[str, Informer] = {}
-        self.kinds: dict[tuple[str, str], Descriptor] = dict(owners())
+        self.kinds: dict[tuple[str, str], ApiResource] = dict(owners())
         self.absent: OrderedDict[str, None] = OrderedDict()
         self.waiting: OrderedDict[Request, tuple[str, str]] = OrderedDict()
         """Objects whose owner's kind was not served when they were looked at."""
@@ -64,7 +64,7 @@ class GarbageCollector(Controller):
             self._listen(cache)
         follow_custom(self.informer(definitions_resource()), self._serve, self._forget)
 
-    def _serve(self, resource: Descriptor) -> None:
+    def _serve(self, resource: ApiResource) -> None:
         """A custom resource appears: its objects may own and be owned from now on."""
         cache = self.context.informers.informer(resource)
         cache.add_index(BY_OWNER, _owner_uids)
@@ -76,7 +76,7 @@ class GarbageCollector(Controller):
             del self.waiting[request]
             self.queue.add(request)
 
-    def _forget(self, resource: Descriptor) -> None:
+    def _forget(self, resource: ApiResource) -> None:
         """It is no longer served: as an owner it is then of an unknown kind, which deletes
         nothing."""
         self.context.informers.stop(resource)
@@ -99,7 +99,7 @@ class GarbageCollector(Controller):
             self._add(cache.resource, dependent)
         self._wake_waiting_owners(old)
 
-    def _seen(self, resource: Descriptor, old: Object | None, new: Object) -> None:
+    def _seen(self, resource: ApiResource, old: Object | None, new: Object) -> None:
         meta = new["metadata"]
         if "deletionTimestamp" in meta and (is_going(new, FOREGROUND) or is_going(new, ORPHAN)):
             self._add(resource, new)
@@ -122,7 +122,7 @@ class GarbageCollector(Controller):
             if cache is not None and owner is not None and is_going(owner, FOREGROUND):
                 self._add(cache.resource, owner)
 
-    def _add(self, resource: Descriptor, obj: Object) -> None:
+    def _add(self, resource: ApiResource, obj: Object) -> None:
         meta = obj["metadata"]
         name = f"{resource.path()}/{meta['name']}"
         self.queue.add(Request(meta.get("namespace", ""), name))

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from sampan.api.errors import AlreadyExists, Forbidden, NotFound, Object, StatusError
-from sampan.api.resources import resource
+from sampan.api.resources import api_resource
 from sampan.client.api import Client
 from sampan.client.http import HttpTransport
 from sampan.client.tunnelling import TUNNEL
@@ -113,7 +113,7 @@ async def publish(client: Client, cluster: ClusterConfig) -> None:
         ),
     ]
     for plural, group_name, body in wanted:
-        kind = resource(plural, group_name)
+        kind = api_resource(plural, group_name)
         namespace = NAMESPACE if kind.namespaced else ""
         try:
             await client.get(kind, body["metadata"]["name"], namespace)
@@ -244,7 +244,7 @@ async def _certify_client(options: Namespace, node: tuple[ClusterPaths, str]) ->
 async def _check_name(client: Client, name: str) -> None:
     """A name belongs to one machine; one that is not ready may be this one, come back empty."""
     try:
-        node = await client.get(resource("nodes"), name)
+        node = await client.get(api_resource("nodes"), name)
     except NotFound:
         return
     conditions = (node.get("status") or {}).get("conditions") or ()
@@ -267,7 +267,7 @@ async def _register(
     )
     client = Client(transport)
     try:
-        networks = (await client.get(resource("configmaps"), NETWORKS, NAMESPACE))["data"]
+        networks = (await client.get(api_resource("configmaps"), NETWORKS, NAMESPACE))["data"]
         share = await _share(client, name, known.node_cidr if known else "")
         host, port = config.parse_listen(server.removeprefix("https://").rstrip("/"))
         address = own_address(paths, host)
@@ -309,7 +309,7 @@ async def _certify_serving(client: Client, pki: Path, cluster: ClusterConfig) ->
         {"type": "Hostname", "address": name},
     ]
     status = {"status": {"addresses": addresses}}
-    await client.patch(resource("nodes"), name, status, subresource="status")
+    await client.patch(api_resource("nodes"), name, status, subresource="status")
     key = ensure_key(pki / "node.key")
     certificate = await request_certificate(client, key, name, (name, address))
     write_private(pki / "node.crt", certificate)
@@ -318,7 +318,7 @@ async def _certify_serving(client: Client, pki: Path, cluster: ClusterConfig) ->
 async def _share(client: Client, name: str, before: str) -> str:
     """This node's part of the pod network, from the Node, which is made if it is not there: with
     the share it had before, unless that is another's by now."""
-    nodes = resource("nodes")
+    nodes = api_resource("nodes")
     body: Object = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
     had = {"spec": {"podCIDR": before, "podCIDRs": [before]}} if before else {}
     with suppress(AlreadyExists):
@@ -348,7 +348,7 @@ async def request_certificate(
         alternatives = x509.SubjectAlternativeName([general_name(item) for item in names])
         builder = builder.add_extension(alternatives, critical=False)
     pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    requests = resource("certificatesigningrequests", "certificates.k8s.io")
+    requests = api_resource("certificatesigningrequests", "certificates.k8s.io")
     made = await client.create(
         requests,
         {

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from sampan.api.errors import AlreadyExists, Conflict, NotFound, Object
-from sampan.api.resources import resource
+from sampan.api.resources import api_resource
 from sampan.client.api import Client
 from sampan.client.informer import Informer
 
@@ -79,11 +79,11 @@ class Publisher:
         if self._services.get(NAMESPACE, NAME) is None:
             try:
                 await self._client.create(
-                    resource("services"), service_object(self._place), NAMESPACE
+                    api_resource("services"), service_object(self._place), NAMESPACE
                 )
             except AlreadyExists:
                 pass
-        kind = resource("endpointslices", "discovery.k8s.io")
+        kind = api_resource("endpointslices", "discovery.k8s.io")
         wanted = slice_object(self._place)
         present = self._slices.get(NAMESPACE, wanted["metadata"]["name"])
         if present is None:

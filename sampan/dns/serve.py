@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from sampan.aio.clock import Clock
 from sampan.aio.tasks import Supervisor
 from sampan.api.errors import Object
-from sampan.api.resources import resource
+from sampan.api.resources import api_resource
 from sampan.client.api import Client
 from sampan.client.informer import Informers
 
@@ -90,15 +90,15 @@ class DnsServer:
         self, client: Client, informers: Informers, config: DnsConfig, clock: Clock | None = None
     ) -> None:
         self._config = config
-        self._services = informers.informer(resource("services"))
-        self._slices = informers.informer(resource("endpointslices", "discovery.k8s.io"))
+        self._services = informers.informer(api_resource("services"))
+        self._slices = informers.informer(api_resource("endpointslices", "discovery.k8s.io"))
         # The agent's own cache: whose question is it?
         fields = f"spec.nodeName={config.node_name}"
-        self._pods = informers.informer(resource("pods"), fields=fields)
+        self._pods = informers.informer(api_resource("pods"), fields=fields)
         self._pods.add_index(_BY_ADDRESS, _pod_addresses)
         # Read where it is, or is put later; nothing waits for it.
         self._settings = informers.informer(
-            resource("configmaps"), routes.NAMESPACE, fields=f"metadata.name={routes.NAME}"
+            api_resource("configmaps"), routes.NAMESPACE, fields=f"metadata.name={routes.NAME}"
         )
         cluster = InformedCluster(self._services, self._slices)
         self._zone = Zone(cluster, config.domain, config.service_ip)

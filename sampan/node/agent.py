@@ -17,7 +17,7 @@ from pathlib import Path
 from sampan.aio.clock import Clock
 from sampan.aio.tasks import Supervisor
 from sampan.api.errors import Object
-from sampan.api.resources import resource
+from sampan.api.resources import api_resource
 from sampan.client.api import Client
 from sampan.client.events import EventRecorder
 from sampan.client.informer import Informers
@@ -120,7 +120,7 @@ class Agent:
             _Static(self),
         )
         self._pods = self._informers.informer(
-            resource("pods"), fields=f"spec.nodeName={config.name}"
+            api_resource("pods"), fields=f"spec.nodeName={config.name}"
         )
 
     def _parts(self, images: Images) -> Parts:
@@ -139,7 +139,7 @@ class Agent:
             providers=self.providers,
             objects=Objects(self._informers),
             tokens=Tokens(client, clock),
-            services=self._informers.informer(resource("services")),
+            services=self._informers.informer(api_resource("services")),
             reports=Reports(client, clock),
             recorder=self.recorder,
             machine=Machine(

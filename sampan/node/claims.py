@@ -7,7 +7,7 @@ import asyncio
 from pathlib import Path
 
 from sampan.api.errors import NotFound, Object, StatusError
-from sampan.api.resources import resource
+from sampan.api.resources import api_resource
 from sampan.api.volumes import claim_name
 from sampan.client.api import Client
 
@@ -71,11 +71,11 @@ async def _bound(client: Client, pod: Object, volume: Object, name: str) -> tupl
     """A claim and the PersistentVolume behind it."""
     namespace = pod["metadata"]["namespace"]
     try:
-        claim = await client.get(resource("persistentvolumeclaims"), name, namespace)
+        claim = await client.get(api_resource("persistentvolumeclaims"), name, namespace)
     except NotFound:
         raise VolumeError(f'persistentvolumeclaim "{name}" not found') from None
     chosen = bound_volume(claim, pod, own="ephemeral" in volume)
-    found = await client.get(resource("persistentvolumes"), chosen)
+    found = await client.get(api_resource("persistentvolumes"), chosen)
     check_volume(found, claim)
     return claim, found
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sampan.aio.backoff import Backoff
 from sampan.api.errors import Conflict, NotFound, StatusError
-from sampan.api.resources import resource
+from sampan.api.resources import api_resource
 
 from .probes import FIELDS
 from .state import EXITED, is_sidecar
@@ -105,7 +105,7 @@ async def delete_object(worker: PodWorker) -> None:
     while not worker.gone:
         try:
             await worker.parts.client.delete(
-                resource("pods"), meta["name"], meta["namespace"], options
+                api_resource("pods"), meta["name"], meta["namespace"], options
             )
         except (NotFound, Conflict):
             return

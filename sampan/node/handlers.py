@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sampan.api.errors import NotFound, Object
-from sampan.api.resources import resource
+from sampan.api.resources import api_resource
 from sampan.client.api import Client
 
 HANDLERS = ("crun", "runc")
@@ -20,7 +20,7 @@ async def check_handler(client: Client, pod: Object) -> None:
     if not name:
         return
     try:
-        found = await client.get(resource("runtimeclasses", "node.k8s.io"), name)
+        found = await client.get(api_resource("runtimeclasses", "node.k8s.io"), name)
     except NotFound:
         raise NoHandler(f'RuntimeClass "{name}" not found') from None
     handler = str(found.get("handler") or "")

@@ -28,7 +28,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from sampan.api.errors import Object
-from sampan.api.resources import resource
+from sampan.api.resources import api_resource
 from sampan.client.informer import Informers
 from sampan.linux import rtnetlink
 from sampan.linux.netlink import Netlink, NetlinkError, ignoring
@@ -107,7 +107,7 @@ class Overlay:
         self, informers: Informers, node: str, gateway: str, device: rtnetlink.Vxlan, run: Path
     ) -> None:
         """`device` has the MTU of the way out; `run` remembers how it was made."""
-        self._nodes = informers.informer(resource("nodes"))
+        self._nodes = informers.informer(api_resource("nodes"))
         self._node = node
         self._gateway = gateway
         self._device = device

@@ -18,7 +18,7 @@ from msgspec import Struct
 from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock
 from sampan.api.errors import AlreadyExists, NotFound, Object, StatusError
-from sampan.api.resources import resource
+from sampan.api.resources import api_resource
 from sampan.client.api import Client
 from sampan.client.interface import STRATEGIC_PATCH
 from sampan.runtime.interface import Image
@@ -260,7 +260,7 @@ class Registration:
             await self._clock.sleep(backoff.next_s())
 
     async def _register(self) -> None:
-        nodes = resource("nodes")
+        nodes = api_resource("nodes")
         now = self._clock.now()
         state = self._state()
         body = node_object(self._config, self.facts, state, None, now)
@@ -355,7 +355,7 @@ class Registration:
         status["addresses"].append({"$patch": "replace"})
         try:
             self._node = await self._client.patch(
-                resource("nodes"),
+                api_resource("nodes"),
                 self._config.name,
                 {"status": status},
                 subresource="status",
@@ -368,7 +368,7 @@ class Registration:
         self._remember(state, now)
 
     async def _renew(self) -> None:
-        leases = resource("leases", "coordination.k8s.io")
+        leases = api_resource("leases", "coordination.k8s.io")
         now = self._clock.now()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
         patch: Object = {"spec": {"renewTime": stamp}}

@@ -13,7 +13,7 @@ import logging
 from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock
 from sampan.api.errors import Conflict, Forbidden, Invalid, NotFound, Object, StatusError
-from sampan.api.resources import resource
+from sampan.api.resources import api_resource
 from sampan.client.api import Client
 from sampan.client.interface import STRATEGIC_PATCH
 
@@ -137,7 +137,7 @@ class Reports:
                 patch = status_patch(entry.acknowledged, status, entry.uid)
                 try:
                     answer = await self._client.patch(
-                        resource("pods"),
+                        api_resource("pods"),
                         entry.name,
                         patch,
                         entry.namespace,

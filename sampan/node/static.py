@@ -17,7 +17,7 @@ from typing import Protocol
 from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock
 from sampan.api.errors import AlreadyExists, Conflict, NotFound, Object, StatusError
-from sampan.api.resources import resource
+from sampan.api.resources import api_resource
 from sampan.client.api import Client
 from sampan.linux import inotify
 
@@ -149,7 +149,7 @@ class StaticPods:
             if key not in self._mirrors and pod["metadata"]["uid"] in self._wanted:
                 try:
                     made = await self._client.create(
-                        resource("pods"), mirror_of(pod, self._node_uid()), key[0]
+                        api_resource("pods"), mirror_of(pod, self._node_uid()), key[0]
                     )
                 except AlreadyExists:
                     log.error("mirror pods: %s/%s is taken by another pod", *key)
@@ -160,7 +160,9 @@ class StaticPods:
         meta = mirror["metadata"]
         options = {"gracePeriodSeconds": 0, "preconditions": {"uid": meta["uid"]}}
         try:
-            await self._client.delete(resource("pods"), meta["name"], meta["namespace"], options)
+            await self._client.delete(
+                api_resource("pods"), meta["name"], meta["namespace"], options
+            )
         except (NotFound, Conflict):
             log.debug("mirror pod %s/%s is gone already", meta["namespace"], meta["name"])
         self._mirrors.pop((meta["namespace"], meta["name"]), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sampan.aio.clock import Clock
 from sampan.api.errors import Object
-from sampan.api.resources import resource
+from sampan.api.resources import api_resource
 from sampan.client.api import Client
 
 from .volumes.source import Token
@@ -23,7 +23,7 @@ class Tokens:
         """A new token bound to the pod. Raises StatusError and OSError."""
         meta, spec = pod["metadata"], pod["spec"]
         answer = await self._client.create(
-            resource("serviceaccounts"),
+            api_resource("serviceaccounts"),
             {
                 "apiVersion": "authentication.k8s.io/v1",
                 "kind": "TokenRequest",

@@ -19,7 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sampan.api.errors import Object
-from sampan.api.resources import resource
+from sampan.api.resources import api_resource
 from sampan.client.events import WARNING, EventRecorder
 from sampan.client.informer import Informer, Informers
 from sampan.linux.conntrack import Flow, forget
@@ -79,11 +79,13 @@ class Proxy:
         self._informers = informers
         self._config = config
         self._recorder = recorder
-        self._services: Informer = informers.informer(resource("services"))
-        self._slices: Informer = informers.informer(resource("endpointslices", "discovery.k8s.io"))
+        self._services: Informer = informers.informer(api_resource("services"))
+        self._slices: Informer = informers.informer(
+            api_resource("endpointslices", "discovery.k8s.io")
+        )
         self._slices.add_index(_INDEX, _service_of)
         fields = f"spec.nodeName={config.node_name}"
-        self._pods: Informer = informers.informer(resource("pods"), fields=fields)
+        self._pods: Informer = informers.informer(api_resource("pods"), fields=fields)
         self._node: Informer | None = None
         self._place = Place(config.node_name)
         self._sides = [*_sides(config, self._place)]
@@ -152,7 +154,7 @@ class Proxy:
         if new is not None and self._node is None and has_hints(new):
             # The first hint: from now on it matters where this node is.
             fields = f"metadata.name={self._config.node_name}"
-            self._node = self._informers.informer(resource("nodes"), fields=fields)
+            self._node = self._informers.informer(api_resource("nodes"), fields=fields)
             self._node.on_change(self._node_changed)
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
 from sampan.api import kinds
-from sampan.api.kinds import KINDS
-from sampan.api.resources import builtin
+from sampan.api.kinds.table import KINDS
+from sampan.api.resources import api_resource, builtin, resource
 from sampan.api.schema import resource_rows
 from tests.kit.samples import sample
 
@@ -78,3 +80,25 @@ def test_defaults_leave_metadata_alone_or_say_so() -> None:
         except AssertionError:
             touching.add(descriptor.kind)
     assert touching == {kind.kind for kind in KINDS if kind.defaults_metadata}
+
+
+def test_who_only_names_resources_names_the_same() -> None:
+    for descriptor in builtin():
+        plain = api_resource(descriptor.plural, descriptor.group)
+        newest = resource(descriptor.plural, descriptor.group)
+        assert (plain.path("a", "b"), plain.kind) == (newest.path("a", "b"), newest.kind)
+
+
+def test_a_node_loads_no_rules() -> None:
+    """What it imports at its start, and naming what it asks for."""
+    script = """if True:
+        import sys
+        import sampan.daemon.node
+        from sampan.api.resources import api_resource
+        api_resource("pods")
+        print(*(name for name in sys.modules if name.startswith("sampan.api.kinds.")))
+    """
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert loaded.returncode == 0, loaded.stderr
+    assert "sampan.api.kinds.table" not in loaded.stdout.split()
+    assert "sampan.api.kinds.core.service" not in loaded.stdout.split()

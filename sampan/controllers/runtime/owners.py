@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from sampan.api.descriptor import Descriptor
+from sampan.api.descriptor import ApiResource
 from sampan.api.errors import Object
 from sampan.client.informer import Informer
 
@@ -31,7 +31,7 @@ def controller_uid(obj: Object) -> str:
     return ""
 
 
-def controller_reference(resource: Descriptor, owner: Object) -> Object:
+def controller_reference(resource: ApiResource, owner: Object) -> Object:
     """The reference an object carries to the `owner` that controls it."""
     meta = owner["metadata"]
     return {
@@ -44,7 +44,7 @@ def controller_reference(resource: Descriptor, owner: Object) -> Object:
     }
 
 
-def refers_to(reference: Object, resource: Descriptor) -> bool:
+def refers_to(reference: Object, resource: ApiResource) -> bool:
     """Is the reference to an object of this group and kind? Versions may differ."""
     group = reference.get("apiVersion", "").rpartition("/")[0]
     return reference.get("kind") == resource.kind and group == resource.group

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sampan.api.errors import Object
-from sampan.api.resources import resource
+from sampan.api.resources import api_resource
 from sampan.api.volumes import capacity_of
 from sampan.client.api import Client
 from sampan.client.interface import STRATEGIC_PATCH
@@ -45,7 +45,7 @@ async def grow(
     }
     meta = claim["metadata"]
     await client.patch(
-        resource("persistentvolumeclaims"),
+        api_resource("persistentvolumeclaims"),
         meta["name"],
         {"status": status},
         meta["namespace"],

@@ -20,9 +20,9 @@ import orjson
 
 from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock
-from sampan.api.descriptor import Descriptor
+from sampan.api.descriptor import ApiResource
 from sampan.api.errors import AlreadyExists, Conflict, NotFound, Object, StatusError
-from sampan.api.resources import resource
+from sampan.api.resources import api_resource
 from sampan.client.api import Client
 from sampan.client.interface import STRATEGIC_PATCH
 from sampan.linux import inotify
@@ -217,7 +217,7 @@ class Registry:
 
     async def _write_node(self, name: str, node_id: str | None, segments: dict[str, str]) -> None:
         """The annotation that attachers read, and where the node is as the driver has it."""
-        nodes = resource("nodes")
+        nodes = api_resource("nodes")
         node = await self._client.get(nodes, self._node)
         meta = node["metadata"]
         known = orjson.loads((meta.get("annotations") or {}).get(NODE_ID) or "{}")
@@ -238,8 +238,8 @@ class Registry:
         await self._client.patch(nodes, self._node, change, content_type=STRATEGIC_PATCH)
 
 
-def _csinodes() -> Descriptor:
-    return resource("csinodes", "storage.k8s.io")
+def _csinodes() -> ApiResource:
+    return api_resource("csinodes", "storage.k8s.io")
 
 
 def _is_socket(entry: os.DirEntry[str]) -> bool:

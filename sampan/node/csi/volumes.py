@@ -24,7 +24,7 @@ from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock
 from sampan.aio.grpc import RpcError
 from sampan.api.errors import NotFound, Object, StatusError
-from sampan.api.resources import resource
+from sampan.api.resources import api_resource
 from sampan.api.volumes import csi_unique_name
 from sampan.client.api import Client
 
@@ -178,7 +178,7 @@ class CsiVolumes:
         """The CSIDriver, if there is one that serves such volumes."""
         try:
             found = await self._around.client.get(
-                resource("csidrivers", "storage.k8s.io"), source.driver
+                api_resource("csidrivers", "storage.k8s.io"), source.driver
             )
         except NotFound:
             found = None
@@ -201,7 +201,7 @@ class CsiVolumes:
             status: Object = {}
             with suppress(NotFound):
                 found = await self._around.client.get(
-                    resource("volumeattachments", "storage.k8s.io"), name
+                    api_resource("volumeattachments", "storage.k8s.io"), name
                 )
                 if not found["metadata"].get("deletionTimestamp"):
                     status = found.get("status") or {}
@@ -290,7 +290,7 @@ class CsiVolumes:
             return {}
         namespace, name = reference
         try:
-            found = await self._around.client.get(resource("secrets"), name, namespace)
+            found = await self._around.client.get(api_resource("secrets"), name, namespace)
         except StatusError as error:
             text = f"fetching {field} {namespace}/{name} failed: {error}"
             raise VolumeError(f"{PLUGIN}{text}") from error

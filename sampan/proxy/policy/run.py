@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from sampan.api.errors import BadRequest, Object
-from sampan.api.resources import resource
+from sampan.api.resources import api_resource
 from sampan.client.events import WARNING, EventRecorder
 from sampan.client.informer import Informer, Informers
 from sampan.linux.nft import Nft, NftError
@@ -63,7 +63,7 @@ class PolicyKeeper:
         families: Sequence[Family] = (IPV4,),
     ) -> None:
         self._informers = informers
-        self._policies = informers.informer(resource("networkpolicies", "networking.k8s.io"))
+        self._policies = informers.informer(api_resource("networkpolicies", "networking.k8s.io"))
         self._pods: Informer | None = None
         self._namespaces: Informer | None = None
         self._node_name = node_name
@@ -189,8 +189,8 @@ class PolicyKeeper:
 
     async def _look_around(self) -> None:
         """Follow pods and namespaces from now on."""
-        pods = self._informers.informer(resource("pods"))
-        namespaces = self._informers.informer(resource("namespaces"))
+        pods = self._informers.informer(api_resource("pods"))
+        namespaces = self._informers.informer(api_resource("namespaces"))
         pods.add_index(_BY_UID, _uid_of)
         await namespaces.synced()
         await pods.synced()
