@@ -18,6 +18,8 @@ from aiohttp import web
 from sampan.runtime.interface import State
 
 from .cadvisor import cadvisor_text
+from .claimstats import ClaimStats, families
+from .exposition import lines_of
 from .logs import read_log
 from .metrics import metrics_text, probes_text
 from .summary import resource_text, summary
@@ -40,6 +42,7 @@ class Pages:
         self._agent = agent
         self._stats = stats
         self._stores = Stores(agent)
+        self._claims = ClaimStats(agent)
 
     def table(self) -> dict[str, Page]:
         """Path -> what answers a GET there."""
@@ -92,7 +95,10 @@ class Pages:
         return _json({"kubeletconfig": shown})
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        return web.Response(text=metrics_text(self._agent), headers=PROMETHEUS)
+        claims = await self._claims.read()
+        lines = [line for family in families(claims) if claims for line in lines_of(family)]
+        text = metrics_text(self._agent) + "".join(f"{line}\n" for line in lines)
+        return web.Response(text=text, headers=PROMETHEUS)
 
     async def _metrics_probes(self, request: web.Request) -> web.Response:
         return web.Response(text=probes_text(self._agent.parts.tally), headers=PROMETHEUS)
@@ -110,8 +116,11 @@ class Pages:
     async def _summary(self, request: web.Request) -> web.Response:
         short = request.query.get("only_cpu_and_memory") in ("true", "1")
         measured = await self._stats.measure()
-        stores = None if short else await asyncio.to_thread(self._stores.read)
-        return _json(summary(measured, self._agent.config.name, stores, short=short))
+        if short:
+            return _json(summary(measured, self._agent.config.name, short=True))
+        stores = await asyncio.to_thread(self._stores.read)
+        claims = await self._claims.read()
+        return _json(summary(measured, self._agent.config.name, stores, claims))
 
     # Deleted pods
 

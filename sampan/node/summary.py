@@ -5,11 +5,12 @@ Names and units are kubelet's (pkg/kubelet/apis/stats/v1alpha1, pkg/kubelet/metr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from sampan.api.errors import Object
 from sampan.linux.cgroups import Usage
 
+from .claimstats import ClaimDisk
 from .exposition import Family, lines_of
 from .footprint import NOTHING, Footprint
 from .stats import Disk, Measured, PodUsage, Reading, Traffic
@@ -21,11 +22,12 @@ def summary(
     measured: Measured,
     node: str,
     stores: Mapping[str, Store] | None = None,
+    claims: Iterable[ClaimDisk] = (),
     *,
     short: bool = False,
 ) -> Object:
     """The Summary; `short` has processors and memory only (only_cpu_and_memory=true), else there
-    is what each pod has stored, by uid.
+    is what each pod has stored, by uid, and how full the volumes behind its claims are.
 
     `windowSeconds` is ours: what the rates are over.
     """
@@ -45,6 +47,12 @@ def summary(
         head |= {"fs": disk, "runtime": runtime, "rlimit": rlimit}
     found = stores or {}
     pods = [_pod(pod, measured, None if short else found.get(pod.uid)) for pod in reading.pods]
+    by_uid = {item["podRef"]["uid"]: item for item in pods}
+    for each in claims:
+        if each.uid in by_uid:
+            reference = {"name": each.claim, "namespace": each.namespace}
+            row = {"name": each.volume, "pvcRef": reference, **_disk(each.disk, time)}
+            by_uid[each.uid].setdefault("volume", []).append(row)
     return {"node": head, "pods": pods}
 
 
