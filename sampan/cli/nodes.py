@@ -15,6 +15,7 @@ import typer
 from sampan.paths import ClusterPaths
 
 from . import api
+from .image import runtime_of
 from .options import NAME, Data, Name, fail, paths_of
 from .progress import Progress
 from .supervisor import START_TIMEOUT_S, Status, connect, is_ready, statuses
@@ -30,6 +31,7 @@ app = typer.Typer(help="Add and remove nodes on this machine.", no_args_is_help=
 def add(name: Name = NAME, data: Data = None) -> None:
     """Add a node and wait until it is ready."""
     paths = paths_of(name, data)
+    check_runtime(runtime_of(paths))
     link, status = _follow(paths)
     numbers = node_numbers(status)
     if len(numbers) >= NODES_MAX:
@@ -37,6 +39,12 @@ def add(name: Name = NAME, data: Data = None) -> None:
     number = next(item for item in range(2, NODES_MAX + 1) if item not in numbers)
     status = change(paths, link, (number,), ())
     print(f"node {status['parts'][part_of(number)]['node']} is ready")
+
+
+def check_runtime(runtime: str) -> None:
+    """Nodes of a machine share their images, which those of a containerd do not."""
+    if runtime != "crun":
+        fail(f"a machine has one node whose containers {runtime} runs")
 
 
 @app.command("rm")

@@ -12,7 +12,8 @@ import typer
 from sampan.client import kubeconfig as files
 from sampan.paths import ClusterPaths
 
-from .nodes import NODES_MAX, node_numbers, resize
+from .image import runtime_of
+from .nodes import NODES_MAX, check_runtime, node_numbers, resize
 from .options import NAME, Data, Json, Name, context_of, fail, paths_of
 from .progress import Progress
 from .simulate import await_simulation, keep_simulation
@@ -63,6 +64,8 @@ def up(
     paths = paths_of(name, data)
     if not 0 <= nodes <= NODES_MAX:
         fail(f"--nodes {nodes}: use 1 to {NODES_MAX}")
+    if nodes > 1:
+        check_runtime(runtime or runtime_of(paths))
     check_machine()
     if simulate:
         keep_simulation(paths, simulate)
