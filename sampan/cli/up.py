@@ -64,9 +64,10 @@ def up(
     paths = paths_of(name, data)
     if not 0 <= nodes <= NODES_MAX:
         fail(f"--nodes {nodes}: use 1 to {NODES_MAX}")
+    wanted = runtime or runtime_of(paths)
     if nodes > 1:
-        check_runtime(runtime or runtime_of(paths))
-    check_machine()
+        check_runtime(wanted)
+    check_machine(wanted)
     if simulate:
         keep_simulation(paths, simulate)
     link = connect(paths)
@@ -89,11 +90,12 @@ def up(
         stay(link)
 
 
-def check_machine() -> None:
+def check_machine(runtime: str = "crun") -> None:
     """What can be said before anything is started."""
     if os.geteuid() != 0:
         fail("running containers needs root; run it again with sudo")
-    for program, package in PROGRAMS.items():
+    further = {} if runtime == "crun" else {"containerd": "containerd"}
+    for program, package in (PROGRAMS | further).items():
         if shutil.which(program) is None:
             fail(f"{program} is missing; install it with: apt-get install {package}")
 
