@@ -62,8 +62,9 @@ class ClusterPaths:
 
     @property
     def settings(self) -> Path:
-        """The administrator's own files (docs/identity.md); nothing here is made by us."""
-        return self.data / "config"
+        """The administrator's own files (docs/identity.md); nothing here is made by us. All nodes
+        of the cluster on this machine have the same."""
+        return (self.shared or self.data) / "config"
 
     @property
     def simulation(self) -> Path:
@@ -72,8 +73,8 @@ class ClusterPaths:
 
     @property
     def cni(self) -> Path:
-        """The administrator's CNI configuration, of all the cluster's nodes on this machine."""
-        return (self.shared or self.data) / "config" / "cni"
+        """The administrator's CNI configuration."""
+        return self.settings / "cni"
 
     @property
     def database(self) -> Path:

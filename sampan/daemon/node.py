@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Iterator
 
 from msgspec.structs import replace
 
@@ -101,7 +102,6 @@ async def run(child: Child) -> None:
     registry = node_registry(cluster, settings, images, client, joined)
     recorder = EventRecorder(client, "kube-proxy", cluster.node_name, clock)
     proxy = Proxy(informers, proxy_config(settings, cluster), recorder=recorder)
-    overlay = node_overlay(paths, cluster, informers)
     families = (IPV4, IPV6) if settings.pod_cidr6 else (IPV4,)
     policies = PolicyKeeper(
         informers, cluster.name, cluster.node_name, recorder=recorder, families=families
@@ -120,15 +120,8 @@ async def run(child: Child) -> None:
         supervisor.start("proxy", proxy.run)
         supervisor.start("network policies", policies.run)
         supervisor.start("dns", dns.run)
-        if overlay is not None:
-            supervisor.start("overlay", overlay.run)
-        if cluster.address:
-            # From another machine, which the server may not be able to call.
-            from sampan.node.tunnel import Tunnel
-
-            port = agent.registration
-            tunnel = Tunnel(transport, lambda: (settings.listen_host, port.port), clock)
-            supervisor.start("tunnel", tunnel.run)
+        for name, task in outward(paths, cluster, agent, transport, informers):
+            supervisor.start(name, task)
         await asyncio.gather(agent.ready.wait(), proxy.ready.wait(), dns.ready.wait())
         child.say(state="ready", node=cluster.node_name, stopping_s=cluster.shutdown_grace_s)
         if registry is not None:
@@ -142,6 +135,27 @@ async def run(child: Child) -> None:
         await runtime.close()
         await network.close()
         await transport.close()
+
+
+def outward(
+    paths: ClusterPaths,
+    cluster: config.ClusterConfig,
+    agent: Agent,
+    transport: HttpTransport,
+    informers: Informers,
+) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
+    """What makes one cluster of several machines, by name; nothing where there is one."""
+    overlay = node_overlay(paths, cluster, informers)
+    if overlay is not None:
+        yield "overlay", overlay.run
+    if cluster.address:
+        # From another machine, which the server may not be able to call.
+        from sampan.node.tunnel import Tunnel
+
+        def own() -> tuple[str, int]:
+            return agent.config.listen_host, agent.registration.port
+
+        yield "tunnel", Tunnel(transport, own, agent.parts.clock).run
 
 
 def proxy_config(settings: NodeConfig, cluster: config.ClusterConfig) -> ProxyConfig:
