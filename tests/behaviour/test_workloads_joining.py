@@ -137,7 +137,7 @@ async def bind(w: World, user: str, role: str) -> None:
 
 
 async def test_nodes_get_shares_that_do_not_overlap() -> None:
-    async with world(pod_cidr="10.244.0.0/22") as w:
+    async with world(pod_cidr="10.244.0.0/22", pod_cidr6="fd00:1::/62") as w:
         given = {"metadata": {"name": "first"}, "spec": {"podCIDR": "10.244.1.0/24"}}
         await w.client.create(NODES, given)
         for name in "abcd":
@@ -155,7 +155,7 @@ async def test_nodes_get_shares_that_do_not_overlap() -> None:
         await w.until(lambda: nodes.get("", "first") is None and shares() == every)
         found = nodes.get("", left["metadata"]["name"])
         assert found is not None
-        assert found["spec"]["podCIDRs"] == ["10.244.1.0/24"]
+        assert found["spec"]["podCIDRs"] == ["10.244.1.0/24", "fd00:1:0:1::/64"]
 
 
 def test_shares_are_given_once_and_come_back() -> None:

@@ -1,0 +1,40 @@
+"""Networks of a cluster's nodes, and whether the machine has IPv6 for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sampan.daemon.config import ClusterConfig, has_ipv6, share6
+
+
+def config(**changes: str) -> ClusterConfig:
+    return ClusterConfig(
+        name="c", slot=1, node_name="n", pod_cidr="10.243.0.0/16", service_cidr="10.97.0.0/16",
+        listen_host="127.0.0.1", listen_port=6444, identity="i",
+        pod_cidr6="fd00:10:243::/56", service_cidr6="fd00:10:97::/112", **changes,
+    )  # fmt: skip
+
+
+def test_a_nodes_shares_are_at_the_same_place() -> None:
+    first = config()
+    assert (first.node_pod_cidr6, first.gateway6) == ("fd00:10:243::/64", "fd00:10:243::1")
+    assert first.service_cidrs == "10.97.0.0/16,fd00:10:97::/112"
+    third = config(node_cidr="10.243.2.0/24")
+    assert third.node_pod_cidr6 == "fd00:10:243:2::/64"
+    assert share6("10.243.0.0/16", "fd00:10:243::/56", "10.243.255.0/24") == "fd00:10:243:ff::/64"
+
+
+@pytest.mark.parametrize(
+    ("disabled", "default", "there"), [("0", "0", True), ("1", "0", False), ("0", "1", False)]
+)
+def test_ipv6_is_there_unless_devices_may_not_have_it(
+    tmp_path: Path, disabled: str, default: str, there: bool
+) -> None:
+    assert not has_ipv6(tmp_path)
+    for name, text in (("all", disabled), ("default", default)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "disable_ipv6").write_text(f"{text}\n")
+    (tmp_path / "all/forwarding").write_text("0\n")
+    assert has_ipv6(tmp_path) is there
