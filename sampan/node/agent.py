@@ -37,12 +37,12 @@ from .objects import Objects
 from .parts import Parts
 from .providers import Providers
 from .pulls import Pulls
-from .ranking import DISK, INODES
 from .registration import Registration
 from .reports import Reports
 from .static import StaticPods
 from .status import rfc3339
 from .tally import Tally
+from .thresholds import DISK_SHORT, INODES_SHORT
 from .tokens import Tokens
 from .translate import POD_UID, Machine
 from .volumes.kernel import Kernel, LinuxKernel
@@ -111,7 +111,7 @@ class Agent:
         self.registration.in_use = self.providers.in_use
         self.parts = self._parts(images)
         self.collector = collector_of(self)
-        for short in (DISK, INODES):
+        for short in (DISK_SHORT, INODES_SHORT):
             self.evictor.reclaims[short].append(self.collector.delete_unused)
         self.static = StaticPods(
             config.static_pods or config.data / "manifests",

@@ -29,6 +29,10 @@ Resources = Mapping[str, Any]
 """A container's `resources`."""
 
 
+class NotEnough(Exception):
+    """No container may have so many processors of its own now."""
+
+
 class Demand(Struct, frozen=True):
     """What a pod's containers request together."""
 

@@ -14,6 +14,7 @@ from msgspec import Struct, field
 
 from sampan.wire.quantity import milli
 
+from .allocation import NotEnough
 from .quality import GUARANTEED, qos_class
 
 TOPOLOGY = Path("/sys/devices/system/cpu")
@@ -64,10 +65,6 @@ def cores(root: Path = TOPOLOGY) -> Mapping[int, int]:
         except (OSError, ValueError):
             out[number] = number
     return out
-
-
-class NotEnough(Exception):
-    """No container may have so many CPUs of its own now."""
 
 
 class CpuSets(Struct):

@@ -21,16 +21,19 @@ from sampan.api.placement import tolerates
 
 from .facts import memory_figures, process_figures
 from .quality import BEST_EFFORT, cgroup_parent, qos_class
-from .ranking import DISK, INODES, MEMORY, PIDS, Consumer, message, rank
 from .settings import Settings
 from .shutdown import is_critical
 from .state import RUNNING
 from .thresholds import (
+    DISK_SHORT,
     IMAGE_DISK,
     IMAGE_INODES,
+    INODES_SHORT,
     MEMORY_PRESSURE,
+    MEMORY_SHORT,
     NODE_DISK,
     NODE_INODES,
+    PIDS_SHORT,
     SIGNALS,
     Observation,
     Observations,
@@ -42,6 +45,7 @@ from .thresholds import PIDS as PIDS_AVAILABLE
 
 if TYPE_CHECKING:
     from .agent import Agent
+    from .ranking import Consumer
     from .worker import PodWorker
 
 log = logging.getLogger("sampan.node.eviction")
@@ -85,7 +89,7 @@ class Evictor:
         self._seen: Observations = {}
         self._met: tuple[Threshold, ...] = ()
         self._told = asyncio.Event()
-        self.reclaims: dict[str, list[Reclaim]] = {DISK: [], INODES: []}
+        self.reclaims: dict[str, list[Reclaim]] = {DISK_SHORT: [], INODES_SHORT: []}
         """By resource: what to try before a pod has to go."""
         self.evictions: Counter[str] = Counter()
         """How many pods went, by signal."""
@@ -133,6 +137,8 @@ class Evictor:
             self.observe()
             if threshold not in self._met:
                 return None
+        from .ranking import message, rank
+
         victims = await asyncio.to_thread(self._consumers, resource)
         for victim in rank(victims, resource):
             worker = self._agent.workers.get(victim.pod["metadata"]["uid"])
@@ -196,10 +202,12 @@ class Evictor:
 
 def consumer_of(agent: Agent, worker: PodWorker, resource: str) -> Consumer:
     """What a pod uses of a resource. Blocks."""
+    from .ranking import Consumer
+
     runtime, pod = worker.parts.runtime, worker.state.pod
-    if resource in (MEMORY, PIDS):
+    if resource in (MEMORY_SHORT, PIDS_SHORT):
         usage = runtime.group_usage(cgroup_parent(pod))
-        if resource == PIDS:
+        if resource == PIDS_SHORT:
             return Consumer(pod, usage.pids)
         each = {
             name: runtime.usage(runs[-1].id).working_set_bytes
@@ -212,7 +220,7 @@ def consumer_of(agent: Agent, worker: PodWorker, resource: str) -> Consumer:
     written = agent.keeper.written(worker)
     own = {name: measured(folders) for name, folders in written.containers.items()}
     volumes = measured(written.volumes.values())
-    if resource == INODES:
+    if resource == INODES_SHORT:
         return Consumer(pod, sum(item.inodes for item in own.values()) + volumes.inodes)
     used = {name: item.size_bytes for name, item in own.items()}
     return Consumer(pod, sum(used.values()) + volumes.size_bytes, used)

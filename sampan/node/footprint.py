@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+
+from msgspec import Struct
 
 BLOCK_BYTES = 512
 """Of st_blocks, whatever the file system's own are."""
 
 
-class Footprint(NamedTuple):
+class Footprint(Struct, frozen=True):
     size_bytes: int = 0
     inodes: int = 0
 

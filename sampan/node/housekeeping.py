@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sampan.api.errors import Object
+from sampan.linux import cgroups
 from sampan.runtime.interface import Resources, RuntimeFailure
 from sampan.wire.quantity import milli
 
@@ -22,10 +23,9 @@ from .ephemeral import LocalStorage, Tenant, Written
 from .eviction import Evictor, read_signals
 from .keeping import KeptLogs
 from .quality import Bounds, shares
-from .ranking import DISK, INODES
 from .rotation import Rotation
 from .starting import log_path
-from .thresholds import ALLOCATABLE, Observation, Observations
+from .thresholds import ALLOCATABLE, DISK_SHORT, INODES_SHORT, Observation, Observations
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -57,7 +57,7 @@ class Housekeeping:
         )
         self.pinning: Pinning | None = None
         self._shares: dict[str, int] = {}
-        for short in (DISK, INODES):
+        for short in (DISK_SHORT, INODES_SHORT):
             self.evictor.reclaims[short].append(self.kept.clear)
 
     def open(self) -> None:
@@ -146,8 +146,10 @@ class Housekeeping:
     def bounds(self) -> Bounds:
         """What holds for every pod's cgroups."""
         facts = self._agent.registration.facts
-        sizes = (name.removeprefix("hugepages-") for name, size in facts.hugepages.items() if size)
-        return Bounds(facts.memory_bytes, self._settings.pod_pids, tuple(sizes))
+        # Where nobody could hold a container to a limit of them, there is none.
+        held = "hugetlb" in cgroups.hierarchies().controllers
+        sizes = [name.removeprefix("hugepages-") for name, size in facts.hugepages.items() if size]
+        return Bounds(facts.memory_bytes, self._settings.pod_pids, tuple(sizes if held else ()))
 
     def refusal(self, pod: Object) -> tuple[str, str] | None:
         """Why a pod is not taken; one that was before the agent started has been."""

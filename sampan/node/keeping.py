@@ -14,7 +14,8 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from .footprint import footprint
 
@@ -26,7 +27,7 @@ BYTES_MAX = 256 << 20
 PRUNE_S = 60.0
 
 
-class Kept(NamedTuple):
+class Kept(Struct, frozen=True):
     """The logs of one deleted pod."""
 
     namespace: str

@@ -16,9 +16,15 @@ from sampan.api.errors import Object
 from sampan.wire.quantity import BINARY, whole, whole_text
 
 from .allocation import demands
-from .thresholds import SIGNALS, Observations, Threshold, crossing_text
-
-MEMORY, DISK, INODES, PIDS = "memory", "ephemeral-storage", "inodes", "pids"
+from .thresholds import (
+    DISK_SHORT,
+    MEMORY_SHORT,
+    PIDS_SHORT,
+    SIGNALS,
+    Observations,
+    Threshold,
+    crossing_text,
+)
 
 
 class Consumer(Struct, frozen=True):
@@ -32,7 +38,7 @@ class Consumer(Struct, frozen=True):
 
 def requested(pod: Object, resource: str) -> int:
     """The pod's request, of what can be asked for."""
-    return demands(pod["spec"]).get(resource, 0) if resource in (MEMORY, DISK) else 0
+    return demands(pod["spec"]).get(resource, 0) if resource in (MEMORY_SHORT, DISK_SHORT) else 0
 
 
 def rank(consumers: Iterable[Consumer], resource: str) -> list[Consumer]:
@@ -44,7 +50,7 @@ def rank(consumers: Iterable[Consumer], resource: str) -> list[Consumer]:
         meta = item.pod["metadata"]
         name = (meta.get("namespace", ""), meta["name"])
         priority = int(item.pod["spec"].get("priority") or 0)
-        if resource == PIDS:
+        if resource == PIDS_SHORT:
             return (priority, -item.used, name)
         return (item.used <= asked, priority, asked - item.used, name)
 
@@ -62,7 +68,7 @@ def message(
         text += crossing_text(told, seen[told.signal])
     notes: dict[str, str] = {}
     own = ((victim.pod["spec"].get("resources") or {}).get("requests") or {}).get(resource)
-    if resource == MEMORY and own is not None:
+    if resource == MEMORY_SHORT and own is not None:
         name, used = victim.pod["metadata"]["name"], whole_text(victim.used)
         text += f"Pod {name} was using {used}, request is {own}, has larger consumption of memory. "
         notes |= {"offending_pod": name, "offending_pod_usage": used}

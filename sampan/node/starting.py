@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from sampan.runtime.interface import ContainerSpec, Image, RuntimeFailure, State
 
-from .allocation import WHOLE_POD
+from .allocation import WHOLE_POD, NotEnough
 from .attempts import attempt_of
-from .cpus import NotEnough
 from .downward import UnknownField
 from .ending import grace_of_restart
 from .environment import ConfigError, variables

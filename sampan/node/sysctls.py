@@ -25,7 +25,7 @@ _NAMESPACES = (
     ("kernel.sem", IPC), ("kernel.shm", IPC), ("kernel.msg", IPC), ("fs.mqueue.", IPC),
     ("net.", NET),
 )  # fmt: skip
-_PATTERN = re.compile(r"[a-z0-9](?:[-_a-z0-9]*[a-z0-9])?(?:[./][a-z0-9_*-]+)*\*?")
+_PATTERN = r"[a-z0-9](?:[-_a-z0-9]*[a-z0-9])?(?:[./][a-z0-9_*-]+)*\*?"
 PATTERN_MAX = 253
 
 
@@ -47,7 +47,7 @@ def namespace_of(name: str) -> str:
 
 def check_pattern(text: str) -> str:
     """A name or prefix to be allowed, dotted. Raises ValueError."""
-    if len(text) > PATTERN_MAX or not _PATTERN.fullmatch(text):
+    if len(text) > PATTERN_MAX or not re.fullmatch(_PATTERN, text):
         raise ValueError(f"sysctl {text!r} is malformed")
     name = dotted(text)
     if not namespace_of(name.removesuffix("*")):

@@ -9,7 +9,7 @@ what is left exceeds it by the minimum that is to be reclaimed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import Struct, field
 
@@ -20,21 +20,25 @@ NODE_DISK, NODE_INODES = "nodefs.available", "nodefs.inodesFree"
 IMAGE_DISK, IMAGE_INODES = "imagefs.available", "imagefs.inodesFree"
 MEMORY_PRESSURE, DISK_PRESSURE, PID_PRESSURE = "MemoryPressure", "DiskPressure", "PIDPressure"
 
+# What a node is short of, as events and statuses call it.
+MEMORY_SHORT, PIDS_SHORT = "memory", "pids"
+DISK_SHORT, INODES_SHORT = "ephemeral-storage", "inodes"
 
-class Meaning(NamedTuple):
+
+class Meaning(Struct, frozen=True):
     condition: str
     resource: str
     """What there is too little of, as events and statuses call it."""
 
 
 SIGNALS: Mapping[str, Meaning] = {
-    MEMORY: Meaning(MEMORY_PRESSURE, "memory"),
-    ALLOCATABLE: Meaning(MEMORY_PRESSURE, "memory"),
-    NODE_DISK: Meaning(DISK_PRESSURE, "ephemeral-storage"),
-    NODE_INODES: Meaning(DISK_PRESSURE, "inodes"),
-    IMAGE_DISK: Meaning(DISK_PRESSURE, "ephemeral-storage"),
-    IMAGE_INODES: Meaning(DISK_PRESSURE, "inodes"),
-    PIDS: Meaning(PID_PRESSURE, "pids"),
+    MEMORY: Meaning(MEMORY_PRESSURE, MEMORY_SHORT),
+    ALLOCATABLE: Meaning(MEMORY_PRESSURE, MEMORY_SHORT),
+    NODE_DISK: Meaning(DISK_PRESSURE, DISK_SHORT),
+    NODE_INODES: Meaning(DISK_PRESSURE, INODES_SHORT),
+    IMAGE_DISK: Meaning(DISK_PRESSURE, DISK_SHORT),
+    IMAGE_INODES: Meaning(DISK_PRESSURE, INODES_SHORT),
+    PIDS: Meaning(PID_PRESSURE, PIDS_SHORT),
 }
 COUNTED = (NODE_INODES, IMAGE_INODES, PIDS)
 """Signals that count things, not bytes."""
@@ -50,7 +54,7 @@ HARD = {
 TRANSITION_S = 300.0
 
 
-class Observation(NamedTuple):
+class Observation(Struct, frozen=True):
     available: int
     capacity: int
 
