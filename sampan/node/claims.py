@@ -35,6 +35,11 @@ class Found:
         return min((at for at in self.again.values() if at), default=0.0)
 
 
+def is_local(pod: Object, volume: Object) -> bool:
+    """Is the volume made on the node, of nothing but what the pod says?"""
+    return not claim_name(pod["metadata"]["name"], volume) and PROVIDED.isdisjoint(volume)
+
+
 async def find_volumes(
     client: Client, providers: Providers, pod: Object, known: Found, now: float
 ) -> None:
@@ -44,9 +49,9 @@ async def find_volumes(
     """
     for volume in pod["spec"].get("volumes") or ():
         name = volume["name"]
-        claim = claim_name(pod["metadata"]["name"], volume)
-        if not claim and PROVIDED.isdisjoint(volume):
+        if is_local(pod, volume):
             continue
+        claim = claim_name(pod["metadata"]["name"], volume)
         due = known.again.get(name, 0.0)
         if name in known.paths and not (due and now >= due):
             continue

@@ -17,7 +17,7 @@ from sampan.api.errors import Object, StatusError
 from sampan.linux.openat2 import read_in_root
 from sampan.runtime.interface import RuntimeFailure
 
-from .claims import Found, find_volumes
+from .claims import Found, find_volumes, is_local
 from .downward import Facts
 from .envfile import FILE_MAX
 from .environment import Environment, linked_services
@@ -40,6 +40,8 @@ ETC = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 # for volumes, durationBeforeRetry 0.5 s to 2 min 2 s.
 RETRY_INITIAL_S = 0.5
 RETRY_CAP_S = 122.0
+# How long attaching a volume may take before it is told of (podAttachAndMountTimeout).
+ATTACH_PATIENCE_S = 123.0
 # A token that could not be renewed is asked for again after this long.
 RENEW_AGAIN_S = 30.0
 
@@ -62,6 +64,7 @@ class Sandbox:
         self.ready = False
         self._tokens: dict[tuple[str, int], Token] = {}
         self._found = Found()
+        self._waits_since = 0.0
         self._complained = ""
         self._backoff = Backoff(RETRY_INITIAL_S, RETRY_CAP_S, jitter=0)
 
@@ -279,7 +282,20 @@ class Sandbox:
             now = parts.clock.now()
             await find_volumes(parts.client, parts.providers, self.pod, self._found, now)
         except NotYet as error:
-            raise self._wait() from error
+            now = parts.clock.now()
+            self._waits_since = self._waits_since or now
+            if now - self._waits_since < ATTACH_PATIENCE_S:
+                raise self._wait() from error
+            names = " ".join(
+                volume["name"]
+                for volume in self.pod["spec"].get("volumes") or ()
+                if volume["name"] not in self._found.paths and not is_local(self.pod, volume)
+            )
+            text = (
+                f"Unable to attach or mount volumes: unmounted volumes=[{names}], unattached "
+                f"volumes=[{names}], failed to process volumes=[]: context deadline exceeded"
+            )
+            raise self._held("FailedMount", text) from error
         except VolumeError as error:
             raise self._held("FailedMount", str(error)) from error
 

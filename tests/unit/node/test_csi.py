@@ -230,10 +230,16 @@ async def test_an_attached_volume_is_in_use_until_it_is_unmounted(
             f"kubernetes.io/csi/{NAME}^h"
         ]
         assert not driver.asked("NodeStageVolume")
+        # Nobody attaches it: after two minutes that is told.
+        for _ in range(200):
+            await node.clock.advance(1)
+        text = "Unable to attach or mount volumes: unmounted volumes=[v], unattached volumes=[v], "
+        text += "failed to process volumes=[]: context deadline exceeded"
+        await eventually(lambda: ("Warning", "FailedMount", text) in node.api.events())
         path = f"{STORAGE}/volumeattachments/{csi_attachment('h', NAME, 'n1')}"
         told = {"attached": True, "attachmentMetadata": {"disk": "/dev/x"}}
         node.api.put(path, {"status": told})
-        await node.clock.advance(10)
+        await node.clock.advance(130)
         await runs(node)
         assert driver.asked("NodeStageVolume")[0]["publish_context"] == {"disk": "/dev/x"}
         assert driver.asked("NodePublishVolume")[0]["publish_context"] == {"disk": "/dev/x"}
