@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sampan.node")
 
+JUMP_S = 2.0
+"""A clock that is slewed goes wrong by less than this in a heartbeat."""
 PODS_GROUP = "kubepods"
 BURSTABLE_GROUP, BEST_EFFORT_GROUP = "kubepods/burstable", "kubepods/besteffort"
 
@@ -57,6 +59,7 @@ class Housekeeping:
         )
         self.pinning: Pinning | None = None
         self._shares: dict[str, int] = {}
+        self._offset = agent.clock.now() - agent.clock.monotonic()
         for short in (DISK_SHORT, INODES_SHORT):
             self.evictor.reclaims[short].append(self.kept.clear)
 
@@ -121,10 +124,21 @@ class Housekeeping:
             self._shares[group] = wanted
 
     def tick(self) -> None:
+        self._notice_jump()
         self._weigh()
         self.storage.beat()
         self.rotation.beat()
         self.kept.beat()
+
+    def _notice_jump(self) -> None:
+        """Back-offs are kept as times of the day, which somebody may set."""
+        clock = self._agent.clock
+        offset = clock.now() - clock.monotonic()
+        jump, self._offset = offset - self._offset, offset
+        if abs(jump) > JUMP_S:
+            log.warning("the clock was set by %g s", round(jump, 1))
+            for worker in self._agent.workers.values():
+                worker.shift(jump)
 
     # The node's room
 

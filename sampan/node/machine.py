@@ -220,7 +220,10 @@ def _consider(
         if not may_restart(container, policy, last.exit_code) and name not in state.again:
             return
         crash = state.crashes.get(name)
-        until = _back_off_end(crash, _ended_at(state, name))
+        until = _back_off_end(crash, min(_ended_at(state, name), now))
+        if held is not None and held.reason == CRASH_LOOP:
+            # What was decided when it ended holds: the clock may have been set since.
+            until = held.retry_at
         if now < until:
             assert crash is not None
             plan.waiting[name] = Waiting(CRASH_LOOP, _crash_text(state, name, crash), until)

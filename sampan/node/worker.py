@@ -109,6 +109,14 @@ class PodWorker:
         self._take_resources()
         self.pulse.beat()
 
+    def shift(self, seconds: float) -> None:
+        """The clock was set, forward if positive: what waits for a time goes on as long as it had
+        to."""
+        for name, held in tuple(self.state.waiting.items()):
+            if held.retry_at:
+                self.state.waiting[name] = replace(held, retry_at=held.retry_at + seconds)
+        self.pulse.beat()
+
     def _take_resources(self) -> None:
         """Containers are made and shown with what the node has promised, not with every wish."""
         changed = not self._is_over() and self.resizer.consider()

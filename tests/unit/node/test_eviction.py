@@ -10,6 +10,7 @@ import pytest
 from sampan.linux.cgroups import Usage
 from sampan.node.ephemeral import Written, excess
 from sampan.node.ranking import Consumer, rank
+from sampan.node.state import Waiting
 from sampan.node.sysctls import refusal
 from sampan.node.thresholds import MEMORY, Observation
 from tests.kit.clock import settle
@@ -193,3 +194,14 @@ async def test_who_is_not_taken(node: Node) -> None:
 def test_sysctls(name: str, more: dict[str, Any], text: str) -> None:
     spec = {"securityContext": {"sysctls": [{"name": name, "value": "1"}]}, **more}
     assert refusal(spec, ["net.core.*"]) == text
+
+
+async def test_a_clock_that_is_set_shifts_what_waits(node: Node) -> None:
+    async with node.running() as agent:
+        node.bind()
+        await node.until(lambda: node.container()["ready"])
+        state = agent.workers["uid-p"].state
+        state.waiting["c"] = Waiting("CrashLoopBackOff", "", node.clock.now() + 10)
+        node.clock._base -= 3600
+        agent.keeper.tick()
+        assert state.waiting["c"].retry_at == node.clock.now() + 10 - 3600

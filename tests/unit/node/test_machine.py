@@ -269,3 +269,18 @@ def test_a_container_that_may_not_run_again_is_killed_all_the_same() -> None:
     known.pod["spec"]["containers"][0] |= rule(137)
     (kill,) = decide(known, NOW).kill
     assert kill.again
+
+
+def test_a_back_off_lasts_as_long_when_the_clock_is_set() -> None:
+    known = state(attempts={"c": [exited(1, 1, NOW)]}, crashes={"c": Crash(10.0, NOW - 1)})
+    plan = decide(known, NOW + 1)
+    known.waiting |= plan.waiting
+    assert plan.wake_at == NOW + 10
+    # An hour back: what was decided is shifted along, and comes when it would have.
+    (held,) = known.waiting.values()
+    known.waiting["c"] = Waiting(held.reason, held.message, held.retry_at - 3600)
+    assert decide(known, NOW - 3600 + 9).start == []
+    assert decide(known, NOW - 3600 + 10).start == ["c"]
+    # Set back before anybody had decided: the wait is no longer than it had to be.
+    known.waiting.clear()
+    assert decide(known, NOW - 3600).wake_at == NOW - 3600 + 10
