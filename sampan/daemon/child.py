@@ -10,6 +10,7 @@ import gc
 import json
 import logging
 import os
+import select
 import signal
 import sys
 import time
@@ -97,7 +98,7 @@ class Child:
         import uvloop
 
         sys.setswitchinterval(SWITCH_S)
-        die_with_parent(self._pipe >= 0)
+        die_with_parent(self._pipe)
         begin_logging(self.part)
         try:
             uvloop.run(_until_signal(main))
@@ -119,10 +120,21 @@ def settle_memory() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-def die_with_parent(wanted: bool) -> None:
-    """A part without its supervisor would be restarted by nobody: it ends too."""
-    if wanted:
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+def die_with_parent(pipe: int) -> None:
+    """A part without its supervisor would be restarted by nobody: it ends too. One that has gone
+    already, while this process was loading, reads its pipe no more."""
+    if pipe < 0:
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if is_unread(pipe):
+        raise SystemExit(1)
+
+
+def is_unread(pipe: int) -> bool:
+    """Whether nobody holds the other end any more."""
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return bool(poll.poll(0))
 
 
 async def _until_signal(main: Callable[[], Awaitable[None]]) -> None:

@@ -117,9 +117,13 @@ class Cluster:
             self._greet(socket.socket(fileno=self.first_client))
         for part in tuple(self.parts.values()):
             self._start(part)
-        while not self.stopping:
-            self._turn()
-        self._stop_parts()
+        try:
+            while not self.stopping:
+                self._turn()
+        finally:
+            # Whatever went wrong here: nobody else would stop them.
+            self.stopping = True
+            self._stop_parts()
         with contextlib.suppress(OSError):
             os.unlink(self.paths.run / "sampan.sock")
         self._cleanup()
