@@ -4,6 +4,7 @@ As upstream has it by default (NeverVerifyPreloadedImages): what the agent pulle
 and what came here in another way (load, push, `sampan image pull`), is everybody's. What it pulled
 with a secret is for pods that show that secret, or one with the same credentials; others pull
 again, and the registry decides. One small file per image pulled so; nothing is kept of others.
+The other policies verify nothing, all, or all that came otherwise and is not on a list.
 """
 
 from __future__ import annotations
@@ -20,18 +21,33 @@ from sampan.api.errors import Object
 from sampan.runtime.interface import Credentials, Image
 from sampan.runtime.reference import is_id, parse
 
+from .config import NodeConfig
 from .keyring import Key
 
 # Secrets that are remembered of one image; the oldest are forgotten, and pull again.
 SECRETS_MAX = 100
+# imagePullCredentialsVerificationPolicy
+NEVER_VERIFY = "NeverVerify"
+NEVER_VERIFY_PRELOADED = "NeverVerifyPreloadedImages"
+NEVER_VERIFY_LISTED = "NeverVerifyAllowlistedImages"
+ALWAYS_VERIFY = "AlwaysVerify"
+RECORDING = (NEVER_VERIFY_LISTED, ALWAYS_VERIFY)
+"""Those for which it matters that nobody needed credentials."""
+POLICIES = (NEVER_VERIFY, NEVER_VERIFY_PRELOADED, *RECORDING)
 EVERYBODY: dict[str, Any] = {"everybody": True}
 
 
 class Accesses:
     """The agent's records, below its data folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, policy: str = NEVER_VERIFY_PRELOADED, listed: Sequence[str] = ()
+    ) -> None:
+        """`listed` are the repositories of images that came otherwise and are everybody's, where
+        the policy asks for a list; one that ends in "*" is the beginning of several."""
         self._folder = folder
+        self._policy = policy
+        self._listed = listed
         self._known: dict[str, dict[str, Any]] | None = None
 
     def is_open(self, name: str, image: Image) -> bool:
@@ -53,7 +69,7 @@ class Accesses:
         repository = _repository(name)
         old = known.get(image.id, {}).get(repository, {})
         if key is None:
-            if not known.get(image.id):
+            if not known.get(image.id) and self._policy not in RECORDING:
                 return
             record = EVERYBODY
         elif old.get("everybody"):
@@ -75,12 +91,21 @@ class Accesses:
             self._path(image_id).unlink(missing_ok=True)
 
     def _record(self, name: str, image: Image) -> dict[str, Any]:
+        if self._policy == NEVER_VERIFY:
+            return EVERYBODY
         found = self._read().get(image.id)
-        if not found or image.pinned:
+        trusted = self._policy == NEVER_VERIFY_PRELOADED or self._is_listed(_repository(name))
+        if trusted and (not found or image.pinned):
             return EVERYBODY
         # It was pulled, but not under this name (or by its id): that has to be asked for.
-        record = found.get(_repository(name), {"secrets": [], "hashes": []})
+        record = (found or {}).get(_repository(name), {"secrets": [], "hashes": []})
         return EVERYBODY if record.get("everybody") else record
+
+    def _is_listed(self, repository: str) -> bool:
+        return self._policy == NEVER_VERIFY_LISTED and any(
+            repository.startswith(entry[:-1]) if entry.endswith("*") else repository == entry
+            for entry in self._listed
+        )
 
     def _path(self, image_id: str) -> Path:
         return self._folder / f"{image_id.removeprefix('sha256:')}.json"
@@ -102,6 +127,12 @@ class Accesses:
         draft = path.with_suffix(".new")
         draft.write_bytes(orjson.dumps(self._read()[image_id]))
         os.replace(draft, path)
+
+
+def accesses_of(config: NodeConfig) -> Accesses:
+    """As the node's administrator has it."""
+    settings = config.settings
+    return Accesses(config.data / "accesses", settings.image_verification, settings.image_allowlist)
 
 
 def _with(values: Sequence[Any], value: Any) -> list[Any]:

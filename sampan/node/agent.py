@@ -24,7 +24,7 @@ from sampan.client.informer import Informers
 from sampan.linux import cgroups
 from sampan.runtime.interface import Container, Images, Runtime
 
-from .accesses import Accesses
+from .accesses import accesses_of
 from .admission import PREFIX
 from .allocation import Ledger
 from .collector import collector_of
@@ -133,7 +133,7 @@ class Agent:
             runtime=self._runtime,
             images=images,
             network=self._network,
-            pulls=Pulls(images, clock, Accesses(config.data / "accesses")),
+            pulls=Pulls(images, clock, accesses_of(config)),
             volumes=PodVolumes(config.data, config.run, self._kernel, self.providers),
             kernel=self._kernel,
             providers=self.providers,

@@ -55,6 +55,9 @@ class Settings(Struct, frozen=True):
     """reservedSystemCPUs: a list as "0,2-3"."""
     log_bytes: int = 10 << 20
     log_files: int = 5
+    image_verification: str = "NeverVerifyPreloadedImages"
+    """Who may use images that are here (accesses.py)."""
+    image_allowlist: tuple[str, ...] = ()
     image_high_percent: int = 85
     """How full the disk may be before unused images go; 100 is never."""
     image_low_percent: int = 80
@@ -164,6 +167,18 @@ def _count(value: Any, least: int = 1) -> int:
     return value
 
 
+def _verification(value: Any) -> str:
+    from .accesses import POLICIES
+
+    if value not in POLICIES:
+        raise ValueError(f"{value!r} is none of {', '.join(POLICIES)}")
+    return str(value)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(str(item) for item in value)
+
+
 def _percent(value: Any) -> int:
     if _count(value, 0) > 100:
         raise ValueError(f"{value} must be between 0 and 100, inclusive")
@@ -242,6 +257,8 @@ READERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "cpuManagerPolicyOptions": ("full_cores", _cpu_options),
     "reservedSystemCPUs": ("reserved_cpus", _cpu_list),
     "containerLogMaxSize": ("log_bytes", _size),
+    "imagePullCredentialsVerificationPolicy": ("image_verification", _verification),
+    "preloadedImagesVerificationAllowlist": ("image_allowlist", _texts),
     "imageGCHighThresholdPercent": ("image_high_percent", _percent),
     "imageGCLowThresholdPercent": ("image_low_percent", _percent),
     "imageMinimumGCAge": ("image_minimum_age_s", seconds),

@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from sampan.node.accesses import Accesses
+from sampan.node.accesses import (
+    ALWAYS_VERIFY,
+    NEVER_VERIFY,
+    NEVER_VERIFY_LISTED,
+    NEVER_VERIFY_PRELOADED,
+    Accesses,
+)
 from sampan.node.keyring import keys_for
 from sampan.node.machine import go_duration
 from sampan.node.narration import Narrator
@@ -85,8 +91,8 @@ class Bench:
         self.folder = folder
         self.restart()
 
-    def restart(self) -> None:
-        self.pulls = Pulls(self.images, FakeClock(), Accesses(self.folder))
+    def restart(self, policy: str = NEVER_VERIFY_PRELOADED, *listed: str) -> None:
+        self.pulls = Pulls(self.images, FakeClock(), Accesses(self.folder, policy, listed))
 
     async def start(self, uid: str, *secrets: Any, policy: str = "IfNotPresent") -> str:
         """The last event's text, after a container of pod `uid` has asked for its image."""
@@ -156,6 +162,25 @@ async def test_what_a_secret_brought_is_for_who_has_it(bench: Bench) -> None:
 )  # fmt: skip
 def test_durations_read_as_gos(seconds: float, text: str) -> None:
     assert go_duration(seconds) == text
+
+
+async def test_other_policies_of_who_may_use_what_is_here(bench: Bench) -> None:
+    image = {"image": "r.io/app:1", "imagePullPolicy": "IfNotPresent"}
+    bench.images.here["r.io/app:1"] = BUSYBOX
+    for policy, listed, free in (
+        (ALWAYS_VERIFY, (), False),
+        (NEVER_VERIFY_LISTED, ("r.io/ap",), False),
+        (NEVER_VERIFY_LISTED, ("r.io/a*",), True),
+        (NEVER_VERIFY_LISTED, ("x.io/*", "r.io/app"), True),
+        (NEVER_VERIFY, (), True),
+    ):
+        bench.restart(policy, *listed)
+        assert bench.pulls.is_free(image) is free, (policy, listed)
+    bench.restart(ALWAYS_VERIFY)
+    bench.images.remote["r.io/app:1"] = BUSYBOX
+    assert await bench.start("1") == PULLED
+    bench.restart(ALWAYS_VERIFY)
+    assert await bench.start("2") == HERE, "the registry gives it to everybody"
 
 
 async def test_what_came_otherwise_is_everybodys(bench: Bench) -> None:
