@@ -16,6 +16,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from sampan.node.network import BridgeNetwork
 from sampan.paths import ClusterPaths, cluster_paths
 
 from . import config
@@ -91,12 +92,25 @@ async def _stop(paths: ClusterPaths, cluster: config.ClusterConfig) -> None:
     await runtime.purge(STOP_SIGNAL_S)
     await runtime.close()
     if paths.number > 1:
-        from .member import leave
+        from .member import inside, leave
 
+        # All else of its network goes with its namespace, but plugins may have taken addresses.
+        if (paths.node / "cni").is_dir():
+            with inside(paths):
+                await _network(paths, cluster).purge()
         leave(paths, cluster)
     else:
-        await node_network(paths, cluster).purge()
+        await _network(paths, cluster).purge()
         if (paths.run / "overlay").exists():
             from sampan.node import overlay
 
             overlay.remove(cluster.name)
+
+
+def _network(paths: ClusterPaths, cluster: config.ClusterConfig) -> BridgeNetwork:
+    """As it was made, as far as that is still known."""
+    try:
+        return node_network(paths, cluster)
+    except ValueError as error:
+        print(f"what plugins hold stays: {error}", file=sys.stderr)
+        return node_network(paths, cluster, plugins=False)

@@ -8,9 +8,12 @@ Order, all before the process has a second thread:
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from sampan.linux import mounts
+from sampan.linux import mounts, netns
 from sampan.linux.namespaces import enter_node_namespace
 from sampan.node import uplink
 from sampan.paths import ClusterPaths, cluster_paths
@@ -42,6 +45,22 @@ def enter(child: Child) -> None:
     both = (cluster.node_pod_cidr6, first.gateway6) if config.has_ipv6() else ("", "")
     uplink.enter(paths.run / PIN, cluster.node_pod_cidr, first.gateway, both)
     _hide_loopback_resolver(paths, first.gateway)
+
+
+@contextmanager
+def inside(paths: ClusterPaths) -> Iterator[None]:
+    """The calling thread, and those it starts, in the node's network; where there is none, here."""
+    namespace = netns.open_pinned(paths.run / PIN)
+    if namespace is None:
+        yield
+        return
+    home = netns.open_own()
+    try:
+        with netns.inside(namespace, home):
+            yield
+    finally:
+        os.close(namespace)
+        os.close(home)
 
 
 def leave(paths: ClusterPaths, cluster: config.ClusterConfig) -> None:

@@ -27,6 +27,7 @@ from sampan.linux import power
 from sampan.linux.namespaces import enter_node_namespace
 from sampan.node.agent import Agent
 from sampan.node.config import NodeConfig
+from sampan.node.network import BridgeNetwork
 from sampan.node.registry.serve import RegistryServer
 from sampan.node.settings import FILE, Settings, read_settings
 from sampan.node.shutdown import shut_down
@@ -76,7 +77,7 @@ async def run(child: Child) -> None:
     clock = SystemClock()
     supervisor = Supervisor(clock, child.task_failed)
     settings = replace(node_config(paths, cluster), settings=chosen(paths))
-    network, runtime = node_network(paths, cluster), node_runtime(paths, cluster)
+    network, runtime = pods_network(paths, cluster), node_runtime(paths, cluster)
     await asyncio.gather(network.open(), runtime.open())
     settings = replace(settings, runtime_version=runtime.version)
     await child.go()
@@ -164,6 +165,14 @@ def proxy_config(settings: NodeConfig, cluster: config.ClusterConfig) -> ProxyCo
         cluster.name, cluster.node_name, settings.pod_cidr, services[0],
         settings.pod_cidr6, services[1],
     )  # fmt: skip
+
+
+def pods_network(paths: ClusterPaths, cluster: config.ClusterConfig) -> BridgeNetwork:
+    """Raises Refused for a CNI configuration that is no good."""
+    try:
+        return node_network(paths, cluster)
+    except ValueError as error:
+        raise Refused(str(error)) from error
 
 
 def chosen(paths: ClusterPaths) -> Settings:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from sampan.node.config import NodeConfig
 from sampan.node.network import BridgeNetwork
 from sampan.paths import ClusterPaths
@@ -69,8 +71,13 @@ def node_overlay(
     return overlay.Overlay(informers, cluster.node_name, cluster.gateway, device, paths.run)
 
 
-def node_network(paths: ClusterPaths, cluster: ClusterConfig) -> BridgeNetwork:
+def node_network(
+    paths: ClusterPaths, cluster: ClusterConfig, *, plugins: bool = True
+) -> BridgeNetwork:
+    """Raises ValueError for a CNI configuration that is no good, unless it is not to be used."""
     settings = node_config(paths, cluster)
+    if not plugins:
+        settings = replace(settings, cni=None)
     return BridgeNetwork(settings, cluster.name, cluster.pod_cidr, cluster.service_cidr,
                          ipv6=(cluster.pod_cidr6, cluster.service_cidr6))  # fmt: skip
 
