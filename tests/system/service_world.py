@@ -93,8 +93,8 @@ class World:
 
     def node_address(self) -> str:
         (node,) = self.user.get("nodes")["items"]
-        addresses = {item["type"]: item["address"] for item in node["status"]["addresses"]}
-        return str(addresses["InternalIP"])
+        # The first one is of IPv4.
+        return str(node["status"]["addresses"][0]["address"])
 
 
 def namespace_of(name: str) -> int:

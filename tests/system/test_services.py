@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
@@ -76,10 +77,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     assert traces(user.name, user.data) == NOTHING
 
 
+@cache
 def cluster_ip(world: World, name: str) -> str:
     return str(world.user.get("service", name)["spec"]["clusterIP"])
 
 
+@cache
 def pod_ip(world: World, name: str) -> str:
     return str(world.user.get("pod", name)["status"]["podIP"])
 
