@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from sampan.api.simulation import parse
 from sampan.paths import ClusterPaths
 
 from .options import NAME, Data, Name, fail, paths_of
@@ -39,11 +38,14 @@ def simulate(
         print(f"{name} is stopped; it will simulate this when it is started")
         return
     await_simulation(link, next(statuses(link)), signal_it=True)
-    print(f"{name} simulates {parse(text).nodes} nodes")
+    print(f"{name} simulates {text}")
 
 
 def keep_simulation(paths: ClusterPaths, text: str) -> None:
     """Write down what is to be simulated, now and at each start; ends the command if it is none."""
+    # Only who simulates pays for reading it.
+    from sampan.api.simulation import parse
+
     try:
         parse(text)
     except ValueError as error:
