@@ -49,7 +49,12 @@ async def _create(
     places: Places, spec: ContainerSpec, layers: Sequence[Path], log_size_max: int
 ) -> Record:
     cgroup = places.cgroup(spec.cgroup_parent, spec.id)
-    spec = _prepare(places, spec, layers, cgroup)
+    # The kernel takes milliseconds to make a group: meanwhile the bundle is made.
+    grouping = asyncio.get_running_loop().run_in_executor(None, _make_group, cgroup, spec.group)
+    try:
+        spec = _prepare(places, spec, layers, cgroup)
+    finally:
+        await grouping
     record = Record(
         id=spec.id,
         image=spec.image,
@@ -78,12 +83,16 @@ async def _create(
     return record
 
 
+def _make_group(cgroup: str, limits: Resources | None) -> None:
+    """The group above a container's own, with its limits."""
+    if limits is not None:
+        cgroups.create(cgroup.rpartition("/")[0], limits_of(limits))
+
+
 def _prepare(
     places: Places, spec: ContainerSpec, layers: Sequence[Path], cgroup: str
 ) -> ContainerSpec:
     """Everything on disk before conmon; the spec with its user resolved."""
-    if spec.group is not None:
-        cgroups.create(cgroup.rpartition("/")[0], limits_of(spec.group))
     home, bundle, rootfs = places.home(spec.id), places.bundle(spec.id), places.rootfs(spec.id)
     home.mkdir(mode=0o700)
     bundle.mkdir(mode=0o700)
