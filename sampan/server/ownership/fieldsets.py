@@ -10,6 +10,7 @@ set once it is made: operations return their first operand itself when it stays 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from hashlib import blake2b
 from typing import Any, Final
 
 import orjson
@@ -33,15 +34,21 @@ _interned: dict[bytes, FieldSet] = {}
 def intern_set(fields: FieldSet) -> FieldSet:
     """The one copy of this set that all objects share."""
     spelled = orjson.dumps(fields)
-    known = _interned.get(spelled)
-    if known is not None:
-        return known
     if len(spelled) > INTERNED_BYTES:
         return fields
+    digest = digest_of(spelled)
+    known = _interned.get(digest)
+    if known is not None:
+        return known
     if len(_interned) >= INTERNED:
         _interned.clear()
-    _interned[spelled] = fields
+    _interned[digest] = fields
     return fields
+
+
+def digest_of(spelled: bytes) -> bytes:
+    """What stands for JSON in tables, which keep it no longer than they must."""
+    return blake2b(spelled, digest_size=16).digest()
 
 
 def union(left: FieldSet, right: FieldSet) -> FieldSet:

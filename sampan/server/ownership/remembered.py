@@ -8,16 +8,15 @@ Bounded by `KNOWN`; the oldest goes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import blake2b
 from typing import Any
 
 import orjson
 
+from .fieldsets import digest_of
 from .nodes import Difference, Fields, Node
 
 KNOWN = 1_024
 """Workloads whose pods come at the same time, on one server."""
-DIGEST_BYTES = 16
 
 
 class Remembered(Fields):
@@ -35,7 +34,7 @@ class Remembered(Fields):
         if old:
             return super().diff(old, new)
         try:
-            digest = blake2b(orjson.dumps(new), digest_size=DIGEST_BYTES).digest()
+            digest = digest_of(orjson.dumps(new))
         except orjson.JSONEncodeError:
             return super().diff(old, new)
         known = self._known.get(digest)
