@@ -113,6 +113,9 @@ class Housekeeping:
     def _weigh(self) -> None:
         """Processor shares of the pods without requests together, the least there is, and of those
         with some, their sum (qos_container_manager): within a class pods share by their own."""
+        if not self._agent.workers and not self._shares:
+            # A node without pods makes no groups.
+            return
         asked = self._agent.parts.ledger.burstable
         for group, wanted in ((BURSTABLE_GROUP, shares(asked)), (BEST_EFFORT_GROUP, shares(0))):
             if self._shares.get(group) == wanted:

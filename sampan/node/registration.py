@@ -294,8 +294,8 @@ class Registration:
             except (StatusError, OSError) as error:
                 log.info("node %s: %s", self._config.name, str(error) or "the server is silent")
                 pause_s = RETRY_S
-            await self._tick(pause_s)
             self.each_tick()
+            await self._tick(pause_s)
 
     async def _beat(self) -> None:
         """After a silence that may have been taken for our end the status is said anew: who said
