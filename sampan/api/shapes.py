@@ -4,7 +4,8 @@
 `items`, `additionalProperties`, `$ref` (a plain name), `format`, `required`, the `x-kubernetes-*`
 keys for lists, patches and unions, and `x-omitempty` on a field whose zero or empty value Go leaves
 out. `resources.json` are rows with group, version, kind, plural, namespaced, verbs (as lightkube
-names them), subresources and definition: all that a node reads. Texts for OpenAPI are in `descriptions.json.z`: name -> {"": the definition's, field: the field's}.
+names them), subresources and definition: all that a node reads. Texts for OpenAPI are in
+`descriptions.json.z`: name -> {"": the definition's, field: the field's}.
 """
 
 from __future__ import annotations

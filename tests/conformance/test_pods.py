@@ -65,7 +65,9 @@ async def test_a_config_map_is_updated(bench: Bench) -> None:
 
 @pytest.mark.parametrize("path", [MAPS, SECRETS])
 async def test_a_key_is_not_empty(bench: Bench, path: str) -> None:
-    answer = await bench.refused(422, "POST", path, {"metadata": {"name": "c"}, "data": {"": "dGc="}})
+    answer = await bench.refused(
+        422, "POST", path, {"metadata": {"name": "c"}, "data": {"": "dGc="}}
+    )
     assert "Invalid value" in answer.json["message"]
 
 
