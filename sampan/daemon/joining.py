@@ -39,7 +39,9 @@ from sampan.paths import ClusterPaths
 from . import config
 from .child import Child, Refused
 from .config import ClusterConfig, write_private
+from .membership import DUE, PAIRS
 from .pki import ensure_key, general_name
+from .renewal import due_of, settle_pair
 
 BOOTSTRAP = "system:bootstrap:agent"
 BOOTSTRAPPERS, NODES = "system:bootstrappers", "system:nodes"
@@ -154,10 +156,12 @@ def _binding(name: str, kind: str, role: str, subject: Object) -> Object:
     }
 
 
-def settle(child: Child) -> ClusterConfig:
+def settle(child: Child) -> None:
     """Join, or find out where this node stands, before the process has a loop or namespaces.
     Raises Refused, and OSError while the server cannot be reached."""
     paths, options = child.paths, child.options
+    for name in PAIRS:
+        settle_pair(paths.pki, name)
     if not options.server:
         order = json.loads(paths.order.read_bytes())
         options.server, options.token = order["server"], order.get("token", "")
@@ -172,7 +176,8 @@ def settle(child: Child) -> ClusterConfig:
         # It has done its work, and should not lie about.
         kept = {"server": options.server, "node_name": options.node_name}
         write_private(paths.order, json.dumps(kept).encode())
-    return joined.cluster
+    due_s = min(due_of(paths.pki / f"{name}.crt") for name in PAIRS)
+    write_private(paths.pki / DUE, str(due_s).encode())
 
 
 async def join(child: Child) -> Joined:

@@ -20,6 +20,7 @@ from sampan.paths import ClusterPaths, cluster_paths
 
 from . import config
 from .child import Child, Refused
+from .membership import settle_apart
 
 PIN = "net"
 """The network namespace's, in the node's run folder; it is seen in the node's mounts alone."""
@@ -28,8 +29,6 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 
 def enter(child: Child) -> None:
     """Become node `child.paths.number`. Raises Refused and OSError."""
-    from .joining import settle
-
     paths = child.paths
     child.wait_to_go()
     first = config.read(cluster_paths(paths.name, paths.shared))
@@ -40,7 +39,7 @@ def enter(child: Child) -> None:
     options.token = (paths.shared or paths.data).joinpath("agent.token").read_text()
     options.carrier = first.node_name
     options.node_name = options.node_name or member_name(first.node_name, paths.number)
-    cluster = settle(child)
+    cluster = settle_apart(child)
     enter_node_namespace(paths.run)
     both = (cluster.node_pod_cidr6, first.gateway6) if config.has_ipv6() else ("", "")
     uplink.enter(paths.run / PIN, cluster.node_pod_cidr, first.gateway, both)

@@ -40,6 +40,7 @@ from sampan.version import GIT_VERSION
 from . import config
 from .child import Child, Refused, settle_memory
 from .folders import FolderWatch
+from .membership import has_joined, membership, settle_apart, until_due
 from .registry import node_registry
 from .wiring import images_of, node_config, node_network, node_overlay, node_runtime
 
@@ -55,9 +56,7 @@ def main(arguments: list[str]) -> int:
         child.paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
         if child.paths.number == 1:
             if has_joined(child):
-                from .joining import settle
-
-                settle(child)
+                settle_apart(child)
             enter_node_namespace(child.paths.run)
         else:
             from .member import enter
@@ -81,12 +80,6 @@ async def run(child: Child) -> None:
     await asyncio.gather(network.open(), runtime.open())
     settings = replace(settings, runtime_version=runtime.version)
     await child.go()
-    if has_joined(child):
-        # What reads X.509 takes long to load, and only a node that joined needs it.
-        from .renewal import settle_pair
-
-        for name in (identity, "node"):
-            settle_pair(paths.pki, name)
     transport = HttpTransport(
         cluster.url,
         ca=settings.ca_cert,
@@ -210,6 +203,7 @@ class Credentials:
         watch.open()
         try:
             if self._joined:
+                await until_due(self._pki, clock)
                 from .renewal import keep_renewed
 
                 await keep_renewed(lambda: self.renew(client, cluster, clock), clock)
@@ -248,17 +242,3 @@ class Credentials:
                 self._registry.renew()
         except (OSError, ValueError) as error:
             log.error("changed certificates are not taken: %s", error)
-
-
-def has_joined(child: Child) -> bool:
-    """Whether this is a node of a control plane elsewhere, or beside the first node."""
-    return bool(child.options.server) or child.paths.order.exists()
-
-
-def membership(child: Child) -> tuple[config.ClusterConfig, str]:
-    """The cluster this node belongs to, and the name of its client certificate's files: an agent
-    that joined has one for each purpose, the first node has one for both."""
-    cluster = config.read(child.paths)
-    if cluster is None:
-        raise Refused(f"there is no cluster in {child.paths.data}; start it with 'sampan up'")
-    return cluster, "node-client" if has_joined(child) else "node"

@@ -24,11 +24,11 @@ from sampan.aio.clock import Clock
 from sampan.api.errors import StatusError
 
 from .config import write_private
+from .membership import LONGEST_S
 from .pki import due_at
 
 log = logging.getLogger("sampan.renewal")
 
-LONGEST_S = 3600.0
 RETRY_S = 60.0
 
 Renew = Callable[[], Awaitable[float]]

@@ -14,8 +14,8 @@ from sampan.client.http import HttpTransport
 from sampan.daemon import pki
 from sampan.daemon.config import ClusterConfig
 from sampan.daemon.folders import FolderWatch
+from sampan.daemon.membership import DUE, LONGEST_S, until_due
 from sampan.daemon.renewal import (
-    LONGEST_S,
     RETRY_S,
     keep_renewed,
     new_key,
@@ -248,3 +248,16 @@ def test_a_crash_between_key_and_certificate_leaves_a_pair(tmp_path: Path) -> No
         context.load_cert_chain(tmp_path / "node.crt", tmp_path / "node.key")
     settle_pair(tmp_path, "node")
     context.load_cert_chain(tmp_path / "node.crt", tmp_path / "node.key")
+
+
+async def test_a_node_that_joined_sleeps_until_its_certificates_are_due(tmp_path: Path) -> None:
+    clock = FakeClock(NOW)
+    (tmp_path / DUE).write_text(str(clock.now() + 2 * LONGEST_S + 5))
+    waiting = asyncio.ensure_future(until_due(tmp_path, clock))
+    await clock.advance(2 * LONGEST_S)
+    assert not waiting.done()
+    await clock.advance(10)
+    await waiting
+    # What nobody wrote down is looked at now.
+    (tmp_path / DUE).unlink()
+    await until_due(tmp_path, clock)
