@@ -24,17 +24,14 @@ from sampan.linux.nftwatch import table_handle
 
 from .addresses import Addresses
 from .config import NodeConfig
-from .interface import PodAddress
+from .interface import PREFIX, PodAddress, interface_name
 from .ipv6 import Ipv6
 
 log = logging.getLogger("sampan.network")
 
 # A pod's uid names a file and must be one path component.
 _UID = re.compile(r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,200}$")
-# Interface names: this and the address in hex. Addresses are unique on a machine (clusters have
-# networks of their own), so names are too, and a name says whose it is.
-_PREFIX = "sv"
-# As above, for the way to another node on this machine (`uplink`).
+# As a pod's `PREFIX`, for the way to another node on this machine (`uplink`).
 NODE_PREFIX = "sn"
 # As above, for the way to other machines (`overlay`).
 OVERLAY_PREFIX = "sx"
@@ -166,7 +163,7 @@ class Plumbing:
         route = self._connect()
         path = self._folder / uid
         ip = self._addresses.give(uid)
-        name = _interface_name(ip)
+        name = interface_name(ip)
         namespace = netns.open_pinned(path)
         if namespace is not None and route.link(name) is None:
             # Half made, or its device is gone: what is in it cannot be mended from here.
@@ -249,7 +246,7 @@ class Plumbing:
         present = {path.name for path in self._folder.iterdir()} | self._addresses.pods.keys()
         for uid in present - uids:
             self.detach(uid)
-        used = {_interface_name(ip) for ip in self._addresses.pods.values()}
+        used = {interface_name(ip) for ip in self._addresses.pods.values()}
         self._delete_links([name for name in self._own_links(route) if name not in used])
 
     def purge(self) -> None:
@@ -285,9 +282,9 @@ class Plumbing:
 
     def _own_links(self, route: Netlink) -> Iterator[str]:
         for link in route.links():
-            digits = link.name.removeprefix(_PREFIX)
+            digits = link.name.removeprefix(PREFIX)
             if (
-                link.name.startswith(_PREFIX)
+                link.name.startswith(PREFIX)
                 and re.fullmatch(r"[0-9a-f]{8}", digits)
                 and IPv4Address(int(digits, 16)) in self._network
             ):
@@ -314,11 +311,11 @@ class Plumbing:
         the node's loopback services by that (CVE-2020-8558), hence the drop before any rewriting.
         """
         table = f"ip {self._table}"
-        devices = _PREFIX, NODE_PREFIX
+        devices = PREFIX, NODE_PREFIX
         return nft.remove_table("ip", self._table) + (
             f"add table {table}\n"
             f"add chain {table} guard {{ type filter hook prerouting priority -300; }}\n"
-            f'add rule {table} guard iifname "{_PREFIX}*" ip daddr 127.0.0.0/8 drop\n'
+            f'add rule {table} guard iifname "{PREFIX}*" ip daddr 127.0.0.0/8 drop\n'
             f'add rule {table} guard iifname "{NODE_PREFIX}*" ip daddr 127.0.0.0/8 drop\n'
             f'add rule {table} guard iifname "{OVERLAY_PREFIX}*" ip daddr 127.0.0.0/8 drop\n'
             f"add chain {table} leave {{ type nat hook postrouting priority 100; }}\n"
@@ -343,10 +340,6 @@ def bridge_name(cluster: str) -> str:
     if len(cluster) <= 12:
         return f"sb-{cluster}"
     return f"sb-{cluster[:5]}-{hashlib.sha256(cluster.encode()).hexdigest()[:6]}"
-
-
-def _interface_name(ip: str) -> str:
-    return f"{_PREFIX}{int(IPv4Address(ip)):08x}"
 
 
 def pod_mac(ip: str) -> bytes:
