@@ -17,9 +17,10 @@ import secrets
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from ..interface import RuntimeFailure
 
@@ -41,8 +42,7 @@ class Rejected(RuntimeFailure):
         self.status, self.code, self.text = status, code, text
 
 
-@dataclass(slots=True)
-class Upload:
+class Upload(Struct):
     """One blob while it comes."""
 
     id: str

@@ -12,11 +12,12 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from .blobs import Rejected
 
@@ -25,8 +26,7 @@ TAGS_MAX = 10_000
 """Of one repository; also of its manifests."""
 
 
-@dataclass(slots=True)
-class Repository:
+class Repository(Struct):
     name: str
     tags: dict[str, str] = field(default_factory=dict)
     """-> digest of a manifest"""
