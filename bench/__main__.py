@@ -17,9 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from examples.busybox import busybox_files
-from sampan.runtime.build import File, ImageConfig, build_archive
-
 from . import (
     ceiling,
     dns,
@@ -27,13 +24,14 @@ from . import (
     growth,
     memory,
     network,
+    node,
     scheduling,
     simulated,
     testing,
     tracking,
     watches,
 )
-from .cluster import Cluster, boot, sampan
+from .cluster import Cluster, boot, load_web
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOTS = 5
@@ -80,17 +78,8 @@ def boots() -> dict[str, float]:
     return {"boot": round(statistics.median(seconds), 2)}
 
 
-def web_image(cluster: Cluster) -> None:
-    """An image with a web server on port 80, made from busybox."""
-    archive = cluster.data.parent / "web.tar"
-    page = {"www/index.html": File(b"ready\n", 0o644)}
-    server = ImageConfig(entrypoint=["httpd", "-f", "-p", "80", "-h", "/www"])
-    archive.write_bytes(build_archive({**busybox_files(), **page}, server, IMAGE))
-    sampan("image", "load", "--data", str(cluster.data), str(archive))
-
-
 def pods(folder: Path, cluster: Cluster) -> dict[str, float]:
-    web_image(cluster)
+    load_web(cluster, IMAGE)
     extra = ["--image", IMAGE, "--seq", str(SEQUENCE), "--burst", str(BURST)]
     return figures.collect(load(folder / "podstart.py", cluster, *extra))
 
@@ -116,6 +105,7 @@ ALONE: dict[str, Callable[[], dict[str, float]]] = {
     "simulated": simulated.run,
     "dns": dns.run,
     "network": network.run,
+    "node": node.run,
 }
 PARTS = [*ON_A_CLUSTER, *ALONE, "ceiling"]
 

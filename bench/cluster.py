@@ -9,9 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from examples.busybox import busybox_files
+from sampan.runtime.build import File, ImageConfig, build_archive
 
 NAME = "bench"
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -66,13 +70,26 @@ def sampan(*arguments: str) -> str:
     return run.stdout
 
 
-def boot() -> Cluster:
+def boot(settings: Mapping[str, str] | None = None) -> Cluster:
+    """`settings` are files of the administrator's, by name."""
     data = Path(tempfile.mkdtemp(prefix="sampan-bench-")) / "data"
+    for name, text in (settings or {}).items():
+        (data / "config").mkdir(parents=True, exist_ok=True)
+        (data / "config" / name).write_text(text)
     began = time.perf_counter()
     facts = json.loads(
         sampan("up", "--data", str(data), "--listen", free_address(), "--no-merge", "--json")
     )
     return Cluster(data, time.perf_counter() - began, facts)
+
+
+def load_web(cluster: Cluster, image: str) -> None:
+    """An image with a web server on port 80, made from busybox."""
+    archive = cluster.data.parent / "web.tar"
+    page = {"www/index.html": File(b"ready\n", 0o644)}
+    server = ImageConfig(entrypoint=["httpd", "-f", "-p", "80", "-h", "/www"])
+    archive.write_bytes(build_archive({**busybox_files(), **page}, server, image))
+    sampan("image", "load", "--data", str(cluster.data), str(archive))
 
 
 def free_address() -> str:

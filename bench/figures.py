@@ -46,6 +46,10 @@ FIGURES = {
     "pod ready": Figure("the same, to Ready with a one-second probe, p50", "ms", None, False, 80),
     "burst": Figure("Deployment of 30, all Ready", "s", 5.3, False, 6.62),
     "delete": Figure("delete a namespace with 40 Pods (grace 1 s)", "s", 12.7, False, 5.08),
+    "bare crun": Figure("crun run, without image, network and API, p50", "ms", None, False),
+    "many pods": Figure("200 Pods on one node, created one by one, all Ready", "s", None, False),
+    "idle pod": Figure("memory of the agent per idle Pod", "MB", None, False, 2),
+    "idle pod cpu": Figure("CPU of the agent per idle Pod", "% of a core", None, False, 0.1),
     "stored pod": Figure("memory per stored Pod, 50,000 of 1.7 KB", "KB", None, False, 8),
     "idle watch": Figure("memory per idle watch, with TLS, 5,000 of them", "KB", None, False),
     "write p50, few spread": Figure(

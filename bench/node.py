@@ -1,8 +1,7 @@
 """What the node agent takes: `python -m bench.node`.
 
-A pod from its creation to Running, and to Ready with a readiness probe of one second; 200 pods on
-one node; memory and processor time of the agent for each pod that only sits there; and bare crun,
-without image, network and API, as the limit of what any agent can do.
+200 pods on one node; memory and processor time of the agent for each pod that only sits there; and
+bare crun, without image, network and API, as the limit of what any agent can do.
 """
 
 from __future__ import annotations
@@ -20,10 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from examples.busybox import busybox_files
-from sampan.runtime.build import File, ImageConfig, build_archive
-
-from .cluster import TICKS, Cluster, free_address, sampan
+from .cluster import TICKS, Cluster, boot, load_web
 
 IMAGE = "bench-node:1.0"
 SEQUENCE, MANY, IDLE_S = 20, 200, 30
@@ -70,35 +66,14 @@ class Api:
             yield json.loads(line)["object"]
 
 
-def pod(name: str, probe: bool) -> Obj:
-    container: Obj = {"name": "c", "image": IMAGE}
-    if probe:
-        container["readinessProbe"] = {"httpGet": {"port": 80, "path": "/"}, "periodSeconds": 1}
-    spec = {"containers": [container], "terminationGracePeriodSeconds": 0}
+def pod(name: str) -> Obj:
+    spec = {"containers": [{"name": "c", "image": IMAGE}], "terminationGracePeriodSeconds": 0}
     return {"metadata": {"name": name, "labels": {"of": "bench"}}, "spec": spec}
 
 
 def is_ready(found: Obj) -> bool:
     conditions = (found.get("status") or {}).get("conditions") or ()
     return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
-
-
-def is_running(found: Obj) -> bool:
-    return bool((found.get("status") or {}).get("phase") == "Running")
-
-
-def starts(api: Api, what: str, probe: bool, done: Callable[[Obj], bool]) -> float:
-    """Median milliseconds, one pod after the other."""
-    watch = api.watch(PODS)
-    took = []
-    for number in range(SEQUENCE):
-        name = f"{what}-{number}"
-        began = time.perf_counter()
-        api.ask("POST", PODS, pod(name, probe))
-        next(item for item in watch if item["metadata"]["name"] == name and done(item))
-        took.append(1000 * (time.perf_counter() - began))
-        api.ask("DELETE", f"{PODS}/{name}?gracePeriodSeconds=0")
-    return round(statistics.median(took), 1)
 
 
 def agent(cluster: Cluster) -> tuple[float, float]:
@@ -121,7 +96,7 @@ def many(api: Api, cluster: Cluster) -> dict[str, float]:
     watch = api.watch(PODS)
     began = time.perf_counter()
     for number in range(MANY):
-        api.ask("POST", PODS, pod(f"many-{number}", probe=False))
+        api.ask("POST", PODS, pod(f"many-{number}"))
     ready: set[str] = set()
     while len(ready) < MANY:
         found = next(watch)
@@ -132,9 +107,9 @@ def many(api: Api, cluster: Cluster) -> dict[str, float]:
     full_bytes, full_share = agent(cluster)[0], spent(cluster)
     api.ask("DELETE", f"{PODS}?labelSelector=of%3Dbench")
     return {
-        "node_many_s": round(seconds, 1),
-        "node_pod_mb": round((full_bytes - empty_bytes) / MANY / 1e6, 3),
-        "node_pod_cpu": round(100 * max(0.0, full_share - empty_share) / MANY, 4),
+        "many pods": round(seconds, 1),
+        "idle pod": round((full_bytes - empty_bytes) / MANY / 1e6, 3),
+        "idle pod cpu": round(100 * max(0.0, full_share - empty_share) / MANY, 4),
     }
 
 
@@ -170,32 +145,14 @@ def bare_crun() -> float:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def boot() -> Cluster:
-    data = Path(tempfile.mkdtemp(prefix="sampan-bench-")) / "data"
-    (data / "config").mkdir(parents=True)
-    (data / "config/kubelet.yaml").write_text(json.dumps(KUBELET))
-    listen = ("--listen", free_address(), "--no-merge", "--json")
-    return Cluster(data, 0.0, json.loads(sampan("up", "--data", str(data), *listen)))
-
-
 def run() -> dict[str, float]:
-    cluster = boot()
+    cluster = boot({"kubelet.yaml": json.dumps(KUBELET)})
     try:
-        archive = cluster.data.parent / "node.tar"
-        page = {"www/index.html": File(b"ready\n", 0o644)}
-        server = ImageConfig(entrypoint=["httpd", "-f", "-p", "80", "-h", "/www"])
-        archive.write_bytes(build_archive({**busybox_files(), **page}, server, IMAGE))
-        sampan("image", "load", "--data", str(cluster.data), str(archive))
-        api = Api(cluster)
-        starts(api, "warm", False, is_running)
-        values = {
-            "node_start_ms": starts(api, "plain", False, is_running),
-            "node_ready_ms": starts(api, "probed", True, is_ready),
-            **many(api, cluster),
-        }
+        load_web(cluster, IMAGE)
+        values = many(Api(cluster), cluster)
     finally:
         cluster.down()
-    return values | {"node_crun_ms": bare_crun()}
+    return values | {"bare crun": bare_crun()}
 
 
 if __name__ == "__main__":
