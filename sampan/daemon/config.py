@@ -6,12 +6,15 @@ default port follow from the slot's number, so that clusters never share an addr
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import re
 import secrets
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
@@ -259,8 +262,10 @@ def ensure(paths: ClusterPaths, listen: str, runtime: str = "") -> ClusterConfig
             )
         if runtime not in ("", *RUNTIMES):
             raise ValueError(f"runtime {runtime!r}: use {' or '.join(RUNTIMES)}")
-        now = replace(create(paths, listen, neighbours(paths)), runtime=runtime or CRUN)
-        write(paths, now)
+        with one_at_a_time(paths):
+            now = replace(create(paths, listen, neighbours(paths)), runtime=runtime or CRUN)
+            write(paths, now)
+            announce(paths)
     elif runtime not in ("", now.runtime):
         text = f"the cluster's containers are run by {now.runtime}"
         raise ValueError(f"{text}; a new one can have {runtime}")
@@ -270,6 +275,20 @@ def ensure(paths: ClusterPaths, listen: str, runtime: str = "") -> ClusterConfig
             now = replace(now, listen_host=host, listen_port=port)
             write(paths, now)
     return now
+
+
+@contextmanager
+def one_at_a_time(paths: ClusterPaths) -> Iterator[None]:
+    """Clusters made at the same moment choose one after the other, each seeing the last."""
+    paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with open(paths.run.parent / ".choosing", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def announce(paths: ClusterPaths) -> None:
+    """Show a cluster that runs to those that are made beside it (`neighbours`)."""
+    write_private(paths.run / "cluster.json", paths.config.read_bytes())
 
 
 def neighbours(paths: ClusterPaths) -> list[ClusterConfig]:

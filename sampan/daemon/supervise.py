@@ -108,9 +108,10 @@ class Cluster:
         except BlockingIOError:
             print(f"cluster {self.paths.name} is already running", file=sys.stderr)
             return 1
-        # For clusters that are made beside this one (`config.neighbours`).
         if not self.joined:
-            (self.paths.run / "cluster.json").write_bytes(self.paths.config.read_bytes())
+            from .config import announce
+
+            announce(self.paths)
         server = self._listen()
         self._catch_signals()
         if self.first_client >= 0:

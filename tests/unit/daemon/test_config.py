@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
-from sampan.daemon.config import ClusterConfig, has_ipv6, share6
+from sampan.daemon import config as module
+from sampan.daemon.config import ClusterConfig, ensure, has_ipv6, share6
+from sampan.paths import ClusterPaths
 
 
 def config(**changes: str) -> ClusterConfig:
@@ -38,3 +42,22 @@ def test_ipv6_is_there_unless_devices_may_not_have_it(
         (tmp_path / name / "disable_ipv6").write_text(f"{text}\n")
     (tmp_path / "all/forwarding").write_text("0\n")
     assert has_ipv6(tmp_path) is there
+
+
+def test_clusters_made_at_the_same_moment_share_no_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "routed_networks", list)
+    count = 6
+    together = Barrier(count)
+
+    def make(number: int) -> ClusterConfig:
+        name = f"c{number}"
+        paths = ClusterPaths(name, tmp_path / "data" / name, tmp_path / "run" / name)
+        together.wait()
+        return ensure(paths, "")
+
+    with ThreadPoolExecutor(count) as pool:
+        made = list(pool.map(make, range(count)))
+    assert len({item.pod_cidr for item in made}) == count
+    assert len({item.listen_port for item in made}) == count
