@@ -28,14 +28,14 @@ lint: setup ## format, lint, types and layers
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-# Tests of one process each run side by side; those that count the machine's own things run alone.
+# Tests of one process each run side by side; those that boot clusters keep several processors busy.
 SPREAD := --numprocesses logical --maxprocesses 8
 
 test: setup ## lint and every test, with real containers and real clients
 	$(MAKE) --no-print-directory --jobs 2 --output-sync lint clients
 	$(PY) -m pytest tests --ignore tests/system --ignore tests/trust $(SPREAD) --dist loadfile
 	$(PY) -m pytest tests/system tests/trust
-	.venv-clients/bin/python -m pytest tests/clients $(SPREAD) --dist worksteal
+	.venv-clients/bin/python -m pytest tests/clients
 	.venv-clients/bin/python -m pytest examples/operator
 
 bench: setup ## measure, and write docs/benchmarks.md
