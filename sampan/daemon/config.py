@@ -13,8 +13,6 @@ import platform
 import re
 import secrets
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
@@ -262,10 +260,8 @@ def ensure(paths: ClusterPaths, listen: str, runtime: str = "") -> ClusterConfig
             )
         if runtime not in ("", *RUNTIMES):
             raise ValueError(f"runtime {runtime!r}: use {' or '.join(RUNTIMES)}")
-        with one_at_a_time(paths):
-            now = replace(create(paths, listen, neighbours(paths)), runtime=runtime or CRUN)
-            write(paths, now)
-            announce(paths)
+        now = replace(create(paths, listen, neighbours(paths)), runtime=runtime or CRUN)
+        write(paths, now)
     elif runtime not in ("", now.runtime):
         text = f"the cluster's containers are run by {now.runtime}"
         raise ValueError(f"{text}; a new one can have {runtime}")
@@ -277,18 +273,15 @@ def ensure(paths: ClusterPaths, listen: str, runtime: str = "") -> ClusterConfig
     return now
 
 
-@contextmanager
-def one_at_a_time(paths: ClusterPaths) -> Iterator[None]:
-    """Clusters made at the same moment choose one after the other, each seeing the last."""
+def begin(paths: ClusterPaths, listen: str, runtime: str = "") -> ClusterConfig:
+    """As `ensure`, and shown to the clusters that are made beside this one (`neighbours`): those
+    made at the same moment choose one after the other. Raises OSError too."""
     paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
     with open(paths.run.parent / ".choosing", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def announce(paths: ClusterPaths) -> None:
-    """Show a cluster that runs to those that are made beside it (`neighbours`)."""
-    write_private(paths.run / "cluster.json", paths.config.read_bytes())
+        cluster = ensure(paths, listen, runtime)
+        write_private(paths.run / "cluster.json", paths.config.read_bytes())
+    return cluster
 
 
 def neighbours(paths: ClusterPaths) -> list[ClusterConfig]:

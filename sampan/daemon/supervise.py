@@ -108,10 +108,6 @@ class Cluster:
         except BlockingIOError:
             print(f"cluster {self.paths.name} is already running", file=sys.stderr)
             return 1
-        if not self.joined:
-            from .config import announce
-
-            announce(self.paths)
         server = self._listen()
         self._catch_signals()
         if self.first_client >= 0:
@@ -429,10 +425,10 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     paths = cluster_paths(options.name, options.data)
     try:
-        from .config import ensure
+        from .config import begin
 
         if not paths.order.exists():
-            ensure(paths, options.listen, options.runtime)
+            begin(paths, options.listen, options.runtime)
         for number in range(2, options.nodes + 1):
             paths.member(number).data.mkdir(parents=True, exist_ok=True, mode=0o700)
     except (OSError, ValueError) as error:

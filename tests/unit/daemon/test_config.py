@@ -9,7 +9,7 @@ from threading import Barrier
 import pytest
 
 from sampan.daemon import config as module
-from sampan.daemon.config import ClusterConfig, ensure, has_ipv6, share6
+from sampan.daemon.config import ClusterConfig, begin, has_ipv6, share6
 from sampan.paths import ClusterPaths
 
 
@@ -55,7 +55,7 @@ def test_clusters_made_at_the_same_moment_share_no_address(
         name = f"c{number}"
         paths = ClusterPaths(name, tmp_path / "data" / name, tmp_path / "run" / name)
         together.wait()
-        return ensure(paths, "")
+        return begin(paths, "")
 
     with ThreadPoolExecutor(count) as pool:
         made = list(pool.map(make, range(count)))
