@@ -154,7 +154,7 @@ figures move with the machine; compare the ratios.
 The last lines come from tools of our own, each to run by itself too: `python -m bench.memory`,
 `bench.watches`, `bench.tracking`, `bench.growth`, `bench.testing`, `bench.scheduling`,
 `bench.simulated`, `bench.dns`,
-`bench.network`.
+`bench.network`, `bench.node`.
 
 | figure | Sampan | upstream | better by | goal |
 |---|---|---|---|---|
