@@ -355,12 +355,8 @@ def merged(context: Context, old: Object, new: Object) -> Object:
     return new
 
 
-PAST_PREPARE = frozenset({"status", "binding", "ephemeralcontainers", "resize"})
+PAST_PREPARE = frozenset({"status", "ephemeralcontainers", "resize"})
 """Subresources that change what an update of the whole object must leave alone."""
-PAST_RULES = frozenset({"binding"})
-"""Subresources whose rules are their handlers'; the others have rules of their own in the kind."""
-UNCOUNTED = frozenset({"status", "binding"})
-"""Subresources whose writes leave metadata.generation alone."""
 
 PARTS: dict[str, tuple[str, ...]] = {
     "status": ("status",),
@@ -437,7 +433,7 @@ def _prepare(context: Context, new: Object, old: Object) -> None:
     elif context.subresource not in PAST_PREPARE and rules.prepare is not None:
         rules.prepare(new, old)
     _default(context, old, new)
-    if context.resource.counts_generation and context.subresource not in UNCOUNTED:
+    if context.resource.counts_generation and context.subresource != "status":
         stored = old["metadata"].get("generation", 0)
         new["metadata"]["generation"] = stored + _spec_changed(context.resource, old, new)
 
@@ -446,10 +442,9 @@ def _validate(context: Context, new: Object, old: Object) -> None:
     resource, subresource = context.resource, context.subresource
     rules = _checked_as(context).rules
     check = rules.validate_status if subresource == "status" else rules.validate
+    check = rules.validate_parts.get(subresource, check)
     causes = meta.validate_meta_update(new, old, resource)
-    if subresource not in PAST_RULES:
-        check = rules.validate_parts.get(subresource, check)
-        causes = [*causes, *check(context.shown(new), context.shown(old))]
+    causes = [*causes, *check(context.shown(new), context.shown(old))]
     if causes:
         raise errors.invalid(resource.group, resource.kind, old["metadata"]["name"], causes)
 

@@ -20,9 +20,6 @@ from .tracking import Dialect, Dialects, created, updated
 if TYPE_CHECKING:
     from ..writing import Context
 
-UNRECORDED = frozenset({"binding"})
-"""Subresources whose writes nobody owns, as upstream: the scheduler does not own nodeName."""
-
 
 def who_of(context: Context, operation: str = UPDATE) -> Who:
     """The manager that a write is by."""
@@ -100,7 +97,7 @@ def record_updated(context: Context, old: Object, new: Object) -> None:
         # Who knows managedFields may change them; who does not must not lose them by accident.
         read = [] if is_reset(given) else read_entries(given)
         entries = read if read is not None and (read or is_reset(given)) else entries
-    if entries and subresource not in UNRECORDED:
+    if entries:
         who = who_of(context)
         entries = updated(
             dialects_of(context), entries, (old, new), who, context.server.timestamp()

@@ -53,7 +53,8 @@ async def _bind(server: Server, attributes: Attributes, posted: Posted) -> Respo
 
 async def _store(context: Context, body: Object) -> None:
     """The general path of an update would copy, default and validate anew what a binding leaves as
-    it is; this is the write a large cluster makes for every pod, so it makes just the change."""
+    it is; this is the write a large cluster makes for every pod, so it makes just the change.
+    Nobody comes to own what it writes, as upstream: the scheduler does not own nodeName."""
     server, name = context.server, context.attributes.name
     now = format_time(server.clock.now())
     for _ in range(ATTEMPTS):
