@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sampan.api.errors import Object
 from sampan.wire.quantity import compare
 
 from .facts import Facts, Finding, said
@@ -127,16 +128,20 @@ def _volumes(facts: Facts, name: str, asked: str) -> list[str]:
     return out[:5]
 
 
+def _not_made(failed: Object) -> Finding:
+    return Finding(
+        "pvc/provisioning",
+        "Its volume could not be made.",
+        [said(failed)],
+        ["Mend what the event names; it is tried again."],
+    )
+
+
 def _waiting(facts: Facts, name: str) -> Iterator[Finding]:
     users = users_of(facts)
     failed = facts.event("ProvisioningFailed")
     if failed:
-        yield Finding(
-            "pvc/provisioning",
-            "Its volume could not be made.",
-            [said(failed)],
-            ["Mend what the event names; it is tried again."],
-        )
+        yield _not_made(failed)
     elif users:
         yield Finding(
             "pvc/waits-for-pod",
@@ -157,12 +162,7 @@ def _waiting(facts: Facts, name: str) -> Iterator[Finding]:
 def _provisioning(facts: Facts, provisioner: str) -> Iterator[Finding]:
     failed = facts.event("ProvisioningFailed")
     if failed:
-        yield Finding(
-            "pvc/provisioning",
-            "Its volume could not be made.",
-            [said(failed)],
-            ["Mend what the event names; it is tried again."],
-        )
+        yield _not_made(failed)
     else:
         yield Finding(
             "pvc/provisioner",
