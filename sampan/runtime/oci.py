@@ -5,7 +5,7 @@ outlive it: conmon keeps each one's log, exit code and input, and `open` finds t
 is on disk in one record per container; what is in memory can be rebuilt from it.
 
 No task runs here. The event loop is woken by inotify (exit files) and by pidfds (a monitor that
-died). Queue: `exits` holds at most one entry per container that exists.
+died).
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import logging
 import os
 import signal
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +23,7 @@ from msgspec import structs
 
 from ..linux import cgroups, processes
 from . import conmon, limits
+from .containers import Containers, all_ended
 from .exits import ExitWatch, read_exit
 from .interface import (
     Container,
@@ -31,7 +31,6 @@ from .interface import (
     ExecStreams,
     Resources,
     RuntimeFailure,
-    State,
 )
 from .places import Places
 from .records import Record, read_record
@@ -63,7 +62,7 @@ class Layers(Protocol):
         ...
 
 
-class OciRuntime:
+class OciRuntime(Containers[Entry]):
     """`Runtime` by crun and conmon, for one node."""
 
     def __init__(
@@ -76,13 +75,10 @@ class OciRuntime:
         log_size_max: int = 0,
     ) -> None:
         """`cgroup_root` is the cluster's own cgroup, e.g. "sampan-default"."""
-        self._places = Places(data, run, cgroup_root)
+        super().__init__(Places(data, run, cgroup_root))
         self._images = images
         self._log_size_max = log_size_max
-        self._entries: dict[str, Entry] = {}
         self._creating: dict[str, str] = {}
-        self._exited: OrderedDict[str, Container] = OrderedDict()
-        self._news = asyncio.Event()
         self._watch = ExitWatch(self._places.exits, self._read_exit)
         self._slots = asyncio.Semaphore(CONCURRENCY)
         self._opening = asyncio.Lock()
@@ -183,8 +179,7 @@ class OciRuntime:
             cgroups.kill(entry.record.cgroup)
         entry.ended.set()
         if not entry.deleting:
-            self._exited[entry.record.id] = entry.container
-            self._news.set()
+            self._tell(entry)
 
     async def create(self, spec: ContainerSpec) -> Container:
         """Make the container, with its first process waiting for `start`."""
@@ -285,13 +280,11 @@ class OciRuntime:
         tty: bool = False,
         stdin: bool = False,
     ) -> ExecStreams:
-        entry = self._find(container_id)
-        self._require_running(entry)
+        self._find_running(container_id)
         return await exec_(self._places, container_id, args, tty=tty, stdin=stdin)
 
     async def attach(self, container_id: str) -> ExecStreams:
-        entry = self._find(container_id)
-        self._require_running(entry)
+        entry = self._find_running(container_id)
 
         async def wait() -> int:
             await entry.ended.wait()
@@ -306,56 +299,28 @@ class OciRuntime:
         """After a rotation moved the log file away: go on in a new one."""
         conmon.reopen_log(self._places.bundle(container_id))
 
-    def get(self, container_id: str) -> Container | None:
-        entry = self._entries.get(container_id)
-        return entry.container if entry is not None else None
-
-    def list(self) -> Sequence[Container]:
-        return [entry.container for entry in self._entries.values()]
-
     def usage(self, container_id: str) -> cgroups.Usage:
         entry = self._entries.get(container_id)
         return cgroups.Usage() if entry is None else cgroups.usage(entry.record.cgroup)
-
-    def group_usage(self, cgroup_parent: str) -> cgroups.Usage:
-        return cgroups.usage(f"{self._places.cgroup_root}/{cgroup_parent}")
 
     def upper(self, container_id: str) -> Path:
         return self._places.upper(container_id)
 
     def limit(self, container_id: str, resources: Resources) -> None:
         """Other limits for a container that runs, without a restart."""
-        entry = self._find(container_id)
-        self._require_running(entry)
+        entry = self._find_running(container_id)
         limits.limit(entry.record.cgroup, resources)
 
     def pin(self, container_id: str, cpus: str) -> None:
-        entry = self._find(container_id)
-        self._require_running(entry)
+        entry = self._find_running(container_id)
         limits.pin(entry.record.cgroup, cpus)
-
-    def limit_group(self, cgroup_parent: str, resources: Resources) -> None:
-        """Limits for all containers of a group together."""
-        limits.limit(f"{self._places.cgroup_root}/{cgroup_parent}", resources, make=True)
-
-    async def exits(self) -> AsyncIterator[Container]:
-        while True:
-            while self._exited:
-                yield self._exited.popitem(last=False)[1]
-            self._news.clear()
-            await self._news.wait()
 
     async def purge(self, grace_s: float) -> None:
         """Stop and delete every container, and remove the cluster's cgroups."""
         living = [entry for entry in self._entries.values() if entry.exit is None]
         for entry in living:
             kill(entry.pidfd, signal.SIGTERM)
-        waits = [asyncio.ensure_future(entry.ended.wait()) for entry in living]
-        if waits:
-            _, late = await asyncio.wait(waits, timeout=grace_s)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await all_ended(living, grace_s)
         await asyncio.gather(*(self.delete(container_id) for container_id in list(self._entries)))
         await limits.remove_all(self._places.cgroup_root)
 
@@ -371,16 +336,6 @@ class OciRuntime:
                 loop.remove_reader(entry.conmon_pidfd)
             entry.close()
         self._entries.clear()
-
-    def _find(self, container_id: str) -> Entry:
-        entry = self._entries.get(container_id)
-        if entry is None:
-            raise RuntimeFailure(f"container {container_id} not found")
-        return entry
-
-    def _require_running(self, entry: Entry) -> None:
-        if entry.container.state is not State.RUNNING:
-            raise RuntimeFailure("cannot exec or attach: the container is not running")
 
 
 async def _within(event: asyncio.Event, timeout_s: float) -> bool:

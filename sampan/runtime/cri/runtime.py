@@ -1,13 +1,12 @@
 """`Runtime` over CRI: pods' sandboxes, and containers in them.
 
 Containers are made, started, inspected and removed by CRI. Their first processes are watched by
-pidfds, so nothing polls and no event is lost; signals go to them the same way, as CRI knows but its
-own way to stop. Further commands (`exec`) are started by crun in containerd's bundle, which gives
-them the streams that CRI gives only over HTTP. Not here yet: user namespaces and huge pages; who
-wants them is refused.
+pidfds, so no exit is missed; only then is the server asked, every `LOOK_S`, until it knows too.
+Signals go to them the same way, as CRI knows but its own way to stop. Further commands (`exec`) are
+started by crun in containerd's bundle, which gives them the streams that CRI gives only over HTTP.
+Not here yet: user namespaces and huge pages; who wants them is refused.
 
-A sandbox is made with its pod's first container and goes with its last. Queue: `exits` holds at
-most one entry per container.
+A sandbox is made with its pod's first container and goes with its last.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ import logging
 import os
 import signal
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from sampan.aio.grpc import NOT_FOUND, RpcError
 
 from ...linux import cgroups, processes
 from .. import limits
+from ..containers import Containers, all_ended
 from ..interface import (
     Container,
     ContainerSpec,
@@ -76,19 +75,16 @@ class Entry(Struct):
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class CriRuntime:
+class CriRuntime(Containers[Entry]):
     """Of one node, over the containerd that is its own."""
 
     def __init__(self, server: Containerd, run: Path, cgroup_root: str, pause: bytes) -> None:
         """`pause` is the archive of an image whose process does nothing."""
+        super().__init__(CriPlaces(run, run / "containerd", cgroup_root))
         self._server = server
         self.images = CriImages(server)
         self._pause = pause
-        self._places = CriPlaces(run, run / "containerd", cgroup_root)
-        self._entries: dict[str, Entry] = {}
         self._sandboxes: dict[str, asyncio.Future[str]] = {}
-        self._exited: OrderedDict[str, Container] = OrderedDict()
-        self._news = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening = asyncio.Lock()
         self._is_open = False
@@ -105,12 +101,12 @@ class CriRuntime:
             await self._server.open(self._pause)
             await self.images.refresh()
             try:
-                await self._find()
+                await self._adopt()
             except RpcError as error:
                 raise RuntimeFailure(str(error)) from error
             self._is_open = True
 
-    async def _find(self) -> None:
+    async def _adopt(self) -> None:
         """What an earlier agent left."""
         for item in (await self._server.call("ListPodSandbox"))["items"]:
             if item["state"] == 0:
@@ -215,7 +211,7 @@ class CriRuntime:
             self._sandboxes.pop(uid, None)
 
     async def start(self, container_id: str) -> Container:
-        entry = self._entry(container_id)
+        entry = self._find(container_id)
         try:
             await self._server.call("StartContainer", container_id=container_id)
             container, pid = await self._look(container_id)
@@ -272,8 +268,7 @@ class CriRuntime:
 
     def _ended(self, entry: Entry) -> None:
         entry.ended.set()
-        self._exited[entry.container.id] = entry.container
-        self._news.set()
+        self._tell(entry)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -321,17 +316,14 @@ class CriRuntime:
         tty: bool = False,
         stdin: bool = False,
     ) -> ExecStreams:
-        if self._entry(container_id).container.state is not State.RUNNING:
-            raise RuntimeFailure("cannot exec or attach: the container is not running")
+        self._find_running(container_id)
         return await exec_(self._places, container_id, args, tty=tty, stdin=stdin)
 
     async def attach(self, container_id: str) -> ExecStreams:
         # The HTTP client takes long to import, and few attach.
         from .streams import open_attach
 
-        entry = self._entry(container_id)
-        if entry.container.state is not State.RUNNING:
-            raise RuntimeFailure("cannot exec or attach: the container is not running")
+        entry = self._find_running(container_id)
 
         async def wait() -> int:
             await entry.ended.wait()
@@ -353,21 +345,11 @@ class CriRuntime:
         except RpcError as error:
             log.warning("container %s: log: %s", container_id[:12], error)
 
-    def get(self, container_id: str) -> Container | None:
-        entry = self._entries.get(container_id)
-        return entry.container if entry is not None else None
-
-    def list(self) -> Sequence[Container]:
-        return [entry.container for entry in self._entries.values()]
-
     # Groups
 
     def usage(self, container_id: str) -> cgroups.Usage:
         entry = self._entries.get(container_id)
         return cgroups.Usage() if entry is None else cgroups.usage(_group(entry))
-
-    def group_usage(self, cgroup_parent: str) -> cgroups.Usage:
-        return cgroups.usage(f"{self._places.cgroup_root}/{cgroup_parent}")
 
     def upper(self, container_id: str) -> Path:
         rootfs = str(self._places.bundle(container_id) / "rootfs")
@@ -380,31 +362,17 @@ class CriRuntime:
         return Path("/nonexistent")
 
     def limit(self, container_id: str, resources: Resources) -> None:
-        limits.limit(_group(self._entry(container_id)), resources)
+        limits.limit(_group(self._find(container_id)), resources)
 
     def pin(self, container_id: str, cpus: str) -> None:
-        limits.pin(_group(self._entry(container_id)), cpus)
-
-    def limit_group(self, cgroup_parent: str, resources: Resources) -> None:
-        limits.limit(f"{self._places.cgroup_root}/{cgroup_parent}", resources, make=True)
-
-    async def exits(self) -> AsyncIterator[Container]:
-        while True:
-            while self._exited:
-                yield self._exited.popitem(last=False)[1]
-            self._news.clear()
-            await self._news.wait()
+        limits.pin(_group(self._find(container_id)), cpus)
 
     async def purge(self, grace_s: float) -> None:
         """Stop and delete every container, and end the server; its images stay."""
-        for entry in self._entries.values():
-            if entry.pidfd is not None:
-                kill(entry.pidfd, signal.SIGTERM)
-        deadline = time.monotonic() + grace_s
-        while any(entry.pidfd is not None for entry in self._entries.values()):
-            if time.monotonic() > deadline:
-                break
-            await asyncio.sleep(LOOK_S)
+        living = [entry for entry in self._entries.values() if entry.pidfd is not None]
+        for entry in living:
+            kill(entry.pidfd, signal.SIGTERM)
+        await all_ended(living, grace_s)
         await asyncio.gather(*(self.delete(each) for each in list(self._entries)))
         await self.close()
         await self._server.end()
@@ -420,12 +388,6 @@ class CriRuntime:
         self._sandboxes.clear()
         self._is_open = False
         self._server.close()
-
-    def _entry(self, container_id: str) -> Entry:
-        entry = self._entries.get(container_id)
-        if entry is None:
-            raise RuntimeFailure(f"container {container_id} not found")
-        return entry
 
 
 def _user_of(pid: int) -> Sequence[int]:
