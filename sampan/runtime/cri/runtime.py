@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from sampan.aio.grpc import NOT_FOUND, RpcError
 
@@ -51,6 +51,7 @@ STATES = {schemas.CREATED: State.CREATED, schemas.RUNNING: State.RUNNING}
 # containerd notes an exit within milliseconds of the process's end.
 EXIT_S = 10.0
 LOOK_S = 0.01
+# As containerd has it of a container whose end it has not seen.
 LOST_EXIT_CODE = 255
 
 
@@ -247,22 +248,27 @@ class CriRuntime(Containers[Entry]):
             entry.pidfd = None
 
     async def _note_exit(self, entry: Entry) -> None:
-        """Until the server has the exit code too."""
+        """Until the server has the exit code too, or for `EXIT_S`: whatever it says then, the
+        process has ended."""
         deadline = time.monotonic() + EXIT_S
         while True:
             try:
                 container, _ = await self._look(entry.container.id)
+                known = True
             except RpcError as error:
-                if error.code == NOT_FOUND:
-                    return
-                log.warning("container %s: %s", entry.container.id[:12], error)
-                container = entry.container
+                container, known = entry.container, error.code != NOT_FOUND
+                if known:
+                    log.warning("container %s: %s", container.id[:12], error)
             if container.state == State.EXITED:
                 break
-            if time.monotonic() > deadline:
-                log.warning("the server does not know that %s ended", container.id[:12])
+            if not known or time.monotonic() > deadline:
+                log.warning("the server does not know how %s ended", container.id[:12])
+                container = _lost(container)
                 break
             await asyncio.sleep(LOOK_S)
+        if self._entries.get(container.id) is not entry:
+            # Deleted meanwhile: nobody waits to hear of it.
+            return
         entry.container = container
         self._ended(entry)
 
@@ -293,6 +299,7 @@ class CriRuntime(Containers[Entry]):
                 raise RuntimeFailure(error.message) from error
         self._entries.pop(container_id, None)
         self._exited.pop(container_id, None)
+        entry.ended.set()
         if not any(other.sandbox == entry.sandbox for other in self._entries.values()):
             uid = entry.container.annotations.get(POD_UID, "")
             self._sandboxes.pop(uid, None)
@@ -388,6 +395,14 @@ class CriRuntime(Containers[Entry]):
         self._sandboxes.clear()
         self._is_open = False
         self._server.close()
+
+
+def _lost(container: Container) -> Container:
+    """What has ended, nobody knows how."""
+    now = time.time()
+    return structs.replace(
+        container, state=State.EXITED, pid=0, exit_code=LOST_EXIT_CODE, finished_at=now
+    )
 
 
 def _user_of(pid: int) -> Sequence[int]:
