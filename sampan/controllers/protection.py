@@ -9,11 +9,13 @@ nothing is polled.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from sampan.api.errors import NotFound, Object
 from sampan.api.meta import ATTRIBUTES_FINALIZER, CLAIM_FINALIZER, VOLUME_FINALIZER
 from sampan.api.resources import resource
+from sampan.client.informer import Informer
 
 from .runtime.controller import Context, Controller
 from .runtime.queue import Request
@@ -21,22 +23,38 @@ from .runtime.queue import Request
 FINISHED = ("Succeeded", "Failed")
 
 
-class ClaimProtectionController(Controller):
+class ProtectionController(Controller):
+    """What the three share: which objects are woken, and the end of their waiting."""
+
+    finalizer: str
+
+    def watch_held(self, cache: Informer) -> None:
+        """Objects that only wait for the finalizer are looked at."""
+        cache.on_change(self._changed)
+
+    def _changed(self, old: Object | None, new: Object | None) -> None:
+        if new is not None and is_held(new, self.finalizer):
+            self.add(new)
+
+    async def release(self, obj: Object) -> None:
+        """Take the finalizer away: nobody needs the object."""
+        with contextlib.suppress(NotFound):
+            await self.client.update(self.resource, without(obj, self.finalizer))
+
+
+class ClaimProtectionController(ProtectionController):
     """See the module."""
 
     name = "pvcprotection"
+    finalizer = CLAIM_FINALIZER
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.resource = resource("persistentvolumeclaims")
         self.claims = self.informer(self.resource)
         self.pods = self.informer(resource("pods"))
-        self.claims.on_change(self._claim_changed)
+        self.watch_held(self.claims)
         self.pods.on_change(self._pod_changed)
-
-    def _claim_changed(self, old: Object | None, new: Object | None) -> None:
-        if new is not None and is_held(new, CLAIM_FINALIZER):
-            self.add(new)
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         if old is None or (new is not None and not _is_finished(new)):
@@ -44,12 +62,12 @@ class ClaimProtectionController(Controller):
         namespace = old["metadata"]["namespace"]
         for name in claims_of(old):
             claim = self.claims.get(namespace, name)
-            if claim is not None and is_held(claim, CLAIM_FINALIZER):
+            if claim is not None and is_held(claim, self.finalizer):
                 self.queue.add(Request(namespace, name))
 
     async def reconcile(self, request: Request) -> None:
         claim = self.claims.get(request.namespace, request.name)
-        if claim is None or not is_held(claim, CLAIM_FINALIZER):
+        if claim is None or not is_held(claim, self.finalizer):
             return
         # The cache may be behind a pod that was just bound; the server knows (as upstream).
         if any(uses(pod, claim) for pod in self.pods.list(request.namespace)):
@@ -57,46 +75,35 @@ class ClaimProtectionController(Controller):
         pods = resource("pods")
         live = await self.client.list(pods, request.namespace)
         if not any(uses(pod, claim) for pod in live["items"]):
-            await self._release(claim)
-
-    async def _release(self, claim: Object) -> None:
-        try:
-            await self.client.update(self.resource, without(claim, CLAIM_FINALIZER))
-        except NotFound:
-            return
+            await self.release(claim)
 
 
-class VolumeProtectionController(Controller):
+class VolumeProtectionController(ProtectionController):
     """See the module."""
 
     name = "pvprotection"
+    finalizer = VOLUME_FINALIZER
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.resource = resource("persistentvolumes")
         self.volumes = self.informer(self.resource)
-        self.volumes.on_change(self._changed)
-
-    def _changed(self, old: Object | None, new: Object | None) -> None:
-        if new is not None and is_held(new, VOLUME_FINALIZER):
-            self.add(new)
+        self.watch_held(self.volumes)
 
     async def reconcile(self, request: Request) -> None:
         volume = self.volumes.get("", request.name)
-        if volume is None or not is_held(volume, VOLUME_FINALIZER):
+        if volume is None or not is_held(volume, self.finalizer):
             return
         if (volume.get("status") or {}).get("phase") == "Bound":
             return
-        try:
-            await self.client.update(self.resource, without(volume, VOLUME_FINALIZER))
-        except NotFound:
-            return
+        await self.release(volume)
 
 
-class AttributesProtectionController(Controller):
+class AttributesProtectionController(ProtectionController):
     """VolumeAttributesClasses (KEP-3751); see the module."""
 
     name = "vacprotection"
+    finalizer = ATTRIBUTES_FINALIZER
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -104,13 +111,9 @@ class AttributesProtectionController(Controller):
         self.classes = self.informer(self.resource)
         self.claims = self.informer(resource("persistentvolumeclaims"))
         self.volumes = self.informer(resource("persistentvolumes"))
-        self.classes.on_change(self._changed)
+        self.watch_held(self.classes)
         for users in (self.claims, self.volumes):
             users.on_change(self._user_changed)
-
-    def _changed(self, old: Object | None, new: Object | None) -> None:
-        if new is not None and is_held(new, ATTRIBUTES_FINALIZER):
-            self.add(new)
 
     def _user_changed(self, old: Object | None, new: Object | None) -> None:
         if old is not None:
@@ -119,7 +122,7 @@ class AttributesProtectionController(Controller):
 
     async def reconcile(self, request: Request) -> None:
         found = self.classes.get("", request.name)
-        if found is None or not is_held(found, ATTRIBUTES_FINALIZER):
+        if found is None or not is_held(found, self.finalizer):
             return
         for users in (self.claims, self.volumes):
             if any(request.name in attributes_of(item) for item in users.list()):
@@ -128,10 +131,7 @@ class AttributesProtectionController(Controller):
             live = await self.client.list(users.resource)
             if any(request.name in attributes_of(item) for item in live["items"]):
                 return
-        try:
-            await self.client.update(self.resource, without(found, ATTRIBUTES_FINALIZER))
-        except NotFound:
-            return
+        await self.release(found)
 
 
 def attributes_of(obj: Object) -> set[str]:

@@ -15,10 +15,11 @@ from sampan.api.times import format_time
 from sampan.client.informer import Informers
 from sampan.controllers.runtime import pods as podlib
 from tests.kit.cluster import Cluster
+from tests.kit.mortal import Mortal
 
 from .test_autoscaling import autoscaler
 from .test_disruption import budget
-from .test_workloads_crash import Life, Mortal, healthy
+from .test_workloads_crash import Life, healthy
 from .workload_kit import DEPLOYMENTS, PATIENCE_S, PODS, PretendNode, deployment
 
 BUDGETS = resource("poddisruptionbudgets", "policy")

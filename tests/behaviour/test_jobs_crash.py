@@ -16,9 +16,10 @@ from sampan.client.api import Client
 from sampan.client.informer import Informers
 from sampan.controllers.runtime.run import run_controllers
 from tests.kit.cluster import Cluster
+from tests.kit.mortal import Mortal
 
 from .job_kit import cron, job
-from .test_workloads_crash import Life, Mortal, healthy
+from .test_workloads_crash import Life, healthy
 from .workload_kit import PATIENCE_S, PODS, PretendNode
 
 JOBS = resource("jobs", "batch")

@@ -19,10 +19,10 @@ from sampan.client.informer import Informers
 from sampan.client.interface import Transport
 from sampan.scheduler.run import Scheduler
 from sampan.testing.cluster import SCHEDULER, Cluster, Options
+from tests.kit.mortal import Mortal
 
 from .test_devices import device, made, offered, wanted
 from .test_scheduling import pod
-from .test_workloads_crash import Mortal
 
 NAME = "mine"
 PROFILES = {

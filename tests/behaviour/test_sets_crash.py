@@ -15,6 +15,7 @@ from sampan.client.informer import Informers
 from sampan.controllers.daemonset_nodes import node_of
 from sampan.controllers.statefulset_pods import ordinal
 from tests.kit.cluster import Cluster, api_cluster
+from tests.kit.mortal import Mortal
 
 from .statefulset_kit import (
     CLAIMS,
@@ -25,7 +26,7 @@ from .statefulset_kit import (
     daemon_set,
     stateful_set,
 )
-from .test_workloads_crash import Life, Mortal
+from .test_workloads_crash import Life
 from .workload_kit import NODES, PODS, PretendNode
 
 Steps = list[tuple[Object, Object]]

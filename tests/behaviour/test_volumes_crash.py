@@ -15,8 +15,9 @@ from sampan.client.informer import Informer, Informers
 from sampan.controllers.runtime.controller import Options
 from sampan.controllers.runtime.run import run_controllers
 from tests.kit.cluster import Cluster, api_cluster
+from tests.kit.mortal import Mortal
 
-from .test_workloads_crash import Life, Mortal
+from .test_workloads_crash import Life
 from .workload_kit import NODES, PATIENCE_S
 
 CLAIMS = resource("persistentvolumeclaims")

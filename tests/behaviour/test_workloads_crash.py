@@ -7,7 +7,7 @@ after the n-th write was made, and before they learn that it was. New ones take 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -18,41 +18,13 @@ from sampan.aio.tasks import Supervisor
 from sampan.api.errors import Object
 from sampan.client.api import Client
 from sampan.client.informer import Informer, Informers
-from sampan.client.interface import Transport, WatchEvent
 from sampan.controllers.runtime.run import Running, run_controllers
 from tests.kit.cluster import Cluster, api_cluster
+from tests.kit.mortal import Mortal
 
 from .workload_kit import DEPLOYMENTS, PATIENCE_S, PODS, SETS, PretendNode, deployment
 
 Node = TypeVar("Node", bound=PretendNode)
-
-
-class Mortal:
-    """A transport that dies after its n-th write: the write is made, the answer never comes."""
-
-    def __init__(self, inner: Transport, writes: int) -> None:
-        self.inner = inner
-        self.left = writes
-        self.dead = asyncio.Event()
-
-    async def request(self, method: str, path: str, **more: Any) -> Object:
-        if self.dead.is_set():
-            await asyncio.Event().wait()
-        if method == "GET" or path.endswith("/events"):
-            return await self.inner.request(method, path, **more)
-        self.left -= 1
-        if self.left:
-            return await self.inner.request(method, path, **more)
-        self.dead.set()
-        await self.inner.request(method, path, **more)
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[WatchEvent]:
-        return self.inner.watch(path, query)
-
-    async def close(self) -> None:
-        pass
 
 
 class Life:

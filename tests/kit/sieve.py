@@ -31,6 +31,8 @@ from sampan.testing import files
 from sampan.testing.clock import VirtualClock
 from sampan.testing.cluster import CONTROLLERS, Cluster, Options
 
+from .mortal import Mortal
+
 QUIET_TURNS = 30
 """Turns of the loop without a write or work, after which nothing more is on its way."""
 MOST_TURNS = 50_000
@@ -67,38 +69,24 @@ class Plan:
         return cls(pattern, path=path, after=dice.randint(0, events[path] - 1))
 
 
-class Tampered:
+class Tampered(Mortal):
     """The transport of one life of the controllers."""
 
+    aside = ASIDE
+
     def __init__(self, inner: Transport, plan: Plan, crash: int = 0, past: str = "") -> None:
-        self.inner = inner
+        super().__init__(inner, crash)
         self.plan = plan
-        self.left = crash
         self.past = past
         """The revision that lists show, "" for the present."""
-        self.dead = asyncio.Event()
         self.healed = asyncio.Event()
-        self.writes = 0
         self.events: Counter[str] = Counter()
 
-    async def request(self, method: str, path: str, **more: Any) -> Object:
-        if self.dead.is_set():
-            await asyncio.Event().wait()
-        if method == "GET":
-            cached = "/namespaces/" not in path and not path.endswith(ASIDE)
-            if self.past and not self.healed.is_set() and cached:
-                return await self._list(path, more)
-            return await self.inner.request(method, path, **more)
-        if path.endswith(ASIDE):
-            return await self.inner.request(method, path, **more)
-        self.writes += 1
-        self.left -= 1
-        if self.left:
-            return await self.inner.request(method, path, **more)
-        self.dead.set()
-        await self.inner.request(method, path, **more)
-        await asyncio.Event().wait()
-        raise AssertionError
+    async def read(self, path: str, more: dict[str, Any]) -> Object:
+        cached = "/namespaces/" not in path and not path.endswith(ASIDE)
+        if self.past and not self.healed.is_set() and cached:
+            return await self._list(path, more)
+        return await super().read(path, more)
 
     async def _list(self, path: str, more: dict[str, Any]) -> Object:
         """What a cache's collection was. A single object, and what is listed of one namespace, is
@@ -127,9 +115,6 @@ class Tampered:
                 yield event
         finally:
             await stream.aclose()  # type: ignore[attr-defined]
-
-    async def close(self) -> None:
-        pass
 
 
 @dataclass(slots=True)
