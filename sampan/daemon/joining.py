@@ -288,9 +288,8 @@ async def _register(
             node_cidr=share,
             registry_port=int(networks.get("registryPort") or 0) or -1,
             address=address,
-            # The way between machines is IPv4's.
-            pod_cidr6="" if address else networks.get("podCIDR6", ""),
-            service_cidr6="" if address else networks.get("serviceCIDR6", ""),
+            pod_cidr6=networks.get("podCIDR6", ""),
+            service_cidr6=networks.get("serviceCIDR6", ""),
             carrier=carrier,
         )
         if known is None or known.address_of_node != cluster.address_of_node:

@@ -38,7 +38,7 @@ def node_config(paths: ClusterPaths, cluster: ClusterConfig) -> NodeConfig:
         shared=paths.shared or paths.data,
         cni=paths.cni,
         annotations=way_to(cluster),
-        overlay=bool(cluster.underlay),
+        underlay=cluster.underlay,
     )
 
 
@@ -68,7 +68,8 @@ def node_overlay(
         port=overlay.PORT,
         mtu=0,
     )
-    return overlay.Overlay(informers, cluster.node_name, cluster.gateway, device, paths.run)
+    gateways = cluster.gateway, cluster.gateway6 if has_ipv6() else ""
+    return overlay.Overlay(informers, cluster.node_name, gateways, device, paths.run)
 
 
 def node_network(

@@ -152,16 +152,18 @@ class Netlink:
                     return int(_INT.unpack(found)[0])
         return 0
 
-    def routes(self, device: int) -> list[tuple[str, int]]:
-        """(network, bits) of the IPv4 routes of the main table that leave by a device."""
+    def routes(self, device: int, family: int = socket.AF_INET) -> list[tuple[str, int]]:
+        """(network, bits) of a family's routes of the main table that leave by a device."""
         found = []
-        query = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
+        query = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+        nowhere = bytes(16 if family == socket.AF_INET6 else 4)
         for body in self._dump(Message(_GETROUTE, 0, query)):
             route = _ROUTE.unpack_from(body)
             said = attributes(body[_ROUTE.size :])
             out = said.get(_RTA_DEVICE)
             if route[4] == _TABLE_MAIN and out is not None and _INT.unpack(out)[0] == device:
-                found.append((socket.inet_ntoa(said.get(_RTA_DESTINATION, bytes(4))), route[1]))
+                network = said.get(_RTA_DESTINATION, nowhere)
+                found.append((socket.inet_ntop(family, network), route[1]))
         return found
 
     def _send_later(self, message: Message, flags: int) -> None:

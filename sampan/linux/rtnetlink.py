@@ -222,7 +222,7 @@ def delete_route(destination: str, bits: int) -> Message:
 
 def delete_any_route(destination: str, bits: int, index: int) -> Message:
     """Out of a device, whatever else the route says. ESRCH when there is none."""
-    payload = _ROUTE.pack(socket.AF_INET, bits, 0, 0, _TABLE_MAIN, 0, _SCOPE_ANY, 0, 0)
+    payload = _ROUTE.pack(_family(destination), bits, 0, 0, _TABLE_MAIN, 0, _SCOPE_ANY, 0, 0)
     return Message(_DELROUTE, 0, payload + _ip(1, destination) + _number(4, index))
 
 
@@ -273,5 +273,5 @@ def delete_forwarding(index: int, mac: bytes, host: str) -> Message:
 
 def delete_neighbour(index: int, address: str) -> Message:
     """ENOENT when there is none."""
-    head = _NEIGHBOUR.pack(socket.AF_INET, index, 0, 0, 0)
+    head = _NEIGHBOUR.pack(_family(address), index, 0, 0, 0)
     return Message(_DELNEIGH, 0, head + _ip(1, address))

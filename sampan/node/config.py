@@ -33,8 +33,8 @@ class NodeConfig(Struct, frozen=True):
     """The cluster's data on this machine, whose images all its nodes here use."""
     annotations: Mapping[str, str] = field(default_factory=dict)
     """What the Node says of the way to it (`overlay`)."""
-    overlay: bool = False
-    """Pods' packets must leave room for those that carry them to other machines."""
+    underlay: str = ""
+    """The address from which pods' packets are carried to other machines, and must leave room."""
     cluster_domain: str = "cluster.local"
     listen_host: str = "127.0.0.1"
     """Where the agent's own HTTPS server (logs, exec) listens; the API server connects here."""

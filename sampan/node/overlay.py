@@ -2,7 +2,8 @@
 
     sx-C   the overlay's device; hardware address after the node's gateway address
     for each other machine: its share by way of its gateway address, whose hardware address is a
-    fixed entry, and that is a fixed entry to the machine's own address. Nothing is learnt, no
+    fixed entry, and that is a fixed entry to the machine's own address; its share of IPv6 by way
+    of its gateway address of that family, with the same hardware address. Nothing is learnt, no
     question goes over the wire.
 
 A node says with `UNDERLAY` which address of its machine others reach; one that shares a machine
@@ -18,10 +19,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,29 +36,43 @@ from sampan.client.informer import Informers
 from sampan.linux import rtnetlink
 from sampan.linux.netlink import Netlink, NetlinkError, ignoring
 
-from .plumbing import HOST_END, OVERLAY_PREFIX, bridge_name, pod_mac, uplink_mtu
+from .plumbing import HOST_END, OVERLAY_PREFIX, bridge_name, overlaid_mtu, pod_mac, uplink_mtu
 
 UNDERLAY = "network.sampan.io/underlay"
 VIA = "network.sampan.io/via"
 PORT = 8472
 """Linux' own and flannel's; the number keeps clusters apart that share a machine."""
-OVERHEAD_BYTES = 50
-"""Of VXLAN over IPv4 per packet."""
 
 T = TypeVar("T")
+
+
+class Way(Struct, frozen=True):
+    """To a share of one family."""
+
+    share: IPv4Network | IPv6Network
+    gateway: str
+    """Of the machine's first node, who passes it on."""
+
+    @property
+    def bits(self) -> int:
+        """Of an address."""
+        return self.share.max_prefixlen
+
+    @property
+    def network(self) -> tuple[str, int]:
+        return str(self.share.network_address), self.share.prefixlen
 
 
 class Peer(Struct, frozen=True):
     """How the pods of one other node are reached."""
 
-    share: IPv4Network
-    gateway: str
-    """Of the machine's first node, who passes it on."""
+    ways: tuple[Way, ...]
+    """The first is IPv4's."""
     underlay: str
 
     @property
     def mac(self) -> bytes:
-        return pod_mac(self.gateway)
+        return pod_mac(self.ways[0].gateway)
 
 
 def network_number(ca: bytes) -> int:
@@ -63,18 +80,25 @@ def network_number(ca: bytes) -> int:
     return int.from_bytes(hashlib.sha256(ca).digest()[:3], "big") or 1
 
 
-def peers_of(nodes: Iterable[Object], own: str) -> dict[str, Peer]:
-    """The other machines' nodes, by name; those that make no sense are left out. Pure."""
+def peers_of(nodes: Iterable[Object], own: str, local: str) -> dict[str, Peer]:
+    """The other machines' nodes, by name, for one whose address is `local`; those that make no
+    sense are left out, as are those whose address is of another family. Pure."""
     known = {node["metadata"]["name"]: node for node in nodes}
     found = {}
     for name, node in known.items():
         carrier = _annotation(node, VIA) or name
         if own in (name, carrier) or carrier not in known:
             continue
-        share, gateway = _share(node), _share(known[carrier])
-        underlay = _address(_annotation(known[carrier], UNDERLAY))
-        if share is not None and gateway is not None and underlay:
-            found[name] = Peer(share, str(gateway[1]), underlay)
+        # By family: a node may have a share that its machine's first has no address for.
+        gateways = {share.version: str(share[1]) for share in _shares(known[carrier])}
+        ways = [
+            Way(share, gateways[share.version])
+            for share in _shares(node)
+            if share.version in gateways
+        ]
+        underlay = _annotation(known[carrier], UNDERLAY)
+        if ways and ways[0].share.version == 4 and _is_like(underlay, local):
+            found[name] = Peer(tuple(ways), underlay)
     return found
 
 
@@ -82,18 +106,22 @@ def _annotation(node: Object, key: str) -> str:
     return str((node["metadata"].get("annotations") or {}).get(key) or "")
 
 
-def _share(node: Object) -> IPv4Network | None:
+def _shares(node: Object) -> list[IPv4Network | IPv6Network]:
+    """At most one of each family, IPv4 first."""
+    found = {}
+    for text in node["spec"].get("podCIDRs") or [node["spec"].get("podCIDR")]:
+        with suppress(ValueError):
+            share = ip_network(text or "")
+            found[share.version] = share
+    return [found[version] for version in sorted(found)]
+
+
+def _is_like(text: str, local: str) -> bool:
+    """Whether this is an address of the same family."""
     try:
-        return IPv4Network(node["spec"].get("podCIDR") or "")
+        return ip_address(text).version == ip_address(local).version
     except ValueError:
-        return None
-
-
-def _address(text: str) -> str:
-    try:
-        return str(IPv4Address(text))
-    except AddressValueError:
-        return ""
+        return False
 
 
 def device_name(cluster: str) -> str:
@@ -104,12 +132,18 @@ class Overlay:
     """One machine's. `run` until cancelled; what is in the kernel stays then."""
 
     def __init__(
-        self, informers: Informers, node: str, gateway: str, device: rtnetlink.Vxlan, run: Path
+        self,
+        informers: Informers,
+        node: str,
+        gateways: tuple[str, str],
+        device: rtnetlink.Vxlan,
+        run: Path,
     ) -> None:
-        """`device` has the MTU of the way out; `run` remembers how it was made."""
+        """`gateways` are the node's own, of IPv4 and IPv6 ("" where it has none); `device` has the
+        MTU of the way out; `run` remembers how it was made."""
         self._nodes = informers.informer(api_resource("nodes"))
         self._node = node
-        self._gateway = gateway
+        self._own = {4: gateways[0], 6: gateways[1]}
         self._device = device
         self._record = run / "overlay"
         self._wake = asyncio.Event()
@@ -125,7 +159,7 @@ class Overlay:
             await self._nodes.synced()
             await self._call(self._open)
             while True:
-                wanted = peers_of(self._nodes.list(), self._node)
+                wanted = peers_of(self._nodes.list(), self._node, self._device.local)
                 if wanted != self._peers or not self.ready.is_set():
                     await self._call(partial(self._apply, self._peers, wanted))
                     self._peers = wanted
@@ -157,7 +191,7 @@ class Overlay:
         if known != made:
             with ignoring(errno.ENODEV):
                 route.request(rtnetlink.delete_link(name))
-        mtu = uplink_mtu(route) - OVERHEAD_BYTES
+        mtu = overlaid_mtu(uplink_mtu(route), device.local)
         with ignoring(errno.EEXIST):
             route.request(rtnetlink.new_vxlan(_with_mtu(self._device, mtu)))
         self._record.write_text(made)
@@ -170,7 +204,7 @@ class Overlay:
         route.request(
             rtnetlink.set_ipv4_options(link.index, HOST_END),
             # What is masqueraded on its way out gets this address, whose answers come back here.
-            rtnetlink.set_address(link.index, self._gateway),
+            *(rtnetlink.set_address(link.index, ip) for ip in self._own.values() if ip),
             rtnetlink.set_up(link.index),
         )
 
@@ -182,41 +216,55 @@ class Overlay:
     def _apply(self, before: Mapping[str, Peer], wanted: Mapping[str, Peer]) -> None:
         assert self._netlink is not None
         route, index = self._netlink, self._index
-        kept = {_network(peer.share) for peer in wanted.values()}
-        kept |= {(peer.gateway, 32) for peer in wanted.values()}
-        for network, bits in route.routes(index):
-            if (network, bits) not in kept:
-                with ignoring(errno.ESRCH):
-                    route.request(rtnetlink.delete_any_route(network, bits, index))
-        used = {(peer.gateway, peer.underlay) for peer in wanted.values()}
+        self._forget_routes(route, wanted)
+        used = {(peer.mac, peer.underlay) for peer in wanted.values()}
+        gateways = {way.gateway for peer in wanted.values() for way in self._ways(peer)}
         for peer in before.values():
-            if (peer.gateway, peer.underlay) not in used:
+            if (peer.mac, peer.underlay) not in used:
                 with ignoring(errno.ENOENT):
                     route.request(rtnetlink.delete_forwarding(index, peer.mac, peer.underlay))
-                if not any(peer.gateway == gateway for gateway, _ in used):
+            for way in self._ways(peer):
+                if way.gateway not in gateways:
                     with ignoring(errno.ENOENT):
-                        route.request(rtnetlink.delete_neighbour(index, peer.gateway))
+                        route.request(rtnetlink.delete_neighbour(index, way.gateway))
         for name, peer in wanted.items():
             if before.get(name) != peer:
                 self._reach(route, peer)
 
+    def _forget_routes(self, route: Netlink, wanted: Mapping[str, Peer]) -> None:
+        """Those out of the device that nobody wants any more."""
+        ways = [way for peer in wanted.values() for way in self._ways(peer)]
+        kept = {way.network for way in ways} | {(way.gateway, way.bits) for way in ways}
+        found = route.routes(self._index)
+        if self._own[6]:
+            found += route.routes(self._index, socket.AF_INET6)
+        # The kernel's own route to the device's address stays with that.
+        kept.add((self._own[6], 128))
+        for network, bits in found:
+            if (network, bits) not in kept:
+                with ignoring(errno.ESRCH):
+                    route.request(rtnetlink.delete_any_route(network, bits, self._index))
+
+    def _ways(self, peer: Peer) -> Iterator[Way]:
+        """Those of the families that this node has."""
+        return (way for way in peer.ways if self._own[way.share.version])
+
     def _reach(self, route: Netlink, peer: Peer) -> None:
         index = self._index
-        route.request(
-            rtnetlink.set_forwarding(index, peer.mac, peer.underlay),
-            rtnetlink.set_neighbour(index, peer.gateway, peer.mac),
-            rtnetlink.set_route(peer.gateway, 32, index, source=self._gateway),
-            rtnetlink.set_route(*_network(peer.share), index, peer.gateway, source=self._gateway),
-        )
+        messages = [rtnetlink.set_forwarding(index, peer.mac, peer.underlay)]
+        for way in self._ways(peer):
+            own = self._own[way.share.version]
+            messages += (
+                rtnetlink.set_neighbour(index, way.gateway, peer.mac),
+                rtnetlink.set_route(way.gateway, way.bits, index, source=own),
+                rtnetlink.set_route(*way.network, index, way.gateway, source=own),
+            )
+        route.request(*messages)
 
 
-def _said(node: Object) -> tuple[str, str, str]:
-    share = node["spec"].get("podCIDR") or ""
-    return share, _annotation(node, UNDERLAY), _annotation(node, VIA)
-
-
-def _network(share: IPv4Network) -> tuple[str, int]:
-    return str(share.network_address), share.prefixlen
+def _said(node: Object) -> tuple[object, ...]:
+    shares = node["spec"].get("podCIDRs") or node["spec"].get("podCIDR")
+    return shares, _annotation(node, UNDERLAY), _annotation(node, VIA)
 
 
 def _with_mtu(device: rtnetlink.Vxlan, mtu: int) -> rtnetlink.Vxlan:

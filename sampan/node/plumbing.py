@@ -76,8 +76,7 @@ class Plumbing:
         self._netlink: Netlink | None = None
         self._home = -1
         self._mtu = _DEFAULT_MTU
-        # VXLAN over IPv4 (`overlay`).
-        self._headroom = 50 if config.overlay else 0
+        self._underlay = config.underlay
         self._handles: tuple[int, ...] = ()
         self._warned: set[str] = set()
 
@@ -85,7 +84,7 @@ class Plumbing:
         route = self._connect()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._addresses.read()
-        self._mtu = uplink_mtu(route) - self._headroom
+        self._mtu = overlaid_mtu(uplink_mtu(route), self._underlay)
         self._write_sysctl("net/ipv4/ip_forward", "1")
         self._make_bridge(route)
         self._apply_rules()
@@ -311,7 +310,7 @@ class Plumbing:
         the node's loopback services by that (CVE-2020-8558), hence the drop before any rewriting.
         """
         table = f"ip {self._table}"
-        devices = PREFIX, NODE_PREFIX
+        devices = PREFIX, NODE_PREFIX, OVERLAY_PREFIX
         return nft.remove_table("ip", self._table) + (
             f"add table {table}\n"
             f"add chain {table} guard {{ type filter hook prerouting priority -300; }}\n"
@@ -344,6 +343,15 @@ def bridge_name(cluster: str) -> str:
 
 def pod_mac(ip: str) -> bytes:
     return b"\x0a\x58" + IPv4Address(ip).packed
+
+
+def overlaid_mtu(mtu: int, underlay: str) -> int:
+    """What is left of an MTU by the headers that carry a packet to other machines from the address
+    `underlay`: IP's, then UDP's, VXLAN's and Ethernet's. IPv6 goes by no device with less than
+    `_MIN_MTU`; then what carries is sent in pieces."""
+    if not underlay:
+        return mtu
+    return max(_MIN_MTU, mtu - (40 if ":" in underlay else 20) - 8 - 8 - 14)
 
 
 def uplink_mtu(route: Netlink) -> int:

@@ -26,6 +26,7 @@ table inet somebody {
   }
 }
 """
+SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "far"}}
 
 
 def join(machine: Machine, found: dict[str, str], **other: str) -> Result:
@@ -72,6 +73,21 @@ def refuse_what_is_wrong(server: Machine, worker: Machine, found: dict[str, str]
     assert len(server.get("nodes")["items"]) == 1
 
 
+def behind(worker: Machine) -> dict[str, object]:
+    """A service of both families, IPv6 first."""
+    return {
+        "selector": {"on": worker.name},
+        "ports": [{"port": 80, "targetPort": 8080}],
+        "ipFamilyPolicy": "RequireDualStack",
+        "ipFamilies": ["IPv6", "IPv4"],
+    }
+
+
+def literal(ip: str) -> str:
+    """As a URL has it."""
+    return f"[{ip}]" if ":" in ip else ip
+
+
 def talk(server: Machine, worker: Machine, folder: Path) -> None:
     image = busybox_archive(folder / "image.tar", "joined:1")
     for machine in (server, worker):
@@ -85,14 +101,23 @@ def talk(server: Machine, worker: Machine, folder: Path) -> None:
             "terminationGracePeriodSeconds": 1,
             "containers": [{"name": "c", "image": "joined:1", "command": ["sh", "-c", script]}],
         }
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": node}, "spec": spec}
+        meta = {"name": node, "labels": {"on": node}}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
         server.kubectl("apply", "-f", "-", text=json.dumps(pod)).ok
+    server.kubectl("apply", "-f", "-", text=json.dumps({**SERVICE, "spec": behind(worker)})).ok
     server.kubectl("wait", "pod", "--all", "--for=condition=Ready", "--timeout=30s").ok
     pods = {item["metadata"]["name"]: item for item in server.get("pods")["items"]}
+    ips = {name: [ip["ip"] for ip in pod["status"]["podIPs"]] for name, pod in pods.items()}
+    assert all([":" in ip for ip in found] == [False, True] for found in ips.values())
+    services = server.get("service", "far")["spec"]["clusterIPs"]
+    assert [":" in ip for ip in services] == [True, False]
     for one in nodes:
-        for other in nodes:
-            url = f"http://{pods[other]['status']['podIP']}:8080/"
-            assert server.kubectl("exec", one, "--", "wget", "-qO-", url).ok == "hello\n"
+        # Each pod by each of its addresses, then the service, whose only pod is the worker's.
+        asked = [f"{literal(ip)}:8080" for other in nodes for ip in ips[other]]
+        asked += [literal(ip) for ip in services]
+        script = "; ".join(f"timeout 5 wget -qO- http://{where}/" for where in asked)
+        said = server.kubectl("exec", one, "--", "sh", "-c", script).ok
+        assert said == "hello\n" * len(asked)
     names = "nslookup kubernetes.default.svc.cluster.local >/dev/null && echo found"
     assert server.kubectl("exec", worker.name, "--", "sh", "-c", names).ok == "found\n"
     much = "dd if=/dev/zero bs=1M count=4 2>/dev/null | tr '\\0' x"

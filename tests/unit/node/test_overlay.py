@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from typing import Any
 
-from sampan.node.overlay import UNDERLAY, VIA, Peer, device_name, network_number, peers_of
+from sampan.node.overlay import UNDERLAY, VIA, Peer, Way, device_name, network_number, peers_of
+from sampan.node.plumbing import overlaid_mtu
 
 
-def node(name: str, share: str, **annotations: str) -> dict[str, Any]:
-    return {"metadata": {"name": name, "annotations": annotations}, "spec": {"podCIDR": share}}
+def node(name: str, *shares: str, **annotations: str) -> dict[str, Any]:
+    spec = {"podCIDR": shares[0], "podCIDRs": list(shares)}
+    return {"metadata": {"name": name, "annotations": annotations}, "spec": spec}
+
+
+def way(share: str, gateway: str) -> Way:
+    return Way(ip_network(share), gateway)
+
+
+OWN = "192.0.2.1"
 
 
 FIRST = node("a", "10.244.0.0/24", **{UNDERLAY: "192.0.2.1"})
@@ -19,13 +28,42 @@ BESIDE_FAR = node("b-2", "10.244.3.0/24", **{VIA: "b"})
 
 
 def test_nodes_of_another_machine_are_reached_by_its_first() -> None:
-    share = IPv4Network
     nodes = [FIRST, BESIDE, FAR, BESIDE_FAR]
-    assert peers_of(nodes, "a") == {
-        "b": Peer(share("10.244.2.0/24"), "10.244.2.1", "192.0.2.2"),
-        "b-2": Peer(share("10.244.3.0/24"), "10.244.2.1", "192.0.2.2"),
+    assert peers_of(nodes, "a", OWN) == {
+        "b": Peer((way("10.244.2.0/24", "10.244.2.1"),), "192.0.2.2"),
+        "b-2": Peer((way("10.244.3.0/24", "10.244.2.1"),), "192.0.2.2"),
     }
-    assert set(peers_of(nodes, "b")) == {"a", "a-2"}
+    assert set(peers_of(nodes, "b", OWN)) == {"a", "a-2"}
+
+
+def test_a_share_of_each_family_has_a_gateway_of_its_own() -> None:
+    far = node("b", "10.244.2.0/24", "fd00:1:0:2::/64", **{UNDERLAY: "192.0.2.2"})
+    behind = node("b-2", "fd00:1:0:3::/64", "10.244.3.0/24", **{VIA: "b"})
+    # Its machine's first has no address of IPv6 to send that share to.
+    odd = node("c-2", "10.244.5.0/24", "fd00:1:0:5::/64", **{VIA: "c"})
+    half = node("c", "10.244.4.0/24", **{UNDERLAY: "192.0.2.3"})
+    found = peers_of([FIRST, far, behind, odd, half], "a", OWN)
+    four, six = way("10.244.2.0/24", "10.244.2.1"), way("fd00:1:0:2::/64", "fd00:1:0:2::1")
+    assert found["b"] == Peer((four, six), "192.0.2.2")
+    four, six = way("10.244.3.0/24", "10.244.2.1"), way("fd00:1:0:3::/64", "fd00:1:0:2::1")
+    assert found["b-2"].ways == (four, six)
+    assert found["b-2"].mac == found["b"].mac
+    assert found["c-2"].ways == (way("10.244.5.0/24", "10.244.4.1"),)
+
+
+def test_machines_carry_packets_in_one_family() -> None:
+    """A device of VXLAN has one local address, and sends to those of its family alone."""
+    other = node("b", "10.244.2.0/24", **{UNDERLAY: "2001:db8::2"})
+    assert peers_of([FIRST, other], "a", OWN) == {}
+    assert set(peers_of([FIRST, other], "a", "2001:db8::1")) == {"b"}
+
+
+def test_room_is_left_for_what_carries() -> None:
+    assert overlaid_mtu(1500, "") == 1500
+    assert overlaid_mtu(1500, "192.0.2.1") == 1450
+    assert overlaid_mtu(1500, "2001:db8::1") == 1430
+    # A device with less has no IPv6 (RFC 8200): what carries is sent in pieces then.
+    assert overlaid_mtu(1300, "192.0.2.1") == 1280
 
 
 def test_nodes_that_make_no_sense_are_left_out() -> None:
@@ -37,7 +75,7 @@ def test_nodes_that_make_no_sense_are_left_out() -> None:
         node("lost", "10.244.6.0/24", **{VIA: "nobody"}),
         {"metadata": {"name": "bare"}, "spec": {}},
     ]
-    assert peers_of(nodes, "a") == {}
+    assert peers_of(nodes, "a", OWN) == {}
 
 
 def test_names_and_numbers_fit_the_kernel() -> None:
