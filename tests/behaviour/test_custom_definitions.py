@@ -132,6 +132,21 @@ async def test_definitions_that_are_refused(changes: Obj, words: str) -> None:
     assert words in await refusal(body)
 
 
+async def test_formats_that_nothing_checks_are_warned_of_once() -> None:
+    def formed(**forms: str) -> Obj:
+        strings = {name: {"type": "string", "format": form} for name, form in forms.items()}
+        number = {"type": "integer", "format": "int64"}
+        return with_spec(properties={**strings, "number": number})
+
+    async with api_cluster() as cluster:
+        body = formed(a="date-time", b="fancy", c="fancy", d="k8s-short-name")
+        made = await cluster.http("POST", DEFINITIONS, body)
+        assert made.headers.get("Warning") == '299 - "unrecognized format \\"fancy\\""'
+        patch = {"spec": formed(b="fancy", e="fancier")["spec"]}
+        changed = await cluster.http("PATCH", ONE, patch, content_type=MERGE)
+        assert changed.headers.get("Warning") == '299 - "unrecognized format \\"fancier\\""'
+
+
 async def test_protected_groups_need_approval() -> None:
     async with api_cluster() as cluster:
 

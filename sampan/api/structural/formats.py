@@ -183,16 +183,16 @@ FORMATS: dict[str, Test] = {
     "date": _is_date,
     "duration": _is_duration,
     "datetime": _is_date_time,
-    "date-time": _is_date_time,
-    "k8s-short-name": _is_short_name,
-    "k8s-long-name": _is_long_name,
+    "k8sshortname": _is_short_name,
+    "k8slongname": _is_long_name,
 }
-"""Formats without an entry are not checked, as upstream strips what it does not know."""
+"""Formats by their names without hyphens, which Go's library does not care for. Those without an
+entry are not checked, as upstream strips what it does not know."""
 
 
 def is_known(name: str) -> bool:
-    return name in FORMATS
+    return name.replace("-", "") in FORMATS
 
 
 def check_of(name: str) -> Test:
-    return FORMATS[name]
+    return FORMATS[name.replace("-", "")]

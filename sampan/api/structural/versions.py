@@ -240,6 +240,26 @@ def _selectable(fields: Sequence[Object], schema: Any, path: str) -> Iterator[Ca
         yield too_many(path, len(seen), SELECTABLE)
 
 
+def unknown_formats(versions: Sequence[Object]) -> list[str]:
+    """Formats of strings that nothing checks, each once, in the order they are found: upstream
+    warns of them (GetUnrecognizedFormats)."""
+    from .formats import is_known
+
+    todo: list[Any] = [(item.get("schema") or {}).get("openAPIV3Schema") for item in versions]
+    found: dict[str, None] = {}
+    for node in todo:
+        if not isinstance(node, dict):
+            continue
+        form = node.get("format")
+        # Numbers have formats that only inform.
+        if form and node.get("type") == "string" and not is_known(form):
+            found[form] = None
+        todo += [node.get(name) for name in ("items", "not", "additionalProperties")]
+        todo += [item for name in ("allOf", "anyOf", "oneOf") for item in node.get(name) or ()]
+        todo += (node.get("properties") or {}).values()
+    return list(found)
+
+
 def check_conversion_reviews(versions: Sequence[str], path: str) -> Iterator[Cause]:
     """conversionReviewVersions: this server must know one of them."""
     if not versions:

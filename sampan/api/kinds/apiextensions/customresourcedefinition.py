@@ -258,6 +258,22 @@ def validate_status(obj: Object, old: Object | None) -> list[Cause]:
     return out
 
 
+def warnings(obj: Object, old: Object | None) -> list[str]:
+    """Formats of strings that the definition newly uses and that nothing checks."""
+    versions = obj["spec"].get("versions") or ()
+    before = (old or {}).get("spec", {}).get("versions") or ()
+    if versions == before:
+        return []
+    from ...structural.versions import unknown_formats
+
+    known = unknown_formats(before)
+    return [
+        f"unrecognized format {fields.quote(form)}"
+        for form in unknown_formats(versions)
+        if form not in known
+    ]
+
+
 KIND = Kind(
     group="apiextensions.k8s.io",
     version="v1",
@@ -269,6 +285,7 @@ KIND = Kind(
     prepare=prepare,
     validate=validate,
     validate_status=validate_status,
+    warnings=warnings,
     columns=CREATED_COLUMNS,
     cells=created_cells,
     status_keeps=STATUS_ALONE,
