@@ -220,9 +220,9 @@ async def _checked(context: Context, check: Callable[..., None], *objects: Objec
     if context.resource.custom is None:
         check(context, *objects)
         return
-    from .custom.checking import check_in_turns
+    from .turns import in_turns
 
-    await check_in_turns(check, context, *objects)
+    await in_turns(check, context, *objects)
 
 
 def _validate_new(context: Context, obj: Object) -> None:

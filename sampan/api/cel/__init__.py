@@ -16,6 +16,7 @@ from .program import (
     RUNTIME_BUDGET,
     Budget,
     Program,
+    budget_of,
     compile,
 )
 
@@ -29,6 +30,7 @@ __all__ = [
     "Environment",
     "EvaluationError",
     "Program",
+    "budget_of",
     "compile",
     "declared",
     "kubernetes",

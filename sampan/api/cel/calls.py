@@ -34,9 +34,32 @@ SLOW = {
 counts as little as a comparison: time is bounded by cost, so that no evaluation holds up the others
 for more than about 0.4 s. Only what makes a hundred thousand such calls at once can tell."""
 
+SPARED = {"check": 350_000}
+"""What takes little time, and is not counted where the budget stands for time: upstream counts a
+question to the authorizer as if another machine were asked, two to an expression."""
+
 
 def plan_call(node: Call, args: Sequence[Step]) -> Step:
     """The function of a call; `args` have the target of a method first."""
+    step, spared = _plan(node, args), SPARED.get(node.function, 0)
+    return _spared(step, spared) if spared else step
+
+
+def _spared(step: Step, cost: int) -> Step:
+    def run(frame: Frame) -> Any:
+        value = step(frame)
+        if frame.quick:
+            frame.spared += cost
+            return value
+        frame.left -= cost
+        if frame.left < 0:
+            raise CostExceeded
+        return value
+
+    return run
+
+
+def _plan(node: Call, args: Sequence[Step]) -> Step:
     overloads = [item for item in node.overloads if len(item.params) == len(args)]
     # A pattern that is computed is compiled when it is met.
     computed = node.function in PATTERNS and not isinstance(node.args[-1], Literal)

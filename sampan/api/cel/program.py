@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from ..turns import HURRIED, Unfinished
 from .checker import check
 from .environment import Environment
 from .errors import CompileError, CostExceeded, EvaluationError, Issue
@@ -29,6 +30,8 @@ RUNTIME_BUDGET = 10_000_000
 """What all expressions of one validation may cost together (RuntimeCELCostBudget)."""
 MATCH_CONDITIONS_BUDGET = 2_500_000
 """What the match conditions of one webhook or policy may cost together."""
+QUICK_COST = 50_000
+"""What is evaluated while others wait: 3 to 25 ms of work (docs/designs/008-expressions.md)."""
 FRAMES_PER_LEVEL = 12
 """Python frames that one level of nesting takes at most, in the parser."""
 
@@ -39,6 +42,14 @@ class Budget(Struct):
     left: int = RUNTIME_BUDGET
     observe: Callable[[float], None] | None = None
     """Told the seconds of each evaluation."""
+    sparing: int = 0
+    """If not 0, `left` is what may be computed while others wait, and this how much more may be
+    counted for what takes no time; who needs more than either is `Unfinished`."""
+
+
+def budget_of(whole: int, observe: Callable[[float], None] | None = None) -> Budget:
+    """A budget of `whole`, or what may be spent of it in a hurry."""
+    return Budget(QUICK_COST, observe, whole) if HURRIED.get() else Budget(whole, observe)
 
 
 class Program(Struct, frozen=True, eq=False):
@@ -54,10 +65,29 @@ class Program(Struct, frozen=True, eq=False):
         """The value for these variables, which are JSON-like and not changed.
 
         Raises EvaluationError, or CostExceeded when the call or the whole budget is exhausted; the
-        budget then has nothing left if it was the budget.
+        budget then has nothing left if it was the budget. Raises Unfinished for a budget that was
+        made in a hurry.
         """
+        if budget is not None and budget.sparing:
+            return self._hurry(variables, budget)
         limit = PER_CALL_LIMIT if budget is None else min(PER_CALL_LIMIT, budget.left)
-        frame = Frame(dict(variables), limit)
+        return self._run(Frame(dict(variables), limit), budget)
+
+    def _hurry(self, variables: Mapping[str, Any], budget: Budget) -> Any:
+        frame = Frame(dict(variables), budget.left, quick=True)
+        before = budget.left
+        try:
+            value = self._run(frame, budget)
+        except CostExceeded:
+            raise Unfinished from None
+        finally:
+            budget.sparing -= frame.spared
+        if before - frame.left + frame.spared > PER_CALL_LIMIT or budget.sparing <= QUICK_COST:
+            raise Unfinished
+        return value
+
+    def _run(self, frame: Frame, budget: Budget | None) -> Any:
+        limit = frame.left
         began = perf_counter()
         try:
             value = self.step(frame)

@@ -21,6 +21,7 @@ from sampan.api.cel import (
     CostExceeded,
     EvaluationError,
     Program,
+    budget_of,
     compile,
     kubernetes,
 )
@@ -31,15 +32,12 @@ from sampan.api.cel.validators import walk
 from sampan.api.cel.values import NONE, Optional
 from sampan.api.errors import Cause, Object
 from sampan.api.fields import DUPLICATE, FORBIDDEN, INVALID, REQUIRED, show
-from sampan.api.turns import HURRIED, Unfinished
 
 from .fieldpaths import field_path
 from .paths import Key, Path, text
 from .validate import ABSENT, NOWHERE, correlator
 from .values import same
 
-QUICK_COST = 50_000
-"""What is evaluated while others wait: 3 to 25 ms of work (docs/designs/008-expressions.md)."""
 MESSAGE_BYTES = 5 * 1024
 """The longest message an expression may make (MaxEvaluatedMessageExpressionSizeBytes)."""
 EXHAUSTED = (
@@ -173,9 +171,7 @@ class SchemaRules:
         """Field errors of an object; `old` is None on create. Raises Unfinished, if HURRIED."""
         if self._tree is None:
             return []
-        hurried = HURRIED.get()
-        budget = Budget(QUICK_COST if hurried else RUNTIME_BUDGET, observe)
-        run = _Run(budget, self._transitions, hurried)
+        run = _Run(budget_of(RUNTIME_BUDGET, observe), self._transitions)
         try:
             run.value(self._tree, obj, ABSENT if old is None else old, None, unchanged=False)
         except Stop:
@@ -190,11 +186,10 @@ def rules_of(schema: Object) -> SchemaRules:
 class _Run:
     """One validation."""
 
-    def __init__(self, budget: Budget, transitions: bool, hurried: bool) -> None:
+    def __init__(self, budget: Budget, transitions: bool) -> None:
         self.budget = budget
         self.causes: list[Cause] = []
         self._transitions = transitions
-        self._hurried = hurried
 
     def value(self, node: Node, value: Any, old: Any, path: Path, *, unchanged: bool) -> None:
         """Evaluate the rules at and below a value. `unchanged`: what is around it is just as it
@@ -259,21 +254,14 @@ class _Run:
     def _complain(self, where: str, value: Any, why: str) -> None:
         self.causes.append(Cause(where, f"Invalid value: {show(value)}: {why}"))
 
-    def _exhausted(self) -> bool:
-        if self.budget.left > 0:
-            return False
-        if self._hurried:
-            raise Unfinished
-        return True
-
     def _rule(self, rule: Rule, variables: Object, value: Any, where: str, kind: str) -> None:
-        if self._exhausted():
+        if self.budget.left <= 0 and not self.budget.sparing:
             self._complain(where, kind, EXHAUSTED)
             raise Stop
         try:
             good = rule.program.evaluate(variables, self.budget)
         except CostExceeded as error:
-            if self._exhausted():
+            if self.budget.left <= 0:
                 self._complain(where, kind, EXHAUSTED)
             else:
                 why = "no further validation rules will be run due to call cost exceeds limit"
@@ -302,7 +290,6 @@ class _Run:
         try:
             made = program.evaluate(variables, self.budget)
         except CostExceeded:
-            self._exhausted()
             why = "messageExpression evaluation failed due to running out of cost budget"
             self._complain(where, kind, f"{why}, no further validation rules will be run")
             raise Stop from None

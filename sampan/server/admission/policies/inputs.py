@@ -7,7 +7,13 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from sampan.api.cel import MATCH_CONDITIONS_BUDGET, Budget, CostExceeded, EvaluationError
+from sampan.api.cel import (
+    MATCH_CONDITIONS_BUDGET,
+    Budget,
+    CostExceeded,
+    EvaluationError,
+    budget_of,
+)
 from sampan.api.cel.admission import NAMESPACE, REQUEST_RESOURCE, VARIABLES, Unfit
 from sampan.api.cel.library.authorization import Authorizer, Question, ResourceCheck
 from sampan.api.cel.times import parse_timestamp
@@ -18,6 +24,7 @@ from sampan.api.resources import resource
 
 from ...exchange import User, Write
 from ...series import Labels
+from ...turns import at_home, in_turns
 from .programs import Expression, Programs
 
 if TYPE_CHECKING:
@@ -69,6 +76,10 @@ def values_of(server: Server, write: Write, request: Object) -> dict[str, Any]:
 
 def _ask(server: Server, user: User, question: Question) -> tuple[bool, str]:
     """The answer of the server's own authorizer; it looks into memory only."""
+    return at_home(partial(_answer, server, user, question))
+
+
+def _answer(server: Server, user: User, question: Question) -> tuple[bool, str]:
     if question.user is not None:
         namespace = question.user.removeprefix(ACCOUNT_PREFIX).partition(":")[0]
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
@@ -151,7 +162,7 @@ def evaluate(expression: Expression, values: Mapping[str, Any], budget: Budget) 
         raise Failed(f"expression '{expression.text}' resulted in error: {error}") from None
 
 
-def meets_timed(
+async def meets_timed(
     server: Server, what: Labels, conditions: tuple[Expression, ...], values: Mapping[str, Any]
 ) -> bool:
     """`meets` of a webhook's or policy's match conditions, in a budget of their own, counted by
@@ -159,9 +170,9 @@ def meets_timed(
     if not conditions:
         return True
     metrics, began = server.admission.hooks.metrics, perf_counter()
-    budget = Budget(MATCH_CONDITIONS_BUDGET, server.admission.metrics.evaluations.add)
+    observe = server.admission.metrics.evaluations.add
     try:
-        found = meets(conditions, values, budget)
+        found = await in_turns(_meets, conditions, values, observe)
     except Failed:
         metrics.condition_error(what)
         raise
@@ -170,6 +181,14 @@ def meets_timed(
     if not found:
         metrics.exclude(what)
     return found
+
+
+def _meets(
+    conditions: tuple[Expression, ...],
+    values: Mapping[str, Any],
+    observe: Callable[[float], None],
+) -> bool:
+    return meets(conditions, values, budget_of(MATCH_CONDITIONS_BUDGET, observe))
 
 
 def meets(conditions: tuple[Expression, ...], values: Mapping[str, Any], budget: Budget) -> bool:

@@ -7,7 +7,7 @@ reinvocationPolicy IfNeeded had seen it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from sampan.wire.jsonpatch import json_patch
 from sampan.wire.patcherror import PatchError
 
 from ...exchange import Write
+from ...turns import in_turns
 from ..plugin import EVERYTHING, Plugin, refuse
 from ..webhooks.forms import default_early, objects_for, take_patch
 from ..webhooks.metrics import condition
@@ -27,8 +28,6 @@ from .source import Candidate
 from .validating import LONG_S
 
 if TYPE_CHECKING:
-    from sampan.api.cel import Budget
-
     from ...app import Server
 
 OPERATIONS = ("CREATE", "UPDATE", "CONNECT")
@@ -91,28 +90,26 @@ async def _run(server: Server, write: Write, candidates: tuple[Candidate, ...]) 
 
 async def _apply(server: Server, write: Write, invocation: Invocation) -> bool:
     """All mutations of a policy, in order; whether they changed the object."""
-    from sampan.api.cel import Budget
-
     from .inputs import Failed, values_of
 
     programs, changed = invocation.policy.programs, False
     metrics = server.admission.metrics
     observe, names = metrics.evaluations.add, (invocation.policy.name, invocation.binding.name)
-    for position, mutation in enumerate(invocation.policy.spec.get("mutations") or ()):
+    for position in range(len(invocation.policy.spec.get("mutations") or ())):
         objects = await objects_for(write, invocation.target, early=True)
         if objects[0] is None:
             return changed
         request = request_of(write, invocation.target, "", objects)
         values = {**values_of(server, write, request), "params": invocation.param}
         if position == 0 and programs.conditions:
-            met = _meets(server, write, invocation, values)
+            met = await _meets(server, write, invocation, values)
             if met is not True:
                 if met:
                     _fail(write, invocation, met)
                 return False
         began, problem = perf_counter(), ""
         try:
-            patch = _patch(invocation, position, mutation, values, Budget(observe=observe))
+            patch = await in_turns(_patch, invocation, position, values, observe)
             if patch:
                 target = invocation.target
                 changed |= await take_patch(server, write, target, objects[0], patch)
@@ -129,7 +126,7 @@ async def _apply(server: Server, write: Write, invocation: Invocation) -> bool:
     return changed
 
 
-def _meets(
+async def _meets(
     server: Server, write: Write, invocation: Invocation, values: Mapping[str, Any]
 ) -> bool | str:
     """Are the match conditions true? Or why that cannot be said."""
@@ -137,7 +134,7 @@ def _meets(
 
     what = condition(invocation.policy.name, "policy", "admit", write.operation)
     try:
-        return meets_timed(server, what, invocation.policy.programs.conditions, values)
+        return await meets_timed(server, what, invocation.policy.programs.conditions, values)
     except Failed as error:
         return str(error)
 
@@ -145,15 +142,18 @@ def _meets(
 def _patch(
     invocation: Invocation,
     position: int,
-    mutation: Object,
     values: Mapping[str, Any],
-    budget: Budget,
+    observe: Callable[[float], None],
 ) -> bytes:
-    """The JSON patch a mutation makes of the object. Raises Failed and PatchError."""
+    """The JSON patch a mutation makes of the object. Raises Failed and PatchError, and Unfinished
+    if HURRIED."""
+    from sampan.api.cel import RUNTIME_BUDGET, budget_of
+
     from .applying import applied, operations_of
     from .inputs import evaluate, with_variables
 
-    programs = invocation.policy.programs
+    programs, budget = invocation.policy.programs, budget_of(RUNTIME_BUDGET, observe)
+    mutation = invocation.policy.spec["mutations"][position]
     whole = with_variables(values, programs, budget)
     value = evaluate(programs.mutations[position], whole, budget)
     if mutation.get("patchType") == "JSONPatch":

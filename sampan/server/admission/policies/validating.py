@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from msgspec import Struct
+from msgspec import Struct, field
 
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import REASONS, Cause, Details, Object
 
 from ...exchange import Write
+from ...turns import in_turns
 from ..plugin import EVERYTHING, Plugin, refuse
 from ..webhooks.forms import objects_for
 from ..webhooks.metrics import condition
 from ..webhooks.review import request_of
 from .matching import Invocation, invocations
-from .source import Candidate
+from .source import Candidate, Policy
 
 if TYPE_CHECKING:
     from sampan.api.cel import Budget
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 OPERATIONS = ("CREATE", "UPDATE", "DELETE", "CONNECT")
 FAILURE_KEY = "validation.policy.admission.k8s.io/validation_failure"
 LONG_S = 0.01
-"""An evaluation beyond it is followed by a turn of the loop, so that a policy of many costly
-expressions holds up the others for one of them at a time."""
+"""A policy that took longer is followed by a turn of the loop, so that a request which many
+policies are about holds up the others for one of them at a time."""
 ANNOTATION_BYTES = 10 * 1024
 """The longest value of an audit annotation, as upstream."""
 
@@ -119,6 +120,16 @@ def _denial(write: Write, invocation: Invocation, verdict: Verdict) -> Exception
     return REASONS[verdict.reason](error.message, details)
 
 
+class Judgement(Struct):
+    """What the expressions of one policy made of a write."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    ignored: list[Verdict] = field(default_factory=list)
+    """What could not be evaluated, where the policy says to go on."""
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    """Audit annotations: (key, text)."""
+
+
 async def evaluate_policy(
     server: Server,
     write: Write,
@@ -127,67 +138,68 @@ async def evaluate_policy(
     notes: dict[str, list[str]],
 ) -> list[Verdict]:
     """The verdicts against a write; audit annotations go to `notes`. A policy that fails to
-    evaluate is a verdict too, if its failurePolicy is Fail. Behind an evaluation that took long
-    the loop has a turn."""
-    from sampan.api.cel import Budget
+    evaluate is a verdict too, if its failurePolicy is Fail."""
+    from .inputs import Failed, meets_timed
 
-    from .inputs import Failed, meets_timed, with_variables
-
-    policy = invocation.policy
-    programs = policy.programs
+    policy, metrics = invocation.policy, server.admission.metrics
     known = {**values, "params": invocation.param}
+    began = perf_counter()
     try:
         what = condition(policy.name, "policy", "validate", write.operation)
-        if not meets_timed(server, what, programs.conditions, known):
+        if not await meets_timed(server, what, policy.programs.conditions, known):
             return []
+        found = await in_turns(judge, policy, known, metrics.evaluations.add)
     except Failed as error:
         return [Verdict(str(error))] if policy.fails else []
-    observe = server.admission.metrics.evaluations.add
-    budget = Budget(observe=observe)
-    whole = with_variables(known, programs, budget)
-
-    def ignored(verdict: Verdict) -> None:
+    for verdict in found.ignored:
         names = (policy.name, invocation.binding.name)
-        server.admission.metrics.check(names, verdict.message, "allow", verdict.seconds)
+        metrics.check(names, verdict.message, "allow", verdict.seconds)
+    for key, text in found.notes:
+        texts = notes.setdefault(key, [])
+        if text not in texts:
+            texts.append(text)
+    if perf_counter() - began > LONG_S:
+        await asyncio.sleep(0)
+    return found.verdicts
 
-    verdicts = []
-    for verdict, failed in _validations(policy.spec, programs, whole, budget):
-        if verdict is None or verdict.seconds > LONG_S:
-            await asyncio.sleep(0)
-        if verdict is None:
-            continue
-        if failed and not policy.fails:
-            ignored(verdict)
-        else:
-            verdicts.append(verdict)
-    return verdicts + _annotations(invocation, whole, notes, Budget(observe=observe))
+
+def judge(policy: Policy, values: Mapping[str, Any], observe: Callable[[float], None]) -> Judgement:
+    """Evaluate validations and audit annotations. Raises Unfinished, if HURRIED."""
+    from sampan.api.cel import RUNTIME_BUDGET, budget_of
+
+    from .inputs import with_variables
+
+    found = Judgement()
+    budget = budget_of(RUNTIME_BUDGET, observe)
+    whole = with_variables(values, policy.programs, budget)
+    _validations(policy, whole, budget, found)
+    _annotations(policy, whole, budget_of(RUNTIME_BUDGET, observe), found)
+    return found
 
 
 def _validations(
-    spec: Object, programs: Any, values: Mapping[str, Any], budget: Budget
-) -> Iterator[tuple[Verdict | None, bool]]:
-    """What did not hold, each with whether it could not be evaluated; None behind what held, but
-    took long."""
+    policy: Policy, values: Mapping[str, Any], budget: Budget, found: Judgement
+) -> None:
+    """What did not hold, and what could not be evaluated."""
     from .inputs import Failed, OutOfBudget, evaluate
 
-    for index, (raw, (expression, _)) in enumerate(
-        zip(spec.get("validations") or (), programs.validations, strict=True)
+    failed = found.verdicts if policy.fails else found.ignored
+    for index, (raw, (expression, message)) in enumerate(
+        zip(policy.spec.get("validations") or (), policy.programs.validations, strict=True)
     ):
         began = perf_counter()
         try:
             if evaluate(expression, values, budget) is True:
-                if perf_counter() - began > LONG_S:
-                    yield None, False
                 continue
         except OutOfBudget as error:
-            yield Verdict(str(error), seconds=perf_counter() - began), True
+            failed.append(Verdict(str(error), seconds=perf_counter() - began))
             return
         except Failed as error:
-            yield Verdict(str(error), index=index, seconds=perf_counter() - began), True
+            failed.append(Verdict(str(error), index=index, seconds=perf_counter() - began))
             continue
         seconds = perf_counter() - began
-        message = _message(raw, programs.validations[index][1], values, budget)
-        yield Verdict(message, raw.get("reason") or "Invalid", index, seconds), False
+        text = _message(raw, message, values, budget)
+        found.verdicts.append(Verdict(text, raw.get("reason") or "Invalid", index, seconds))
 
 
 def _message(raw: Object, expression: Any, values: Mapping[str, Any], budget: Budget) -> str:
@@ -210,14 +222,10 @@ def _message(raw: Object, expression: Any, values: Mapping[str, Any], budget: Bu
 
 
 def _annotations(
-    invocation: Invocation,
-    values: Mapping[str, Any],
-    notes: dict[str, list[str]],
-    budget: Budget,
-) -> list[Verdict]:
+    policy: Policy, values: Mapping[str, Any], budget: Budget, found: Judgement
+) -> None:
     from .inputs import Failed, evaluate
 
-    policy, out = invocation.policy, []
     for raw, expression in zip(
         policy.spec.get("auditAnnotations") or (), policy.programs.annotations, strict=True
     ):
@@ -225,10 +233,8 @@ def _annotations(
             value = evaluate(expression, values, budget)
         except Failed as error:
             if policy.fails:
-                out.append(Verdict(str(error)))
+                found.verdicts.append(Verdict(str(error)))
             continue
         text = value.strip()[:ANNOTATION_BYTES] if isinstance(value, str) else ""
-        known = notes.setdefault(f"{policy.name}/{raw['key']}", []) if text else []
-        if text and text not in known:
-            known.append(text)
-    return out
+        if text:
+            found.notes.append((f"{policy.name}/{raw['key']}", text))

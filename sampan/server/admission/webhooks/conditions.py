@@ -18,15 +18,16 @@ if TYPE_CHECKING:
     from ...app import Server
 
 
-def meets_conditions(server: Server, hook: Hook, request: Object, write: Write) -> bool:
+async def meets_conditions(server: Server, hook: Hook, request: Object, write: Write) -> bool:
     """Are all conditions true? Raises Forbidden when one cannot be evaluated and the policy is
     to fail."""
     # Imported here: CEL is loaded with the first condition.
     from ..policies.inputs import Failed, meets_timed, values_of
 
     what = condition(hook.name, "webhook", hook.kind, write.operation)
+    values = values_of(server, write, request)
     try:
-        return meets_timed(server, what, _programs(server, hook), values_of(server, write, request))
+        return await meets_timed(server, what, _programs(server, hook), values)
     except Failed as error:
         if hook.ignore:
             return False

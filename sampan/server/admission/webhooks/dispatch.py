@@ -91,7 +91,7 @@ async def _mutate_all(server: Server, write: Write, candidates: tuple[Candidate,
         if not selects(server, write, hook):
             continue
         objects = await objects_for(write, candidate.resource, early=True)
-        if hook.conditions and not _meets(server, write, hook, candidate.resource, objects):
+        if hook.conditions and not await _meets(server, write, hook, candidate.resource, objects):
             continue
         changed = await _mutate_one(server, write, candidate, objects)
         if changed:
@@ -166,7 +166,7 @@ async def _validate_all(server: Server, write: Write, candidates: tuple[Candidat
             objects = await objects_for(write, target, early=False)
             request = made[target] = request_of(write, target, "", objects)
         objects = request["object"], request["oldObject"]
-        if hook.conditions and not _meets(server, write, hook, target, objects):
+        if hook.conditions and not await _meets(server, write, hook, target, objects):
             continue
         calls.append(_validate_one(server, write, hook, {**request, "uid": new_uid()}, position))
         position += 1
@@ -193,11 +193,12 @@ async def _validate_one(
         observe(server, write, hook, (False, 200, began))
 
 
-def _meets(
+async def _meets(
     server: Server,
     write: Write,
     hook: Hook,
     target: Descriptor,
     objects: tuple[Object | None, Object | None],
 ) -> bool:
-    return meets_conditions(server, hook, request_of(write, target, "", objects), write)
+    request = request_of(write, target, "", objects)
+    return await meets_conditions(server, hook, request, write)
