@@ -436,10 +436,13 @@ class Connection(asyncio.Protocol):
             elif stream.length is not None:
                 head += b"Content-Length: %d\r\n" % stream.length
             transport.write(head + b"\r\n")
+            if stream.direct is not None and chunked:
+                stream.direct(self._write_chunk)
             async for chunk in chunks:
+                if self._drained is not None:
+                    await self._drained
                 if chunk and not bodiless:
-                    framed = b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk
-                    transport.write(framed)
+                    transport.write(_chunk(chunk) if chunked else chunk)
                 if self._drained is not None:
                     await self._drained
             if chunked:
@@ -450,6 +453,13 @@ class Connection(asyncio.Protocol):
             close = getattr(chunks, "aclose", None)
             if close is not None:
                 await close()
+
+    def _write_chunk(self, chunk: bytes) -> bool:
+        """Write a chunk of the answer under way, unless the reader is behind."""
+        if self._drained is not None:
+            return False
+        self._transport.write(_chunk(chunk))
+        return True
 
     async def _splice(self, request: Request, upgrade: Upgrade) -> None:
         """Give the connection away."""
@@ -479,6 +489,10 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._transport.abort()
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def _too_large() -> StatusError:

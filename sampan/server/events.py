@@ -40,26 +40,27 @@ class Lines:
         self._columns_sent = False
 
     @property
-    def _plain(self) -> bool:
+    def plain(self) -> bool:
+        """Are they the stored bytes, the same for all?"""
         return self._form.plain and self._view is None
 
     def shown(self, obj: Object) -> Object:
         return obj if self._view is None else self._view.from_hub(obj)
 
     def of_records(self, records: list[Record]) -> bytes:
-        if self._plain:
+        if self.plain:
             return b"".join([_record_line(record) for record in records])
         peek = self._server.cache.peek
         return b"".join([_line("ADDED", self._formed(peek(record))) for record in records])
 
     def of_batches(self, batches: list[Batch]) -> bytes:
-        if not self._plain:
+        if not self.plain:
             return b"".join(
                 [self._formed_entry(entry) for item in batches for entry in item.entries]
             )
         if len(batches) == 1:
-            return _batch_lines(batches[0])
-        return b"".join(map(_batch_lines, batches))
+            return lines_of(batches[0])
+        return b"".join(map(lines_of, batches))
 
     def of_bookmark(self, revision: int, initial: bool) -> bytes:
         bookmark = self.bookmark(revision, initial=initial)
@@ -129,7 +130,8 @@ def _record_line(record: Record) -> bytes:
     return b'{"type":"ADDED","object":%b}\n' % splice_version(record.value, record.modified)
 
 
-def _batch_lines(batch: Batch) -> bytes:
+def lines_of(batch: Batch) -> bytes:
+    """The plain lines of a batch, made once for all who watch."""
     entries = batch.entries
     if len(entries) == 1:
         return _change_line(*entries[0])

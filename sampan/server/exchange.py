@@ -107,6 +107,9 @@ class Stream(Struct):
     """Of the whole body, when it is known beforehand."""
     bodiless: bool = False
     """The status allows no body (204, 304)."""
+    direct: Callable[[Callable[[bytes], bool]], None] | None = None
+    """Takes the connection's way to write a chunk at once while `chunks` waits; it answers False,
+    and has done nothing, when the reader is behind."""
 
 
 class Attributes(Struct):

@@ -1,14 +1,15 @@
 """One watcher: the queue between what happens and one reader, and its clock.
 
 The queue holds references to shared batches. A reader that is `QUEUE_CHANGES` behind is cut off and
-watches again from where it was, as upstream; it is never waited for.
+watches again from where it was, as upstream; it is never waited for. A reader that waits, with
+nothing queued, may be told without being woken: by its `sink`, which says if it took the batch.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ class Watcher:
 
     __slots__ = (
         "_behind", "_bookmarks", "_end_s", "_group", "_past", "_queue", "_server", "_since",
-        "_waiter", "bookmark_due", "ended", "namespace", "selection",
+        "_waiter", "bookmark_due", "ended", "namespace", "selection", "sink",
     )  # fmt: skip
 
     def __init__(self, server: Server, selection: Selection, namespace: str) -> None:
@@ -43,6 +44,8 @@ class Watcher:
         self.namespace = namespace
         self.bookmark_due = False
         self.ended = False
+        self.sink: Callable[[Batch], bool] | None = None
+        """Writes a batch at once, where that is possible now. Must not raise."""
         self._waiter: asyncio.Future[None] | None = None
         self._queue: list[Batch] = []
         self._behind = 0
@@ -97,6 +100,8 @@ class Watcher:
             if not batch.entries:
                 return
             self._since = 0
+        if self._idle and self.sink is not None and self.sink(batch):
+            return
         self._behind += len(batch.entries)
         if self._behind > QUEUE_CHANGES:
             self._queue.clear()
@@ -113,6 +118,12 @@ class Watcher:
         if self.ended or group is None:
             return False
         return self._past is None and not self._queue and group.idle
+
+    @property
+    def _idle(self) -> bool:
+        """Does the reader wait, with everything before written?"""
+        waiter = self._waiter
+        return waiter is not None and not waiter.done()
 
     def wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

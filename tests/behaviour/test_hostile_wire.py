@@ -360,6 +360,31 @@ async def test_a_watcher_that_does_not_read_is_cut_off(monkeypatch: pytest.Monke
         await others_are_served(listener)
 
 
+async def test_a_watcher_that_reads_late_gets_everything_in_order() -> None:
+    """What is written at once and what had to wait for the reader are one stream."""
+    async with listening() as (cluster, listener), connected(listener) as wire:
+        await wire.ask("GET", f"{CM}?watch=1&resourceVersion={cluster.store.revision}")
+        names = [f"c{number}" for number in range(30)]
+        pause(wire)
+        for number, name in enumerate(names):
+            body = {"metadata": {"name": name}, "data": {"k": "v" * 600_000}}
+            assert (await cluster.http("POST", CM, body)).status == 201
+            if number == 20:
+                # Far more than the kernel takes, so that the reader had to be waited for.
+                assert unsent(listener) > 0
+                resume(wire)
+        assert await asyncio.wait_for(watched_names(wire, len(names)), 10) == names
+
+
+async def watched_names(wire: Wire, count: int) -> list[str]:
+    names: list[str] = []
+    while len(names) < count:
+        size = int(await wire.reader.readline(), 16)
+        chunk = (await wire.reader.readexactly(size + 2))[:size]
+        names += [orjson.loads(line)["object"]["metadata"]["name"] for line in chunk.splitlines()]
+    return names
+
+
 async def test_handshakes_that_are_never_finished(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "HANDSHAKE_TIMEOUT_S", 0.3)
     context = ssl.create_default_context(cafile=str(server_files() / "ca.crt"))

@@ -188,6 +188,39 @@ async def test_all_watchers_share_one_line() -> None:
         assert change.lines["ADDED"] is line
 
 
+async def test_a_waiting_reader_is_written_to_and_a_busy_one_is_not_overtaken() -> None:
+    async with api_cluster() as cluster:
+        written: list[bytes] = []
+        takes = True
+
+        def write(chunk: bytes) -> bool:
+            if takes:
+                written.append(chunk)
+            return takes
+
+        ask = request_of("GET", f"{CM}?watch=1&resourceVersion=1", None, ADMIN, "", "")
+        answer = await cluster.server.handle(ask)
+        assert isinstance(answer, Stream)
+        assert answer.direct is not None
+        answer.direct(write)
+        async with aclosing(answer.chunks) as chunks:  # type: ignore[type-var]
+            await create(cluster, "a")
+            # Nobody reads yet: it is queued.
+            assert b'"a"' in await anext(chunks)
+            await create(cluster, "b")
+            assert not written
+            assert b'"b"' in await anext(chunks)
+            waiting = asyncio.ensure_future(anext(chunks))
+            await settle()
+            await create(cluster, "c")
+            assert [loads(line)["object"]["metadata"]["name"] for line in written] == ["c"]
+            assert not waiting.done()
+            takes = False
+            await create(cluster, "d")
+            assert b'"d"' in await waiting
+            assert len(written) == 1
+
+
 async def test_in_process_watches_share_objects() -> None:
     async with api_cluster() as cluster:
         target = resource("configmaps")

@@ -18,7 +18,7 @@ from sampan.api.errors import BadRequest, Expired
 from sampan.client.interface import WatchEvent
 from sampan.store.interface import Compacted, FutureRevision, Record
 
-from ..events import Lines
+from ..events import Lines, lines_of
 from ..exchange import Attributes, Request, Stream
 from ..fanout import Batch, Entry
 from ..listoptions import ListOptions, check_not_ahead, list_options, too_large
@@ -64,8 +64,10 @@ def handle(server: Server, request: Request, attributes: Attributes) -> Stream:
     watch.sieve = None if told is selection else selection
     watch.bookmarks = options.bookmarks
     lines = Lines(server, selection, form, request.param("includeObject"))
-    chunks = watch.events(lines) if request.local else watch.lines(lines)
-    return Stream(chunks, content_type=JSON)
+    if request.local:
+        return Stream(watch.events(lines), content_type=JSON)
+    direct = watch.write_by if lines.plain and told is selection else None
+    return Stream(watch.lines(lines), content_type=JSON, direct=direct)
 
 
 def _selection(request: Request, attributes: Attributes) -> Selection:
@@ -170,6 +172,19 @@ class _Watch:
                     yield on_bookmark(server.store.revision, False)
         finally:
             watcher.close()
+
+    def write_by(self, write: Callable[[bytes], bool]) -> None:
+        """Write plain lines at once while the reader waits. Nothing is looked at or converted for
+        them, and they are made once for all: a task woken for each would cost more than they do."""
+        metrics = self._server.metrics
+
+        def sink(batch: Batch) -> bool:
+            taken = write(lines_of(batch))
+            if taken:
+                metrics.watch_events += len(batch.entries)
+            return taken
+
+        self._watcher.sink = sink
 
     async def events(self, lines: Lines) -> AsyncIterator[WatchEvent]:
         """For a reader in this process: shared objects, one event at a time."""
