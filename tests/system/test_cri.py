@@ -3,61 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sampan.linux import cgroups, mounts
-from sampan.linux.namespaces import enter_node_namespace, remove_node_namespace
+from sampan.linux import mounts
 from sampan.node.pause import pause_archive
 from sampan.runtime.cri.containerd import Containerd
 from sampan.runtime.cri.images import CriImages
 from sampan.runtime.cri.messages import NAME, POD_NAME, POD_NAMESPACE, POD_UID
 from sampan.runtime.cri.runtime import CriRuntime
 from sampan.runtime.interface import (
-    Container,
     ContainerSpec,
     Mount,
     Resources,
     RuntimeFailure,
     Security,
     State,
-)
+)  # fmt: skip
 from sampan.runtime.streams import collect
+from tests.kit.containers import container_spec, next_exit, node_namespace
 from tests.kit.images import busybox_archive
 
 pytestmark = pytest.mark.root
 
 ROOT = "sampan-test-cri"
 LIMIT_S = 60.0
-MakeSpec = Callable[..., ContainerSpec]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A node's folders; at the end nothing may be left of containerd and its containers."""
     place = tmp_path_factory.mktemp("cri")
-    enter_node_namespace(place / "run")
-    try:
+    with node_namespace(place, ROOT):
         network = place / "network"
         network.touch()
         subprocess.run(["unshare", f"--net={network}", "true"], check=True)
         yield place
         mounts.unmount(network)
         assert not [one for one in mounts.list_mounts() if one.target.is_relative_to(place)]
-    finally:
-        remove_node_namespace(place / "run")
-    assert not [one for one in mounts.list_mounts() if one.target.is_relative_to(place)]
-    left = subprocess.run(["pgrep", "-f", str(place)], capture_output=True, text=True)
-    assert left.stdout == ""
-    for top in cgroups.hierarchies().directories(ROOT):
-        assert not top.exists()
 
 
 @asynccontextmanager
@@ -70,30 +59,18 @@ async def opened(place: Path) -> AsyncIterator[tuple[CriRuntime, CriImages]]:
 
 
 def make_spec(place: Path, image: str, *args: str, **fields: Any) -> ContainerSpec:
-    number = secrets.token_hex(32)
-    annotations = {POD_UID: "u1", POD_NAME: "p", POD_NAMESPACE: "n", NAME: "c"}
+    (place / "logs").mkdir(exist_ok=True)
     values: dict[str, Any] = {
-        "env": [("GREETING", "hello")],
-        "hostname": "box",
         "cgroup_parent": "kubepods/podu1",
         "security": Security(capabilities=["CAP_CHOWN", "CAP_KILL"]),
         "network_namespace": str(place / "network"),
-        "log_path": place / f"logs/{number}.log",
-        "annotations": annotations,
+        "annotations": {POD_UID: "u1", POD_NAME: "p", POD_NAMESPACE: "n", NAME: "c"},
     }
-    (place / "logs").mkdir(exist_ok=True)
-    return ContainerSpec(id=number, image=image, args=args, **{**values, **fields})
+    return container_spec(image, args, place / "logs", **{**values, **fields})
 
 
 def kill_server(place: Path) -> None:
     subprocess.run(["pkill", "-KILL", "-f", f"^containerd .*{place}"], check=True)
-
-
-async def ended(runtime: CriRuntime) -> Container:
-    async with asyncio.timeout(20):
-        async for container in runtime.exits():
-            return container
-    raise AssertionError("unreachable")
 
 
 async def test_a_pod_over_containerd(place: Path) -> None:
@@ -112,7 +89,7 @@ async def test_a_pod_over_containerd(place: Path) -> None:
         made = await runtime.create(spec)
         assert (made.state, made.image) == (State.CREATED, image.id)
         await runtime.start(made.id)
-        gone = await ended(runtime)
+        gone = await next_exit(runtime)
         assert (gone.id, gone.exit_code, gone.state) == (made.id, 3, State.EXITED)
         assert gone.annotations[POD_UID] == "u1"
         lines = [line.split(" ", 1)[1] for line in spec.log_path.read_text().splitlines()]
@@ -124,7 +101,7 @@ async def test_a_pod_over_containerd(place: Path) -> None:
         streams = await runtime.attach(talk)
         await streams.write(b"echo $((1+1)); exit 6\n")
         assert await collect(streams, 100) == (b"2\n", 6)
-        assert (await ended(runtime)).id == talk
+        assert (await next_exit(runtime)).id == talk
         await runtime.delete(talk)
 
         limits = Resources(memory_limit_bytes=64 << 20, cpu_shares=512)
@@ -142,11 +119,11 @@ async def test_a_pod_over_containerd(place: Path) -> None:
             made.id: State.EXITED,
             long: State.RUNNING,
         }
-        assert (await ended(runtime)).id == made.id
+        assert (await next_exit(runtime)).id == made.id
         # Whoever ends containerd ends no container.
         kill_server(place)
         await runtime.kill(long, signal.SIGKILL)
-        gone = await ended(runtime)
+        gone = await next_exit(runtime)
         assert (gone.id, gone.exit_code) == (long, 137)
         with pytest.raises(RuntimeFailure, match="user namespace is not supported"):
             await runtime.create(make_spec(place, image.id, "x", user_namespace=(100000, 65536)))

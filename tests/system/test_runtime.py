@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import signal
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -17,7 +15,6 @@ import pytest
 from msgspec import structs
 
 from sampan.linux import cgroups, inotify, mounts, processes
-from sampan.linux.namespaces import enter_node_namespace, remove_node_namespace
 from sampan.runtime.build import Directory, File, ImageConfig, Symlink, build_layer, pack_archive
 from sampan.runtime.images import ImageStore
 from sampan.runtime.interface import (
@@ -32,6 +29,7 @@ from sampan.runtime.interface import (
 from sampan.runtime.oci import OciRuntime
 from sampan.runtime.records import read_record, write_record
 from sampan.runtime.streams import collect
+from tests.kit.containers import container_spec, next_exit, node_namespace
 from tests.kit.images import busybox_archive
 
 pytestmark = pytest.mark.root
@@ -52,9 +50,7 @@ BUSYBOX = File(Path("/bin/busybox").read_bytes())
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A node's folders, with an image; at the end nothing may be left of all containers."""
     place = tmp_path_factory.mktemp("node")
-    before = mounts.list_mounts()
-    enter_node_namespace(place / "run")
-    try:
+    with node_namespace(place, ROOT):
         inside = mounts.list_mounts()
         store = ImageStore(place / "images")
         asyncio.run(_load(store, place))
@@ -63,13 +59,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         files = [path.name for path in (place / "run").rglob("*") if not path.is_dir()]
         assert set(files) <= {"mnt", "mnt.lock"}
         assert not list((place / "data/containers").iterdir())
-    finally:
-        remove_node_namespace(place / "run")
-    assert mounts.list_mounts() == before
-    left = subprocess.run(["pgrep", "-f", str(place)], capture_output=True, text=True)
-    assert left.stdout == ""
-    for top in cgroups.hierarchies().directories(ROOT):
-        assert not top.exists()
 
 
 async def _load(store: ImageStore, place: Path) -> None:
@@ -122,16 +111,12 @@ def spec(place: Path, tmp_path: Path) -> MakeSpec:
     def make(*args: str, image: str = "busybox:test", **fields: Any) -> ContainerSpec:
         found = store.find(image)
         assert found is not None
-        number = secrets.token_hex(32)
         values: dict[str, Any] = {
-            "env": [("GREETING", "hello")],
-            "hostname": "box",
             "cgroup_parent": "kubepods/pod1",
             "security": Security(capabilities=CAPABILITIES),
-            "log_path": tmp_path / f"{number}.log",
             "annotations": {"pod": "p1"},
         }
-        return ContainerSpec(id=number, image=found.id, args=args, **{**values, **fields})
+        return container_spec(found.id, args, tmp_path, **{**values, **fields})
 
     return make
 
@@ -143,13 +128,6 @@ async def run(runtime: OciRuntime, spec: ContainerSpec) -> tuple[Container, list
     ended = await next_exit(runtime)
     assert ended.id == spec.id
     return ended, log_lines(spec)
-
-
-async def next_exit(runtime: OciRuntime) -> Container:
-    async with asyncio.timeout(20):
-        async for container in runtime.exits():
-            return container
-    raise AssertionError("unreachable")
 
 
 async def appeared(path: Path) -> None:

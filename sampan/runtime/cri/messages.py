@@ -51,6 +51,9 @@ def sandbox_config(spec: ContainerSpec, group: str) -> dict[str, Any]:
         "hostname": spec.hostname,
         # Every container says its own file; this one is only their common beginning.
         "log_directory": "/",
+        # Containers have a file of the agent's; without this the machine's own would be copied,
+        # and not every machine has one.
+        "dns_config": {"options": ["ndots:1"]},
         "labels": {name: notes.get(name, "") for name in (POD_UID, POD_NAME, POD_NAMESPACE)},
         "linux": {
             "cgroup_parent": f"/{group}",
@@ -94,10 +97,7 @@ def container_config(spec: ContainerSpec, group: str, target: str = "") -> dict[
 
 
 def _refuse(spec: ContainerSpec) -> None:
-    wanted = {
-        "a user namespace": spec.user_namespace is not None,
-        "huge pages": any(size for _, size in spec.resources.hugepages),
-    }
+    wanted = {"a user namespace": spec.user_namespace is not None}
     for mount in spec.mounts:
         wanted[f"a mount of kind {mount.kind}"] = mount.kind != "bind" and mount.target != _SHM
     for what, asked in wanted.items():
@@ -134,6 +134,9 @@ def resources(wanted: Resources) -> Mapping[str, Any]:
         "memory_limit_in_bytes": wanted.memory_limit_bytes,
         "oom_score_adj": wanted.oom_score_adj,
         "cpuset_cpus": wanted.cpuset,
+        "hugepage_limits": [
+            {"page_size": size, "limit": limit} for size, limit in wanted.hugepages
+        ],
         # Else it is bound to the first limit for ever, and memory cannot be given in place.
         "memory_swap_limit_in_bytes": -1 if wanted.memory_limit_bytes else 0,
     }

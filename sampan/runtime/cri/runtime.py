@@ -4,7 +4,7 @@ Containers are made, started, inspected and removed by CRI. Their first processe
 pidfds, so no exit is missed; only then is the server asked, every `LOOK_S`, until it knows too.
 Signals go to them the same way, as CRI knows but its own way to stop. Further commands (`exec`) are
 started by crun in containerd's bundle, which gives them the streams that CRI gives only over HTTP.
-Not here yet: user namespaces and huge pages; who wants them is refused.
+Not here: user namespaces, which its API has no word for; who wants one is refused.
 
 A sandbox is made with its pod's first container and goes with its last.
 """

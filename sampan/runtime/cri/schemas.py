@@ -36,6 +36,7 @@ SANDBOX: Schema = {
     ),
     "hostname": (2, TEXT),
     "log_directory": (3, TEXT),
+    "dns_config": (4, {"servers": (1, [TEXT]), "searches": (2, [TEXT]), "options": (3, [TEXT])}),
     "labels": (6, MAP),
     "annotations": (7, MAP),
     "linux": (
@@ -57,6 +58,7 @@ RESOURCES: Schema = {
     "memory_limit_in_bytes": (4, INT),
     "oom_score_adj": (5, INT),
     "cpuset_cpus": (6, TEXT),
+    "hugepage_limits": (8, [{"page_size": (1, TEXT), "limit": (2, INT)}]),
     "memory_swap_limit_in_bytes": (10, INT),
 }
 SECURITY: Schema = {
