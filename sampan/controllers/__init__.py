@@ -9,6 +9,7 @@ from .certificates import CertificateController
 from .cronjob import CronJobController
 from .daemonset import DaemonSetController
 from .deployment import DeploymentController
+from .devicetainteviction import DeviceTaintEvictionController
 from .disruption import DisruptionController, StaleDisruptionController
 from .endpoints import EndpointsController
 from .endpointslice import EndpointSliceController
@@ -72,6 +73,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     NodeController,
     NodeDnsController,
     TaintEvictionController,
+    DeviceTaintEvictionController,
     PodGcController,
     DisruptionController,
     StaleDisruptionController,

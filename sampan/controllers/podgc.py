@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from sampan.api.errors import NotFound, Object
 from sampan.api.resources import resource
-from sampan.api.times import format_time
 
 from .node import BY_NODE, node_of
 from .node_plan import OUT_OF_SERVICE, ready_status
 from .runtime import pods as podlib
-from .runtime.conditions import with_condition
 from .runtime.controller import Context, Controller
+from .runtime.disrupting import disrupted
 from .runtime.metrics import Counters
 from .runtime.queue import Request
 
@@ -121,17 +120,11 @@ class PodGcController(Controller):
 
     async def _fail(self, pod: Object, why: str | None) -> None:
         """The pod has failed; `why` it was cut off, if it was."""
-        status = {**(pod.get("status") or {}), "phase": "Failed"}
+        status = pod.get("status") or {}
         if why is not None:
-            disruption = {
-                "type": "DisruptionTarget",
-                "status": "True",
-                "lastTransitionTime": format_time(self.clock.now()),
-                "reason": "DeletionByPodGC",
-                "message": why,
-            }
-            status["conditions"] = with_condition(status.get("conditions"), disruption)
-        await self.client.update(self.resource, {**pod, "status": status}, "status")
+            status = disrupted(pod, "DeletionByPodGC", why, self.clock.now())
+        body = {**pod, "status": {**status, "phase": "Failed"}}
+        await self.client.update(self.resource, body, "status")
 
 
 def is_out(node: Object) -> bool:

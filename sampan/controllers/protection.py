@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import ClassVar
 
+from sampan.api.descriptor import Descriptor
 from sampan.api.errors import NotFound, Object
 from sampan.api.meta import ATTRIBUTES_FINALIZER, CLAIM_FINALIZER, VOLUME_FINALIZER
 from sampan.api.resources import resource
@@ -26,7 +28,8 @@ FINISHED = ("Succeeded", "Failed")
 class ProtectionController(Controller):
     """What the three share: which objects are woken, and the end of their waiting."""
 
-    finalizer: str
+    resource: Descriptor
+    finalizer: ClassVar[str]
 
     def watch_held(self, cache: Informer) -> None:
         """Objects that only wait for the finalizer are looked at."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from sampan.api.errors import NotFound, Object
+from sampan.api.errors import Object
 from sampan.api.resources import resource
-from sampan.api.times import format_time, parse_time
+from sampan.api.times import parse_time
 from sampan.client.events import NORMAL
 
 from .node import BY_NODE, node_of
 from .node_plan import NO_EXECUTE, eviction
 from .runtime import pods as podlib
-from .runtime.conditions import with_condition
 from .runtime.controller import Context, Controller
+from .runtime.disrupting import delete_disrupted, disrupted
 from .runtime.queue import Request, Requeue
+
+REASON, MESSAGE = "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint"
 
 
 class TaintEvictionController(Controller):
@@ -77,27 +79,9 @@ class TaintEvictionController(Controller):
         self.waiting.pop(request, None)
         message = f"Marking for deletion Pod {text}"
         self.recorder.event(pod, NORMAL, "TaintManagerEviction", message)
-        await self._evict(pod)
+        status = disrupted(pod, REASON, MESSAGE, self.clock.now())
+        await delete_disrupted(self.client, self.resource, pod, status)
         return None
-
-    async def _evict(self, pod: Object) -> None:
-        meta = pod["metadata"]
-        status = pod.get("status") or {}
-        disruption = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "lastTransitionTime": format_time(self.clock.now()),
-            "reason": "DeletionByTaintManager",
-            "message": "Taint manager: deleting due to NoExecute taint",
-        }
-        conditions = with_condition(status.get("conditions"), disruption)
-        body = {**pod, "status": {**status, "conditions": conditions}}
-        try:
-            await self.client.update(self.resource, body, "status")
-            options = {"preconditions": {"uid": meta["uid"]}}
-            await self.client.delete(self.resource, meta["name"], meta["namespace"], options)
-        except NotFound:
-            return
 
 
 def _strong(node: Object | None) -> list[Object]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from sampan.api.errors import Object
-from sampan.api.placement import any_term_matches
+from sampan.api.placement import any_term_matches, tolerates
 from sampan.wire.quantity import nanos
 
 from .nodes import NodeState
@@ -257,19 +257,10 @@ def _consumed(device: Device) -> Counter[tuple[str, str, str, str]]:
 def _tolerated(device: Device, body: Object) -> bool:
     wished = body.get("tolerations") or ()
     return all(
-        any(_tolerates(item, taint) for item in wished)
+        any(tolerates(item, taint) for item in wished)
         for taint in device.device.get("taints") or ()
         if taint.get("effect") in ("NoSchedule", "NoExecute")
     )
-
-
-def _tolerates(toleration: Object, taint: Object) -> bool:
-    if toleration.get("effect") not in (None, "", taint.get("effect")):
-        return False
-    if toleration.get("operator") == "Exists":
-        return toleration.get("key") in (None, "", taint.get("key"))
-    same = toleration.get("key") == taint.get("key")
-    return same and (toleration.get("value") or "") == (taint.get("value") or "")
 
 
 def allocation_of(claim: Claim, chosen: Sequence[Chosen], node: NodeState) -> Object:

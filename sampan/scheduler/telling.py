@@ -57,6 +57,7 @@ class Telling:
         moved = known.get("lastTransitionTime") if known.get("status") == "False" else None
         condition = {
             "type": "PodScheduled",
+            "observedGeneration": pod["metadata"].get("generation", 1),
             "status": "False",
             "reason": "Unschedulable",
             "message": why,
@@ -76,6 +77,7 @@ class Telling:
         meta, scheduler = victim["metadata"], preemptor["spec"].get("schedulerName", "")
         condition = {
             "type": "DisruptionTarget",
+            "observedGeneration": meta.get("generation", 1),
             "status": "True",
             "reason": "PreemptionByScheduler",
             "message": f"{scheduler}: preempting to accommodate a higher priority pod",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
+from ...times import format_time
 from ..core.podspec.scheduling import check_node_selector
 from ..core.podspec.volumes import check_driver_name
 from ..formats import check_subdomain
@@ -97,6 +99,14 @@ def _check_place(spec: Object, path: str, out: list[Cause]) -> None:
         out.append(fields.invalid(path, f"{{{', '.join(given)}}}", why))
 
 
+def prepare(obj: Object, _old: Object | None) -> None:
+    """A taint that does not say since when it is there is there from now on."""
+    for device in (obj.get("spec") or {}).get("devices") or ():
+        for taint in device.get("taints") or ():
+            if not taint.get("timeAdded"):
+                taint["timeAdded"] = format_time(time.time())
+
+
 def selectable(obj: Object) -> Mapping[str, str]:
     spec = obj.get("spec") or {}
     return {
@@ -122,6 +132,7 @@ KIND = Kind(
     kind="ResourceSlice",
     storage="resourceslices",
     generation=True,
+    prepare=prepare,
     validate=validate,
     fields=selectable,
     columns=(
