@@ -40,7 +40,7 @@ HOST_MAC = bytes.fromhex("0a58ffffffff")
 # Devices about to be deleted are gathered in this group ("sam" in bytes); groups are numbers that
 # nothing but their users gives a meaning.
 _DOOMED_GROUP = 0x73616D
-# NodePorts on 127.0.0.1 need route_localnet; a sender address that is not the pod's is dropped.
+# Host ports on 127.0.0.1 need route_localnet; a sender address that is not the pod's is dropped.
 HOST_END = {rtnetlink.ROUTE_LOCALNET: 1, rtnetlink.RP_FILTER: 1}
 _DEFAULT_MTU = 1500
 _MIN_MTU = 1280
@@ -306,7 +306,7 @@ class Plumbing:
     def _rules(self) -> str:
         """The node's own rules, replaced as a whole.
 
-        NodePorts on 127.0.0.1 need devices that route loopback addresses; a pod must not reach
+        Host ports on 127.0.0.1 need devices that route loopback addresses; a pod must not reach
         the node's loopback services by that (CVE-2020-8558), hence the drop before any rewriting.
         """
         table = f"ip {self._table}"

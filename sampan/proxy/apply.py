@@ -8,7 +8,7 @@ applies them in order, and asks for `whole` after a failure. Nothing here talks 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from itertools import islice
 from types import MappingProxyType
 
@@ -47,6 +47,11 @@ class Table:
     def rules(self) -> Mapping[Key, Rules]:
         """The rules of each service that has any, without what another service owns."""
         return MappingProxyType(self._rules)
+
+    @property
+    def contested(self) -> Set[Key]:
+        """Services that did not get all they want: the next change may give it to them."""
+        return self._contested.keys()
 
     @property
     def has_stale_chains(self) -> bool:
@@ -195,7 +200,11 @@ class Table:
         yield f"add chain {table} route"
         yield f"add rule {table} route {target} @plain goto plain"
         yield f"add rule {table} route {target} vmap @services"
-        yield f"add rule {table} route fib daddr type local meta l4proto . th dport vmap @nodeports"
+        # Loopback addresses have listeners of our own (`loopback`).
+        yield (
+            f"add rule {table} route fib daddr type local {word} daddr != {self.family.loopback}"
+            " meta l4proto . th dport vmap @nodeports"
+        )
         if self._service_cidr:
             yield f"add rule {table} route {word} daddr {self._service_cidr} goto refuse"
         for hook in ("prerouting", "output"):

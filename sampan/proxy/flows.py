@@ -26,7 +26,7 @@ def stale_flows(old: Rules, new: Rules, version: int = 4) -> set[Flow]:
 def _awakened(old: Rules, new: Rules) -> Iterator[Flow]:
     for key, verdict in new.services.items():
         address, protocol, port = key.split(" . ")
-        if protocol == "udp" and _leads(verdict) and not _served(old, key):
+        if protocol == "udp" and leads(verdict) and not _served(old, key):
             yield Flow(address, int(port), answered=False)
     for key, behind in new.plain.items():
         address, protocol, port = key.split(" . ")
@@ -34,14 +34,14 @@ def _awakened(old: Rules, new: Rules) -> Iterator[Flow]:
             yield Flow(address, int(port), answered=False)
     for key, verdict in new.nodeports.items():
         protocol, port = key.split(" . ")
-        if protocol == "udp" and _leads(verdict) and not _leads(old.nodeports.get(key)):
+        if protocol == "udp" and leads(verdict) and not leads(old.nodeports.get(key)):
             yield Flow("", int(port), answered=False)
 
 
 def _served(rules: Rules, key: str) -> bool:
-    return bool(rules.plain.get(key)) or _leads(rules.services.get(key))
+    return bool(rules.plain.get(key)) or leads(rules.services.get(key))
 
 
-def _leads(verdict: str | None) -> bool:
+def leads(verdict: str | None) -> bool:
     """Whether a verdict leads to endpoints."""
     return verdict is not None and verdict not in ("goto refuse", "drop")

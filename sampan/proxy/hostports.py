@@ -48,6 +48,7 @@ def host_rules_of(pod: Object, family: Family = IPV4) -> Rules:
         )
         if host in ("", "0.0.0.0", "::"):
             anywhere[f"{protocol} . {number}"] = f"goto {chain}"
+            somewhere[f"{family.localhost} . {protocol} . {number}"] = f"goto {chain}"
         else:
             somewhere[f"{family.parse(host)} . {protocol} . {number}"] = f"goto {chain}"
         if protocol == "udp":

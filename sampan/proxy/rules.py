@@ -218,10 +218,10 @@ class _Draft:
             return REFUSE
         mark = f"meta mark set meta mark | {MASQUERADE_MARK:#x}"
         # Answers come back through this node by themselves from its own pods; others' have to be
-        # made to. Nobody's answer finds 127.0.0.1.
+        # made to.
         near = all(self._is_near(item) for item in behind.all)
         sender = f"{self._family.word} saddr"
-        rules = [f"{sender} {self._family.loopback} {mark}" if near else mark, everywhere]
+        rules = [everywhere] if near else [mark, everywhere]
         if self._outside_local and behind.local != behind.all:
             rules = [
                 f"{sender} {self._scope.pod_network} {everywhere}",

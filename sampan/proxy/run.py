@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from ipaddress import ip_network
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -33,6 +34,9 @@ from .flows import stale_flows
 from .health import Health, HealthPorts, health_of
 from .hostports import PREFIX, has_host_ports, host_rules_of
 from .rules import NOTHING, SERVICE_LABEL, Rules, Scope, rules_of
+
+if TYPE_CHECKING:
+    from .loopback import Door, Doors
 
 log = logging.getLogger("sampan.proxy")
 
@@ -96,6 +100,7 @@ class Proxy:
         self._health = HealthPorts(self._say_no_health_port)
         self._asked: dict[Key, Health] = {}
         self._checks: dict[Key, Health | None] = {}
+        self._doors: Doors | None = None
         self.ready = asyncio.Event()
         self.rebuilds = 0
         """How often a whole table was made: once per family in a quiet life."""
@@ -116,7 +121,7 @@ class Proxy:
             self._plan()
             await self._rebuild(*self._sides)
             await self._forget_flows()
-            await self._settle_health()
+            await self._settle_ports()
             self.ready.set()
             while True:
                 await self._wake.wait()
@@ -126,6 +131,8 @@ class Proxy:
             loop.remove_reader(watch.fileno())
             watch.close()
             self._health.close()
+            if self._doors is not None:
+                self._doors.close()
             self._asked.clear()
             for undo in unsubscribe:
                 undo()
@@ -194,9 +201,12 @@ class Proxy:
         for side in self._sides:
             table, version = side.table, side.scope.pod_network.version
             wanted = {key: self._rules(key, side) for key in keys}
+            touched = keys | table.contested
             for key, new in wanted.items():
                 self._stale |= stale_flows(table.rules.get(key, NOTHING), new, version)
             scripts.append(table.change(wanted))
+            for key in touched:
+                self._open_doors(key, table.rules.get(key, NOTHING), version)
             self._tell_lost(table)
         for key in keys:
             self._check(key)
@@ -230,9 +240,24 @@ class Proxy:
             else:
                 self._asked[key] = health
 
-    async def _settle_health(self) -> None:
+    def _open_doors(self, key: Key, rules: Rules, version: int) -> None:
+        """Node ports at loopback; host ports there are the kernel's. Imported with the first."""
+        if self._doors is None:
+            if not rules.nodeports:
+                return
+            from .loopback import Doors
+
+            networks = [side.scope.pod_network for side in self._sides]
+            gateways: dict[int, str] = {item.version: str(item[1]) for item in networks}
+            self._doors = Doors(gateways, self._say_taken)
+        if not key[1].startswith(PREFIX):
+            self._doors.want(key, version, rules)
+
+    async def _settle_ports(self) -> None:
         checks, self._checks = self._checks, {}
         await self._health.settle(checks)
+        if self._doors is not None:
+            await self._doors.settle()
 
     async def _turn(self) -> None:
         for side, script in zip(self._sides, self._plan(), strict=True):
@@ -250,7 +275,7 @@ class Proxy:
                 if side.table.has_stale_chains:
                     self._wake.set()
         await self._forget_flows()
-        await self._settle_health()
+        await self._settle_ports()
 
     async def _forget_flows(self) -> None:
         """After the rules have changed: a flow forgotten earlier would come back as it was."""
@@ -281,24 +306,28 @@ class Proxy:
         """Two services want the same address and port: the first has it."""
         lost, table.lost = table.lost, {}
         for key, other in lost.items():
-            service = self._services.get(*key)
             log.warning("%s/%s shares an address or port with %s/%s", *key, *other)
-            if service is not None and self._recorder is not None:
-                text = f"an address and port of it are those of {other[0]}/{other[1]}, which had"
-                self._recorder.event(
-                    service | {"kind": "Service", "apiVersion": "v1"},
-                    WARNING, "PortConflict", f"{text} them first and keeps them",
-                )  # fmt: skip
+            text = f"an address and port of it are those of {other[0]}/{other[1]}, which had"
+            self._say_of(key, "PortConflict", f"{text} them first and keeps them")
+
+    def _say_taken(self, key: Key, door: Door, error: OSError) -> None:
+        name, number = self._config.node_name, f"{door.port}/{door.protocol.upper()}"
+        text = f"node {name} cannot open node port {number} at {door.address}"
+        self._say_of(key, "NodePortUnavailable", f"{text}: {error.strerror}")
 
     def _say_no_health_port(self, health: Health, error: OSError) -> None:
-        service = self._services.get(health.namespace, health.name)
+        key = health.namespace, health.name
+        name = f"{health.namespace}/{health.name}"
+        text = f"node {self._config.node_name} failed to start healthcheck {name!r}"
+        text = f"{text} on port {health.port}: {error}"
+        self._say_of(key, "FailedToStartServiceHealthcheck", text)
+
+    def _say_of(self, key: Key, reason: str, text: str) -> None:
+        """A warning about a service, if it is there."""
+        service = self._services.get(*key)
         if service is not None and self._recorder is not None:
-            name = f"{health.namespace}/{health.name}"
-            text = f"node {self._config.node_name} failed to start healthcheck {name!r}"
-            self._recorder.event(
-                service | {"kind": "Service", "apiVersion": "v1"}, WARNING,
-                "FailedToStartServiceHealthcheck", f"{text} on port {health.port}: {error}",
-            )  # fmt: skip
+            about = service | {"kind": "Service", "apiVersion": "v1"}
+            self._recorder.event(about, WARNING, reason, text)
 
 
 def _sides(config: ProxyConfig, place: Place) -> Iterable[_Side]:

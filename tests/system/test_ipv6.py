@@ -144,6 +144,8 @@ async def _check_service(bench: Bench, home: int, one: PodAddress, two: PodAddre
     assert await ask(CLUSTER_IP, 80, two, home) == "fd00:10:244::1"
     assert await ask(CLUSTER_IP, 80, None, home)
     assert await ask(NODE_ADDRESS, NODE_PORT, one, home) == one.other_ip
+    # By a listener of our own: the kernel routes nothing from ::1 to a pod.
+    assert await ask("::1", NODE_PORT, None, home) == "fd00:10:244::1"
     with pytest.raises(ConnectionRefusedError):
         await ask("fd00:10:96::8", 80, one, home)
 

@@ -255,6 +255,9 @@ async def _check_service(bench: Bench, node: int, one: PodAddress, two: PodAddre
     for address in (NODE_ADDRESS, "127.0.0.1", bench.network.gateway):
         assert (await ask(address, NODE_PORT, None, node)).startswith("two ")
     assert (await ask(NODE_ADDRESS, NODE_PORT, one, node)).startswith("two ")
+    # At 127.0.0.1 by a listener: whose port it is the kernel knows.
+    with socket.socket() as sock, pytest.raises(OSError, match="in use"):
+        sock.bind(("127.0.0.1", NODE_PORT))
     async with bench.nft.applies("mod 2"):
         await bench.feed.put(SLICE, endpoint_slice(one.ip, two.ip))
     heard = {(await ask(CLUSTER_IP, 80, one, node)).split()[0] for _ in range(30)}
