@@ -1,4 +1,5 @@
-"""ConfigMaps and Secrets that the pods of this node use, each kept by a watch of its own.
+"""ConfigMaps and Secrets that the pods of this node use, each kept by a watch of its own, and all
+ClusterTrustBundles while a pod wants one.
 
 Tasks: one informer per object in use (as upstream's watch-based manager). Bounds: what its pods
 refer to, and `IDLE_MAX` more that nobody uses just now, so that a restarted Deployment finds the
@@ -7,15 +8,21 @@ CA ConfigMap of its namespace at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from sampan.api.descriptor import ApiResource
 from sampan.api.errors import Object
-from sampan.api.resources import resource
+from sampan.api.resources import api_resource
 from sampan.client.informer import Informer, Informers
 
 Reference = tuple[str, str, str]
 """(plural, namespace, name)"""
+BUNDLES: Reference = ("clustertrustbundles", "", "")
+"""All of them: those of a signer are found by their labels."""
+TRUST_BUNDLES = ApiResource(
+    "certificates.k8s.io", "v1beta1", "ClusterTrustBundle", BUNDLES[0], namespaced=False
+)
 
 IDLE_MAX = 16
 
@@ -61,11 +68,14 @@ class Objects:
         informer = self._watching.get((plural, namespace, name))
         return informer.get(namespace, name) if informer else None
 
+    def list(self, reference: Reference) -> Sequence[Object]:
+        """What a reference without a name finds; nothing while nobody holds it."""
+        informer = self._watching.get(reference)
+        return informer.list() if informer else ()
+
     def _watch(self, reference: Reference) -> None:
-        plural, namespace, name = reference
-        informer = self._informers.informer(
-            resource(plural), namespace, fields=f"metadata.name={name}"
-        )
+        resource, namespace, fields = _arguments(reference)
+        informer = self._informers.informer(resource, namespace, fields=fields)
         self._watching[reference] = informer
         informer.on_change(lambda old, new: self._tell(reference))
 
@@ -74,14 +84,21 @@ class Objects:
             changed()
 
     def _forget(self, reference: Reference) -> None:
-        plural, namespace, name = reference
+        resource, namespace, fields = _arguments(reference)
         del self._idle[reference]
         del self._watching[reference]
-        self._informers.stop(resource(plural), namespace, fields=f"metadata.name={name}")
+        self._informers.stop(resource, namespace, fields=fields)
+
+
+def _arguments(reference: Reference) -> tuple[ApiResource, str, str]:
+    """Resource, namespace and field selector of the informer."""
+    plural, namespace, name = reference
+    found = TRUST_BUNDLES if reference == BUNDLES else api_resource(plural)
+    return found, namespace, f"metadata.name={name}" if name else ""
 
 
 def references(pod: Object) -> set[Reference]:
-    """Every ConfigMap and Secret a pod's spec names."""
+    """Every ConfigMap and Secret a pod's spec names, and whether it wants trust bundles."""
     namespace = pod["metadata"]["namespace"]
     spec = pod["spec"]
     out = {("secrets", namespace, item["name"]) for item in spec.get("imagePullSecrets") or ()}
@@ -92,7 +109,9 @@ def references(pod: Object) -> set[Reference]:
         sources = [volume, *((volume.get("projected") or {}).get("sources") or ())]
         for source in sources:
             out |= {(plural, namespace, name) for plural, name in _of_source(source)}
-    return {item for item in out if item[2]}
+            if "clusterTrustBundle" in source:
+                out.add(BUNDLES)
+    return {item for item in out if item[2] or item == BUNDLES}
 
 
 def _of_container(container: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -24,7 +24,7 @@ from .environment import Environment, linked_services
 from .hosts import hostname, hosts_text, resolver
 from .imagevolumes import mount_images
 from .narration import Narrator
-from .objects import references
+from .objects import BUNDLES, references
 from .parts import Parts
 from .pulls import Held
 from .state import Waiting
@@ -189,7 +189,8 @@ class Sandbox:
             await self._parts.volumes.remove(self.uid, mounts=mounts)
 
     def sources(self) -> Sources:
-        return Sources(self._facts(), self._lookup, self._tokens)
+        bundles = self._parts.objects.list(BUNDLES)
+        return Sources(self._facts(), self._lookup, self._tokens, bundles)
 
     def environment(self) -> Environment:
         namespace = self.pod["metadata"]["namespace"]

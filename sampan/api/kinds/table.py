@@ -27,7 +27,7 @@ from .authorization import (
 )
 from .autoscaling import horizontalpodautoscaler, horizontalpodautoscaler_v1
 from .batch import cronjob, job
-from .certificates import certificatesigningrequest
+from .certificates import certificatesigningrequest, clustertrustbundle
 from .coordination import lease
 from .core import (
     binding,
@@ -110,6 +110,7 @@ KINDS: tuple[Kind, ...] = (
     cronjob.KIND,
     job.KIND,
     certificatesigningrequest.KIND,
+    clustertrustbundle.KIND,
     lease.KIND,
     endpointslice.KIND,
     events_event.KIND,

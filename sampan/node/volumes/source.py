@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct, field
 
+from sampan.api.errors import Object
 from sampan.node.downward import Facts
 from sampan.node.environment import Lookup
 
@@ -49,6 +50,8 @@ class Sources(Struct, frozen=True):
     lookup: Lookup
     tokens: Mapping[tuple[str, int], Token] = field(default_factory=dict)
     """By (audience, expirationSeconds)."""
+    bundles: Sequence[Object] = ()
+    """Every ClusterTrustBundle, if the pod wants any."""
 
     @property
     def fs_group(self) -> int:

@@ -17,6 +17,7 @@ from . import (
     certificaterequestor,
     certificatesigning,
     certificatesubjectrestriction,
+    clustertrustbundleattest,
     defaultingressclass,
     defaultstorageclass,
     defaulttolerationseconds,
@@ -50,9 +51,8 @@ if TYPE_CHECKING:
 __all__ = ["CHAIN", "Admission", "Plugin"]
 
 # The order is upstream's (AllOrderedPlugins): each plugin sees what those above it have set. Left
-# out are those of kinds that are off by default upstream and not served here: ClusterTrustBundle
-# (ClusterTrustBundleAttest), PodGroup and Workload (PodGroupProtection, PodGroupWorkloadExists,
-# JobValidation); and NodeDeclaredFeatureValidator, as nodes declare no features.
+# out are those of kinds that are off by default upstream and not served here: PodGroup and
+# Workload (PodGroupProtection, PodGroupWorkloadExists, JobValidation); and NodeDeclaredFeatureValidator, as nodes declare no features.
 CHAIN: tuple[Plugin, ...] = (
     namespacelifecycle.PLUGIN,  # first, so that a missing namespace is what one hears about
     limitranger.PLUGIN,  # requests and limits, before anything counts them
@@ -69,6 +69,7 @@ CHAIN: tuple[Plugin, ...] = (
     certificaterequestor.PLUGIN,
     certificateapproval.PLUGIN,
     certificatesigning.PLUGIN,
+    clustertrustbundleattest.PLUGIN,
     certificatesubjectrestriction.PLUGIN,
     defaultingressclass.PLUGIN,
     denyserviceexternalips.PLUGIN,

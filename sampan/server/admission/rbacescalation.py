@@ -23,7 +23,7 @@ def validate(server: Server, write: Write) -> None:
     target, user = write.attributes.resource, write.attributes.user
     if target is None:
         return
-    if write.old is not None and _without_owners(write.obj) == _without_owners(write.old):
+    if changes_owners_alone(write):
         return
     check = role_error if target.plural in ROLES else binding_error
     error = check(server.authorizer, user, write.obj, write.old)
@@ -31,11 +31,17 @@ def validate(server: Server, write: Write) -> None:
         raise error
 
 
-def _without_owners(obj: Object) -> Object:
-    """What of an object is checked: the garbage collector may change the rest. Labels count, as
-    they decide which roles are aggregated."""
+def changes_owners_alone(write: Write) -> bool:
+    """Is it an update of nothing but what the garbage collector and migrations change (upstream's
+    IsOnlyMutatingGCFields)? Labels count, as they decide which roles are aggregated."""
+    return write.old is not None and _checked(write.obj) == _checked(write.old)
+
+
+def _checked(obj: Object) -> Object:
     meta = {key: value for key, value in obj["metadata"].items() if key not in UNCHECKED}
-    return {**obj, "metadata": meta}
+    # What is stored says no apiVersion and kind; what was sent may.
+    parts = {key: value for key, value in obj.items() if key not in ("apiVersion", "kind")}
+    return {**parts, "metadata": meta}
 
 
 PLUGIN = Plugin(

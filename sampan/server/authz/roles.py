@@ -168,6 +168,7 @@ NODE: Final[Sequence[RuleRow]] = (
     ("get", "resource.k8s.io", "resourceclaims"),
     ("deletecollection", "resource.k8s.io", "resourceslices"),
     ("get", "core", "serviceaccounts"),
+    (READ, "certificates.k8s.io", "clustertrustbundles"),
 )
 
 # Service rules, cluster DNS and network policies are part of the node here, and speak as the node.
@@ -272,6 +273,7 @@ CLUSTER_ROLES: Final[Mapping[str, Sequence[RuleRow]]] = {
         ("get", "/.well-known/openid-configuration /.well-known/openid-configuration/"
                 " /openid/v1/jwks /openid/v1/jwks/"),
     ),
+    "system:cluster-trust-bundle-discovery": ((READ, CERTIFICATES, "clustertrustbundles"),),
     "sampan:node-network": NODE_NETWORK,
     "system:node-proxier": PROXIER,
     "system:kube-scheduler": SCHEDULER,
@@ -297,6 +299,7 @@ CLUSTER_ROLE_BINDINGS: Final[Mapping[str, tuple[str, str]]] = {
     "system:kube-scheduler": ("user", "system:kube-scheduler"),
     "system:volume-scheduler": ("user", "system:kube-scheduler"),
     "system:service-account-issuer-discovery": ("group", "system:serviceaccounts"),
+    "system:cluster-trust-bundle-discovery": ("group", "system:serviceaccounts"),
     # Without subjects: the node authoriser answers for nodes.
     "system:node": ("group", ""),
     "sampan:node-network": ("group", "system:nodes"),

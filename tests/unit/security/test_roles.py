@@ -7,7 +7,11 @@ import pytest
 from sampan.api.errors import Object
 from sampan.server.authz.policy import default_policy
 
-OWN = {"system:aggregated-metrics-reader", "sampan:node-network", "sampan:node-dns"}
+OWN = {
+    "system:aggregated-metrics-reader", "sampan:node-network", "sampan:node-dns",
+    # Upstream's where its gate ClusterTrustBundle is on.
+    "system:cluster-trust-bundle-discovery",
+}  # fmt: skip
 
 
 def policy(plural: str) -> dict[str, Object]:

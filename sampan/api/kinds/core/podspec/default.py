@@ -180,6 +180,8 @@ def _default_files(source: Object) -> None:
 
 def _default_projected(source: Object) -> None:
     for item in source.get("sources") or ():
+        # Off by default in 1.36 (PodCertificateRequest): dropped without a word, as upstream.
+        item.pop("podCertificate", None)
         token = item.get("serviceAccountToken")
         if token is not None:
             token.setdefault("expirationSeconds", TOKEN_EXPIRATION_S)

@@ -6,6 +6,9 @@ from typing import Any
 
 from .... import fields
 from ....errors import Cause, Object
+from ....selectors import validate_label_selector
+from ...certificates.certificatesigningrequest import check_signer
+from ...certificates.clustertrustbundle import name_problems, signer_in
 from ...formats import check_file_mode, check_local_path
 from .environment import check_field_ref, check_resource_ref
 
@@ -13,6 +16,7 @@ FILE_FIELDS = (
     "metadata.name", "metadata.namespace", "metadata.labels", "metadata.annotations",
     "metadata.uid",
 )  # fmt: skip
+BUNDLE = "clusterTrustBundle"
 MIN_TOKEN_S, MAX_TOKEN_S = 600, 1 << 32
 
 
@@ -75,7 +79,7 @@ def check_projected(source: Object, path: str, out: list[Cause]) -> None:
         where = f"{path}.sources[{position}]"
         count = 0
         for kind in ("secret", "configMap", "downwardAPI", "serviceAccountToken",
-                     "clusterTrustBundle"):  # fmt: skip
+                     BUNDLE):  # fmt: skip
             part = item.get(kind)
             if part is None:
                 continue
@@ -94,7 +98,7 @@ def _files(kind: str, part: Object) -> list[tuple[str, Any]]:
     """(path, what an error about it shows) of a projection's files."""
     if kind == "serviceAccountToken":
         return []
-    if kind == "clusterTrustBundle":
+    if kind == BUNDLE:
         return [(part.get("path") or "", part.get("path") or "")]
     found = []
     for item in part.get("items") or ():
@@ -105,7 +109,8 @@ def _files(kind: str, part: Object) -> list[tuple[str, Any]]:
 
 
 def _check_projection(kind: str, part: Object, path: str, source: str, out: list[Cause]) -> None:
-    where = f"{source}.{kind}"
+    # Upstream's name for the path of a trust bundle is not the field's.
+    where = f"{source}.{'clusterTrustBundlePEM' if kind == BUNDLE else kind}"
     if kind in ("secret", "configMap"):
         if not part.get("name"):
             out.append(fields.required(f"{where}.name"))
@@ -137,13 +142,19 @@ def _check_trust_bundle(part: Object, path: str, out: list[Cause]) -> None:
     elif name is not None:
         if not name:
             out.append(fields.required(f"{path}.name", "must be a valid object name"))
+        for why in name_problems(name, signer_in(name)):
+            text = f"not a valid clustertrustbundlename: {why}"
+            out.append(fields.invalid(f"{path}.name", name, text))
         if part.get("labelSelector") is not None:
             why = "labelSelector must be unset if name is specified"
             out.append(fields.invalid(f"{path}.labelSelector", part["labelSelector"], why))
     elif signer is None:
         out.append(fields.required(path, "either name or signerName must be specified"))
-    elif not signer:
-        out.append(fields.required(f"{path}.signerName", "must be a valid signer name"))
+    else:
+        if not signer:
+            out.append(fields.required(f"{path}.signerName", "must be a valid signer name"))
+        check_signer(signer, f"{path}.signerName", out)
+        out += validate_label_selector(part.get("labelSelector"), f"{path}.labelSelector")
     if not part.get("path"):
         out.append(fields.required(f"{path}.path"))
     check_local_path(part.get("path") or "", f"{path}.path", out)
