@@ -1,12 +1,15 @@
 """Schemathesis: every operation of the served OpenAPI, with what its schema allows and what it does
-not. Whatever is sent, the answer is never a 5xx and never missing, and others are still served.
+not. Whatever is sent, the answer is never a 5xx and never missing, others are still served, and
+nothing of it is kept.
 
 `make trust` raises the number per operation; the seed is the slice's.
 """
 
 from __future__ import annotations
 
+import gc
 import http.client
+import tracemalloc
 from collections import Counter
 from typing import Any
 
@@ -15,6 +18,9 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from sampan.server import cache
+from sampan.server.app import Server
+from sampan.server.fairness import fairness
 from sampan.testing import ThreadedCluster
 from tests.kit.trust import SLICE, size
 
@@ -29,11 +35,28 @@ REAL_NAMES = {"namespace": "default", "name": "fuzzed"}
 """Half of the requests go where an object may be, so that they get past the first refusal."""
 
 
+ASKED_AGAIN = 120
+"""Requests whose answers change nothing, of different operations, that are sent again and again."""
+KEPT_BYTES = 500
+"""What a request may leave behind. A leak is its body, its headers or its object: a thousand and
+more; what comes and goes by itself (controllers, leases) is some tens each."""
+
+
 @pytest.fixture(scope="module")
 def server() -> Any:
-    with ThreadedCluster.start() as cluster:
-        cluster.apply(CRD)
-        yield cluster
+    # What is kept on purpose is full at once, so that it does not look like growth.
+    with pytest.MonkeyPatch.context() as bounds:
+        bounds.setattr(cache, "RECENT_CHANGES", 16)
+        bounds.setattr(fairness, "REMEMBERED", 16)
+        with ThreadedCluster.start() as cluster:
+            cluster.apply(CRD)
+            yield cluster
+
+
+@pytest.fixture(scope="module")
+def harmless(server: ThreadedCluster) -> list[requests.PreparedRequest]:
+    """What `test_no_operation_breaks_the_server` asked that changed nothing."""
+    return []
 
 
 CRD = """
@@ -88,7 +111,9 @@ def _headers(cluster: ThreadedCluster) -> dict[str, str]:
     return {"Authorization": f"Bearer {cluster.token}"}
 
 
-def test_no_operation_breaks_the_server(server: ThreadedCluster) -> None:
+def test_no_operation_breaks_the_server(
+    server: ThreadedCluster, harmless: list[requests.PreparedRequest]
+) -> None:
     statuses: Counter[int] = Counter()
     for name in documents(server):
         answer = _get(server, f"/openapi/v3/{name}")
@@ -99,7 +124,7 @@ def test_no_operation_breaks_the_server(server: ThreadedCluster) -> None:
         for result in schema.get_all_operations():
             operation = result.ok()
             if "/watch/" not in operation.path:
-                _try(server, operation, statuses)
+                harmless += _try(server, operation, statuses)
     assert sum(statuses.values()) > 500 * EXAMPLES
     # Requests that get somewhere, and requests that do not: both must have been among them.
     assert statuses[200] + statuses[201] > 0
@@ -108,10 +133,14 @@ def test_no_operation_breaks_the_server(server: ThreadedCluster) -> None:
     assert len(server.list("namespaces")) >= 4
 
 
-def _try(cluster: ThreadedCluster, operation: Any, statuses: Counter[int]) -> None:
+def _try(
+    cluster: ThreadedCluster, operation: Any, statuses: Counter[int]
+) -> list[requests.PreparedRequest]:
+    """Asks, and gives the last request that changed nothing."""
     method = operation.method.upper()
     examples = EXAMPLES * 2 if method in BODIES else EXAMPLES
     count = 0
+    harmless: list[requests.PreparedRequest] = []
 
     @seed(20_261_123 + SLICE)
     @settings(
@@ -139,8 +168,49 @@ def _try(cluster: ThreadedCluster, operation: Any, statuses: Counter[int]) -> No
         # A node that is not reached or a service without endpoints is the cluster's state.
         known = answer.status_code == 503 or "error dialing backend" in answer.text
         assert answer.status_code < 500 or known, (method, operation.path, answer.text[:500])
+        if answer.status_code in (400, 404, 415, 422) or method == "GET":
+            harmless[:] = [answer.request]
 
     run()
+    return harmless
+
+
+def _left_behind(cluster: ThreadedCluster, harmless: list[requests.PreparedRequest]) -> float:
+    """How many bytes one request leaves, when all are sent a third time."""
+    asked = harmless[:: len(harmless) // ASKED_AGAIN + 1]
+    sizes = []
+    with requests.Session() as session:
+        tracemalloc.start()
+        try:
+            for _ in range(3):
+                for request in asked:
+                    session.send(request, timeout=TIMEOUT_S, verify=str(cluster.ca_file))
+                gc.collect()
+                sizes.append(tracemalloc.get_traced_memory()[0])
+        finally:
+            tracemalloc.stop()
+    return (sizes[2] - sizes[1]) / len(asked)
+
+
+def test_nothing_of_it_is_kept(
+    server: ThreadedCluster,
+    harmless: list[requests.PreparedRequest],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert len(harmless) > ASKED_AGAIN
+    left = _left_behind(server, harmless)
+    assert left < KEPT_BYTES
+    # A server that keeps what it was asked is noticed.
+    kept: list[Any] = []
+    honest = Server.begin
+
+    def leak(self: Server, request: Any) -> Any:
+        kept.append(request)
+        return honest(self, request)
+
+    monkeypatch.setattr(Server, "begin", leak)
+    left = _left_behind(server, harmless)
+    assert left > KEPT_BYTES
 
 
 def _aim(case: Any, *, real: bool) -> None:
