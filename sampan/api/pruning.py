@@ -86,7 +86,8 @@ class Walk:
         try:
             return decode(*args)
         except _Mismatch as mismatch:
-            place = f"Go struct field {path[0]}.{'.'.join(path[1:])}" if path else "Go value"
+            struct, *steps = path or ("",)
+            place = f"Go struct field {struct}.{'.'.join(steps)}" if steps else "Go value"
             text = f"json: cannot unmarshal {mismatch.found} into {place} of type {mismatch.wanted}"
         except (QuantityError, TimeError, Malformed) as problem:
             text = str(problem)

@@ -14,6 +14,7 @@ from .negotiate import YAML_TYPES
 
 PROTOBUF_TYPE = "application/vnd.kubernetes.protobuf"
 JSON_TYPES = frozenset({"", "application/json", "text/json"})
+JSON_KINDS = {dict: "object", list: "array", str: "string", bool: "bool"}
 
 
 class Body(NamedTuple):
@@ -70,9 +71,9 @@ def read_object(request: Request, resource: Descriptor | None = None) -> Body:
         # To Go null is a struct without fields: what is missing is complained about later.
         value = {}
     if not isinstance(value, dict):
-        found = {list: "array", str: "string", bool: "bool"}.get(type(value), "number")
         why = (
-            f"couldn't get version/kind; json parse error: json: cannot unmarshal {found} into "
+            "couldn't get version/kind; json parse error: json: cannot unmarshal "
+            f"{json_kind(value)} into "
             "Go value of type struct { APIVersion string; Kind string }"
         )
         raise schema.unrecognized(kind, why, raw if isinstance(raw, bytes) else b"")
@@ -99,12 +100,18 @@ def check_type(value: Object, api_version: str, kind: str) -> None:
     )
 
 
-def parse_json(body: bytes) -> Any:
-    """A JSON body that is no object of a kind (a patch)."""
+def json_kind(value: Any) -> str:
+    """What Go's decoder calls a JSON value."""
+    return JSON_KINDS.get(type(value), "number")
+
+
+def parse_json(body: bytes, prefix: str) -> Any:
+    """A JSON body that is no object of a kind (a patch). Raises BadRequest, which begins with
+    `prefix`."""
     try:
         return json_wire.loads(body)
     except ValueError as error:
-        raise BadRequest(f"error decoding patch: {error}") from None
+        raise BadRequest(f"{prefix}{error}") from None
 
 
 def load_yaml(body: bytes, duplicates: list[str]) -> Any:

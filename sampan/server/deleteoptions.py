@@ -13,6 +13,7 @@ from msgspec import Struct, field
 from sampan.api import fields
 from sampan.api.errors import BadRequest, Cause, Object, invalid
 
+from .body import json_kind
 from .exchange import Request
 from .listoptions import flag, parse_int64
 
@@ -31,7 +32,6 @@ _TYPES: Mapping[str, tuple[type, str]] = {
     UNREADABLE: (bool, "bool"),
 }
 """Fields by what JSON must give, and Go's name for it."""
-_GO_NAMES = {dict: "object", list: "array", str: "string", bool: "bool"}
 
 
 class DeleteOptions(Struct, frozen=True):
@@ -103,9 +103,8 @@ def _check_types(raw: Object) -> None:
         value = raw.get(name)
         if value is None or type(value) is wanted:
             continue
-        given = _GO_NAMES.get(type(value), "number")
         raise BadRequest(
-            f"json: cannot unmarshal {given} into Go struct field "
+            f"json: cannot unmarshal {json_kind(value)} into Go struct field "
             f"DeleteOptions.{name} of type {go_type}"
         )
 

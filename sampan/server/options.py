@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 from msgspec import Struct
 
+from sampan.api import fields
 from sampan.api.errors import Cause, invalid
 
 from .exchange import Request
@@ -45,51 +45,47 @@ def _of_agent(user_agent: str) -> WriteOptions:
     return WriteOptions(user_agent=user_agent)
 
 
-def write_options(request: Request, kind: str) -> WriteOptions:
-    """The options of a write; `kind` is upstream's name for them, for the error text."""
+def write_options(request: Request, kind: str, *, apply: bool = False) -> WriteOptions:
+    """The options of a write; `kind` is upstream's name for them, for the error text. `apply`: are
+    they of an apply, which must say who applies? Raises Invalid, in the order of upstream's
+    ValidatePatchOptions."""
     agent = request.headers.get("user-agent", "")
-    if not request.query:
+    if not request.query and not apply:
         return _of_agent(agent)
     validation = request.param("fieldValidation") or "Warn"
-    manager = request.param("fieldManager")
-    causes = (
-        []
-        if validation in FIELD_VALIDATION
-        else [
-            Cause(
-                "fieldValidation",
-                f'Unsupported value: "{validation}": supported values: "Ignore", "Strict", "Warn"',
-                "FieldValueNotSupported",
-            )
-        ]
-    )
-    causes += _dry_run_causes(request.query.get("dryRun") or ())
-    if len(manager) > MANAGER_LENGTH:
-        causes.append(
-            Cause(
-                "fieldManager",
-                f"Too long: may not be more than {MANAGER_LENGTH} bytes",
-                "FieldValueTooLong",
-            )
-        )
+    manager, force = request.param("fieldManager"), flag(request, "force")
+    causes: list[Cause] = []
+    if apply and not manager:
+        causes.append(fields.required("fieldManager", "is required for apply patch"))
+    if kind == "PatchOptions" and not apply and force is not None:
+        causes.append(fields.forbidden("force", "may not be specified for non-apply patch"))
+    causes += _manager_causes(manager)
+    dry_run = request.query.get("dryRun") or []
+    if any(value != "All" for value in dry_run):
+        causes.append(fields.not_supported("dryRun", dry_run, ("All",)))
+    if validation not in FIELD_VALIDATION:
+        causes.append(fields.not_supported("fieldValidation", validation, FIELD_VALIDATION))
     if causes:
         raise invalid(META_GROUP, kind, "", causes)
     return WriteOptions(
-        dry_run=bool(request.param("dryRun")),
+        dry_run=bool(dry_run),
         field_validation=validation,
         field_manager=manager,
-        force=bool(flag(request, "force")),
+        force=bool(force),
         user_agent=agent,
     )
 
 
-def _dry_run_causes(values: Any) -> list[Cause]:
-    return [
-        Cause(
-            "dryRun",
-            f'Unsupported value: "{value}": supported values: "All"',
-            "FieldValueNotSupported",
-        )
-        for value in values
-        if value not in ("", "All")
-    ]
+def _manager_causes(manager: str) -> list[Cause]:
+    """Upstream's ValidateFieldManager."""
+    causes = []
+    if len(manager.encode(errors="replace")) > MANAGER_LENGTH:
+        causes.append(fields.too_long("fieldManager", manager, MANAGER_LENGTH))
+    if not manager.isprintable():
+        at = 0
+        for letter in manager:
+            if not letter.isprintable():
+                why = f"invalid character U+{ord(letter):04X} (at position {at})"
+                causes.append(fields.invalid("fieldManager", manager, why))
+            at += len(letter.encode(errors="replace"))
+    return causes

@@ -96,6 +96,15 @@ async def test_objects_are_pruned_defaulted_and_validated_in_upstreams_words() -
         wrong = await cluster.http("POST", WIDGETS, labels)
         assert wrong.status == 400
         assert "cannot unmarshal number into Go struct field ObjectMeta.labels" in wrong.message
+        text = await cluster.http("POST", WIDGETS, widget("b") | {"metadata": "x"})
+        assert "cannot unmarshal string into Go value of type v1.ObjectMeta" in text.message
+        other = {"kind": "Gadget", "apiVersion": "example.com/v9"}
+        turned = await cluster.http("PATCH", f"{WIDGETS}/a", other, content_type=MERGE)
+        assert (turned.status, turned.message) == (
+            422,
+            'Widget.example.com "a" is invalid: [kind: Invalid value: "Gadget": must be Widget, '
+            'apiVersion: Invalid value: "example.com/v9": must be example.com/v1]',
+        )
 
 
 async def test_status_is_written_apart_and_generation_counts_the_rest() -> None:

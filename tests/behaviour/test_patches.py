@@ -81,27 +81,65 @@ async def test_a_patch_may_name_its_version() -> None:
         assert stale.status == 409
 
 
-@pytest.mark.parametrize(
-    ("kind", "body", "status"),
-    [
-        (MERGE, b"{", 400),
-        (MERGE, b"[]", 400),
-        (MERGE, b'{"data": {"k": 1}}', 422),
-        (MERGE, b'{"metadata": {"name": "b"}}', 400),
-        (JSON, b'{"op": "add"}', 400),
-        (JSON, b'[{"op": "nonsense", "path": "/data"}]', 422),
-        (STRATEGIC, b'"text"', 400),
-        ("application/json", b"{}", 415),
-        ("text/plain", b"{}", 415),
-    ],
-)
-async def test_bad_patches_have_no_effect(kind: str, body: bytes, status: int) -> None:
+UNREADABLE = "error decoding patch: json: cannot unmarshal"
+REGISTERED = 'is registered for version "'
+BAD_PATCHES: list[tuple[str, bytes, int, str]] = [
+    (MERGE, b"{", 400, "error decoding patch: unexpected end of JSON input"),
+    (MERGE, b"[]", 400, f"{UNREADABLE} array into Go value of type map[string]interface {{}}"),
+    (MERGE, b"null", 400, "Invalid JSON Patch"),
+    (MERGE, b'{"data": {"k": 1}}', 422, ' "" is invalid: patch: Invalid value: '),
+    (MERGE, b'{"metadata": {"name": "b"}}', 400, "the name of the object (b) does not match"),
+    (MERGE, b'{"kind": "Pod"}', 422, f'no kind "Pod" {REGISTERED}v1"'),
+    (JSON, b"{", 400, "error decoding patch: unexpected end of JSON input"),
+    (
+        JSON,
+        b'{"op": "add"}',
+        400,
+        f"{UNREADABLE} object into Go value of type []handlers.jsonPatchO",
+    ),
+    (JSON, b"[1]", 400, f"{UNREADABLE} number into Go value of type handlers.jsonPatchOp"),
+    (JSON, b'[{"op": 1}]', 400, f"{UNREADABLE} number into Go struct field jsonPatchOp.op of type"),
+    (JSON, b'[{"op": "nonsense", "path": "/data"}]', 422, "the server rejected our request due to"),
+    (STRATEGIC, b"{", 400, "unexpected end of JSON input"),
+    (STRATEGIC, b'"text"', 400, "json: cannot unmarshal string into Go value of type map[string]"),
+    ("application/json", b"{}", 415, "the body of the request was in an unknown format"),
+    ("text/plain", b"{}", 415, "the body of the request was in an unknown format"),
+]
+
+
+async def test_bad_patches_have_no_effect() -> None:
     async with api_cluster() as cluster:
         await cluster.http("POST", CM, {"metadata": {"name": "a"}, "data": {"k": "v"}})
         before = cluster.store.revision
-        answer = await cluster.http("PATCH", f"{CM}/a", body, content_type=kind)
-        assert answer.status == status, answer.message
-        assert cluster.store.revision == before
+        for kind, body, status, words in BAD_PATCHES:
+            answer = await cluster.http("PATCH", f"{CM}/a", body, content_type=kind)
+            assert answer.status == status, answer.message
+            prefixed = words.startswith("no kind")
+            assert words in answer.message if prefixed else answer.message.startswith(words)
+            assert cluster.store.revision == before
+        for kind, body in ((STRATEGIC, b"null"), (JSON, b"null"), (JSON, b"[]")):
+            answer = await cluster.http("PATCH", f"{CM}/a", body, content_type=kind)
+            assert (answer.status, cluster.store.revision) == (200, before)
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("force=false", "force: Forbidden: may not be specified for non-apply patch"),
+        ("dryRun=Some", 'dryRun: Unsupported value: ["Some"]: supported values: "All"'),
+        ("fieldManager=a%0ab", 'fieldManager: Invalid value: "a\\nb": invalid character U+000A (at '
+         "position 1)"),
+        (f"fieldManager={'x' * 129}", "fieldManager: Too long: may not be more than 128 bytes"),
+        ("fieldValidation=x&dryRun=", '[dryRun: Unsupported value: [""]: supported values: "All", '
+         'fieldValidation: Unsupported value: "x": supported values: "Ignore", "Strict", "Warn"]'),
+    ],
+)  # fmt: skip
+async def test_options_of_patches_are_checked(query: str, words: str) -> None:
+    async with api_cluster() as cluster:
+        await cluster.http("POST", CM, {"metadata": {"name": "a"}})
+        answer = await patch(cluster, f"{CM}/a?{query}", {"data": {"a": "b"}}, MERGE)
+        prefix = 'PatchOptions.meta.k8s.io "" is invalid: '
+        assert (answer.status, answer.message) == (422, prefix + words)
 
 
 async def test_apply_creates_merges_and_removes() -> None:

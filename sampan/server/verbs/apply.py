@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sampan.api import errors, fields
+from sampan.api import errors
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import BadRequest, Object
 from sampan.wire import json as json_wire
 
 from ..answer import answer_written
-from ..body import load_yaml
+from ..body import json_kind, load_yaml
 from ..exchange import Attributes, Request, Response
 from ..options import WriteOptions, write_options
 from ..ownership.applying import (
@@ -89,11 +89,7 @@ async def _update_or_create(context: Context, apply: Application, compute: Compu
 
 def apply_options(request: Request) -> WriteOptions:
     """The options of an apply, which must say who applies. Raises Invalid."""
-    options = write_options(request, "PatchOptions")
-    if not options.field_manager:
-        cause = fields.required("fieldManager", "is required for apply patch")
-        raise errors.invalid("meta.k8s.io", "PatchOptions", "", [cause])
-    return options
+    return write_options(request, "PatchOptions", apply=True)
 
 
 def read_configuration(context: Context, request: Request, api_version: str, kind: str) -> Object:
@@ -101,10 +97,9 @@ def read_configuration(context: Context, request: Request, api_version: str, kin
     duplicates: list[str] = []
     value = _parse(request.body, duplicates) if isinstance(request.body, bytes) else request.body
     if not isinstance(value, dict):
-        found = {list: "array", str: "string", bool: "bool"}.get(type(value), "number")
         raise BadRequest(
             f"error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot "
-            f"unmarshal {found} into Go value of type map[string]interface {{}}"
+            f"unmarshal {json_kind(value)} into Go value of type map[string]interface {{}}"
         )
     if duplicates and context.options.field_validation == "Strict":
         # Upstream reads JSON as the YAML it is here too.

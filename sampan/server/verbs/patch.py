@@ -26,7 +26,7 @@ from sampan.wire.patch import PatchError, json_patch, merge_patch, strategic_mer
 from sampan.wire.strategic import Lookup
 
 from ..answer import answer_written
-from ..body import check_type, media_type, parse_json
+from ..body import check_type, json_kind, media_type, parse_json
 from ..exchange import Attributes, Request, Response
 from ..options import write_options
 from ..writing import Context, match_namespace, update
@@ -47,11 +47,6 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
         return await apply.handle(server, request, attributes)
     options = write_options(request, "PatchOptions")
     context = Context(server, attributes, resource, options)
-    if options.force:
-        raise BadRequest(
-            'PatchOptions.meta.k8s.io "" is invalid: force: Forbidden: may not be '
-            "specified for non-apply patch"
-        )
     body = request.body
     context.says_managers = not isinstance(body, bytes) or b"managedFields" in body
     problems: list[str] = []
@@ -75,7 +70,10 @@ def _patched(
     result = patch(current)
     if not isinstance(result, dict):
         raise BadRequest("the patch does not make an object")
-    check_type(result, resource.api_version, resource.kind)
+    try:
+        check_type(result, resource.api_version, resource.kind)
+    except BadRequest:
+        raise patchfields.mistyped(sent[0], resource, result) from None
     obj = _decode_changed(context, current, result, sent)
     metadata = obj["metadata"]
     if metadata.get("resourceVersion") == version:
@@ -119,12 +117,19 @@ def patch_of(
     media = media_type(request)
     if media == JSON_PATCH:
         operations = _body(request, problems)
-        return lambda obj: _apply(json_patch, obj, operations)
+        if problems is not None:
+            patchfields.check_operations(operations)
+        return lambda obj: _apply(json_patch, obj, operations or [])
     if media == MERGE_PATCH:
-        patch = _map(_body(request, problems))
+        patch = _body(request, problems)
+        if patch is None:
+            raise BadRequest("Invalid JSON Patch")
+        patch = _map(patch, patchfields.DECODING)
         return lambda obj: _apply(merge_patch, obj, patch)
     if media == STRATEGIC_PATCH and _is_strategic(resource):
-        patch = _map(_body(request, problems))
+        # To Go null is a map with nothing in it.
+        value = _body(request, problems)
+        patch = {} if value is None else _map(value, "")
         assert resource is not None
         return _strategic(patch, schema.merge_of(resource.definition))
     raise UnsupportedMediaType(
@@ -155,7 +160,8 @@ def _is_strategic(resource: Descriptor | None) -> bool:
 
 def _body(request: Request, problems: list[str] | None) -> Any:
     if isinstance(request.body, bytes):
-        value = parse_json(request.body)
+        prefix = "" if media_type(request) == STRATEGIC_PATCH else patchfields.DECODING
+        value = parse_json(request.body, prefix)
         if problems is not None:
             problems += patchfields.problems_of(request, value)
         return value
@@ -163,11 +169,11 @@ def _body(request: Request, problems: list[str] | None) -> Any:
     return loads(dumps(request.body))
 
 
-def _map(patch: Any) -> Object:
+def _map(patch: Any, prefix: str) -> Object:
     if not isinstance(patch, dict):
-        found = {list: "array", str: "string", bool: "bool"}.get(type(patch), "number")
+        found = json_kind(patch)
         raise BadRequest(
-            f"json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
+            f"{prefix}json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
         )
     return patch
 

@@ -7,17 +7,39 @@ from typing import TYPE_CHECKING, Any
 
 from sampan.api import fields, schema
 from sampan.api.decoding import STRICT
+from sampan.api.descriptor import Descriptor
 from sampan.api.errors import BadRequest, Invalid, Object, invalid
 from sampan.client.interface import JSON_PATCH, STRATEGIC_PATCH
 from sampan.wire import json as json_wire
 
-from ..body import media_type
+from ..body import json_kind, media_type
 from ..exchange import Request
 
 if TYPE_CHECKING:
     from ..writing import Context
 
 OPERATION_FIELDS = frozenset({"op", "path", "from", "value"})
+DECODING = "error decoding patch: "
+
+
+def check_operations(patch: Any) -> None:
+    """Is a JSON patch a list of operations? Upstream reads it into structs for the sake of field
+    validation, before it is read as a patch. Raises BadRequest."""
+    if patch is not None and not isinstance(patch, list):
+        raise _unreadable(patch, "value of type []handlers.jsonPatchOp")
+    for operation in patch or ():
+        if operation is None:
+            continue
+        if not isinstance(operation, dict):
+            raise _unreadable(operation, "value of type handlers.jsonPatchOp")
+        for name in ("op", "path", "from"):
+            value = operation.get(name)
+            if value is not None and not isinstance(value, str):
+                raise _unreadable(value, f"struct field jsonPatchOp.{name} of type string")
+
+
+def _unreadable(value: Any, place: str) -> BadRequest:
+    return BadRequest(f"{DECODING}json: cannot unmarshal {json_kind(value)} into Go {place}")
 
 
 def problems_of(request: Request, value: Any) -> list[str]:
@@ -67,6 +89,24 @@ def refused(request: Request, result: Object, why: str) -> Invalid:
     else:
         shown = json_wire.dumps(result).decode()
     return invalid("", "", "", [fields.invalid("patch", shown, why)])
+
+
+def mistyped(request: Request, resource: Descriptor, result: Object) -> Invalid:
+    """Upstream's answer to a patch that makes another kind, or version, of the object."""
+    version = result.get("apiVersion") or resource.api_version
+    kind = result.get("kind") or resource.kind
+    if resource.custom is None:
+        why = f'no kind "{kind}" is registered for version "{version}" in this place'
+        return refused(request, result, why)
+    causes = [
+        fields.invalid(name, given, f"must be {wanted}")
+        for name, given, wanted in (
+            ("kind", kind, resource.kind), ("apiVersion", version, resource.api_version),
+        )
+        if given != wanted
+    ]  # fmt: skip
+    name = (result.get("metadata") or {}).get("name") or ""
+    return invalid(resource.group, resource.kind, name, causes)
 
 
 _CANNOT = re.compile(r"json: cannot unmarshal (.+) into Go (?:struct field \S+|value) of type (.+)")
