@@ -1,6 +1,7 @@
-"""Load balancers: a service of type LoadBalancer gets an address of its own at once.
+"""Load balancers: a service of type LoadBalancer gets an address of its own at once, one of each of
+its families.
 
-The addresses are the last of the service network: routed like it on every node, so that services
+The addresses are the last of the service networks: routed like it on every node, so that services
 never meet at a port, and what the node itself listens on is nobody's. The proxy's rules do the
 rest. Services with a loadBalancerClass, or with an address that somebody else wrote, are another
 controller's.
@@ -9,7 +10,7 @@ controller's.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from sampan.api.errors import Object
 from sampan.api.resources import resource
@@ -25,8 +26,11 @@ ADDRESSES = 1024
 _BY_ADDRESS = "cluster-address"
 
 
+Network = IPv4Network | IPv6Network
+
+
 class LoadBalancerController(Controller):
-    """Does nothing without a service network (`Options.service_cidr`) of IPv4. One worker, and each
+    """Does nothing without a service network (`Options.service_cidrs`). One worker, and each
     address is remembered as it is given: two services never get the same one."""
 
     name = "service"
@@ -41,9 +45,9 @@ class LoadBalancerController(Controller):
         self.given: dict[str, Request] = {}
         self.waiting: dict[Request, None] = {}
         """Services for which there was none, in order."""
-        cidr = context.options.service_cidr
-        self.network = IPv4Network(cidr) if cidr and ":" not in cidr else None
-        if self.network is not None:
+        networks = [ip_network(text) for text in context.options.service_cidrs.split(",") if text]
+        self.networks: dict[str, Network] = {f"IPv{item.version}": item for item in networks}
+        if self.networks:
             self.services.on_change(self._service_changed)
 
     def _service_changed(self, old: Object | None, new: Object | None) -> None:
@@ -52,53 +56,55 @@ class LoadBalancerController(Controller):
                 # A cluster address was given out in the moment in which we gave it too.
                 if address in self.given:
                     self.queue.add(self.given[address])
-            if address := balancer_address(obj):
+            for address in balancer_addresses(obj):
                 self.given.setdefault(address, _request(obj))
         if any(obj is not None and is_balanced(obj) for obj in (old, new)):
             self.add_changed(old, new)
 
     async def reconcile(self, request: Request) -> None:
         service = self.services.get(*request)
-        if service is None or not is_balanced(service) or self.network is None:
+        if service is None or not is_balanced(service) or not self.networks:
             self._give_back(request)
             return
-        if service["metadata"].get("deletionTimestamp"):
+        current = balancer_addresses(service)
+        if service["metadata"].get("deletionTimestamp") or not all(map(self._is_ours, current)):
             return
-        current = balancer_address(service)
-        if current and (not self._is_ours(current) or self._is_free(current, request)):
-            return
-        address = self._choose(service, request)
-        if not address:
+        wanted = [self._choose(service, name, request) for name in self._families(service)]
+        if not all(wanted):
             self._refuse(service, request)
             return
+        if wanted == current:
+            return
         self._give_back(request)
-        self.given[address] = request
+        self.given.update(dict.fromkeys(wanted, request))
         self.waiting.pop(request, None)
         status = {**(service.get("status") or {})}
-        status["loadBalancer"] = {"ingress": [{"ip": address, "ipMode": "VIP"}]}
+        status["loadBalancer"] = {"ingress": [{"ip": ip, "ipMode": "VIP"} for ip in wanted]}
         if await write_status(self.client, self.resource, service, status) is None:
             self._give_back(request)
             return
         self.recorder.event(service, NORMAL, "EnsuredLoadBalancer", "Ensured load balancer")
 
-    def _choose(self, service: Object, request: Request) -> str:
-        """The address asked for, or the first that is free; "" if there is none."""
-        asked = service["spec"].get("loadBalancerIP")
-        if asked:
-            return asked if self._is_ours(asked) and self._is_free(asked, request) else ""
-        return next((ip for ip in self._candidates() if self._is_free(ip, request)), "")
+    def _families(self, service: Object) -> list[str]:
+        """Those of the service, in its order, that have a network."""
+        asked = service["spec"].get("ipFamilies") or [*self.networks][:1]
+        return [name for name in asked if name in self.networks]
 
-    def _candidates(self) -> Iterator[str]:
-        if self.network is not None:
-            last = int(self.network.broadcast_address) - 1
-            first = max(int(self.network.network_address) + 11, last - ADDRESSES + 1)
-            yield from (str(IPv4Address(number)) for number in range(last, first - 1, -1))
+    def _choose(self, service: Object, family: str, request: Request) -> str:
+        """The address that it has, or that was asked for, or the first that is free; "" if there is
+        none. What was asked for is of one family: the other one's is free to choose."""
+        asked = service["spec"].get("loadBalancerIP")
+        network = self.networks[family]
+        if asked and _family(asked) in ("", family):
+            return asked if self._is_ours(asked) and self._is_free(asked, request) else ""
+        for ip in balancer_addresses(service):
+            if _family(ip) == family and self._is_free(ip, request):
+                return ip
+        return next((ip for ip in _candidates(network) if self._is_free(ip, request)), "")
 
     def _is_ours(self, text: str) -> bool:
-        try:
-            return self.network is not None and IPv4Address(text) in self.network
-        except ValueError:
-            return False
+        network = self.networks.get(_family(text))
+        return network is not None and ip_address(text) in network
 
     def _is_free(self, address: str, request: Request) -> bool:
         if self.given.get(address, request) != request:
@@ -122,18 +128,31 @@ class LoadBalancerController(Controller):
         self.recorder.event(service, WARNING, "SyncLoadBalancerFailed", text)
 
 
+def _family(text: str) -> str:
+    """Of an address; "" if it is none: the API takes any text for `loadBalancerIP`."""
+    try:
+        return f"IPv{ip_address(text).version}"
+    except ValueError:
+        return ""
+
+
+def _candidates(network: Network) -> Iterator[str]:
+    last = int(network.broadcast_address) - 1
+    first = max(int(network.network_address) + 11, last - ADDRESSES + 1)
+    start = network.network_address
+    yield from (str(start + (number - int(start))) for number in range(last, first - 1, -1))
+
+
 def is_balanced(service: Object) -> bool:
     """Is it this controller's?"""
     spec = service["spec"]
     return spec.get("type") == "LoadBalancer" and not spec.get("loadBalancerClass")
 
 
-def balancer_address(service: Object) -> str:
+def balancer_addresses(service: Object) -> list[str]:
     """What the status says; a host name counts as an address that is not ours."""
     entries = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
-    for item in entries:
-        return str(item.get("ip") or item.get("hostname") or "")
-    return ""
+    return [str(item.get("ip") or item.get("hostname") or "") for item in entries]
 
 
 def cluster_addresses(service: Object) -> list[str]:

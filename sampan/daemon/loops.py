@@ -58,7 +58,7 @@ async def begin(
             pod_cidr=cluster.pod_cidr,
             pod_cidr6=cluster.pod_cidr6,
             reserved_share=cluster.node_pod_cidr,
-            service_cidr=cluster.service_cidr,
+            service_cidrs=cluster.service_cidrs,
             node_call=partial(ask, server),
         ),
     )

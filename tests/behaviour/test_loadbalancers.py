@@ -27,7 +27,7 @@ async def create(here: World, name: str, **spec: Any) -> None:
 
 
 async def test_each_load_balancer_has_an_address_of_its_own() -> None:
-    async with world(service_cidr=CIDR) as here:
+    async with world(service_cidrs=CIDR) as here:
         cache = here.cache("services")
 
         def of(name: str) -> str:
@@ -54,3 +54,33 @@ async def test_each_load_balancer_has_an_address_of_its_own() -> None:
         why = "failed to ensure load balancer: address 10.9.0.13 is not available"
         text = f"Error syncing load balancer: {why}"
         await here.until(lambda: any(item["message"] == text for item in events.list()))
+
+
+async def test_a_load_balancer_has_an_address_of_each_of_its_families() -> None:
+    both = f"{CIDR},fd00:9::/124"
+    config = {"service_cidr": "10.96.0.0/16,fd00:96::/112"}
+    async with world(service_cidrs=both, config=config) as here:
+        cache = here.cache("services")
+
+        def of(name: str) -> list[str]:
+            found = (cache.get("default", name) or {}).get("status") or {}
+            return [item["ip"] for item in found.get("loadBalancer", {}).get("ingress") or ()]
+
+        two = {"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv6", "IPv4"]}
+        await create(here, "both", loadBalancerIP="10.9.0.13", **two)
+        assert await here.until(lambda: of("both")) == ["fd00:9::e", "10.9.0.13"]
+        await create(here, "six", ipFamilies=["IPv6"])
+        assert await here.until(lambda: of("six")) == ["fd00:9::d"]
+        # It is given a second family, and keeps what it has.
+        change: Object = {"spec": {"ipFamilyPolicy": "PreferDualStack"}}
+        await here.client.patch(SERVICES, "six", change, "default")
+        await here.until(lambda: len(of("six")) == 2)
+        assert of("six") == ["fd00:9::d", "10.9.0.14"]
+        change = {"spec": {"ipFamilyPolicy": "SingleStack"}}
+        await here.client.patch(SERVICES, "both", change, "default")
+        await here.until(lambda: of("both") == ["fd00:9::e"])
+        await create(here, "nonsense", loadBalancerIP="nonsense")
+        await create(here, "late", ipFamilies=["IPv4"])
+        await here.until(lambda: of("late"))
+        assert of("late") == ["10.9.0.13"]
+        assert not of("nonsense")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -116,8 +116,11 @@ class World:
 
 
 @asynccontextmanager
-async def world(*, clock: Clock | None = None, **options: Any) -> AsyncIterator[World]:
-    async with api_cluster(clock=clock) as cluster:
+async def world(
+    *, clock: Clock | None = None, config: Mapping[str, Any] | None = None, **options: Any
+) -> AsyncIterator[World]:
+    """`config` changes fields of the server's, `options` those of the controllers'."""
+    async with api_cluster(clock=clock, **(config or {})) as cluster:
         supervisor = Supervisor()
         informers = Informers(cluster.client, supervisor)
         controllers = await run_controllers(

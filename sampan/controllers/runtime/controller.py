@@ -42,8 +42,9 @@ class Options(Struct, frozen=True):
     """The same of IPv6, where the cluster has both: a node's share is at the same place."""
     reserved_share: str = ""
     """A share that is never given: the server's own node has it, by its configuration."""
-    service_cidr: str = ""
-    """The services' network, whose last addresses are load balancers'; "" gives them none."""
+    service_cidrs: str = ""
+    """The services' networks, one of each family, whose last addresses are load balancers'; ""
+    gives them none."""
     terminated_pods: int = 12500
     """Finished pods kept before the oldest go (--terminated-pod-gc-threshold)."""
     node_call: NodeCall | None = None
