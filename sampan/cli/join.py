@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from sampan.wire.address import join_host_port
+
 from .options import NAME, Data, Name, fail, paths_of
 from .supervisor import connect, start
 from .up import check_machine, wait_ready
@@ -41,7 +43,7 @@ def join(
             " 'sampan down --purge'"
         )
     order = {
-        "server": f"https://{host}:{port}",
+        "server": f"https://{join_host_port(host.strip('[]'), port)}",
         "token": token,
         "ca_hash": ca_hash,
         "node_name": node_name,

@@ -20,6 +20,7 @@ import typer
 from sampan.client.authority import ca_hash
 from sampan.linux.primary import primary_address
 from sampan.paths import ClusterPaths
+from sampan.wire.address import join_host_port
 
 from . import api
 from .options import NAME, Data, Json, Name, fail, paths_of
@@ -115,7 +116,7 @@ def running_url(paths: ClusterPaths) -> str:
     if not paths.config.exists():
         fail(f"there is no cluster {paths.name}; start it with: sampan up --name {paths.name}")
     host, port = listening(paths)
-    return f"https://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+    return f"https://{join_host_port('127.0.0.1' if host in ('0.0.0.0', '::') else host, port)}"
 
 
 def listening(paths: ClusterPaths) -> tuple[str, int]:
@@ -133,7 +134,7 @@ def outside_address(paths: ClusterPaths) -> str:
             "the API listens on this machine alone; let others reach it with:"
             f" sampan down && sampan up --listen ADDRESS:{port}"
         )
-    return f"{host}:{port}"
+    return join_host_port(host, port)
 
 
 def publish(paths: ClusterPaths, url: str, cluster: tuple[str, bytes]) -> None:

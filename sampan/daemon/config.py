@@ -21,6 +21,9 @@ from msgspec.structs import asdict, replace
 
 from sampan.linux.primary import primary_address
 from sampan.paths import ClusterPaths, cluster_paths, registry_port
+from sampan.wire.address import join_host_port
+
+from .listening import address_of, is_loopback
 
 SLOTS = 16
 """Clusters side by side on one machine: as many /16 as lie in upstream's 10.96.0.0/12."""
@@ -111,12 +114,13 @@ class ClusterConfig(Struct, frozen=True):
 
     @property
     def underlay(self) -> str:
-        """The address by which other machines reach this one; "" when none is to."""
+        """The address by which other machines reach this one, of either family; "" when none is
+        to."""
         if self.address or self.carrier:
             return self.address
         host = self.listen_host
         found = primary_address() if host in ("0.0.0.0", "::", "") else host
-        return "" if found.startswith("127.") or ":" in found else found
+        return "" if is_loopback(found) else found
 
     @property
     def dns_ip(self) -> str:
@@ -125,7 +129,7 @@ class ClusterConfig(Struct, frozen=True):
     @property
     def url(self) -> str:
         host = "127.0.0.1" if self.listen_host in ("0.0.0.0", "::", "") else self.listen_host
-        return f"https://{host}:{self.listen_port}"
+        return f"https://{join_host_port(host, self.listen_port)}"
 
 
 _FIELDS = frozenset(ClusterConfig.__struct_fields__)
@@ -179,7 +183,7 @@ def create(paths: ClusterPaths, listen: str, others: list[ClusterConfig]) -> Clu
     slot = next((number for number in free if not overlaps(number, routes)), None)
     if slot is None:
         raise ValueError("every network a cluster could use is routed already; see 'ip route'")
-    host, port = parse_listen(listen) if listen else ("127.0.0.1", DEFAULT_PORT + slot)
+    host, port = address_of(listen) if listen else ("127.0.0.1", DEFAULT_PORT + slot)
     both = takes_ipv6()
     return ClusterConfig(
         name=paths.name,
@@ -266,7 +270,7 @@ def ensure(paths: ClusterPaths, listen: str, runtime: str = "") -> ClusterConfig
         text = f"the cluster's containers are run by {now.runtime}"
         raise ValueError(f"{text}; a new one can have {runtime}")
     elif listen:
-        host, port = parse_listen(listen)
+        host, port = address_of(listen)
         if (host, port) != (now.listen_host, now.listen_port):
             now = replace(now, listen_host=host, listen_port=port)
             write(paths, now)
@@ -294,13 +298,6 @@ def neighbours(paths: ClusterPaths) -> list[ClusterConfig]:
         if other is not None and path != paths.config:
             found[other.identity] = other
     return list(found.values())
-
-
-def parse_listen(listen: str) -> tuple[str, int]:
-    host, _, port = listen.rpartition(":")
-    if not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"--listen {listen!r}: use HOST:PORT, for example 127.0.0.1:6443")
-    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def node_name() -> str:

@@ -35,6 +35,7 @@ from sampan.server.http import Listener, serve
 from sampan.server.subresources.nodes import renew_context
 from sampan.store.interface import Damaged
 from sampan.store.sqlite import RESTORE, SqliteStore
+from sampan.wire.address import join_host_port
 
 from . import config, joining, pki
 from .child import Child, Refused, settle_memory
@@ -201,11 +202,11 @@ def bind(host: str, port: int, *, freebind: bool = False) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
+        where = join_host_port(host, port)
         if error.errno == errno.EADDRINUSE:
-            raise OSError(
-                f"{host}:{port} is in use; stop what uses it, or choose another with --listen"
-            ) from error
-        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+            advice = "stop what uses it, or choose another with --listen"
+            raise OSError(f"{where} is in use; {advice}") from error
+        raise OSError(f"cannot listen on {where}: {error.strerror}") from error
     listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener
@@ -253,10 +254,10 @@ def server_config(paths: ClusterPaths, cluster: config.ClusterConfig) -> ServerC
 
 
 def advertised(cluster: config.ClusterConfig) -> str:
-    """Where pods reach the server: an address of the machine if it listens on a certain one, else
-    the first node's gateway."""
+    """Where pods reach the server, by IPv4, which its service has: an address of the machine if it
+    listens on a certain one, else the first node's gateway."""
     host = cluster.listen_host
-    if host in ("0.0.0.0", "::") or ip_address(host).is_loopback:
+    if host == "0.0.0.0" or ":" in host or ip_address(host).is_loopback:
         return cluster.gateway
     return host
 

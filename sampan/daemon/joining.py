@@ -39,6 +39,7 @@ from sampan.paths import ClusterPaths
 from . import config
 from .child import Child, Refused
 from .config import ClusterConfig, write_private
+from .listening import is_loopback, parse_listen
 from .membership import DUE, PAIRS
 from .pki import ensure_key, general_name
 from .renewal import due_of, settle_pair
@@ -274,7 +275,7 @@ async def _register(
     try:
         networks = (await client.get(api_resource("configmaps"), NETWORKS, NAMESPACE))["data"]
         share = await _share(client, name, known.node_cidr if known else "")
-        host, port = config.parse_listen(server.removeprefix("https://").rstrip("/"))
+        host, port = parse_listen(server.removeprefix("https://").rstrip("/"))
         address = own_address(paths, host)
         cluster = ClusterConfig(
             name=paths.name,
@@ -302,7 +303,7 @@ async def _register(
 def own_address(paths: ClusterPaths, server: str) -> str:
     """The machine's, by which the server is reached; "" when nobody else can reach it by that."""
     found = primary_address(server) if paths.number == 1 else ""
-    return "" if found.startswith("127.") or ":" in found else found
+    return "" if is_loopback(found) else found
 
 
 async def _certify_serving(client: Client, pki: Path, cluster: ClusterConfig) -> None:

@@ -35,7 +35,7 @@ _VETH_PEER = 1
 _INET_CONF, _INET6_ADDR_GEN_MODE = 1, 8
 _ADDR_GEN_NONE = 1
 # linux/if_link.h and linux/neighbour.h, for VXLAN
-_VXLAN_ID, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT = 1, 4, 7, 15
+_VXLAN_ID, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT, _VXLAN_LOCAL6 = 1, 4, 7, 15, 17
 _NEIGHBOUR_SELF, _NEIGHBOUR_NO_ARP = 0x02, 0x40
 # linux/ip.h: options for `set_ipv4_options`.
 RP_FILTER, ROUTE_LOCALNET = 8, 26
@@ -129,7 +129,7 @@ def new_vxlan(vxlan: Vxlan) -> Message:
     data = _nest(
         _INFO_DATA,
         _number(_VXLAN_ID, vxlan.number),
-        _ip(_VXLAN_LOCAL, vxlan.local),
+        _ip(_VXLAN_LOCAL6 if ":" in vxlan.local else _VXLAN_LOCAL, vxlan.local),
         attribute(_VXLAN_LEARNING, b"\0"),
         attribute(_VXLAN_PORT, struct.pack(">H", vxlan.port)),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
 from msgspec import Struct, field
@@ -62,7 +62,7 @@ class NodeConfig(Struct, frozen=True):
 
     def addresses_of(self, ip: str) -> list[str]:
         """All addresses of the pod whose first one this is."""
-        if not self.pod_cidr6 or not ip or IPv4Address(ip) not in IPv4Network(self.pod_cidr):
+        if not self.pod_cidr6 or not ip or ip_address(ip) not in IPv4Network(self.pod_cidr):
             return [ip]
         return [ip, twin(ip, IPv4Network(self.pod_cidr), IPv6Network(self.pod_cidr6))]
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from functools import cache
 
 from sampan.aio.grpc import CODES
+from sampan.wire.address import join_host_port
 
-from .looks import PROBE_AGENT, Look, join_address
+from .looks import PROBE_AGENT, Look
 
 ANSWER_MAX = 64 << 10
 FRAME_MAX = 16 << 10
@@ -40,7 +41,7 @@ HUFFMAN_MAX = 15
 
 async def look_by_grpc(host: str, port: int, service: str, timeout_s: float | None) -> Look:
     """Good when the service says that it is serving."""
-    where = f'"{join_address(host, port)}"'
+    where = f'"{join_host_port(host, port)}"'
     limit = f"{timeout_s:g}s" if timeout_s else "0s"
     connected = False
     try:
@@ -48,7 +49,7 @@ async def look_by_grpc(host: str, port: int, service: str, timeout_s: float | No
             reader, writer = await asyncio.open_connection(host, port, limit=ANSWER_MAX)
             connected = True
             try:
-                writer.write(request(join_address(host, port), service))
+                writer.write(request(join_host_port(host, port), service))
                 message, trailers = await _answer(reader, writer)
             finally:
                 writer.transport.abort()

@@ -16,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 from msgspec import Struct
 
 from sampan.runtime.interface import Runtime, RuntimeFailure
+from sampan.wire.address import join_host_port
 
 BODY_MAX = 10 * 1024
 HEAD_MAX = 64 * 1024
@@ -85,9 +86,9 @@ async def look_by_tcp(host: str, port: int, timeout_s: float | None) -> Look:
         async with asyncio.timeout(timeout_s):
             _, writer = await asyncio.open_connection(host, port)
     except TimeoutError:
-        return Look(False, f"dial tcp {join_address(host, port)}: i/o timeout")
+        return Look(False, f"dial tcp {join_host_port(host, port)}: i/o timeout")
     except OSError as error:
-        return Look(False, f"dial tcp {join_address(host, port)}: {dial_text(error)}")
+        return Look(False, f"dial tcp {join_host_port(host, port)}: {dial_text(error)}")
     writer.transport.abort()
     return Look(True)
 
@@ -141,7 +142,7 @@ async def ask_by_http(
     scheme = (action.get("scheme") or "HTTP").lower()
     host = action.get("host") or target.ip
     path = action.get("path") or "/"
-    url = f"{scheme}://{join_address(host, port)}{path if path.startswith('/') else '/' + path}"
+    url = f"{scheme}://{join_host_port(host, port)}{path if path.startswith('/') else '/' + path}"
     headers = {item["name"]: item.get("value", "") for item in action.get("httpHeaders") or ()}
     if "user-agent" not in {name.lower() for name in headers}:
         headers["User-Agent"] = agent
@@ -159,7 +160,7 @@ async def ask_by_http(
 
 def _failure_text(error: Exception, host: str, port: int) -> str:
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
-        return f"dial tcp {join_address(host, port)}: {dial_text(error)}"
+        return f"dial tcp {join_host_port(host, port)}: {dial_text(error)}"
     if isinstance(error, EOFError):
         return "EOF"
     return str(error)
@@ -237,8 +238,3 @@ def dial_text(error: OSError) -> str:
         return "connect: connection refused"
     text = error.strerror or str(error)
     return f"connect: {text[:1].lower()}{text[1:]}"
-
-
-def join_address(host: str, port: int) -> str:
-    """As Go writes it: an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sampan.aio.tls import ServingContext, ServingFiles
 from sampan.runtime.images import ImageStore
+from sampan.wire.address import join_host_port
 
 from .. import http
 from ..config import NodeConfig
@@ -33,7 +34,7 @@ VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
 
 def domains(address: str, port: int) -> tuple[str, ...]:
     """The names of the registry, the first one that of its images in the store."""
-    return tuple(f"{host}:{port}" for host in ("localhost", LOOPBACK, address))
+    return tuple(join_host_port(host, port) for host in ("localhost", LOOPBACK, address))
 
 
 class RegistryServer:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 
 from sampan.daemon import config as module
 from sampan.daemon.config import ClusterConfig, begin, has_ipv6, share6
+from sampan.daemon.control import advertised
+from sampan.daemon.listening import address_of
 from sampan.paths import ClusterPaths
 
 
-def config(**changes: str) -> ClusterConfig:
+def config(listen_host: str = "127.0.0.1", **changes: Any) -> ClusterConfig:
     return ClusterConfig(
         name="c", slot=1, node_name="n", pod_cidr="10.243.0.0/16", service_cidr="10.97.0.0/16",
-        listen_host="127.0.0.1", listen_port=6444, identity="i",
+        listen_host=listen_host, listen_port=6444, identity="i",
         pod_cidr6="fd00:10:243::/56", service_cidr6="fd00:10:97::/112", **changes,
     )  # fmt: skip
 
@@ -61,3 +64,27 @@ def test_clusters_made_at_the_same_moment_share_no_address(
         made = list(pool.map(make, range(count)))
     assert len({item.pod_cidr for item in made}) == count
     assert len({item.listen_port for item in made}) == count
+
+
+def test_where_it_listens_is_an_address() -> None:
+    assert address_of("192.0.2.1:6443") == ("192.0.2.1", 6443)
+    assert address_of("[2001:DB8::1]:6443") == ("2001:db8::1", 6443)
+    assert address_of("localhost:6443") == address_of(":6443") == ("127.0.0.1", 6443)
+    for wrong in ("192.0.2.1", "192.0.2.1:0", "192.0.2.1:99999"):
+        with pytest.raises(ValueError, match="use HOST:PORT"):
+            address_of(wrong)
+    with pytest.raises(ValueError, match=r"example\.com is no address"):
+        address_of("example.com:6443")
+
+
+def test_machines_may_be_reached_by_either_family() -> None:
+    for host, url, underlay in (
+        ("2001:db8::1", "https://[2001:db8::1]:6444", "2001:db8::1"),
+        ("192.0.2.1", "https://192.0.2.1:6444", "192.0.2.1"),
+        ("127.0.0.1", "https://127.0.0.1:6444", ""),
+        ("::1", "https://[::1]:6444", ""),
+    ):
+        found = config(listen_host=host)
+        assert (found.url, found.underlay) == (url, underlay)
+        # The service of the API is of IPv4.
+        assert advertised(found) == (host if host == "192.0.2.1" else "10.243.0.1")
