@@ -14,6 +14,13 @@ from pathlib import Path
 DEFAULT_NAME = "default"
 REGISTRY_PORT = 5000
 # A name becomes part of interface, table and cgroup names, so it is short and plain.
+OWN = re.compile(
+    r"cluster\.json|join\.json|initialised|simulate|merged\.path|admin\.kubeconfig|(admin|agent)\.token"
+    r"|state\.db.*|pki|config|addons|node|nodes|images|containers|build|log"
+    r"|\.(cluster\.json|simulate).*|tmp.*\.tar"
+)
+"""Everything that may stand in a data folder: what a cluster makes there (drafts too), and the
+administrator's own two folders. What is named otherwise is somebody else's, and never removed."""
 NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?$")
 
 
@@ -45,6 +52,13 @@ class ClusterPaths:
         if not self.members.is_dir():
             return []
         return sorted(int(path.name) for path in self.members.iterdir() if path.name.isdecimal())
+
+    def strangers(self) -> list[str]:
+        """What is in the data folder and not a cluster's, in order. Raises OSError."""
+        try:
+            return sorted(name for name in os.listdir(self.data) if not OWN.fullmatch(name))
+        except FileNotFoundError:
+            return []
 
     @property
     def config(self) -> Path:

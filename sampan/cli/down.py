@@ -7,6 +7,7 @@ import fcntl
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +15,7 @@ import typer
 from sampan.client import kubeconfig as files
 from sampan.paths import ClusterPaths
 
-from .options import NAME, Data, Name, context_of, fail, paths_of
+from .options import NAME, Data, Name, context_of, fail, paths_of, strangers
 from .progress import Progress
 from .supervisor import connect, statuses
 
@@ -29,6 +30,11 @@ def down(
     """Stop a cluster: its processes, containers, network. Its data stays."""
     paths = paths_of(name, data)
     link = connect(paths)
+    where = paths.data
+    if link is not None and (status := next(statuses(link), None)):
+        where = Path(status["data"])
+        if where != paths.data and (purge or data is not None):
+            fail(f"cluster {name} runs with its data in {where}; say so with --data {where}")
     with Progress(f"stopping cluster {name}"):
         if link is not None:
             with contextlib.suppress(BrokenPipeError):
@@ -39,7 +45,7 @@ def down(
             # Whatever a crash left behind, or a supervisor that was killed while it stopped.
             wait_for_supervisor(paths)
             command = [sys.executable, "-m", "sampan", "cleanup", "--name", name]
-            subprocess.run([*command, "--data", str(paths.data)], check=False)
+            subprocess.run([*command, "--data", str(where)], check=False)
     if purge:
         remove(paths)
         try:
@@ -47,8 +53,8 @@ def down(
         except (files.KubeconfigError, OSError) as error:
             fail(f"the cluster is gone, but its context is not: {error}")
         print(f"cluster {name} is gone, with its data")
-    elif paths.data.exists():
-        print(f"cluster {name} is stopped; its data is in {paths.data}")
+    elif where.exists():
+        print(f"cluster {name} is stopped; its data is in {where}")
     else:
         print(f"there is no cluster {name} in {paths.data}; nothing was running")
 
@@ -66,4 +72,7 @@ def remove(paths: ClusterPaths) -> None:
     known = (paths.config, paths.logs, paths.pki)
     if not any(path.exists() for path in known):
         fail(f"{paths.data} does not look like a cluster's data; nothing was removed")
+    if what := strangers(paths):
+        # Whoever named a folder in use, by a slip or a link, shall not lose it.
+        fail(f"{paths.data} {what}; nothing was removed. Move that away, then do it again")
     shutil.rmtree(paths.data)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from .options import NAME, Data, Json, Name, fail, paths_of
+from .options import NAME, Data, Json, Name, fail, make_data, paths_of
 
 if TYPE_CHECKING:
     from sampan.paths import ClusterPaths
@@ -52,7 +52,7 @@ def store_of(paths: ClusterPaths) -> ImageStore:
     """The store of a cluster, running or not. Imported here: other commands need none of it."""
     from sampan.runtime.images import ImageStore
 
-    paths.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_data(paths)
     return ImageStore(paths.images, settings=paths.registry_settings)
 
 

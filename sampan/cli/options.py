@@ -27,6 +27,26 @@ def paths_of(name: str, data: Path | None) -> ClusterPaths:
         fail(str(error))
 
 
+def make_data(paths: ClusterPaths) -> None:
+    """Make the data folder, or take it as it is; ends the command where it is something else's."""
+    if not paths.config.exists() and (what := strangers(paths)):
+        fail(f"{paths.data} {what}; give --data a folder that is new or empty")
+    paths.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def strangers(paths: ClusterPaths) -> str:
+    """Words for what is in the data folder and not a cluster's; ends the command where it cannot
+    be read."""
+    try:
+        names = paths.strangers()
+    except OSError as error:
+        fail(f"{paths.data}: {error.strerror}")
+    if not names:
+        return ""
+    few = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"holds what is no cluster's ({few})"
+
+
 def fail(text: str) -> NoReturn:
     """One line that says what is wrong and how to mend it; exit code 1."""
     print(f"sampan: {text}", file=sys.stderr)

@@ -10,7 +10,7 @@ import typer
 
 from sampan.paths import ClusterPaths
 
-from .options import NAME, Data, Name, fail, paths_of
+from .options import NAME, Data, Name, fail, make_data, paths_of
 from .progress import Progress
 from .supervisor import Status, connect, statuses
 
@@ -50,7 +50,7 @@ def keep_simulation(paths: ClusterPaths, text: str) -> None:
         parse(text)
     except ValueError as error:
         fail(f"--simulate: {error}")
-    paths.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_data(paths)
     temporary = paths.simulation.with_name(f".{paths.simulation.name}")
     temporary.write_text(text + "\n")
     temporary.rename(paths.simulation)

@@ -14,6 +14,8 @@ from typing import Any
 
 from sampan.paths import ClusterPaths
 
+from .options import make_data
+
 Status = dict[str, Any]
 
 START_TIMEOUT_S = 60.0
@@ -47,6 +49,7 @@ def start(
         command += ["--nodes", str(nodes)]
     if runtime:
         command += ["--runtime", runtime]
+    make_data(paths)
     paths.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
     # The parts inherit this: compiled modules are kept on disk, whoever started us, since compiling
     # them at each start would take longer than all the rest of the boot.

@@ -1,4 +1,4 @@
-"""What `down` says of a cluster that never was."""
+"""What `down` says of a cluster that never was, and what it never removes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,42 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import typer
+
+from sampan.cli.down import remove
+from sampan.cli.options import make_data
+from sampan.paths import cluster_paths
+
 
 def test_no_data_is_not_promised(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sampan", "down", "--name", "never-was"]
     command += ["--data", str(tmp_path / "none")]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert said.startswith("there is no cluster never-was")
+
+
+def test_a_folder_in_use_is_neither_taken_nor_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = cluster_paths("mine", tmp_path)
+    (tmp_path / "hosts").write_text("127.0.0.1 localhost")
+    with pytest.raises(typer.Exit):
+        make_data(paths)
+    paths.pki.mkdir()
+    paths.config.write_text("{}")
+    with pytest.raises(typer.Exit):
+        remove(paths)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cluster.json", "hosts", "pki"]
+    assert "(hosts); nothing was removed" in capsys.readouterr().err
+
+
+def test_what_a_cluster_made_is_removed(tmp_path: Path) -> None:
+    paths = cluster_paths("mine", tmp_path / "data")
+    make_data(paths)
+    for folder in (paths.pki, paths.logs, paths.node, paths.images, paths.settings, paths.members):
+        folder.mkdir()
+    for name in ("cluster.json", "state.db", "state.db-wal", "merged.path", "agent.token"):
+        (paths.data / name).write_text("")
+    remove(paths)
+    assert not paths.data.exists()
