@@ -101,6 +101,7 @@ class Proxy:
         self._asked: dict[Key, Health] = {}
         self._checks: dict[Key, Health | None] = {}
         self._doors: Doors | None = None
+        self._without_sctp: set[Key] = set()
         self.ready = asyncio.Event()
         self.rebuilds = 0
         """How often a whole table was made: once per family in a quiet life."""
@@ -233,6 +234,7 @@ class Proxy:
         if service is not None:
             slices = self._slices.by_index(_INDEX, f"{key[0]}/{key[1]}")
             health = health_of(service, slices, self._config.node_name)
+        self._check_protocols(key, service)
         if self._asked.get(key) != health:
             self._checks[key] = health
             if health is None:
@@ -276,6 +278,21 @@ class Proxy:
                     self._wake.set()
         await self._forget_flows()
         await self._settle_ports()
+
+    def _check_protocols(self, key: Key, service: Object | None) -> None:
+        """The rules for SCTP are made whether or not the kernel has it for pods; said once."""
+        ports = ((service or {}).get("spec") or {}).get("ports") or ()
+        found = [port for port in ports if port.get("protocol") == "SCTP"]
+        if not found:
+            self._without_sctp.discard(key)
+        elif key not in self._without_sctp:
+            from sampan.linux.sctp import has_sctp
+
+            if not has_sctp():
+                self._without_sctp.add(key)
+                text = f"node {self._config.node_name} has no SCTP in its kernel"
+                self._say_of(key, "SCTPUnavailable", f"{text}: its pods cannot serve port "
+                             f"{found[0].get('port')}")  # fmt: skip
 
     async def _forget_flows(self) -> None:
         """After the rules have changed: a flow forgotten earlier would come back as it was."""
