@@ -111,8 +111,18 @@ def internal(path: str, detail: str) -> Cause:
     return Cause(path, _with("Internal error", detail), INTERNAL)
 
 
+class _Nil:
+    """See NIL."""
+
+
+NIL = _Nil()
+"""A list or map that is not there: Go shows it as JSON does, and only a pointer as a text."""
+
+
 def show(value: Any) -> str:
     """A bad value as upstream prints it."""
+    if value is NIL:
+        return "null"
     if isinstance(value, str):
         return quote(value)
     if value is None:

@@ -171,9 +171,9 @@ def _body(request: Request, problems: list[str] | None) -> Any:
 
 def _map(patch: Any, prefix: str) -> Object:
     if not isinstance(patch, dict):
-        found = json_kind(patch)
         raise BadRequest(
-            f"{prefix}json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
+            f"{prefix}json: cannot unmarshal {json_kind(patch)} into Go value of type "
+            "map[string]interface {}"
         )
     return patch
 

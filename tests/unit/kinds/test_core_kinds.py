@@ -240,7 +240,7 @@ def test_events_of_both_apis() -> None:
     [
         (
             "ingresses", "networking.k8s.io", {"spec": {}},
-            ["spec: Invalid value: []: either `defaultBackend` or `rules` must be specified"],
+            ["spec: Invalid value: null: either `defaultBackend` or `rules` must be specified"],
         ),
         (
             "ingresses", "networking.k8s.io",

@@ -15,6 +15,9 @@ TEMPLATE = {
     "spec": {"containers": [{"name": "c", "image": "i"}]},
 }
 SELECTOR = {"matchLabels": {"app": "a"}}
+UNFIT = (
+    "spec.template.metadata.labels: Invalid value: {}: `selector` does not match template `labels`"
+)
 
 
 def made(plural: str, group: str = "apps", **spec: Any) -> dict[str, Any]:
@@ -54,17 +57,25 @@ def test_deployment_defaults() -> None:
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        ({"selector": None}, ["spec.selector: Required value"]),
+        (
+            {"selector": None},
+            ["spec.selector: Required value", UNFIT.format('{"app":"a"}')],
+        ),
+        (
+            {"selector": None, "template": None},
+            [
+                "spec.selector: Required value",
+                UNFIT.format("null"),
+                "spec.template.spec.containers: Required value",
+            ],
+        ),
         (
             {"selector": {}},
             ["spec.selector: Invalid value: {}: empty selector is invalid for deployment"],
         ),
         (
             {"selector": {"matchLabels": {"app": "b"}}},
-            [
-                'spec.template.metadata.labels: Invalid value: {"app":"a"}: `selector` does not '
-                "match template `labels`"
-            ],
+            [UNFIT.format('{"app":"a"}')],
         ),
         (
             {"replicas": -1},
@@ -97,6 +108,18 @@ def test_deployment_errors(spec: dict[str, Any], expected: list[str]) -> None:
     fields = {"selector": SELECTOR, "template": TEMPLATE, **spec}
     fields = {key: value for key, value in fields.items() if value is not None}
     assert errors(made("deployments", **fields), "deployments") == expected
+
+
+def test_what_selects_nothing_fits_nothing() -> None:
+    unfit = UNFIT.format('{"app":"a"}')
+    obj = made("daemonsets", template=TEMPLATE)
+    assert errors(obj, "daemonsets") == [unfit], "upstream asks no daemon set for a selector"
+    bad = {"matchExpressions": [{"key": "app", "operator": "Is"}]}
+    found = errors(made("deployments", selector=bad), "deployments")
+    assert found[1:] == [
+        'spec.selector: Invalid value: {"matchExpressions":[{"key":"app","operator":"Is"}]}: '
+        "invalid label selector"
+    ], "its template is not looked at"
 
 
 def test_template_errors_name_their_place() -> None:

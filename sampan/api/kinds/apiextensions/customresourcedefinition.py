@@ -135,14 +135,14 @@ def _check_set(versions: list[Object], path: str, out: list[Cause]) -> None:
         out.append(fields.invalid(path, versions, "must contain unique version names"))
     if sum(bool(version.get("storage")) for version in versions) != 1:
         why = "must have exactly one version marked as storage version"
-        out.append(fields.invalid(path, versions, why))
+        out.append(fields.invalid(path, versions or fields.NIL, why))
 
 
 def _check_stored(stored: list[str], versions: Sequence[Object], out: list[Cause]) -> None:
     """Every version that objects may lie in the store in is still there."""
     path = "status.storedVersions"
     if not stored:
-        out.append(fields.invalid(path, stored, "must have at least one stored version"))
+        out.append(fields.invalid(path, fields.NIL, "must have at least one stored version"))
         return
     for version in versions:
         if version.get("storage") and version.get("name") not in stored:

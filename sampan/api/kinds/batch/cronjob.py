@@ -40,9 +40,10 @@ def default(obj: Object) -> None:
     spec.setdefault("suspend", False)
     spec.setdefault("successfulJobsHistoryLimit", 3)
     spec.setdefault("failedJobsHistoryLimit", 1)
-    job = (spec.get("jobTemplate") or {}).get("spec")
-    if job is not None:
-        default_template(job)
+    template = spec.get("jobTemplate")
+    if template is None:
+        template = spec["jobTemplate"] = {}
+    default_template(template.setdefault("spec", {}))
     obj.setdefault("status", {})
 
 

@@ -25,7 +25,8 @@ def default(obj: Object) -> None:
         if not obj["metadata"].get("labels"):
             obj["metadata"]["labels"] = dict(labels)
     spec.setdefault("replicas", 1)
-    default_template(spec)
+    if spec.get("template") is not None:
+        default_template(spec)
     obj.setdefault("status", {}).setdefault("replicas", 0)
 
 
@@ -45,7 +46,7 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     labels = (template.get("metadata") or {}).get("labels") or {}
     if any(labels.get(key) != value for key, value in (selector or {}).items()):
         why = "`selector` does not match template `labels`"
-        out.append(fields.invalid("spec.template.metadata.labels", labels, why))
+        out.append(fields.invalid("spec.template.metadata.labels", labels or fields.NIL, why))
     check_template(template, "spec.template", out)
     where = "spec.template.spec"
     check_runs_for_ever(template.get("spec") or {}, where, "ReplicationController", out)

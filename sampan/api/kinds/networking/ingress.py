@@ -40,7 +40,7 @@ def validate(obj: Object, old: Object | None) -> list[Cause]:
     rules, backend = spec.get("rules") or [], spec.get("defaultBackend")
     if not rules and backend is None:
         why = "either `defaultBackend` or `rules` must be specified"
-        out.append(fields.invalid("spec", rules, why))
+        out.append(fields.invalid("spec", fields.NIL, why))
     if backend is not None:
         _check_backend(backend, "spec.defaultBackend", out)
     for position, rule in enumerate(rules):
