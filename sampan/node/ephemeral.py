@@ -31,6 +31,9 @@ class Written(Struct, frozen=True):
     """Its emptyDirs on disk, by name."""
     containers: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     """The folders of each container: the upper layer of its root, and its logs."""
+    own: tuple[Path, ...] = ()
+    """What the node made for the pod and its containers may write to: its files of /etc and its
+    termination messages (CVE-2020-8557)."""
 
 
 class Tenant(Struct, frozen=True):
@@ -81,7 +84,7 @@ def excess(pod: Object, written: Written) -> tuple[str, str] | None:
         return None
     used = {name: measured(folders) for name, folders in written.containers.items()}
     total = sum(each.size_bytes for each in used.values())
-    total += measured(written.volumes.values()).size_bytes
+    total += measured((*written.volumes.values(), *written.own)).size_bytes
     most = sum(map(_size, limits.values()))
     if total > most:
         shown = next(iter(limits.values())) if len(limits) == 1 else whole_text(most, BINARY)

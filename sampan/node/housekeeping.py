@@ -207,7 +207,8 @@ class Housekeeping:
             if runs and runs[-1].id:
                 logs = log_path(self._agent.config.data, pod, name, 0).parent
                 containers[name] = (self._agent.runtime.upper(runs[-1].id), logs)
-        return Written(volumes, containers)
+        home = worker.parts.volumes.directory(pod["metadata"]["uid"])
+        return Written(volumes, containers, (home / "etc", home / "containers"))
 
     # Logs
 

@@ -14,9 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sampan.api.errors import Object
+from sampan.api.errors import BadRequest, Object
+from sampan.api.names import label_problems, subdomain_problems
 from sampan.api.resources import resource
 from sampan.wire import json
+
+from .objects import references
 
 log = logging.getLogger("sampan.node.manifests")
 
@@ -27,6 +30,17 @@ FILE_MAX = 10 << 20
 """Upstream's maxConfigLength."""
 FILES_MAX = 1000
 SUFFIXES = (".yaml", ".yml", ".json")
+NEEDED = {
+    "clusterTrustBundle": "clustertrustbundles",
+    "podCertificate": "podcertificates",
+    "serviceAccountToken": "serviceaccounts (via projected volumes)",
+    "csi": "csidrivers (via CSI volumes)",
+    "glusterfs": "endpoints (via glusterFS volumes)",
+    "azureFile": "secrets (via azureFile volumes)",
+    "persistentVolumeClaim": "persistentvolumeclaims",
+    "ephemeral": "persistentvolumeclaims (via ephemeral volumes)",
+}
+"""What kinds of volumes and their sources need of the API."""
 ALL_FAULTS = {"operator": "Exists", "effect": "NoExecute"}
 
 
@@ -58,12 +72,17 @@ def read_folder(folder: Path, node: str, seen: str) -> dict[str, Object]:
 
 def static_pod(body: bytes, source: str, node: str, seen: str) -> Object:
     """What a manifest stands for on this node. Raises Unusable and ValueError."""
-    # Only who has static pods pays for the parser.
+    # Only who has static pods pays for the parsers.
+    from sampan.api.decoding import decode
     from sampan.wire import yaml
 
     pod = yaml.loads(body)
     if not isinstance(pod, dict) or (pod.get("kind"), pod.get("apiVersion")) != ("Pod", "v1"):
         raise Unusable("not a Pod of v1")
+    try:
+        pod = decode(resource("pods").definition, pod).obj
+    except BadRequest as error:
+        raise Unusable(str(error)) from error
     meta = dict(pod.get("metadata") or {})
     if not meta.get("name") or not isinstance(pod.get("spec"), dict):
         raise Unusable("without a name or a spec")
@@ -79,15 +98,47 @@ def static_pod(body: bytes, source: str, node: str, seen: str) -> Object:
     spec = copy.deepcopy(pod["spec"]) | {"nodeName": node}
     spec["tolerations"] = [*(spec.get("tolerations") or ()), ALL_FAULTS]
     made = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
+    _check_names(meta)
     rules = resource("pods").rules
     rules.default(made)
     made["status"] = {"phase": "Pending"}
     causes = rules.validate(made, None)
     if causes:
         raise Unusable("; ".join(f"{cause.path}: {cause.text}" for cause in causes))
-    if spec.get("serviceAccountName"):
-        raise Unusable("a static pod may not name a service account")
+    named = api_object(made)
+    if named:
+        raise Unusable(f"static pods may not reference {named}")
     return made
+
+
+def _check_names(meta: Mapping[str, Any]) -> None:
+    """They become names of folders. Raises Unusable."""
+    for field, check in (("name", subdomain_problems), ("namespace", label_problems)):
+        for problem in check(str(meta[field])):
+            raise Unusable(f"metadata.{field}: {problem}")
+    if "/" in str(meta["uid"]) or str(meta["uid"]) in (".", ".."):
+        raise Unusable("metadata.uid: must not be a path")
+
+
+def api_object(pod: Object) -> str:
+    """What a pod needs of the API, which may not be there when its node begins; "" for nothing.
+    In the words of HasAPIObjectReference."""
+    spec = pod["spec"]
+    if spec.get("serviceAccountName"):
+        return "serviceaccounts"
+    named = {plural for plural, _, _ in references(pod)}
+    for plural in ("secrets", "configmaps"):
+        if plural in named:
+            return plural
+    if spec.get("resourceClaims"):
+        return "resourceclaims"
+    for volume in spec.get("volumes") or ():
+        sources = (volume, *((volume.get("projected") or {}).get("sources") or ()))
+        for source in sources:
+            found = next((NEEDED[kind] for kind in source if kind in NEEDED), "")
+            if found:
+                return found
+    return ""
 
 
 def mirror_of(pod: Object, node_uid: str) -> Object:

@@ -17,8 +17,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from .source import VolumeError
+
 DATA = "..data"
 DATA_NEW = "..data_tmp"
+PATH_MAX = 4096
 
 
 class File(Struct, frozen=True):
@@ -32,7 +35,10 @@ Files = Mapping[str, File]
 
 
 def write(directory: Path, files: Files, gid: int = -1) -> bool:
-    """Make the directory show exactly `files`; false if it already did. Raises OSError."""
+    """Make the directory show exactly `files`; false if it already did. Raises OSError, and
+    VolumeError for a path that would lead out: whoever made it up got past the API."""
+    for path in files:
+        _check(path)
     directory.mkdir(parents=True, exist_ok=True, mode=0o755)
     if read(directory) == {path: (item.content, _mode(item, gid)) for path, item in files.items()}:
         return False
@@ -79,11 +85,29 @@ def _mode(item: File, gid: int) -> int:
     return item.mode | 0o440 if gid >= 0 else item.mode
 
 
+def _check(path: str) -> None:
+    """In the words of upstream's validatePath."""
+    if not path:
+        raise VolumeError(f'invalid path: must not be empty: "{path}"')
+    if path.startswith("/"):
+        raise VolumeError(f"invalid path: must be relative path: {path}")
+    if len(path) > PATH_MAX:
+        raise VolumeError(f"invalid path: must be less than or equal to {PATH_MAX} characters")
+    if ".." in path.split("/"):
+        raise VolumeError(f"invalid path: must not contain '..': {path}")
+    if path.startswith(".."):
+        raise VolumeError(f"invalid path: must not start with '..': {path}")
+
+
 def _present(directory: Path) -> Path | None:
+    """The directory behind `..data`, which is ours alone to set: what leads elsewhere is nothing
+    of ours, and is neither read nor removed (CVE-2017-1002102)."""
     try:
-        return directory / os.readlink(directory / DATA)
+        name = os.readlink(directory / DATA)
     except FileNotFoundError:
         return None
+    present = directory / name
+    return present if "/" not in name and name != ".." and not present.is_symlink() else None
 
 
 def _link_names(directory: Path, names: set[str]) -> None:

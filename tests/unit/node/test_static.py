@@ -115,9 +115,34 @@ async def test_another_content_is_another_pod_after_the_first(node: Node, folder
         (b"[]", "not a Pod"),
         (b"kind: Pod\napiVersion: v1\nspec: {}", "without a name"),
         (MANIFEST.replace("name: c,", "name: C_,").encode(), "containers"),
-        (MANIFEST.replace("spec:", "spec:\n  serviceAccountName: x").encode(), "service account"),
+        (MANIFEST.replace("name: c,", "name: 7,").encode(), "cannot unmarshal number"),
+        (MANIFEST.replace("name: web", "name: ../web").encode(), "metadata.name"),
+        (MANIFEST.replace("name: web", "name: web, namespace: ..").encode(), "metadata.namespace"),
+        (MANIFEST.replace("name: web", "name: web, uid: ../u").encode(), "metadata.uid"),
     ],
 )
 def test_what_cannot_be_a_static_pod(body: bytes, why: str) -> None:
     with pytest.raises(Unusable, match=why):
         static_pod(body, "x.yaml", "n1", "")
+
+
+def volume(source: str) -> str:
+    return f"spec:\n  volumes: [{{name: v, {source}}}]"
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        ("spec:\n  serviceAccountName: x", "serviceaccounts"),
+        ("spec:\n  imagePullSecrets: [{name: x}]", "secrets"),
+        ("spec:\n  resourceClaims: [{name: x, resourceClaimName: z}]", "resourceclaims"),
+        (volume("configMap: {name: x}"), "configmaps"),
+        (volume("persistentVolumeClaim: {claimName: x}"), "persistentvolumeclaims"),
+        (volume("csi: {driver: x.io}"), "csidrivers (via CSI volumes)"),
+    ],
+)
+def test_a_static_pod_needs_nothing_of_the_api(spec: str, named: str) -> None:
+    """PreventStaticPodAPIReferences: it must be able to run where there is no API yet."""
+    with pytest.raises(Unusable) as caught:
+        static_pod(MANIFEST.replace("spec:", spec).encode(), "x.yaml", "n1", "")
+    assert str(caught.value) == f"static pods may not reference {named}"
