@@ -21,17 +21,17 @@ def why(
     name: Name = NAME,
     data: Data = None,
 ) -> None:
-    """Say why something is not as it should be: pod/x, deployment/x, job/x, pvc/x, service/x."""
+    """Say why something is not as it should be: pod/x, deployment/x, service/x, and so on."""
     # What this needs is imported here: every other command starts without it.
     from .finding import findings_of
-    from .gathering import KINDS, NAMES, gather
+    from .gathering import CLUSTER, KINDS, NAMES, gather, gather_any
     from .showing import as_data, tree_of
+    from .strangers import resolve
 
     kind, _, wanted = "/".join(target).partition("/")
     plural = kind.lower() if kind.lower() in KINDS else NAMES.get(kind.lower(), "")
-    if not plural or not wanted or "/" in wanted:
-        asked, kinds = " ".join(target), ", ".join(sorted(NAMES))
-        fail(f"{asked!r}: use KIND/NAME, where KIND is one of {kinds}")
+    if not kind or not wanted or "/" in wanted:
+        fail(f"{' '.join(target)!r}: use KIND/NAME, as in pod/web or deployment/web")
     paths = paths_of(name, data)
     link = connect(paths)
     if link is None:
@@ -50,11 +50,18 @@ def why(
             return None
 
     try:
-        facts = gather(ask, plural, namespace, wanted, time.time())
+        if plural:
+            facts = gather(ask, plural, namespace, wanted, time.time())
+        else:
+            place = resolve(ask, kind)
+            if place is None:
+                fail(f"the server has no resource type {kind!r}")
+            facts = gather_any(ask, place, namespace, wanted, time.time())
     except OSError as error:
         fail(f"the API server at {url} does not answer: {error}")
     if facts is None:
-        fail(f"there is no {plural[:-1]} {wanted} in namespace {namespace}")
+        where = "" if plural in CLUSTER else f" in namespace {namespace}"
+        fail(f"there is no {KINDS.get(plural, kind).lower()} {wanted}{where}")
     if output == "json":
         print(json.dumps(as_data(facts), indent=2))
     else:

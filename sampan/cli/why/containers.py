@@ -104,7 +104,8 @@ def crashing(facts: Facts) -> Iterator[Finding]:
             continue
         if facts.event("Unhealthy") and code in (137, 143) and item.spec.get("livenessProbe"):
             continue  # the probe's finding says more
-        text, fix = CODES.get(code or 0, (f"it ends with exit code {code}", "Its log says why."))
+        say = "" if facts.logs.get(item.name) else "Its log says why."
+        text, fix = CODES.get(code or 0, (f"it ends with exit code {code}", say))
         if code == 0:
             text, fix = (
                 "it ends though nothing is wrong",
@@ -119,7 +120,7 @@ def crashing(facts: Facts) -> Iterator[Finding]:
             if restarts
             else f"{upper(item.word)} has failed: {text}.",
             _ended(facts, item),
-            [fix, _log(facts, item)],
+            [*([fix] if fix else []), _log(facts, item)],
         )
 
 
@@ -128,16 +129,18 @@ def _ended(facts: Facts, item: Container) -> list[str]:
     out = [f"last run: exit code {ended.get('exitCode')}, {ended.get('reason', 'Error')}"]
     if restarts:
         out.append(f"restarts: {restarts}")
-    if facts.logs.get(item.name):
-        out += [
-            f"it wrote: {line[:LINE_LENGTH]}"
-            for line in facts.logs[item.name].splitlines()[-LOG_LINES:]
-        ]
+    out += wrote(facts, item)
     if ended.get("message"):
         out.append(f"it said: {ended['message'].strip()[-300:]}")
     if item.waiting.get("message"):
         out.append(item.waiting["message"])
     return out
+
+
+def wrote(facts: Facts, item: Container) -> list[str]:
+    """The last lines of its log."""
+    lines = facts.logs.get(item.name, "").splitlines()[-LOG_LINES:]
+    return [f"it wrote: {line[:LINE_LENGTH]}" for line in lines]
 
 
 def _log(facts: Facts, item: Container) -> str:

@@ -24,6 +24,8 @@ class Finding(NamedTuple):
     """What to change."""
     broken: bool = True
     """False: all is well, or it will be by itself."""
+    note: bool = False
+    """Worth knowing, whatever else there is."""
 
 
 class Facts(Struct):

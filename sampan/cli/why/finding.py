@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from . import claims, containers, pods, scheduling, services, starting, workloads
+from . import (
+    autoscalers,
+    budgets,
+    claims,
+    containers,
+    ingresses,
+    machines,
+    pods,
+    policies,
+    schedules,
+    scheduling,
+    services,
+    spaces,
+    starting,
+    strangers,
+    workloads,
+)
 from .facts import Facts, Finding
 
 Finder = Callable[[Facts], Iterator[Finding]]
 
 WORKLOAD: tuple[Finder, ...] = (
+    spaces.kept,
     workloads.paused,
     workloads.scaled_to_nothing,
     workloads.refused,
@@ -37,31 +54,85 @@ FINDERS: dict[str, tuple[Finder, ...]] = {
         containers.not_ready,
         pods.starting,
         pods.well,
+        policies.isolated,
     ),
     "Deployment": WORKLOAD,
     "ReplicaSet": WORKLOAD,
     "ReplicationController": WORKLOAD,
     "StatefulSet": WORKLOAD,
     "DaemonSet": WORKLOAD,
-    "Job": (workloads.refused, workloads.job),
+    "Job": (spaces.kept, workloads.refused, workloads.job),
+    "CronJob": (
+        spaces.kept,
+        schedules.suspended,
+        schedules.unreadable,
+        workloads.refused,
+        schedules.busy,
+        schedules.missed,
+        schedules.last_run,
+        schedules.times,
+    ),
+    "HorizontalPodAutoscaler": (
+        spaces.kept,
+        autoscalers.unable,
+        autoscalers.inactive,
+        autoscalers.limited,
+        autoscalers.steady,
+    ),
+    "PodDisruptionBudget": (
+        spaces.kept,
+        budgets.matches_nothing,
+        budgets.failed,
+        budgets.overlapping,
+        budgets.shut,
+        budgets.open_,
+    ),
+    "Ingress": (
+        spaces.kept,
+        ingresses.unclaimed,
+        ingresses.backends,
+        ingresses.certificates,
+        ingresses.addressed,
+    ),
+    "NetworkPolicy": (spaces.kept, policies.meant),
+    "Node": (
+        spaces.kept,
+        machines.silent,
+        machines.pressed,
+        machines.cordoned,
+        machines.ready,
+        machines.tainted,
+    ),
+    "Namespace": (spaces.emptying, spaces.kept, spaces.active, spaces.used_up),
     "PersistentVolumeClaim": (claims.leaving, claims.bound, claims.unbound),
     "Service": (
+        spaces.kept,
         services.no_selector,
         services.matches_nothing,
         services.none_ready,
         services.ports,
         services.balancer,
         services.answers,
+        policies.isolated,
     ),
 }
+STRANGER: tuple[Finder, ...] = (
+    spaces.kept,
+    strangers.conditions,
+    strangers.warned,
+    strangers.well,
+)
+"""Of kinds that are not in the table."""
 NOTHING = Finding("unknown", "Nothing that is stored says that anything is wrong.", broken=False)
 
 
 def findings_of(facts: Facts) -> list[Finding]:
     """All that is found of one object; what is broken first, and good news only without it."""
-    found = [item for finder in FINDERS[facts.kind] for item in finder(facts)]
+    found = [item for finder in FINDERS.get(facts.kind, STRANGER) for item in finder(facts)]
+    notes = [item for item in found if item.note]
     broken = [item for item in found if item.broken]
-    return broken or found[:1] or [NOTHING]
+    good = [item for item in found if not item.broken and not item.note]
+    return [*(broken or good[:1] or [NOTHING]), *notes]
 
 
 def chain_of(facts: Facts) -> list[str]:
@@ -73,7 +144,8 @@ def chain_of(facts: Facts) -> list[str]:
         if owner["kind"] == "HorizontalPodAutoscaler":
             least, most = spec.get("minReplicas", 1), spec.get("maxReplicas")
             wanted = (owner.get("status") or {}).get("desiredReplicas")
-            out.append(f"{name} ({least} to {most} replicas, wants {wanted})")
+            wants = f"wants {wanted}" if wanted else "cannot tell how many"
+            out.append(f"{name} ({least} to {most} replicas, {wants})")
         elif isinstance(spec.get("replicas"), int):
             out.append(f"{name} ({spec['replicas']} replicas)")
         else:

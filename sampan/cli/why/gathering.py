@@ -7,14 +7,16 @@ scheduler's own message has to do. At most `PARTS` pods of a workload are looked
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 from urllib.parse import quote
 
 from sampan.api.errors import Object
 
 from .containers import containers_of
 from .facts import Facts
+from .strangers import Place
+from .surroundings import SURROUNDINGS, Ask
+from .surroundings import items as _items
 
 JUDGED_NODES = 300
 PARTS = 200
@@ -24,9 +26,6 @@ OWNERS = 5
 LOGS = 3
 """Pods of which the last lines of a log are read."""
 LOG_QUERY = "tailLines=3&limitBytes=2000"
-
-Ask = Callable[[str], Any]
-"""Path in, decoded answer out; None for what is not there (404). A log is a text."""
 
 GROUPS = {
     "pods": "/api/v1",
@@ -39,7 +38,18 @@ GROUPS = {
     "daemonsets": "/apis/apps/v1",
     "jobs": "/apis/batch/v1",
     "cronjobs": "/apis/batch/v1",
+    "horizontalpodautoscalers": "/apis/autoscaling/v2",
+    "poddisruptionbudgets": "/apis/policy/v1",
+    "ingresses": "/apis/networking.k8s.io/v1",
+    "networkpolicies": "/apis/networking.k8s.io/v1",
+    "nodes": "/api/v1",
+    "namespaces": "/api/v1",
 }
+CLUSTER = ("nodes", "namespaces")
+"""Kinds that are in no namespace; their events are in `default`."""
+WORKLOADS = (
+    "deployments", "replicasets", "statefulsets", "daemonsets", "replicationcontrollers", "jobs",
+)  # fmt: skip
 NAMES = {
     "po": "pods",
     "pod": "pods",
@@ -58,6 +68,20 @@ NAMES = {
     "service": "services",
     "rc": "replicationcontrollers",
     "replicationcontroller": "replicationcontrollers",
+    "cj": "cronjobs",
+    "cronjob": "cronjobs",
+    "hpa": "horizontalpodautoscalers",
+    "horizontalpodautoscaler": "horizontalpodautoscalers",
+    "pdb": "poddisruptionbudgets",
+    "poddisruptionbudget": "poddisruptionbudgets",
+    "ing": "ingresses",
+    "ingress": "ingresses",
+    "netpol": "networkpolicies",
+    "networkpolicy": "networkpolicies",
+    "no": "nodes",
+    "node": "nodes",
+    "ns": "namespaces",
+    "namespace": "namespaces",
 }
 KINDS = {
     "pods": "Pod",
@@ -70,6 +94,12 @@ KINDS = {
     "daemonsets": "DaemonSet",
     "jobs": "Job",
     "cronjobs": "CronJob",
+    "horizontalpodautoscalers": "HorizontalPodAutoscaler",
+    "poddisruptionbudgets": "PodDisruptionBudget",
+    "ingresses": "Ingress",
+    "networkpolicies": "NetworkPolicy",
+    "nodes": "Node",
+    "namespaces": "Namespace",
 }
 PLURALS = {kind: plural for plural, kind in KINDS.items()}
 SCALED = ("deployments", "replicasets", "statefulsets", "replicationcontrollers")
@@ -81,23 +111,29 @@ def gather(ask: Ask, plural: str, namespace: str, name: str, now_s: float) -> Fa
     if obj is None:
         return None
     facts = _base(obj, KINDS[plural], now_s)
-    events = _items(ask, f"/api/v1/namespaces/{namespace}/events")
+    home = "default" if plural in CLUSTER else quote(namespace, safe="")
+    events = _items(ask, f"/api/v1/namespaces/{home}/events")
     facts.events = _about(events, facts)
     facts.owners = _owners(ask, facts.obj, namespace)
     if plural == "pods":
         _nodes(ask, [facts])
         _logs(ask, [facts])
-    elif plural == "services":
-        facts.others["pods"] = _items(ask, _collection("pods", namespace))
-        slices = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
-        label = quote(f"kubernetes.io/service-name={name}")
-        facts.others["endpointslices"] = _items(ask, f"{slices}?labelSelector={label}")
-    elif plural == "persistentvolumeclaims":
-        facts.others["pods"] = _items(ask, _collection("pods", namespace))
-        facts.others["storageclasses"] = _items(ask, "/apis/storage.k8s.io/v1/storageclasses")
-        facts.others["persistentvolumes"] = _items(ask, "/api/v1/persistentvolumes")
-    else:
+    elif plural in WORKLOADS:
         facts.parts = _parts(ask, facts, events, namespace)
+    if plural in SURROUNDINGS:
+        SURROUNDINGS[plural](ask, facts, quote(namespace, safe=""))
+    return facts
+
+
+def gather_any(ask: Ask, place: Place, namespace: str, name: str, now_s: float) -> Facts | None:
+    """The same of a kind that nothing is known of: the object and its events."""
+    home = quote(namespace, safe="") if place.namespaced else "default"
+    inside = f"namespaces/{home}/" if place.namespaced else ""
+    obj = ask(f"{place.root}/{inside}{place.plural}/{quote(name, safe='')}")
+    if obj is None:
+        return None
+    facts = _base(obj, place.kind, now_s)
+    facts.events = _about(_items(ask, f"/api/v1/namespaces/{home}/events"), facts)
     return facts
 
 
@@ -106,12 +142,9 @@ def _base(obj: Object, kind: str, now_s: float) -> Facts:
 
 
 def _collection(plural: str, namespace: str) -> str:
+    if plural in CLUSTER:
+        return f"{GROUPS[plural]}/{plural}"
     return f"{GROUPS[plural]}/namespaces/{quote(namespace, safe='')}/{plural}"
-
-
-def _items(ask: Ask, path: str) -> list[Object]:
-    found: list[Object] = (ask(path) or {}).get("items") or []
-    return found
 
 
 def _about(events: Iterable[Object], facts: Facts) -> list[Object]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sampan.api.errors import Object
 
-from .containers import containers_of
+from .containers import containers_of, wrote
 from .facts import Facts, Finding, plural, said, seconds_since
 
 DISRUPTIONS = {
@@ -21,6 +21,10 @@ DISRUPTIONS = {
     "DeletionByTaintManager": (
         "its node was tainted NoExecute and it does not tolerate that",
         "Add a toleration with tolerationSeconds if it is to stay longer.",
+    ),
+    "DeletionByDeviceTaintManager": (
+        "a device of it was tainted NoExecute and its claim does not tolerate that",
+        "Ask whose driver it is what is the matter with the device, or tolerate the taint.",
     ),
     "DeletionByPodGC": ("its node is gone", "Its owner makes another one elsewhere."),
     "TerminationByKubelet": (
@@ -143,8 +147,18 @@ def ended(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "failed",
             "It has failed, and its restartPolicy lets it be.",
-            [f"{item.word}: exit code {item.ended['exitCode']}" for item in failed],
-            [f"kubectl logs {facts.name} -c {item.name}" for item in failed[:1]],
+            [
+                line
+                for item in failed
+                for line in (
+                    f"{item.word}: exit code {item.ended['exitCode']}",
+                    *wrote(facts, item),
+                )
+            ],
+            [
+                f"kubectl logs -n {facts.obj['metadata']['namespace']} {facts.name} -c {item.name}"
+                for item in failed[:1]
+            ],
         )
 
 

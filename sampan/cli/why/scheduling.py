@@ -62,6 +62,19 @@ def _labels(facts: Facts, reason: str) -> str:
     return "Label a node as spec.affinity.nodeAffinity wants it, or loosen that."
 
 
+def _claims(facts: Facts, reason: str) -> str:
+    missing = re.search(r'persistentvolumeclaim "(\S+)" not found', reason)
+    if missing:
+        return f"Create the claim {missing[1]} in this namespace, or correct spec.volumes."
+    names = [
+        item["persistentVolumeClaim"]["claimName"]
+        for item in facts.spec.get("volumes") or ()
+        if item.get("persistentVolumeClaim")
+    ]
+    where = f"-n {facts.obj['metadata']['namespace']}"
+    return "See: " + " or ".join(f"sampan why pvc/{name} {where}" for name in names or ["NAME"])
+
+
 def _always(text: str) -> Callable[[Facts, str], str]:
     return lambda facts, reason: text
 
@@ -140,7 +153,7 @@ FILTERS = (
         "unschedulable/claim",
         re.compile(r"unbound immediate PersistentVolumeClaims|persistentvolumeclaim|pvc"),
         "its claims are not bound",
-        _always("See: sampan why pvc/NAME."),
+        _claims,
     ),
     Filter(
         "unschedulable/devices",
@@ -174,7 +187,7 @@ def no_node(facts: Facts) -> Iterator[Finding]:
         if mine:
             known |= {*mine}
             where = list(_where(facts, mine)) or [
-                f"{reasons[item]} node(s): {item}" for item in mine
+                f"{reasons[item]} node(s): {item}" if reasons[item] else item for item in mine
             ]
             yield Finding(
                 entry.cause,
@@ -203,7 +216,8 @@ def reasons_of(message: str) -> Counter[str]:
         if number.isdigit():
             found[reason] += int(number)
         elif part:
-            found[part] += 1
+            # What holds for all nodes has no number.
+            found[part] += 0
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import SequenceMatcher
 from typing import Any
 
 from sampan.api.errors import Object
@@ -54,7 +55,10 @@ def near_misses(selector: Object, pods: list[Object]) -> list[str]:
         elif missing and len(missing) < len(selector):
             text = f"no label {', '.join(missing)}"
             found[text] = found.get(text, 0) + 1
-    ranked = sorted(found.items(), key=lambda item: -item[1])
+    # The likeliest slip of the pen first.
+    asked = " and ".join(f"{key}={value}" for key, value in selector.items())
+    alike = {text: SequenceMatcher(None, asked, text).ratio() for text in found}
+    ranked = sorted(found.items(), key=lambda item: (-round(alike[item[0]], 1), -item[1]))
     return [f"close: {plural(number, 'pod')} with {text}" for text, number in ranked[:SHOWN]]
 
 
@@ -62,7 +66,7 @@ def none_ready(facts: Facts) -> Iterator[Finding]:
     pods = selected(facts)
     if not pods or facts.spec.get("publishNotReadyAddresses"):
         return
-    ready = [pod for pod in pods if _is_ready(pod)]
+    ready = [pod for pod in pods if is_ready(pod)]
     if ready:
         return
     names = [pod["metadata"]["name"] for pod in pods]
@@ -74,7 +78,8 @@ def none_ready(facts: Facts) -> Iterator[Finding]:
     )
 
 
-def _is_ready(pod: Object) -> bool:
+def is_ready(pod: Object) -> bool:
+    """Does its status say so?"""
     listed = (pod.get("status") or {}).get("conditions") or ()
     return any(item["type"] == "Ready" and item["status"] == "True" for item in listed)
 
@@ -159,7 +164,7 @@ def balancer(facts: Facts) -> Iterator[Finding]:
 
 def answers(facts: Facts) -> Iterator[Finding]:
     pods = selected(facts)
-    ready = [pod for pod in pods if _is_ready(pod)]
+    ready = [pod for pod in pods if is_ready(pod)]
     if ready:
         yield Finding(
             "running", f"{len(ready)} of {plural(len(pods), 'pod')} answer for it.", broken=False

@@ -47,7 +47,8 @@ def tree_of(facts: Facts) -> Tree:
     from rich.tree import Tree
 
     namespace = facts.obj["metadata"].get("namespace", "")
-    title = f"[bold]{escape(facts.title)}[/]  [dim]{escape(namespace)} · {escape(_state(facts))}[/]"
+    where = " · ".join(item for item in (namespace, _state(facts)) if item)
+    title = f"[bold]{escape(facts.title)}[/]  [dim]{escape(where)}[/]"
     tree = Tree(title, guide_style="dim")
     chain = chain_of(facts)
     if chain:
@@ -69,7 +70,8 @@ def tree_of(facts: Facts) -> Tree:
 def _hang(tree: Tree, item: Finding) -> None:
     from rich.markup import escape
 
-    mark = "[red]✗[/]" if item.broken else "[green]✓[/]"
+    mark = "[yellow]![/]" if item.note else "[green]✓[/]"
+    mark = "[red]✗[/]" if item.broken else mark
     branch = tree.add(f"{mark} {escape(item.text)}")
     for line in item.evidence:
         branch.add(f"[dim]{escape(line)}[/]")

@@ -38,10 +38,17 @@ REFUSALS = (
         "Bring the template's resources within the LimitRange.",
     ),
     Refusal(
+        "create/webhook-unreachable",
+        re.compile(r"failed calling webhook"),
+        "an admission webhook that has to be asked does not answer",
+        "Bring back what serves it, or take it out: kubectl get validatingwebhookconfigurations,"
+        "mutatingwebhookconfigurations (failurePolicy: Ignore lets pods pass meanwhile).",
+    ),
+    Refusal(
         "create/webhook",
         re.compile(r"webhook"),
         "an admission webhook refuses them",
-        "Do what the webhook asks; if it cannot be reached, see its Service, or its failurePolicy.",
+        "Do what the webhook asks.",
     ),
     Refusal(
         "create/policy",
@@ -95,15 +102,19 @@ def refused(facts: Facts) -> Iterator[Finding]:
         if entry.marks.search(message):
             yield Finding(entry.cause, f"Pods cannot be created: {entry.text}.", told, [entry.fix])
             return
-    yield Finding(
-        "create/refused", "Pods cannot be created.", told, ["Correct what the message names."]
-    )
+    text = "Jobs cannot be created." if facts.kind == "CronJob" else "Pods cannot be created."
+    yield Finding("create/refused", text, told, ["Correct what the message names."])
 
 
 def _caught_up(facts: Facts) -> bool:
+    """Has it made its pods since?"""
+    if facts.kind == "Job":
+        made = ("active", "succeeded", "failed")
+        ended = any(item.get("status") == "True" for item in facts.status.get("conditions") or ())
+        return ended or any(facts.status.get(key) for key in made)
     wanted = facts.spec.get("replicas", facts.status.get("desiredNumberScheduled"))
     has = facts.status.get("replicas", facts.status.get("currentNumberScheduled"))
-    return facts.kind == "Job" or (wanted or 0) <= (has or 0)
+    return (wanted or 0) <= (has or 0)
 
 
 def progress(facts: Facts) -> Iterator[Finding]:
@@ -138,6 +149,10 @@ def scaled_to_nothing(facts: Facts) -> Iterator[Finding]:
             ["spec.replicas: 0", *(f"scaled by {_named(item)}" for item in by)],
             [f"kubectl scale {facts.title} --replicas=1"],
         )
+
+
+def _readiness(ready: int, wanted: int) -> str:
+    return "Its pod is not ready." if wanted == 1 else f"{ready} of {wanted} pods are ready."
 
 
 def behind(facts: Facts) -> Iterator[Finding]:
@@ -175,7 +190,7 @@ def counts(facts: Facts) -> Iterator[Finding]:
     else:
         yield Finding(
             "not-ready",
-            f"{ready} of {plural(wanted, 'pod')} are ready.",
+            _readiness(ready, wanted),
             [f"spec.replicas: {wanted}, status.readyReplicas: {ready}"],
         )
 
@@ -216,7 +231,7 @@ def eligible(facts: Facts) -> Iterator[Finding]:
             ["Label nodes so, or tolerate their taints."],
         )
     elif ready < wanted:
-        yield Finding("not-ready", f"{ready} of {plural(wanted, 'pod')} are ready.")
+        yield Finding("not-ready", _readiness(ready, wanted))
     else:
         yield Finding("running", f"All of its {plural(wanted, 'pod')} are ready.", broken=False)
 

@@ -190,7 +190,7 @@ EXAMPLES: list[tuple[str, Facts, str, str]] = [
      "securityContext"),
     ("create/webhook", workload(
         "ReplicaSet", {"replicas": 1}, {}, ReplicaFailure='FailedCreate: admission webhook "a.b"'),
-     "webhook", "failurePolicy"),
+     "webhook", "Do what the webhook asks"),
     ("create/quota", workload("StatefulSet", {"replicas": 2}, {"replicas": 1},
                               said("FailedCreate", "forbidden: exceeded quota: q")), "quota", "q"),
     ("deployment/deadline", workload(
