@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,75 @@ async def test_default_tolerations() -> None:
         ]
 
 
+async def test_a_pod_waits_for_the_account_of_its_new_namespace() -> None:
+    async with api_cluster() as cluster:
+        cluster.server.admission.lookups.wait_s = 5
+        waiting = asyncio.create_task(post(cluster, f"{NS}/pods", pod()))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        await make_account(cluster)
+        assert (await waiting).status == 201
+        named = pod("q", serviceAccountName="other")
+        assert (await post(cluster, f"{NS}/pods", named)).status == 403
+
+
+def with_env(name: str) -> dict[str, Any]:
+    ref = {"secretKeyRef": {"name": name, "key": "k"}}
+    return {"name": "c", "image": "x", "env": [{"name": "E", "valueFrom": ref}]}
+
+
+async def test_accounts_may_say_which_secrets_their_pods_use() -> None:
+    def secret(name: str) -> list[dict[str, Any]]:
+        return [{"name": "v", "secret": {"secretName": name}}]
+
+    env_from = {"name": "c", "image": "x", "envFrom": [{"secretRef": {"name": "b"}}]}
+    async with api_cluster() as cluster:
+        await make_account(
+            cluster,
+            metadata={
+                "name": "default",
+                "annotations": {"kubernetes.io/enforce-mountable-secrets": "true"},
+            },
+            secrets=[{"name": "a"}],
+            imagePullSecrets=[{"name": "p"}],
+        )
+        rest = "is not allowed because service account default does not reference that"
+        for spec, why in (
+            ({"volumes": secret("b")}, f'volume with secret.secretName="b" {rest} secret'),
+            ({"containers": [with_env("b")]},
+             f'container c with envVar E referencing secret.secretName="b" {rest} secret'),
+            ({"initContainers": [env_from | {"name": "i"}]},
+             f'init container i with envFrom referencing secret.secretName="b" {rest} secret'),
+            ({"imagePullSecrets": [{"name": "x"}]},
+             f'imagePullSecrets[0].name="x" {rest} imagePullSecret'),
+        ):  # fmt: skip
+            answer = await post(cluster, f"{NS}/pods", pod("p", **spec))
+            assert (answer.status, answer.message) == (403, f'pods "p" is forbidden: {why}')
+        fine = pod("p", volumes=secret("a"), containers=[with_env("a")])
+        assert (await post(cluster, f"{NS}/pods", fine)).status == 201
+        path = f"{NS}/pods/p/ephemeralcontainers"
+        later = {"spec": {"ephemeralContainers": [with_env("b") | {"name": "e"}]}}
+        answer = await patch(cluster, path, later)
+        assert answer.message == (
+            'pods "p" is forbidden: ephemeral container e with envVar E referencing '
+            f'secret.secretName="b" {rest} secret'
+        )
+
+
+async def test_mirror_pods_use_no_secrets() -> None:
+    token = {"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
+    async with api_cluster() as cluster:
+        for spec, why in (
+            ({"serviceAccountName": "default"}, "reference service accounts"),
+            ({"containers": [with_env("s")]}, "reference secrets"),
+            ({"volumes": [token]}, "use service account token volume projections"),
+        ):
+            mirror = pod("p", **{"nodeName": "n", **spec})
+            mirror["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "m"}
+            answer = await post(cluster, f"{NS}/pods", mirror)
+            assert answer.message == f'pods "p" is forbidden: a mirror pod may not {why}'
+
+
 async def test_limit_ranges() -> None:
     limits = [
         {
@@ -191,6 +261,48 @@ async def test_limit_ranges() -> None:
         ):  # fmt: skip
             answer = await try_resources(name, resources)
             assert (answer.status, answer.message) == (403, f'pods "{name}" is forbidden: {why}')
+
+
+async def test_limit_ranges_one_by_one() -> None:
+    """Each has its own words, of containers first; a pod's own resources are its total; claims have
+    no ratio."""
+    ratio = {"cpu": "2"}
+    first = [{"type": "Container", "defaultRequest": {"memory": "1Mi"},
+              "maxLimitRequestRatio": ratio}, {"type": "Pod", "max": {"cpu": "2"}}]  # fmt: skip
+    second = [{"type": "Pod", "min": {"example.com/gpu": "1"}},
+              {"type": "PersistentVolumeClaim", "min": {"storage": "1Gi"},
+               "maxLimitRequestRatio": {"storage": "1"}}]  # fmt: skip
+    async with api_cluster() as cluster:
+        await make_account(cluster)
+        for name, limits in (("a", first), ("b", second)):
+            body = {"metadata": {"name": name}, "spec": {"limits": limits}}
+            assert (await post(cluster, f"{NS}/limitranges", body)).status == 201
+        made = pod("p")
+        made["spec"]["initContainers"] = [{"name": "i", "image": "x"}]
+        answer = await post(cluster, f"{NS}/pods", made)
+        short = (
+            "cpu max limit to request ratio per Container is 2, but no request is specified or "
+            "request is 0"
+        )
+        assert answer.message == (
+            f'pods "p" is forbidden: [{short}, maximum cpu usage per Pod is 2.  No limit is '
+            "specified]"
+        )
+        made["spec"]["resources"] = {"limits": {"cpu": "1"}}
+        answer = await post(cluster, f"{NS}/pods", made)
+        assert answer.message == f'pods "p" is forbidden: {short}'
+        claim = {"metadata": {"name": "c"}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}},
+        }}  # fmt: skip
+        assert (await post(cluster, f"{NS}/persistentvolumeclaims", claim)).status == 201
+        await cluster.http("DELETE", f"{NS}/limitranges/b")
+        for item in (*made["spec"]["containers"], *made["spec"]["initContainers"]):
+            item["resources"] = {"requests": {"cpu": "200m"}, "limits": {"cpu": "200m"}}
+        answer = await post(cluster, f"{NS}/pods", made)
+        assert answer.json["metadata"]["annotations"]["kubernetes.io/limit-ranger"] == (
+            "LimitRanger plugin set: memory request for container c; memory request for init "
+            "container i"
+        )
 
 
 async def test_runtime_classes() -> None:

@@ -288,13 +288,13 @@ async def test_a_node_makes_mirror_pods_and_no_others() -> None:
             "must not set blockOwnerDeletion": mirror(uid, owner={"blockOwnerDeletion": True}),
             "UID mismatch": mirror("other"),
             "may not reference service accounts": mirror(uid, serviceAccountName="default"),
-            "that reference secrets": mirror(
+            "may not reference secrets": mirror(
                 uid, containers=[{"name": "c", "image": "x", "env": env}]
             ),
             "that reference configmaps": mirror(
                 uid, volumes=[{"name": "v", "configMap": {"name": "m"}}]
             ),
-            "pods that reference a service account": mirror(uid, volumes=[token]),
+            "may not use service account token volume": mirror(uid, volumes=[token]),
         }
         for why, body in refused.items():
             answer = await cluster.http("POST", f"{NS}/pods", body, user=NODE)

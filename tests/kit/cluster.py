@@ -138,6 +138,8 @@ async def api_cluster(
     where = store or MemoryStore()
     server = Server(where, server_config(**config), clock or SystemClock())
     await server.start()
+    # Nobody makes accounts here, so there are none to wait for.
+    server.admission.lookups.wait_s = 0
     try:
         yield Cluster(server, Client(server.local_transport(ADMIN)), where)
     finally:

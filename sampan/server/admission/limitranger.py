@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.api.errors import Object
+from sampan.api.kinds.core.podspec.resources import is_pod_level, total_limits, total_requests
 from sampan.wire import quantity
 
 from ..exchange import Write
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from ..app import Server
 
 ANNOTATION = "kubernetes.io/limit-ranger"
-FIELDS = (("initContainers", "init container"), ("containers", "container"))
+FIELDS = (("containers", "container"), ("initContainers", "init container"))
 
 Amounts = Mapping[str, str]
 
@@ -32,14 +33,16 @@ def mutate(server: Server, write: Write) -> None:
     """Fill in a pod's missing requests and limits."""
     if _plural(write) != "pods" or write.operation != "CREATE":
         return
-    notes: list[str] = []
-    for item in server.admission.lookups.limits(write.attributes.namespace):
-        if item.get("type") == "Container":
-            notes += _fill(write.obj, item.get("defaultRequest") or {}, item.get("default") or {})
-    if notes:
-        meta = write.obj["metadata"]
-        text = "LimitRanger plugin set: " + "; ".join(notes)
-        meta["annotations"] = {**(meta.get("annotations") or {}), ANNOTATION: text}
+    for items in server.admission.lookups.limits(write.attributes.namespace):
+        notes: list[str] = []
+        for item in items:
+            if item.get("type") == "Container":
+                requests, limits = item.get("defaultRequest") or {}, item.get("default") or {}
+                notes += _fill(write.obj, requests, limits)
+        if notes:
+            meta = write.obj["metadata"]
+            text = "LimitRanger plugin set: " + "; ".join(notes)
+            meta["annotations"] = {**(meta.get("annotations") or {}), ANNOTATION: text}
 
 
 def _fill(pod: Object, requests: Amounts, limits: Amounts) -> list[str]:
@@ -73,19 +76,24 @@ def _fill(pod: Object, requests: Amounts, limits: Amounts) -> list[str]:
 def validate(server: Server, write: Write) -> None:
     if (write.obj.get("metadata") or {}).get("deletionTimestamp"):
         return
-    items = server.admission.lookups.limits(write.attributes.namespace)
-    if not items:
+    ranges = server.admission.lookups.limits(write.attributes.namespace)
+    if not ranges:
         return
     usages = list(_usages(write))
-    problems = [
-        text
-        for item in items
-        for usage in usages
-        if usage.kind == item.get("type")
-        for text in _problems(usage, item)
-    ]
-    if problems:
-        raise refuse(write, problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]")
+    for items in ranges:
+        problems = {
+            text: None
+            for item in items
+            for usage in usages
+            if usage.kind == item.get("type")
+            for text in _problems(usage, item)
+        }
+        if problems:
+            raise refuse(write, next(iter(problems)) if len(problems) == 1 else _list(problems))
+
+
+def _list(problems: Iterable[str]) -> str:
+    return f"[{', '.join(problems)}]"
 
 
 def _usages(write: Write) -> Iterator[Usage]:
@@ -103,35 +111,11 @@ def _usages(write: Write) -> Iterator[Usage]:
 
 
 def _pod_total(spec: Object, field: str) -> Amounts:
-    """Containers (and sidecars) together, or the largest step on the way to them if it is more."""
-    total: dict[str, str] = {}
-    peak: dict[str, str] = {}
-    sidecars: dict[str, str] = {}
-    for container in spec.get("initContainers") or ():
-        amounts = (container.get("resources") or {}).get(field) or {}
-        if container.get("restartPolicy") == "Always":
-            _add(sidecars, amounts)
-            _raise(peak, sidecars)
-        else:
-            step = dict(sidecars)
-            _add(step, amounts)
-            _raise(peak, step)
-    for container in spec.get("containers") or ():
-        _add(total, (container.get("resources") or {}).get(field) or {})
-    _add(total, sidecars)
-    _raise(total, peak)
-    return total
-
-
-def _add(total: dict[str, str], amounts: Amounts) -> None:
-    for name, amount in amounts.items():
-        total[name] = quantity.add(total[name], amount) if name in total else amount
-
-
-def _raise(total: dict[str, str], amounts: Amounts) -> None:
-    for name, amount in amounts.items():
-        if name not in total or quantity.compare(total[name], amount) < 0:
-            total[name] = amount
+    """Containers (and sidecars) together, or the largest step on the way to them if it is more;
+    what the pod says for itself goes before (KEP-2837)."""
+    total = total_requests(spec) if field == "requests" else total_limits(spec)
+    own = (spec.get("resources") or {}).get(field) or {}
+    return {**total, **{name: value for name, value in own.items() if is_pod_level(name)}}
 
 
 def _problems(usage: Usage, item: Object) -> Iterator[str]:
@@ -157,7 +141,7 @@ def _problems(usage: Usage, item: Object) -> Iterator[str]:
             yield f"{rule}, but limit is {quantity.canonical(limit)}"
         elif request is not None and quantity.compare(request, bound) > 0:
             yield f"{rule}, but request is {quantity.canonical(request)}"
-    for name, bound in (item.get("maxLimitRequestRatio") or {}).items():
+    for name, bound in ({} if is_claim else item.get("maxLimitRequestRatio") or {}).items():
         yield from _ratio_problem(usage, name, bound)
 
 

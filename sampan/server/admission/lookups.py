@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,27 +13,59 @@ if TYPE_CHECKING:
     from ..app import Server
 
 
+DEFAULT_ACCOUNT = "default"
+WAIT_S = 1.5
+"""How long a new pod waits for its namespace's default service account, as upstream."""
+
+
 class Lookups:
-    """Limit ranges by namespace, and the default priority class."""
+    """Limit ranges by namespace, the default priority class, and who waits for the default service
+    account of a new namespace (a future for each such request)."""
 
     def __init__(self) -> None:
         self.default_priority: Object | None = None
         """The class marked as the default; of several, the lowest."""
         self._defaults: dict[str, Object] = {}
         self._ranges: dict[str, dict[str, Object]] = {}
+        self.wait_s = WAIT_S
+        self._waiting: dict[str, set[asyncio.Future[Object]]] = {}
 
     def start(self, server: Server) -> None:
         server.observe(resource("limitranges"), self._limit_range_changed)
+        server.observe(resource("serviceaccounts"), self._account_changed)
         server.observe(
             resource("priorityclasses", "scheduling.k8s.io"), self._priority_class_changed
         )
 
-    def limits(self, namespace: str) -> Sequence[Object]:
-        """Every limit of the limit ranges of a namespace."""
+    def limits(self, namespace: str) -> Sequence[Sequence[Object]]:
+        """The limits of each limit range of a namespace."""
         ranges = self._ranges.get(namespace)
         if not ranges:
             return ()
-        return [item for obj in ranges.values() for item in obj["spec"].get("limits") or ()]
+        return [obj["spec"].get("limits") or () for obj in ranges.values()]
+
+    async def default_account(self, namespace: str) -> Object | None:
+        """The account that a controller is about to make, None if it does not come."""
+        future: asyncio.Future[Object] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(namespace, set())
+        waiting.add(future)
+        try:
+            async with asyncio.timeout(self.wait_s):
+                return await future
+        except TimeoutError:
+            return None
+        finally:
+            waiting.discard(future)
+            if not waiting and self._waiting.get(namespace) is waiting:
+                del self._waiting[namespace]
+
+    def _account_changed(self, event: str, obj: Object, old: Object | None) -> None:
+        meta = obj["metadata"]
+        if event == "DELETED" or meta["name"] != DEFAULT_ACCOUNT or not self._waiting:
+            return
+        for future in self._waiting.pop(meta["namespace"], ()):
+            if not future.done():
+                future.set_result(obj)
 
     def _limit_range_changed(self, event: str, obj: Object, old: Object | None) -> None:
         meta = obj["metadata"]

@@ -48,6 +48,4 @@ def mutate(server: Server, write: Write) -> None:
     raise error
 
 
-PLUGIN = Plugin(
-    "NamespaceLifecycle", {EVERYTHING: ("CREATE", "UPDATE", "DELETE", "CONNECT")}, mutate
-)
+PLUGIN = Plugin("NamespaceLifecycle", {EVERYTHING: ("CREATE", "UPDATE", "DELETE")}, mutate)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from sampan.api.errors import Object
 from sampan.api.fields import quote
 from sampan.api.resources import resource
 
+from ..authz.nodegraph import MIRROR, names_of
 from ..exchange import Write
+from .mountablesecrets import is_limited, refused_later, refused_secret
 from .plugin import Plugin, refuse
 
 if TYPE_CHECKING:
     from ..app import Server
 
+ACCOUNTS = resource("serviceaccounts")
 DEFAULT = "default"
-MIRROR = "kubernetes.io/config.mirror"
 VOLUME_PREFIX = "kube-api-access-"
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 ROOT_CA = "kube-root-ca.crt"
@@ -27,27 +30,88 @@ NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 SUFFIX = 5
 
 
-def mutate(server: Server, write: Write) -> None:
-    pod = write.obj
-    spec = pod.setdefault("spec", {})
-    if MIRROR in (pod["metadata"].get("annotations") or {}):
-        if spec.get("serviceAccountName"):
-            raise refuse(write, "a mirror pod may not reference service accounts")
-        return
+def mutate(server: Server, write: Write) -> Awaitable[None] | None:
+    if write.attributes.subresource:
+        return None
+    spec = write.obj.setdefault("spec", {})
+    if _is_mirror(write):
+        _check_mirror(write)
+        return None
     name = spec.get("serviceAccountName") or spec.get("serviceAccount") or DEFAULT
-    namespace = write.attributes.namespace
-    account = server.find_object(resource("serviceaccounts"), namespace, name)
+    account = server.find_object(ACCOUNTS, write.attributes.namespace, name)
     if account is None:
-        raise refuse(
-            write,
-            f"error looking up service account {namespace}/{name}:"
-            f" serviceaccount {quote(name)} not found",
-        )
-    spec["serviceAccountName"] = spec["serviceAccount"] = name
+        if name == DEFAULT:
+            return _mutate_later(server, write)
+        raise _missing(write, name)
+    _run_as(write, account)
+    return None
+
+
+async def _mutate_later(server: Server, write: Write) -> None:
+    """A controller makes the default account of a new namespace: wait for it."""
+    account = await server.admission.lookups.default_account(write.attributes.namespace)
+    if account is None:
+        raise _missing(write, DEFAULT)
+    _run_as(write, account)
+
+
+def _missing(write: Write, name: str) -> Exception:
+    return refuse(
+        write,
+        f"error looking up service account {write.attributes.namespace}/{name}:"
+        f" serviceaccount {quote(name)} not found",
+    )
+
+
+def _run_as(write: Write, account: Object) -> None:
+    spec = write.obj["spec"]
+    spec["serviceAccountName"] = spec["serviceAccount"] = account["metadata"]["name"]
     if _automounts(spec, account):
         _mount_token(spec, account["metadata"].get("uid") or "")
     if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
         spec["imagePullSecrets"] = [dict(item) for item in account["imagePullSecrets"]]
+    _check_secrets(write, account)
+
+
+def validate(server: Server, write: Write) -> None:
+    """What webhooks made of the pod, and ephemeral containers."""
+    if _is_mirror(write):
+        if not write.attributes.subresource:
+            _check_mirror(write)
+        return
+    name = (write.obj.get("spec") or {}).get("serviceAccountName") or ""
+    if not name:
+        where = f"{write.attributes.namespace}/{write.obj['metadata'].get('name', '')}"
+        raise refuse(write, f"no service account specified for pod {where}")
+    account = server.find_object(ACCOUNTS, write.attributes.namespace, name)
+    if account is None:
+        raise _missing(write, name)
+    _check_secrets(write, account)
+
+
+def _is_mirror(write: Write) -> bool:
+    return MIRROR in (write.obj["metadata"].get("annotations") or {})
+
+
+def _check_mirror(write: Write) -> None:
+    spec = write.obj["spec"]
+    if spec.get("serviceAccountName"):
+        raise refuse(write, "a mirror pod may not reference service accounts")
+    if any(plural == "secrets" and name for plural, name in names_of(write.obj)):
+        raise refuse(write, "a mirror pod may not reference secrets")
+    for volume in spec.get("volumes") or ():
+        for source in (volume.get("projected") or {}).get("sources") or ():
+            if "serviceAccountToken" in source:
+                why = "a mirror pod may not use service account token volume projections"
+                raise refuse(write, why)
+
+
+def _check_secrets(write: Write, account: Object) -> None:
+    if is_limited(account):
+        check = refused_later if write.attributes.subresource else refused_secret
+        why = check(write.obj["spec"], account)
+        if why:
+            raise refuse(write, why)
 
 
 def _automounts(spec: Object, account: Object) -> bool:
@@ -100,4 +164,9 @@ def _volume(name: str) -> Object:
     return {"name": name, "projected": {"sources": sources, "defaultMode": 0o644}}
 
 
-PLUGIN = Plugin("ServiceAccount", {("", "pods"): ("CREATE",)}, mutate)
+PLUGIN = Plugin(
+    "ServiceAccount",
+    {("", "pods"): ("CREATE",), ("", "pods/ephemeralcontainers"): ("UPDATE",)},
+    mutate,
+    validate,
+)

@@ -42,6 +42,11 @@ def is_huge_pages(name: str) -> bool:
     return name.startswith(HUGE_PAGES)
 
 
+def is_pod_level(name: str) -> bool:
+    """May a pod say it for itself, instead of its containers (KEP-2837)?"""
+    return name in COMPUTE or is_huge_pages(name)
+
+
 def may_overcommit(name: str) -> bool:
     return is_native(name) and not is_huge_pages(name)
 
