@@ -4,7 +4,8 @@ An add-on is a folder: manifests (*.yaml, applied in the order of their names) o
 (Chart.yaml; needs sampan[helm]). The folders are those that come with Sampan, and the user's own in
 DATA/addons or anywhere by path. addon.yaml may say more: what it is (`description`), what to wait
 for (`wait`, KIND/NAME in `namespace`), and an image to build from a program that pip has installed
-(`image`), since there may be no registry to pull it from.
+(`image`), since there may be no registry to pull it from; of a chart, in which `namespace` it is
+and its `values`, over which those of --values and --set go.
 
 What was applied is noted in the ConfigMap kube-system/sampan-addon-NAME, so that `disable` removes
 just that, and `enable` again removes what a newer version has no more.
@@ -13,13 +14,11 @@ just that, and `enable` again removes what a newer version has no more.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import sysconfig
 import tempfile
-import time
-import urllib.error
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +27,7 @@ from msgspec import Struct
 
 from sampan.paths import ClusterPaths
 
-from . import api
+from . import api, objects
 from .options import NAME, Data, Json, Name, fail, paths_of
 from .progress import Progress
 from .tokens import running_url
@@ -38,13 +37,16 @@ app = typer.Typer(help="Enable and disable add-ons: ingress, ...", no_args_is_he
 PACKAGED = Path(__file__).parent.parent / "addons"
 NOTES = "/api/v1/namespaces/kube-system/configmaps"
 PREFIX = "sampan-addon-"
-MANAGER = "fieldManager=sampan-addon&force=true"
-ESTABLISH_S = 20.0
-READY_S = 120.0
-PAUSE_S = 0.25
-"""Between looks at what is being waited for: a command may poll, while somebody watches it."""
+LABEL = "addon.sampan.io/name"
+CHART = "chart "
+"""Before NAMESPACE/RELEASE in a note."""
 
 Addon = Annotated[str, typer.Argument(metavar="ADDON", help="A name, or the path of a folder.")]
+Values = Annotated[
+    list[Path] | None,
+    typer.Option("--values", "-f", help="A file of values for a chart.", exists=True),
+]
+Set = Annotated[list[str] | None, typer.Option("--set", help="key=value[,key=value]")]
 
 
 class Found(Struct, frozen=True):
@@ -55,6 +57,25 @@ class Found(Struct, frozen=True):
     @property
     def is_chart(self) -> bool:
         return (self.folder / "Chart.yaml").exists()
+
+    @property
+    def namespace(self) -> str:
+        """A chart's, and that of what is waited for."""
+        return str(self.about.get("namespace") or "default")
+
+    @property
+    def manifests(self) -> list[dict[str, Any]]:
+        files = sorted(self.folder.glob("*.yaml"))
+        return [obj for f in files if f.name != "addon.yaml" for obj in objects.documents(f)]
+
+
+class Note(Struct, frozen=True):
+    """What is kept of an add-on that is enabled."""
+
+    objects: list[str]
+    """Their paths, in order; a release is CHART and NAMESPACE/NAME."""
+    values: dict[str, Any] = {}
+    """For a chart, as the user gave them."""
 
 
 @app.command("ls")
@@ -78,28 +99,46 @@ def list_addons(name: Name = NAME, data: Data = None, json_output: Json = False)
 
 
 @app.command()
-def enable(addon: Addon, name: Name = NAME, data: Data = None) -> None:
-    """Apply an add-on, or its newer version, and wait until it is ready."""
+def enable(
+    addon: Addon,
+    values: Values = None,
+    sets: Set = None,
+    name: Name = NAME,
+    data: Data = None,
+) -> None:
+    """Apply an add-on, or its newer version, and wait until it is ready. Values for a chart are
+    kept until others are given."""
     paths = paths_of(name, data)
     url = running_url(paths)
     found = find(paths, addon)
+    before = notes(paths, url).get(found.name) or Note([])
+    if found.is_chart:
+        from .helm import sdk
+
+        sdk()
+    given = choose_values(found, before, values, sets)
+    said, applied = "", list[str]()
     with Progress(f"enabling {found.name}") as progress:
         if "image" in found.about:
             progress.say("building its image")
             load_image(paths, found.about["image"])
-        before = notes(paths, url).get(found.name, [])
-        if found.is_chart:
-            enable_chart(found, paths)
-            applied = [f"chart {found.about.get('namespace', 'default')}/{found.name}"]
-        else:
-            progress.say("applying its manifests")
-            applied = apply_all(paths, url, found)
-        keep_note(paths, url, found.name, applied)
-        remove_all(paths, url, [path for path in before if path not in applied])
+        progress.say(f"applying its {'chart' if found.is_chart else 'manifests'}")
+        try:
+            if found.is_chart:
+                said = enable_chart(found, (paths, url), given, (before, applied))
+            else:
+                objects.apply_all(paths, url, found.manifests, applied)
+        except BaseException:
+            # What is there by now can be taken away, as can what was there before.
+            kept = [path for path in before.objects if path not in applied]
+            keep_note(paths, url, found.name, Note([*kept, *applied], given))
+            raise
+        keep_note(paths, url, found.name, Note(applied, given))
+        remove_all(paths, url, [path for path in before.objects if path not in applied])
         for what in found.about.get("wait") or ():
             progress.say(f"waiting for {what}")
-            await_ready(paths, url, str(found.about.get("namespace", "default")), what)
-    print(f"add-on {found.name} is enabled")
+            objects.await_ready(paths, url, found.namespace, what)
+    print(f"add-on {found.name} is enabled" + (f"\n{said}" if said else ""))
 
 
 @app.command()
@@ -108,10 +147,10 @@ def disable(addon: Addon, name: Name = NAME, data: Data = None) -> None:
     paths = paths_of(name, data)
     url = running_url(paths)
     label = Path(addon).name
-    applied = notes(paths, url).get(label)
-    if applied is None:
+    note = notes(paths, url).get(label)
+    if note is None:
         fail(f"add-on {label} is not enabled")
-    remove_all(paths, url, applied)
+    remove_all(paths, url, note.objects)
     api.delete(paths, url, f"{NOTES}/{PREFIX}{label}")
     print(f"add-on {label} is disabled")
 
@@ -140,149 +179,52 @@ def find(paths: ClusterPaths, addon: str) -> Found:
 
 
 def read(folder: Path) -> Found:
-    about = documents(folder / "addon.yaml") if (folder / "addon.yaml").exists() else [{}]
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,48}[a-z0-9])?", folder.name):
+        fail(f"{folder}: an add-on's name is a to z, 0 to 9, - and ., at most 50 of them")
+    file = folder / "addon.yaml"
+    about = objects.documents(file) if file.exists() else []
     return Found(folder.name, folder, about[0] if about else {})
-
-
-def documents(file: Path) -> list[dict[str, Any]]:
-    """The objects of a file; a List's are its items."""
-    import re
-
-    from sampan.wire import yaml
-
-    found: list[dict[str, Any]] = []
-    for text in re.split(r"(?m)^---(?:[ \t].*)?$", file.read_text()):
-        try:
-            obj = yaml.loads(text)
-        except ValueError as error:
-            fail(f"{file}: {error}")
-        if isinstance(obj, dict):
-            found += obj["items"] if obj.get("kind") == "List" else [obj]
-    return found
 
 
 def describe(found: Found) -> str:
     return str(found.about.get("description", ""))
 
 
-# Objects
+# Notes
 
 
-def apply_all(paths: ClusterPaths, url: str, found: Found) -> list[str]:
-    """Apply every manifest on the server's side; the paths of the objects, in order."""
-    objects = [
-        obj
-        for file in sorted(found.folder.glob("*.yaml"))
-        if file.name != "addon.yaml"
-        for obj in documents(file)
-    ]
-    kinds: dict[str, dict[str, Any]] = {}
-    applied = []
-    pending: list[str] = []
-    for obj in objects:
-        if obj.get("kind") != "CustomResourceDefinition" and pending:
-            for path in pending:
-                await_established(paths, url, path)
-            pending, kinds = [], {}
-        path = path_of(paths, url, obj, kinds)
-        try:
-            api.apply(paths, url, f"{path}?{MANAGER}", obj)
-        except urllib.error.HTTPError as error:
-            fail(f"{obj.get('kind')} {obj['metadata']['name']}: {api.reason(error)}")
-        applied.append(path)
-        if obj["kind"] == "CustomResourceDefinition":
-            pending.append(path)
-    return applied
+def notes(paths: ClusterPaths, url: str) -> dict[str, Note]:
+    """Of each add-on that is enabled."""
+    try:
+        listed = api.get(paths, url, f"{NOTES}?labelSelector={LABEL}")["items"]
+    except OSError:
+        return {}
+    return {item["metadata"]["labels"][LABEL]: read_note(item["data"]) for item in listed}
 
 
-def path_of(
-    paths: ClusterPaths, url: str, obj: dict[str, Any], kinds: dict[str, dict[str, Any]]
-) -> str:
-    """Where an object is in the API, by what discovery says of its kind."""
-    version, kind = str(obj.get("apiVersion", "")), str(obj.get("kind", ""))
-    base = f"/apis/{version}" if "/" in version else f"/api/{version}"
-    if version not in kinds:
-        try:
-            listed = api.get(paths, url, base)["resources"]
-        except OSError:
-            fail(f"the cluster does not know {version}, which {kind} is of")
-        kinds[version] = {item["kind"]: item for item in listed if "/" not in item["name"]}
-    known = kinds[version].get(kind)
-    meta = obj.get("metadata") or {}
-    if known is None or not meta.get("name"):
-        fail(f"{version} {kind} {meta.get('name')!r} is not an object the cluster knows")
-    where = f"/namespaces/{meta.get('namespace', 'default')}" if known["namespaced"] else ""
-    return f"{base}{where}/{known['name']}/{meta['name']}"
+def read_note(data: dict[str, str]) -> Note:
+    return Note(json.loads(data["objects"]), json.loads(data.get("values") or "{}"))
+
+
+def keep_note(paths: ClusterPaths, url: str, name: str, note: Note) -> None:
+    meta = {"name": PREFIX + name, "namespace": "kube-system", "labels": {LABEL: name}}
+    data = {"objects": json.dumps(note.objects)}
+    if note.values:
+        data["values"] = json.dumps(note.values)
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
+    api.apply(paths, url, f"{NOTES}/{PREFIX}{name}?{objects.MANAGER}", body)
 
 
 def remove_all(paths: ClusterPaths, url: str, applied: list[str]) -> None:
     """Last first; what is in a namespace that goes has gone by itself."""
     for path in reversed(applied):
-        if path.startswith("chart "):
-            disable_chart(path.removeprefix("chart "), paths)
-            continue
-        try:
-            api.delete(paths, url, f"{path}?propagationPolicy=Background")
-        except urllib.error.HTTPError as error:
-            fail(f"{path}: {api.reason(error)}")
+        if path.startswith(CHART):
+            from .charts import uninstall
 
-
-def notes(paths: ClusterPaths, url: str) -> dict[str, list[str]]:
-    """Add-on -> the paths of its objects."""
-    try:
-        listed = api.get(paths, url, f"{NOTES}?labelSelector=addon.sampan.io/name")["items"]
-    except OSError:
-        return {}
-    return {
-        item["metadata"]["labels"]["addon.sampan.io/name"]: json.loads(item["data"]["objects"])
-        for item in listed
-    }
-
-
-def keep_note(paths: ClusterPaths, url: str, name: str, applied: list[str]) -> None:
-    body = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": PREFIX + name,
-            "namespace": "kube-system",
-            "labels": {"addon.sampan.io/name": name},
-        },
-        "data": {"objects": json.dumps(applied)},
-    }
-    api.apply(paths, url, f"{NOTES}/{PREFIX}{name}?{MANAGER}", body)
-
-
-# Waiting
-
-
-def until(seconds: float) -> Iterator[None]:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        yield
-        time.sleep(PAUSE_S)
-
-
-def await_established(paths: ClusterPaths, url: str, path: str) -> None:
-    for _ in until(ESTABLISH_S):
-        conditions = (api.get(paths, url, path).get("status") or {}).get("conditions") or ()
-        if any(item["type"] == "Established" and item["status"] == "True" for item in conditions):
-            return
-    fail(f"{path.rpartition('/')[2]} is not established after {ESTABLISH_S:.0f} s")
-
-
-def await_ready(paths: ClusterPaths, url: str, namespace: str, what: str) -> None:
-    """`what` is deployments/NAME, daemonsets/NAME or statefulsets/NAME."""
-    path = f"/apis/apps/v1/namespaces/{namespace}/{what}"
-    for _ in until(READY_S):
-        obj = api.get(paths, url, path)
-        status = obj.get("status") or {}
-        wanted = status.get("desiredNumberScheduled", (obj.get("spec") or {}).get("replicas", 1))
-        ready = status.get("numberReady", status.get("readyReplicas", 0))
-        current = status.get("observedGeneration") == obj["metadata"].get("generation")
-        if current and ready >= wanted:
-            return
-    fail(f"{what} is not ready after {READY_S:.0f} s; see: kubectl -n {namespace} get pods")
+            namespace, _, release = path.removeprefix(CHART).partition("/")
+            uninstall(paths, url, (namespace, release))
+        else:
+            objects.remove(paths, url, path)
 
 
 # Images and charts
@@ -317,25 +259,39 @@ def find_program(name: str) -> Path | None:
     return Path(found) if found else None
 
 
-def enable_chart(found: Found, paths: ClusterPaths) -> None:
-    from . import helm
+def choose_values(
+    found: Found, before: Note, files: list[Path] | None, sets: list[str] | None
+) -> dict[str, Any]:
+    """What the user gives, else what was given before."""
+    if not files and not sets:
+        return before.values
+    if not found.is_chart:
+        fail(f"add-on {found.name} is no chart: it takes no values")
+    from .charts import merge_values
 
-    helm.upgrade(
-        found.name,
-        str(found.folder),
-        namespace=str(found.about.get("namespace", "default")),
-        or_install=True,
-        create_namespace=True,
-        wait=True,
-        name=paths.name,
-        data=paths.data,
-    )
+    given: dict[str, Any] = merge_values(files, sets)
+    return given
 
 
-def disable_chart(release: str, paths: ClusterPaths) -> None:
-    from . import helm
+def enable_chart(
+    found: Found,
+    cluster: tuple[ClusterPaths, str],
+    given: dict[str, Any],
+    notes: tuple[Note, list[str]],
+) -> str:
+    """Its namespace and its kinds, then its release; what it says to its user. `notes`: what was
+    there before, and what gets the paths of what is there now."""
+    from . import charts
+    from .helm import merge
 
-    namespace, _, name = release.partition("/")
-    helm.uninstall(
-        name, namespace=namespace, ignore_not_found=True, name=paths.name, data=paths.data
-    )
+    before, applied = notes
+    paths, url = cluster
+    place = f"/api/v1/namespaces/{found.namespace}"
+    if charts.make_namespace(paths, url, found.namespace) or place in before.objects:
+        applied.append(place)
+    objects.apply_all(paths, url, charts.kinds(found.folder), applied)
+    applied.append(f"{CHART}{found.namespace}/{found.name}")
+    values: dict[str, Any] = {}
+    merge(values, found.about.get("values") or {})
+    merge(values, given)
+    return charts.install(paths, (found.namespace, found.name), found.folder, values)

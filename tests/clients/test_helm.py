@@ -6,6 +6,7 @@ A chart with a kind of its own, hooks (a Job and Pods), a test.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,47 @@ def test_sampan_helm(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
     assert "# Source: shop/templates/shop.yaml" in text
     missing = cluster.user.run("sampan", "helm", "install", "x", "/no/chart", "--name", "nobody")
     assert missing.failed.startswith("sampan: there is no cluster nobody")
+
+
+def test_a_chart_is_an_add_on(cluster: Cluster, tmp_path: Path) -> None:
+    """With a namespace and kinds of its own; disabled, nothing of it is left, hooks' pods neither.
+    Values stay until others are given, and a first try that failed is in nobody's way."""
+    user, folder = cluster.user, tmp_path / "library"
+    shutil.copytree(CHART, folder)
+    definition = folder / "crds/shelf.yaml"
+    definition.write_text(definition.read_text().replace("shop.example", "library.example"))
+    template = folder / "templates/shop.yaml"
+    template.write_text(template.read_text().replace("shop.example", "library.example"))
+    about = "{description: Books., namespace: library, values: {greeting: psst, replicas: 0}}"
+    (folder / "addon.yaml").write_text(about)
+
+    def greeting() -> str:
+        found: str = read(cluster, "library", "configmap", "library")["data"]["greeting"]
+        return found
+
+    assert "pre-install" in user.sampan("addon", "enable", str(folder), "--set", "fail=true").err
+    assert user.sampan("addon", "enable", str(folder), "--set", "image=web:2").ok == (
+        "add-on library is enabled\npsst from library\n"
+    )
+    # As a newer version of the chart would: Helm alone leaves definitions as they are.
+    definition.write_text(definition.read_text().replace("singular: shelf", "singular: board"))
+    user.sampan("addon", "enable", str(folder)).ok
+    assert greeting() == "psst"
+    deployment = read(cluster, "library", "deployment", "library")
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "web:2"
+    name = "crd", "shelves.library.example.com"
+    assert user.get(*name)["spec"]["names"]["singular"] == "board"
+    user.sampan("addon", "enable", str(folder), "--set", "greeting=hush").ok
+    assert greeting() == "hush"
+    assert "library         enabled" in user.sampan("addon", "ls").ok
+    user.sampan("addon", "disable", "library").ok
+    gone = user.kubectl("wait", "--for=delete", "namespace/library", "--timeout=20s")
+    assert gone.code == 0 or "not found" in gone.err
+    assert "not found" in user.kubectl("get", *name).err
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    (plain / "empty.yaml").write_text("")
+    assert "takes no values" in user.sampan("addon", "enable", str(plain), "--set", "a=b").failed
 
 
 def test_sampan_kubectl(cluster: Cluster) -> None:

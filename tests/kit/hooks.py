@@ -108,20 +108,23 @@ def _certificate(
     return builder.sign(key, hashes.SHA256())
 
 
-def serving_context(client_ca: bytes = b"", names: tuple[str, ...] = NAMES) -> ssl.SSLContext:
-    """TLS for a server whose certificate the test's CA signed."""
+def serving_pair(names: tuple[str, ...]) -> tuple[bytes, bytes]:
+    """A certificate that the test's CA signed, and its key."""
     ca_key, ca = authority()
     key = ec.generate_private_key(ec.SECP256R1())
     leaf = _certificate("hook", key.public_key(), ca, ca_key, names)
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return pem(leaf), secret
+
+
+def serving_context(client_ca: bytes = b"", names: tuple[str, ...] = NAMES) -> ssl.SSLContext:
+    """TLS for a server whose certificate the test's CA signed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "leaf.pem"
-        secret = key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        path.write_bytes(pem(leaf) + secret)
+        path.write_bytes(b"".join(serving_pair(names)))
         context.load_cert_chain(path)
     if client_ca:
         context.verify_mode = ssl.CERT_OPTIONAL

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.kit.cli import User
+from tests.kit.hooks import authority, pem, serving_pair
 from tests.kit.images import busybox_archive
 from tests.kit.machine import NOTHING, traces
 from tests.kit.ports import free_port
@@ -92,16 +92,11 @@ def routes() -> list[dict[str, Any]]:
 
 
 def certificate(folder: Path, host: str) -> Path:
-    """Of `host`, by itself; its key is beside it."""
-    subject = ("-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}")
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc")
-    files = ("-keyout", str(folder / "tls.key"), "-out", str(folder / "tls.crt"))
-    subprocess.run(
-        ["openssl", "req", "-x509", "-days", "2", *key, *subject, *files],
-        check=True,
-        capture_output=True,
-    )
-    return folder / "tls.crt"
+    """The CA that signed the one of `host`, which is beside it with its key."""
+    leaf, key = serving_pair((host,))
+    for name, data in (("ca.crt", pem(authority()[1])), ("tls.crt", leaf), ("tls.key", key)):
+        (folder / name).write_bytes(data)
+    return folder / "ca.crt"
 
 
 def ask(address: str, host: str, path: str = "/", ca: Path | None = None) -> str:
@@ -124,7 +119,7 @@ def test_ingress_and_gateway_are_served(user: User, tmp_path: Path) -> None:
     user.sampan("addon", "enable", "ingress").ok
     assert json.loads(user.sampan("addon", "ls", "--json").ok)[0]["enabled"] is True
     ca = certificate(tmp_path, SECURE)
-    files = (f"--cert={ca}", f"--key={tmp_path / 'tls.key'}")
+    files = (f"--cert={tmp_path / 'tls.crt'}", f"--key={tmp_path / 'tls.key'}")
     user.kubectl("create", "secret", "tls", "secure", *files).ok
     items = [*backend("one"), *backend("two"), *routes()]
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
@@ -161,6 +156,13 @@ def answers(ip: str, wanted: dict[Any, str]) -> dict[Any, str]:
     return found
 
 
+def odd_folder(folder: Path) -> Path:
+    """Its name cannot be that of an object."""
+    odd = folder / "My_Own"
+    odd.mkdir()
+    return odd
+
+
 def test_a_folder_of_ones_own_is_an_add_on(user: User, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -172,7 +174,14 @@ def test_a_folder_of_ones_own_is_an_add_on(user: User, tmp_path: Path) -> None:
     (folder / "all.yaml").write_text(one)
     user.sampan("addon", "enable", str(folder)).ok
     assert "two" not in {item["metadata"]["name"] for item in user.get("cm")["items"]}
+    # What there was when a version failed can still be taken away.
+    bad = one.replace("one", "three") + "---\n" + one.replace("name: one", "name: No_Name")
+    (folder / "all.yaml").write_text(bad)
+    assert "ConfigMap No_Name" in user.sampan("addon", "enable", str(folder)).err
+    assert {"one", "three"} <= {item["metadata"]["name"] for item in user.get("cm")["items"]}
     user.sampan("addon", "disable", "mine").ok
+    assert "three" not in {item["metadata"]["name"] for item in user.get("cm")["items"]}
     assert "one" not in {item["metadata"]["name"] for item in user.get("cm")["items"]}
     assert "is not enabled" in user.sampan("addon", "disable", "mine").failed
+    assert "an add-on's name is" in user.sampan("addon", "enable", f"{odd_folder(tmp_path)}").failed
     assert "there is no add-on 'nothing'" in user.sampan("addon", "enable", "nothing").failed
