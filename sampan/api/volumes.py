@@ -104,7 +104,7 @@ def mismatch(volume: Object, claim: Object) -> str:
         return "requested PV is too small"
     if (class_of(volume) or "") != (class_of(claim) or ""):
         return "storageClassName does not match"
-    if _mode(volume) != _mode(claim):
+    if mode_of(volume) != mode_of(claim):
         return "incompatible volumeMode"
     if not has_modes(volume, claim):
         return "incompatible accessMode"
@@ -118,8 +118,14 @@ def has_modes(volume: Object, claim: Object) -> bool:
     }
 
 
-def _mode(obj: Object) -> str:
+def mode_of(obj: Object) -> str:
+    """Of a claim or a volume: Filesystem or Block."""
     return str(obj["spec"].get("volumeMode") or "Filesystem")
+
+
+def is_block(obj: Object) -> bool:
+    """Is a claim or a volume a device, and no directory?"""
+    return mode_of(obj) == "Block"
 
 
 def best_match(
@@ -145,7 +151,7 @@ def best_match(
         if (
             (spec.get("claimRef") and not kept)
             or capacity_of(volume) < size
-            or _mode(volume) != _mode(claim)
+            or mode_of(volume) != mode_of(claim)
             or meta.get("deletionTimestamp")
         ):
             continue

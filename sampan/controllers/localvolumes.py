@@ -27,6 +27,8 @@ from sampan.api.volumes import (
     annotation,
     capacity_of,
     class_of,
+    is_block,
+    mode_of,
     size_of,
 )
 from sampan.client.events import NORMAL, WARNING
@@ -168,6 +170,11 @@ class LocalVolumeController(Controller):
             return f"the PVC {name} is not bound", None
         if annotation(volume, PROVISIONED_BY) != LOCAL:
             return f"the volume of claim {name} was not made by {LOCAL}", None
+        if is_block(volume) != is_block(claim):
+            return (
+                "the source PVC and destination PVCs must have the same volume mode for cloning. "
+                f" Source is: {mode_of(volume)}, Destination is: {mode_of(claim)}"
+            ), None
         if capacity_of(volume) > size_of(claim["spec"]):
             return f"the volume of claim {name} is larger than what is asked for", None
         return "", volume
@@ -258,4 +265,5 @@ class LocalVolumeController(Controller):
 def _query(claim: Object, origin: Object | None) -> str:
     """What the node is told of a new volume beside its name."""
     source = f"&from={origin['metadata']['name']}" if origin is not None else ""
-    return f"?size={size_of(claim['spec'])}{source}"
+    mode = "&mode=Block" if is_block(claim) else ""
+    return f"?size={size_of(claim['spec'])}{mode}{source}"

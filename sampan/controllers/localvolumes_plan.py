@@ -19,8 +19,6 @@ NODE = f"{LOCAL}-node"
 def refusal(claim: Object) -> str:
     """Why no directory can be what the claim asks for, "" if one can."""
     spec = claim["spec"]
-    if spec.get("volumeMode") == "Block":
-        return f"{LOCAL} makes no block devices (volumeMode Block)"
     source = spec.get("dataSourceRef") or spec.get("dataSource")
     if source and (source.get("kind") != CLAIM or source.get("apiGroup")):
         return f"{LOCAL} makes volumes from claims alone, and from no {source.get('kind')}"

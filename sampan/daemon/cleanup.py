@@ -17,6 +17,8 @@ import traceback
 from pathlib import Path
 
 from sampan.node.network import BridgeNetwork
+from sampan.node.volumes.devices import Devices
+from sampan.node.volumes.kernel import LinuxKernel
 from sampan.paths import ClusterPaths, cluster_paths
 
 from . import config
@@ -91,6 +93,7 @@ async def _stop(paths: ClusterPaths, cluster: config.ClusterConfig) -> None:
     await runtime.open()
     await runtime.purge(STOP_SIGNAL_S)
     await runtime.close()
+    Devices(paths.node, LinuxKernel()).release_all()
     if paths.number > 1:
         from .member import inside, leave
 

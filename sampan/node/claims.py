@@ -8,11 +8,11 @@ from pathlib import Path
 
 from sampan.api.errors import NotFound, Object, StatusError
 from sampan.api.resources import api_resource
-from sampan.api.volumes import claim_name
+from sampan.api.volumes import claim_name, is_block
 from sampan.client.api import Client
 
 from .providers import Providers
-from .volumes.claim import bound_volume, check_volume, volume_path
+from .volumes.claim import bound_volume, check_use, check_volume, volume_path
 from .volumes.ownership import give_to_group
 from .volumes.source import NotYet, VolumeError
 
@@ -59,9 +59,15 @@ async def find_volumes(
         try:
             if claim:
                 bound = await _bound(client, pod, volume, claim)
+                check_use(pod, name, bound[1])
             made = await providers.publish(pod, volume, bound, again=name in known.paths)
             if made is None and bound is not None:
-                made = await _place(pod, volume, bound[1]), 0.0
+                if is_block(bound[1]):
+                    # In a thread: who is behind a device may be slow to answer.
+                    uid = pod["metadata"]["uid"]
+                    made = await asyncio.to_thread(providers.devices.map, uid, bound[1]), 0.0
+                else:
+                    made = await _place(pod, volume, bound[1]), 0.0
             if made is not None:
                 known.paths[name], known.again[name] = made
         except NotYet:
@@ -69,7 +75,10 @@ async def find_volumes(
         except (VolumeError, StatusError, OSError) as error:
             step = error.step if isinstance(error, VolumeError) else VolumeError.step
             spec_name = bound[1]["metadata"]["name"] if bound else name
-            raise VolumeError(f'{step} failed for volume "{spec_name}" : {error}') from error
+            reason = error.reason if isinstance(error, VolumeError) else ""
+            raise VolumeError(
+                f'{step} failed for volume "{spec_name}" : {error}', reason
+            ) from error
 
 
 async def _bound(client: Client, pod: Object, volume: Object, name: str) -> tuple[Object, Object]:

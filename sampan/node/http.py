@@ -248,8 +248,9 @@ class AgentServer:
 
     async def _make_volume(self, request: web.Request) -> web.Response:
         async def make(name: str) -> Path:
-            size = int(request.query.get("size") or 0)
-            return await self._agent.storage.make(name, size, request.query.get("from") or "")
+            asked = request.query
+            size, block = int(asked.get("size") or 0), asked.get("mode") == "Block"
+            return await self._agent.storage.make(name, size, asked.get("from") or "", block=block)
 
         return await self._storage(request, make)
 

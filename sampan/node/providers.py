@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from sampan.aio.clock import Clock
 from sampan.api.errors import Object
+from sampan.api.volumes import is_block
 from sampan.client.api import Client
 
 from .config import NodeConfig
 from .tokens import Tokens
+from .volumes.devices import Devices
 from .volumes.kernel import Kernel
 from .volumes.kubelet import Kubelet
 
@@ -45,6 +47,7 @@ class Providers:
         self._clock = clock
         self._report = report
         self.kubelet = Kubelet(config.data, kernel)
+        self.devices = Devices(config.data, kernel)
         self._drivers: Drivers | None = None
         self._csi: CsiVolumes | None = None
         self._shares: Shares | None = None
@@ -112,7 +115,7 @@ class Providers:
 
             return await self.csi().publish(pod, from_pod(pod, volume), again=again)
         spec = found["spec"] if found is not None else volume
-        if spec.get("nfs"):
+        if spec.get("nfs") and not (found is not None and is_block(found)):
             name = found["metadata"]["name"] if found is not None else volume["name"]
             options = spec.get("mountOptions") or ()
             uid = pod["metadata"]["uid"]
@@ -126,6 +129,7 @@ class Providers:
             await self.shares().release(uid)
         if (folder / CSI_FOLDER).exists():
             await self.csi().release(uid)
+        self.devices.release(uid)
 
     def close(self) -> None:
         """Connections end; volumes stay."""

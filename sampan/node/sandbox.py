@@ -298,7 +298,7 @@ class Sandbox:
             )
             raise self._held("FailedMount", text) from error
         except VolumeError as error:
-            raise self._held("FailedMount", str(error)) from error
+            raise self._held(error.reason, str(error)) from error
 
     def _write_etc(self) -> dict[str, Path]:
         parts, pod = self._parts, self.pod

@@ -151,6 +151,7 @@ def _specify(
             network_namespace=worker.sandbox.namespace_path,
             etc_files=worker.sandbox.etc_files,
             volumes=volumes,
+            devices=_devices(worker, container),
             pid_of_pod=_target_pid(worker, container),
             ipc_namespace=str(ipc.namespace) if ipc else "",
             shared_memory=_shared_memory(worker),
@@ -256,6 +257,17 @@ async def _volumes(worker: PodWorker, container: Mapping[str, Any]) -> dict[tupl
                     f'of container "{container["name"]}": {error}'
                 ) from error
         out[volume, part] = path
+    return out
+
+
+def _devices(worker: PodWorker, container: Mapping[str, Any]) -> dict[str, Path]:
+    """The device behind each of the container's volumeDevices. Raises ConfigError."""
+    out: dict[str, Path] = {}
+    for device in container.get("volumeDevices") or ():
+        path = worker.sandbox.volumes.get(device["name"])
+        if path is None:
+            raise ConfigError(f'volume "{device["name"]}" is not mapped')
+        out[device["name"]] = path
     return out
 
 

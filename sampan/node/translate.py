@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sampan.api.errors import Object
-from sampan.runtime.interface import ContainerSpec, Image, Mount
+from sampan.runtime.interface import ContainerSpec, Device, Image, Mount
 
 from .confinement import confine
 from .environment import ConfigError, Environment, expand, variables
@@ -62,6 +62,8 @@ class Place(Struct, frozen=True):
     """Path in the container -> file on the node: /etc/hosts, /etc/hostname, /etc/resolv.conf."""
     volumes: Mapping[tuple[str, str], Path]
     """(volume name, expanded subPath) -> its directory or file on the node."""
+    devices: Mapping[str, Path] = {}
+    """Volume name -> its device on the node, for volumes of mode Block."""
     pid_of_pod: int = 0
     """A process whose PID namespace to join (shareProcessNamespace)."""
     ipc_namespace: str = ""
@@ -96,6 +98,7 @@ def container_spec(
         working_dir=container.get("workingDir") or image.working_dir or "/",
         hostname=name,
         mounts=_mounts(container, own, place, read_only_volumes(spec)),
+        devices=_devices(container, place, read_only_volumes(spec)),
         network_namespace=place.network_namespace,
         share_pid_with=-1 if spec.get("hostPID") else place.pid_of_pod,
         share_ipc_with=-1 if spec.get("hostIPC") else place.ipc_of_pod,
@@ -198,6 +201,20 @@ def _mounts(
         out.append(Mount(log, str(place.termination_file), "bind", ("rbind", "rw", "rprivate")))
     # A mount below another one comes after it.
     return tuple(sorted(out, key=lambda item: item.target.count("/") if item.target != "/" else 0))
+
+
+def _devices(
+    container: Mapping[str, Any], place: Place, read_only: Collection[str]
+) -> Sequence[Device]:
+    """Block volumes, with the access upstream gives (MakeBlockVolumes)."""
+    return tuple(
+        Device(
+            device["devicePath"],
+            str(place.devices[device["name"]]),
+            "r" if device["name"] in read_only else "mrw",
+        )
+        for device in container.get("volumeDevices") or ()
+    )
 
 
 def _annotations(pod: Object, container: Mapping[str, Any], place: Place) -> Mapping[str, str]:

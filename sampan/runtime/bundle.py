@@ -70,7 +70,7 @@ class Surroundings(Struct, frozen=True):
     all_capabilities: Sequence[str] = ()
     """What a privileged container gets."""
     devices: Sequence[Mapping[str, Any]] = ()
-    """The host's devices as OCI `linux.devices`, for a privileged container."""
+    """As OCI `linux.devices`: those of the spec, and for a privileged container the host's."""
     seccomp: Mapping[str, Any] | None = None
     """The profile loaded from `Security.seccomp` when that is a path."""
     seccomp_program: str = ""
@@ -167,6 +167,10 @@ def _linux(spec: ContainerSpec, around: Surroundings) -> dict[str, Any]:
         "namespaces": _namespaces(spec),
         "resources": _resources(spec.resources, privileged=security.privileged),
     }
+    if around.devices:
+        linux["devices"] = list(around.devices)
+    if spec.devices and not security.privileged:
+        linux["resources"]["devices"] += _device_rules(spec, around)
     if spec.user_namespace is not None:
         first, count = spec.user_namespace
         mapping = [{"containerID": 0, "hostID": first, "size": count}]
@@ -177,7 +181,6 @@ def _linux(spec: ContainerSpec, around: Surroundings) -> dict[str, Any]:
     if propagation:
         linux["rootfsPropagation"] = propagation
     if security.privileged:
-        linux["devices"] = list(around.devices)
         return linux
     if security.masked_paths:
         linux["maskedPaths"] = list(MASKED_PATHS)
@@ -244,6 +247,21 @@ def _resources(limits: Resources, *, privileged: bool) -> dict[str, Any]:
     if limits.pids_limit:
         resources["pids"] = {"limit": limits.pids_limit}
     return resources
+
+
+def _device_rules(spec: ContainerSpec, around: Surroundings) -> list[dict[str, Any]]:
+    """What the devices cgroup lets the container do with those it is given."""
+    nodes = {found["path"]: found for found in around.devices}
+    return [
+        {
+            "allow": True,
+            "type": nodes[device.target]["type"],
+            "major": nodes[device.target]["major"],
+            "minor": nodes[device.target]["minor"],
+            "access": "".join(letter for letter in "rwm" if letter in device.access),
+        }
+        for device in spec.devices
+    ]
 
 
 def _root_propagation(mounts: Sequence[Mount]) -> str:

@@ -101,6 +101,16 @@ class Mount(Struct, frozen=True):
     """e.g. ("rbind", "ro", "rslave")."""
 
 
+class Device(Struct, frozen=True):
+    """A device node of the machine's that a container is given."""
+
+    target: str
+    """Where the container finds it."""
+    source: str
+    access: str = "mrw"
+    """What of making the node, reading and writing is allowed."""
+
+
 class Resources(Struct, frozen=True):
     """Limits for the container's cgroup; None or 0 means unlimited."""
 
@@ -150,6 +160,7 @@ class ContainerSpec(Struct, frozen=True):
     working_dir: str = "/"
     hostname: str = ""
     mounts: Sequence[Mount] = ()
+    devices: Sequence[Device] = ()
     network_namespace: str = ""
     """Path of the pod's network namespace; "" shares the node's."""
     share_pid_with: int = 0

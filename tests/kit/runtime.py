@@ -278,6 +278,19 @@ class FakeKernel:
         self.points: list[Path] = []
         self.binds: dict[Path, str] = {}
         self.pages: dict[Path, int] = {}
+        self.loops: list[Path] = []
+
+    def attach_loop(self, file: Path) -> Path:
+        if file not in self.loops:
+            self.loops.append(file)
+        return Path(f"/dev/loop{self.loops.index(file)}")
+
+    def detach_loop(self, file: Path) -> None:
+        if file in self.loops:
+            self.loops.remove(file)
+
+    def grow_loop(self, file: Path) -> None:
+        assert file in self.loops
 
     def tmpfs(self, target: Path, size_bytes: int, mode: int) -> None:
         self.points.append(target)

@@ -326,6 +326,32 @@ def test_mounts_spread_as_far_as_asked(world: World, host: Path) -> None:
     assert world.said["spread-hosttocontainer"].count("here") == (2 if shared else 1)
 
 
+# Block volumes
+
+
+def loops(world: World) -> list[str]:
+    """Files of the node's volumes that loop devices show."""
+    found = [
+        path.read_text().strip() for path in Path("/sys/block").glob("loop*/loop/backing_file")
+    ]
+    return [name for name in found if name.startswith(str(world.user.data))]
+
+
+def test_block_volumes_are_devices(world: World) -> None:
+    claim, writer, reader = scenes.devices()
+    world.apply(claim, writer)
+    if not Path("/dev/loop-control").exists():
+        assert "MapVolume.MapBlockVolume failed" in str(world.events("block-writer"))
+        return
+    world.finish(["block-writer"])
+    assert world.said["block-writer"] == [str(8 << 20)]
+    world.apply(reader)
+    world.finish(["block-reader"])
+    assert world.said["block-reader"] == ["kept", "refused"]
+    world.user.kubectl("delete", "pod/block-writer", "pod/block-reader", "--now").ok
+    eventually(lambda: str(loops(world)), "[]")
+
+
 # Volumes that others provide
 
 

@@ -325,6 +325,23 @@ def spreading(folder: str) -> list[Obj]:
     return out
 
 
+def devices() -> list[Obj]:
+    """A block volume of class standard, one pod that writes to it and one that may not."""
+    spec = {"accessModes": ["ReadWriteOnce"], "volumeMode": "Block",
+            "resources": {"requests": {"storage": "8Mi"}}}  # fmt: skip
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "block"},
+             "spec": spec}  # fmt: skip
+    out = [claim]
+    write = "printf kept | dd of=/dev/disk conv=notrunc 2>/dev/null; blockdev --getsize64 /dev/disk"
+    read = "head -c 4 /dev/disk; (echo; printf lost > /dev/disk) 2>/dev/null || echo refused"
+    for name, script in (("block-writer", write), ("block-reader", read)):
+        own = container("c", script, [])
+        own["volumeDevices"] = [{"name": "v", "devicePath": "/dev/disk"}]
+        used = {"claimName": "block", "readOnly": name == "block-reader"}
+        out.append(pod(name, [own], [{"name": "v", "persistentVolumeClaim": used}]))
+    return out
+
+
 def sharing(server: str, path: str, nodes: list[str]) -> list[Obj]:
     """A share of a file server behind a claim and in a pod itself, on the nodes given in turn."""
     size = {"storage": "1Gi"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from sampan.api.errors import Object
-from sampan.api.volumes import is_for_pod
+from sampan.api.volumes import is_block, is_for_pod, mode_of
 
 from .host_path import host_path
 from .source import VolumeError
@@ -37,9 +37,18 @@ def bound_volume(claim: Object, pod: Object, *, own: bool) -> str:
     volume = claim["spec"].get("volumeName", "")
     if not volume or (claim.get("status") or {}).get("phase") != "Bound":
         raise VolumeError(f"error processing PVC {where}: PVC is not bound")
-    if claim["spec"].get("volumeMode") == "Block":
-        raise VolumeError(f"PVC {where} has volumeMode Block, which no volume here offers")
     return str(volume)
+
+
+def check_use(pod: Object, name: str, volume: Object) -> None:
+    """Do the pod's containers use the volume as what it is? Raises VolumeError."""
+    mode, wrong = mode_of(volume), "volumeMounts" if is_block(volume) else "volumeDevices"
+    for field in ("initContainers", "containers", "ephemeralContainers"):
+        for container in pod["spec"].get(field) or ():
+            if any(item["name"] == name for item in container.get(wrong) or ()):
+                raise VolumeError(
+                    f"volume {name} has volumeMode {mode}, but is specified in {wrong}"
+                )
 
 
 def check_volume(volume: Object, claim: Object) -> None:

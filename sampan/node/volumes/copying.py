@@ -48,6 +48,12 @@ def copy_tree(source: Path, target: Path) -> None:
         os.close(root)
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """Fill `target`, an empty file, which no pod has a name for. Raises OSError."""
+    with source.open("rb") as opened, target.open("r+b") as made:
+        _fill(opened.fileno(), made.fileno(), os.fstat(opened.fileno()).st_size)
+
+
 def _copy_folder(name: str, at: int, into: int) -> None:
     """Directories, and links to them, which os.fwalk counts among them."""
     found = os.stat(name, dir_fd=at, follow_symlinks=False)
@@ -87,17 +93,22 @@ def _copy_file(name: str, at: int, into: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         made = os.open(name, flags, 0o600, dir_fd=into)
         try:
-            try:
-                fcntl.ioctl(made, FICLONE, opened)
-            except OSError as error:
-                if error.errno not in NO_SHARING:
-                    raise
-                _copy_data(opened, made, found.st_size)
+            _fill(opened, made, found.st_size)
             _dress(found, opened, made)
         finally:
             os.close(made)
     finally:
         os.close(opened)
+
+
+def _fill(opened: int, made: int, size: int) -> None:
+    """Share the blocks, or copy them."""
+    try:
+        fcntl.ioctl(made, FICLONE, opened)
+    except OSError as error:
+        if error.errno not in NO_SHARING:
+            raise
+        _copy_data(opened, made, size)
 
 
 def _copy_data(opened: int, made: int, size: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from sampan.linux import ipcns, mounts
+from sampan.linux import ipcns, loopdevice, mounts
 
 
 class Kernel(Protocol):
@@ -26,6 +26,16 @@ class Kernel(Protocol):
         ...
 
     def detach(self, target: Path) -> None: ...
+
+    def attach_loop(self, file: Path) -> Path:
+        """The loop device that shows the file, made or found."""
+        ...
+
+    def detach_loop(self, file: Path) -> None: ...
+
+    def grow_loop(self, file: Path) -> None:
+        """The file is longer than it was."""
+        ...
 
     def pin_ipc(self, target: Path) -> None:
         """Mount a new IPC namespace there; the calling thread is in it for a moment."""
@@ -52,6 +62,15 @@ class LinuxKernel:
 
     def detach(self, target: Path) -> None:
         mounts.unmount(target, detach=True)
+
+    def attach_loop(self, file: Path) -> Path:
+        return loopdevice.attach(file)
+
+    def detach_loop(self, file: Path) -> None:
+        loopdevice.detach(file)
+
+    def grow_loop(self, file: Path) -> None:
+        loopdevice.grow(file)
 
     def pin_ipc(self, target: Path) -> None:
         ipcns.pin(target)

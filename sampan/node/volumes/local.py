@@ -1,8 +1,9 @@
 """Directories behind the volumes of class `standard`, below DATA/storage, held to their size by
-quotas of projects where the file system has them.
+quotas of projects where the file system has them; volumes of mode Block are files of that size. A
+snapshot is a copy beside them, which shares its blocks where the file system can.
 
-A name is `pvc-` and a uid, nothing else, so no request leads elsewhere; what is in a directory is
-its pods' own, and links in it are never followed. Making and removing can be repeated.
+A name is `pvc-` or `snapshot-` and a uid, nothing else, so no request leads elsewhere; what is in a
+directory is its pods' own, and links in it are never followed. Making and removing can be repeated.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from pathlib import Path
 
 from sampan.linux.projectquota import UNSUPPORTED, give_project, limit_project
 
-from .copying import copy_tree
+from .copying import copy_file, copy_tree
 from .kernel import Kernel
 
 log = logging.getLogger("sampan.node.storage")
 
-NAME = re.compile(r"pvc-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+NAME = re.compile(r"(?:pvc|snapshot)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class LocalVolumes:
@@ -38,18 +39,25 @@ class LocalVolumes:
             raise ValueError(f"{name!r} is no name of a local volume")
         return self._folder / name
 
-    async def make(self, name: str, size_bytes: int = 0, source: str = "") -> Path:
+    async def make(
+        self, name: str, size_bytes: int = 0, source: str = "", *, block: bool = False
+    ) -> Path:
         """Everybody may write, as in other provisioners' directories: the pod's user is not known
         yet, and nobody but root gets as far as the folder around it.
 
-        `size_bytes` is held to where the file system can; `source` is another volume of ours whose
-        content it begins with. Raises ValueError and OSError.
+        `size_bytes` is held to where the file system can; `source` is another volume or snapshot of
+        ours whose content it begins with. `block` makes a file. Raises ValueError and OSError.
         """
         path = self.path(name)
         origin = self.path(source) if source else None
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
-            await asyncio.to_thread(_make, path, size_bytes, origin)
+            make = _make_file if block or (origin and origin.is_file()) else _make
+            await asyncio.to_thread(make, path, size_bytes, origin)
+        elif path.is_file():
+            if path.stat().st_size < size_bytes:
+                os.truncate(path, size_bytes)
+                self._kernel.grow_loop(path)
         elif size_bytes:
             _limit(path, size_bytes)
         return path
@@ -57,6 +65,9 @@ class LocalVolumes:
     async def remove(self, name: str) -> Path:
         """Raises OSError."""
         path = self.path(name)
+        if path.is_file():
+            self._kernel.detach_loop(path)
+            path.unlink()
         if not path.is_dir():
             return path
         for point in reversed(self._kernel.mounted()):
@@ -80,6 +91,18 @@ def _make(path: Path, size_bytes: int, origin: Path | None) -> None:
         copy_tree(origin, fresh)
     else:
         fresh.chmod(0o777)
+    fresh.rename(path)
+
+
+def _make_file(path: Path, size_bytes: int, origin: Path | None) -> None:
+    """A file takes what is written to it, and no more than its size."""
+    fresh = path.with_name(f".{path.name}")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600)
+    if origin is not None:
+        copy_file(origin, fresh)
+    if fresh.stat().st_size < size_bytes:
+        os.truncate(fresh, size_bytes)
     fresh.rename(path)
 
 

@@ -20,6 +20,12 @@ class VolumeError(Exception):
 
     step = "MountVolume.SetUp"
     """What failed, as the event names it."""
+    reason = "FailedMount"
+    """The event's."""
+
+    def __init__(self, text: str, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason or self.reason
 
 
 class DeviceError(VolumeError):
@@ -28,6 +34,14 @@ class DeviceError(VolumeError):
     def __init__(self, step: str, text: str) -> None:
         super().__init__(text)
         self.step = f"MountVolume.{step}"
+
+
+class MapError(VolumeError):
+    """A volume of mode Block cannot be had."""
+
+    def __init__(self, step: str, text: str) -> None:
+        super().__init__(text, "FailedMapVolume")
+        self.step = f"MapVolume.{step}"
 
 
 class NotYet(VolumeError):

@@ -80,6 +80,14 @@ def container_config(spec: ContainerSpec, group: str, target: str = "") -> dict[
         "working_dir": spec.working_dir,
         "envs": [{"key": name, "value": value} for name, value in spec.env],
         "mounts": [_mount(mount) for mount in spec.mounts if mount.kind == "bind"],
+        "devices": [
+            {
+                "container_path": device.target,
+                "host_path": device.source,
+                "permissions": device.access,
+            }
+            for device in spec.devices
+        ],
         "labels": {POD_UID: spec.annotations.get(POD_UID, "")},
         "annotations": {**spec.annotations, **ours},
         "log_path": str(spec.log_path).lstrip("/"),

@@ -93,6 +93,10 @@ CONFIG: Schema = {
             }
         ],
     ),
+    "devices": (
+        8,
+        [{"container_path": (1, TEXT), "host_path": (2, TEXT), "permissions": (3, TEXT)}],
+    ),
     "labels": (9, MAP),
     "annotations": (10, MAP),
     "log_path": (11, TEXT),

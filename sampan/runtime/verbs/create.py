@@ -7,7 +7,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ def surroundings(spec: ContainerSpec, rootfs: Path, cgroup: str) -> Surroundings
         cgroup=f"/{cgroup}",
         oom_score_adj=allowed_oom_score(spec.resources.oom_score_adj),
         all_capabilities=own_capabilities() if privileged else (),
-        devices=host_devices() if privileged else (),
+        devices=[*(host_devices() if privileged else ()), *_given_devices(spec)],
         seccomp=_load_profile(spec.security.seccomp),
         seccomp_program=default_filter(spec.security.capabilities),
     )
@@ -192,6 +192,18 @@ def host_devices() -> Sequence[Mapping[str, Any]]:
             if stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode):
                 found.append(_device(path, info))
     return found
+
+
+def _given_devices(spec: ContainerSpec) -> Iterator[Mapping[str, Any]]:
+    """Those of the spec. Raises RuntimeFailure for what is no device."""
+    for device in spec.devices:
+        try:
+            info = os.stat(device.source)
+        except OSError as error:
+            raise RuntimeFailure(f"device {device.source}: {error.strerror}") from error
+        if not (stat.S_ISBLK(info.st_mode) or stat.S_ISCHR(info.st_mode)):
+            raise RuntimeFailure(f"{device.source} is not a device node")
+        yield _device(device.target, info)
 
 
 def _device(path: str, info: os.stat_result) -> Mapping[str, Any]:
