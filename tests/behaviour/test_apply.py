@@ -388,6 +388,31 @@ async def test_an_older_version_of_the_kind_is_merged_by_its_own_fields() -> Non
         assert again.json["spec"]["maxReplicas"] == 5
 
 
+async def test_what_was_applied_in_an_older_version_goes_with_the_newer() -> None:
+    async with api_cluster() as cluster:
+        scalers = "/apis/autoscaling/{}/namespaces/default/horizontalpodautoscalers/h"
+        target = {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}
+        spec = {"maxReplicas": 3, "minReplicas": 2, "scaleTargetRef": target}
+        kind = "HorizontalPodAutoscaler"
+        older = {"apiVersion": "autoscaling/v1", "kind": kind,
+                 "spec": spec | {"targetCPUUtilizationPercentage": 50}}  # fmt: skip
+        made = await apply(cluster, scalers.format("v1"), older)
+        assert made.status == 201, made.message
+        spec.pop("minReplicas")
+        newer = {"apiVersion": "autoscaling/v2", "kind": kind, "spec": spec}
+        answer = await apply(cluster, scalers.format("v2"), newer)
+        assert answer.status == 200, answer.message
+        assert answer.json["spec"] == {
+            "maxReplicas": 3,
+            "minReplicas": 1,
+            "scaleTargetRef": target,
+            "metrics": [
+                {"type": "Resource", "resource": {
+                    "name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}
+            ],
+        }  # fmt: skip
+
+
 async def test_strategic_patches_and_applies_share_one_object() -> None:
     async with api_cluster() as cluster:
         account = {"metadata": {"name": "default"}}

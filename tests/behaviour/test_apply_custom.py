@@ -135,3 +135,24 @@ async def test_what_became_whole_is_owned_as_a_whole() -> None:
         assert changed.status == 200, changed.message
         other = await apply(cluster, path, config(items=[{"name": "y"}]), "two")
         assert other.message == ('Apply failed with 1 conflict: conflict with "one": .spec.items')
+
+
+async def test_what_was_applied_in_another_version_goes_with_it() -> None:
+    v2 = WIDGETS.replace("/v1/", "/v2/")
+    async with api_cluster() as cluster:
+        body = definition(version(spec=SPEC), version("v2", spec=SPEC, storage=False))
+        assert (await cluster.http("POST", DEFINITIONS, body)).status == 201
+        first = config(items=[{"name": "a"}, {"name": "b"}, {"name": "c"}], free={"x": 1}, list=[])
+        assert (await apply(cluster, f"{WIDGETS}/w", first)).status == 201
+        second = {**config(items=[{"name": "b"}]), "apiVersion": "example.com/v2"}
+        assert (await apply(cluster, f"{v2}/w", second, "two")).status == 200
+        third = {**config(items=[{"name": "d"}]), "apiVersion": "example.com/v2"}
+        answer = await apply(cluster, f"{v2}/w", third)
+        # What the other holds stays, in whichever version it holds it.
+        assert answer.json["spec"] == {"size": 3, "items": [{"name": "b"}, {"name": "d"}]}
+        back = await apply(cluster, f"{WIDGETS}/w", config(list=["x"]))
+        assert back.json["spec"] == {"size": 3, "items": [{"name": "b"}], "list": ["x"]}
+        assert [who["apiVersion"] for who in back.json["metadata"]["managedFields"]] == [
+            "example.com/v1",
+            "example.com/v2",
+        ]

@@ -6,8 +6,8 @@ field that another manager owns is taken only when it keeps its value, or by for
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 from msgspec import Struct
@@ -156,16 +156,63 @@ def _merged(
     plan, version = apply.dialect.plan, apply.who.api_version
     metadata = {name: value for name, value in shown["metadata"].items() if name != "managedFields"}
     merged: Object = plan.merge({**shown, "metadata": metadata}, apply.config)
-    if mine is None or mine["apiVersion"] != version:
-        # What was applied in another version stays: fields do not map one to one.
+    if mine is None:
         return merged
-    held = apply.owned
+    held = {version: apply.owned}
     for entry in others:
-        if entry["apiVersion"] == version:
-            held = union(held, owned_by(entry))
-    pruned = plan.prune(merged, minus_below(owned_by(mine), apply.reset), held)
-    rest: Object = {} if pruned is GONE else pruned
-    return {name: merged[name] for name in ("apiVersion", "kind", "metadata")} | rest
+        spoken, owned = entry["apiVersion"], owned_by(entry)
+        held[spoken] = union(held[spoken], owned) if spoken in held else owned
+    last = minus_below(owned_by(mine), apply.reset)
+    if len(held) == 1 and mine["apiVersion"] == version:
+        return _identified(merged, plan.prune(merged, last, held[version]))
+    return _pruned(apply, merged, (mine["apiVersion"], last), held)
+
+
+def _pruned(
+    apply: Application, merged: Object, last: tuple[str, FieldSet], held: Mapping[str, FieldSet]
+) -> Object:
+    """`merged` without what was applied `last`, in that version, but for what is `held` in any
+    version: each looks at its own form of the object (structured-merge-diff's Updater.prune)."""
+    before, gone = last
+    pruned = merged
+    for version in (before, *(name for name in held if name != before)):
+        dialect = apply.dialects(version)
+        if dialect is None:  # Not served any more: nobody can tell what its fields were.
+            if version == before:
+                return merged
+            continue
+        shown, kept = _turned(apply, dialect, merged), held.get(version) or {}
+        if version != before:
+            left = _turned(apply, dialect, pruned)
+            _, removed = dialect.plan.diff(shown, left)
+            if not removed:
+                continue
+            gone, kept = removed, union(dialect.plan.owned(left) or {}, kept)
+        rest = dialect.plan.prune(shown, gone, kept)
+        pruned = _identified(merged, _turned_back(apply, dialect, _identified(shown, rest)))
+    return pruned
+
+
+def _identified(whole: Object, rest: Any) -> Object:
+    """What is left of an object, which keeps its identity."""
+    kept: Object = {} if rest is GONE else rest
+    return {name: whole[name] for name in ("apiVersion", "kind", "metadata")} | kept
+
+
+def _turned(apply: Application, dialect: Dialect, obj: Object) -> Object:
+    """An object of the version applied, as `dialect` shows it."""
+    if dialect.by_name or dialect.plan is apply.dialect.plan:
+        return obj
+    stored = obj if apply.to_stored is None else apply.to_stored(obj)
+    return stored if dialect.convert is None else dialect.convert(stored)
+
+
+def _turned_back(apply: Application, dialect: Dialect, obj: Object) -> Object:
+    if dialect.by_name or dialect.plan is apply.dialect.plan:
+        return obj
+    stored = obj if dialect.restore is None else dialect.restore(obj)
+    convert = apply.dialect.convert
+    return {**(stored if convert is None else convert(stored))}
 
 
 def _conflicts(others: Sequence[Object], changes: Changes) -> list[Taken]:

@@ -11,7 +11,7 @@ from sampan.api import schema
 from sampan.api.descriptor import Descriptor, Structure
 from sampan.api.errors import Object
 
-from ..conversion import view_of
+from ..conversion import View, view_of
 from .entries import UPDATE, Who, is_reset, owned_by, read_entries, with_owned
 from .fieldsets import LEAF, FieldSet
 from .plans import plan_of
@@ -34,7 +34,8 @@ def who_of(context: Context, operation: str = UPDATE) -> Who:
 def dialects_of(context: Context) -> Dialects:
     """How objects, as they are stored, look in the versions that managers own fields of."""
     asked, hub = context.asked, context.resource
-    mine = Dialect(plan_of(asked), None if context.view is None else context.view.from_hub)
+    custom = asked.custom is not None
+    mine = _dialect(asked, context.view)
 
     def find(api_version: str) -> Dialect | None:
         if api_version == asked.api_version:
@@ -45,14 +46,21 @@ def dialects_of(context: Context) -> Dialects:
         other = context.server.resources.find(group, version, asked.plural)
         if other is None:
             return None
-        view = view_of(other)
-        if view is None:
-            return Dialect(plan_of(other))
-        # A version made by a webhook is compared as far as names agree: a call for each manager's
-        # version would be made by every write.
-        return Dialect(plan_of(other), view.glance or view.from_hub)
+        if custom:
+            # A version made by a webhook is compared as far as names agree: a call for each
+            # manager's version would be made by every write.
+            view = view_of(other)
+            convert = None if view is None else view.glance or view.from_hub
+            return Dialect(plan_of(other), convert, by_name=True)
+        return _dialect(other, view_of(other))
 
     return find
+
+
+def _dialect(resource: Descriptor, view: View | None) -> Dialect:
+    if view is None:
+        return Dialect(plan_of(resource))
+    return Dialect(plan_of(resource), view.from_hub, view.to_hub)
 
 
 def entries_of(context: Context, old: Object) -> list[Object]:

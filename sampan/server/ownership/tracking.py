@@ -24,6 +24,10 @@ class Dialect(NamedTuple):
     plan: Fields
     convert: Convert | None = None
     """None: objects are given in this version."""
+    restore: Convert | None = None
+    """From this version to the one objects are given in; None where `convert` is."""
+    by_name: bool = False
+    """Of a custom resource: a field is the same field in each version that has its name."""
 
 
 Dialects = Callable[[str], Dialect | None]
