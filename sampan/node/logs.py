@@ -7,7 +7,9 @@ file is read in blocks of `BLOCK_BYTES`, and the next block only when the reader
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,10 +18,13 @@ from pathlib import Path
 from msgspec import Struct
 
 from sampan.linux import inotify
+from sampan.linux.openat2 import open_beneath
 
 BLOCK_BYTES = 64 * 1024
 # A line longer than this is cut: conmon writes parts of 8 KiB.
 LINE_MAX = 1 << 20
+FOLDERS = 2
+"""A log lies in POD/CONTAINER of the folder of logs."""
 
 
 class LogOptions(Struct, frozen=True):
@@ -93,6 +98,21 @@ def _seconds(stamp: bytes) -> float:
         return 0
 
 
+def open_log(path: Path) -> int:
+    """A pod that may write to the folder of logs shows no file of the node by a link in the place
+    of its own log or of its folders, and stops nobody by a pipe. Raises OSError."""
+    root, below = path.parents[FOLDERS], os.O_RDONLY | os.O_NONBLOCK
+    directory = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = open_beneath(directory, str(path.relative_to(root)), below)
+    finally:
+        os.close(directory)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return fd
+
+
 def tail_offset(fd: int, lines: int) -> int:
     """Where the last `lines` lines of a file begin; reads from the end, no more than needed."""
     end = os.fstat(fd).st_size
@@ -117,7 +137,7 @@ def tail_offset(fd: int, lines: int) -> int:
 def tail_text(path: Path, lines: int, limit_bytes: int) -> str:
     """The last words of a container, for its termination message."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_log(path)
     except OSError:
         return ""
     try:
@@ -140,7 +160,7 @@ async def read_log(
     when the container's state may have changed.
     """
     formatter = Formatter(options)
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = open_log(path)
     try:
         if options.tail_lines is not None:
             os.lseek(fd, tail_offset(fd, options.tail_lines), os.SEEK_SET)
@@ -158,7 +178,7 @@ async def read_log(
                     if text := formatter.feed(block):
                         yield text
                 elif moved:
-                    fresh = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                    fresh = open_log(path)
                     os.close(fd)
                     fd = fresh
                 elif not running:
