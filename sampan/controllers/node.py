@@ -56,6 +56,9 @@ class NodeController(Controller):
             self.queue.add(Request("", other))
         if new is None:
             self.heard_s.pop(name, None)
+            if old is not None:
+                text = f"Node {name} event: Removing Node {name} from Controller"
+                self.recorder.event(_reference(old), NORMAL, "RemovingNode", text)
             return
         # A status the kubelet wrote is a sign of life too; what this controller wrote is not.
         if old is None or _heartbeat(old) != _heartbeat(new):

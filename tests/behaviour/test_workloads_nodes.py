@@ -87,7 +87,7 @@ async def renew(w: World, clock: FakeClock, name: str) -> None:
     await w.until(lambda: found()["spec"].get("renewTime") == patch["spec"]["renewTime"])
 
 
-async def test_a_new_node_is_announced_once() -> None:
+async def test_a_new_node_is_announced_once_and_its_end_too() -> None:
     async with world() as w:
         events = w.cache("events")
         await add_node(w, "n2")
@@ -99,6 +99,10 @@ async def test_a_new_node_is_announced_once() -> None:
         )
         assert body["message"] == "Node n2 event: Registered Node n2 in Controller"
         assert body["involvedObject"]["name"] == "n2"
+        await w.client.delete(NODES, "n2")
+        await w.until(lambda: len(events.list("default")) == 2)
+        last = next(item for item in events.list("default") if item["reason"] == "RemovingNode")
+        assert last["message"] == "Node n2 event: Removing Node n2 from Controller"
 
 
 async def test_a_silent_node_loses_its_pods_and_comes_back() -> None:
