@@ -7,11 +7,12 @@ cd "$(dirname "$0")/.."
 missing=()
 for pair in crun:crun conmon:conmon nft:nftables ip:iproute2 busybox:busybox-static \
             docker-registry:docker-registry skopeo:skopeo buildah:buildah containerd:containerd \
-            curl:curl ganesha.nfsd:nfs-ganesha rpcbind:rpcbind; do
+            curl:curl ganesha.nfsd:nfs-ganesha rpcbind:rpcbind gcc:gcc musl-gcc:musl-tools; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing+=("${pair##*:}")
 done
-# Libraries: of the tests' file server, and of the client of NFS volumes where the kernel has none.
-for pair in ganesha/libfsalvfs.so:nfs-ganesha-vfs libnfs.so:libnfs13 libfuse3.so:libfuse3-3; do
+# Libraries: of the tests' file server, of the client of NFS volumes where the kernel has none, and
+# of the tests' programs in C.
+for pair in libc.a:libc6-dev ganesha/libfsalvfs.so:nfs-ganesha-vfs libnfs.so:libnfs13 libfuse3.so:libfuse3-3; do
     compgen -G "/usr/lib/*/${pair%%:*}*" >/dev/null || compgen -G "/lib/*/${pair%%:*}*" >/dev/null ||
         missing+=("${pair##*:}")
 done

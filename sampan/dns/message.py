@@ -8,7 +8,7 @@ may not use compression, and a compressed name may only point backwards.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
@@ -50,6 +50,8 @@ HEADER = struct.Struct(">HHHHHH")
 _TAIL = struct.Struct(">HHIH")
 _OPT = struct.Struct(">BHHIH")
 _POINTER = 0xC0
+# A pointer has fourteen bits.
+_FURTHEST = 0x3FFF
 _NAME_BYTES = 255
 _LABEL_BYTES = 63
 _DO = 0x8000
@@ -251,17 +253,22 @@ def respond(query: Query, sections: Sections, limit: int, *, authoritative: bool
     if authoritative:
         flags |= AA
     body = [query.question]
-    size = HEADER.size + len(query.question) + (_OPT.size if query.edns else 0)
+    spare = limit - (_OPT.size if query.edns else 0)
+    size = HEADER.size + len(query.question)
+    # The question's name stands right behind the header; other owners where they are first.
+    places = {query.name: HEADER.size}
     counts = []
     for part in (sections.answers, sections.authority, sections.additional):
         fitting = 0
         for record in part:
-            encoded = _encode(record, query.name)
-            if size + len(encoded) > limit:
+            encoded = _encode(record, places)
+            if size + len(encoded) > spare:
                 # Additional records are a courtesy: without them the answer is still whole.
                 if part is not sections.additional:
                     flags |= TC
                 break
+            if size <= _FURTHEST:
+                places.setdefault(record.owner, size)
             size += len(encoded)
             fitting += 1
             body.append(encoded)
@@ -272,14 +279,38 @@ def respond(query: Query, sections: Sections, limit: int, *, authoritative: bool
     return HEADER.pack(query.id, flags, 1, *counts) + b"".join(body)
 
 
+def truncate(body: bytes, limit: int) -> bytes:
+    """Somebody's response in at most `limit` bytes: as many of its answers as fit, marked as not
+    all (TC). Clients that cannot ask over TCP (musl before 1.2.4) do with those. Records only
+    point backwards, so that what is left stands by itself. Raises ValueError, IndexError or
+    struct.error for what is no response."""
+    number, flags, _, answers, authority, additional = HEADER.unpack_from(body)
+    end = skip_name(body, HEADER.size) + 4
+    opt = b""
+    ends = [end]
+    for place, item in enumerate(records_of(body, end, answers + authority + additional)):
+        after = item.data_at + item.data_bytes
+        if place < answers:
+            ends.append(after)
+        elif item.kind == Kind.OPT:
+            opt = body[item.owner_at : after]
+    kept = max((n for n, at in enumerate(ends) if at + len(opt) <= limit), default=0)
+    head = HEADER.pack(number, flags | TC, 1, kept, 0, 1 if opt else 0)
+    return head + body[HEADER.size : ends[kept]] + opt
+
+
 def opt_record(code: int = 0, *, dnssec: bool = False) -> bytes:
     """Our EDNS record, with the upper bits of the response code."""
     return _OPT.pack(0, Kind.OPT, OUR_BYTES, (code >> 4) << 24 | (_DO if dnssec else 0), 0)
 
 
-def _encode(record: Record, asked: str) -> bytes:
-    # The question's name stands at 12, right behind the header.
-    owner = b"\xc0\x0c" if record.owner == asked else encode_name(record.owner)
+def _encode(record: Record, places: Mapping[str, int]) -> bytes:
+    """`places`: where names stand that were there before (RFC 1035, section 4.1.4)."""
+    place = places.get(record.owner)
+    if place is None:
+        owner = encode_name(record.owner)
+    else:
+        owner = (_POINTER << 8 | place).to_bytes(2, "big")
     return owner + _TAIL.pack(record.kind, IN, record.ttl_s, len(record.data)) + record.data
 
 

@@ -18,6 +18,7 @@ from msgspec import Struct, field
 NAMESPACE, NAME = "kube-system", "kube-dns"
 # Each server is asked once and waited for; more would take longer than clients wait.
 MAX_SERVERS = 3
+_PORT = 53
 
 Server = tuple[str, int]
 """Address and port; 0 for the usual one."""
@@ -71,8 +72,9 @@ def _servers(found: Any, path: str, own: Collection[str]) -> tuple[Server, ...]:
     if not isinstance(found, list) or not found:
         raise ValueError(f"{path}: not a list of servers")
     servers = [_server(item, path) for item in found]
-    for host, _ in servers:
-        if host in own:
+    for host, port in servers:
+        # At another port somebody else may listen.
+        if host in own and port in (0, _PORT):
             raise ValueError(f"{path}: {host} is this server itself")
     return tuple(servers[:MAX_SERVERS])
 

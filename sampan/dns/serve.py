@@ -35,7 +35,6 @@ from .cluster import InformedCluster, service_of
 from .datagrams import TURNS, Address, Answered, Port, Ready
 from .forward import Forwarder, failure
 from .message import (
-    MOST_BYTES,
     RD,
     Code,
     Kind,
@@ -47,6 +46,7 @@ from .message import (
     encode_name,
     parse_query,
     respond,
+    truncate,
 )
 from .metrics import Metrics, MetricsPort, Note
 from .publish import Place, Publisher
@@ -256,7 +256,7 @@ class DnsServer:
         found = self._look_up(query.name, query.kind)
         if found is None:
             body = await self._forwarder.ask(query)
-            return body if len(body) <= limit else respond_truncated(query)
+            return fitting(query, body, limit)
         if found.sections.code == Code.NO_NAME:
             try:
                 async with asyncio.timeout(SEARCH_S):
@@ -327,10 +327,8 @@ class DnsServer:
             self.metrics.rejected += 1
             bodies = [failure(query)]
         if bodies:
-            found = random.choice(bodies)
-            if len(found) > limit:
-                found = respond_truncated(query)
-            elif owner != NOT_KEPT:
+            found = fitting(query, random.choice(bodies), limit)
+            if owner != NOT_KEPT:
                 note = Note("udp", query.kind, len(data), found)
                 self._ready.keep(data[2:], owner, Answered(bodies, note))
             port.send(found, asker)
@@ -401,10 +399,14 @@ def _pod_addresses(pod: Object) -> tuple[str, ...]:
     return (address,) if address and not pod["spec"].get("hostNetwork") else ()
 
 
-def respond_truncated(query: Query) -> bytes:
-    """Nothing but "ask again over TCP"."""
-    body = respond(query, Sections(), MOST_BYTES, authoritative=False)
-    return body[:2] + bytes([body[2] | 0x02]) + body[3:]
+def fitting(query: Query, body: bytes, limit: int) -> bytes:
+    """A response within the limit, if need be with an invitation to ask again over TCP (TC)."""
+    if len(body) <= limit:
+        return body
+    try:
+        return truncate(body, limit)
+    except (ValueError, IndexError, struct.error):
+        return failure(query)
 
 
 def _bound(config: DnsConfig, kind: int) -> socket.socket:

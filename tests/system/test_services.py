@@ -14,6 +14,7 @@ from tests.kit.cli import User
 from tests.kit.images import busybox_archive
 from tests.kit.machine import NOTHING, traces
 from tests.kit.ports import free_port
+from tests.kit.resolvers import COMPILERS, Names, name_server, resolvers
 from tests.system.service_world import (
     HTTP,
     IMAGE,
@@ -50,7 +51,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("services")
     (folder / "home").mkdir()
     user = User("services", folder / "data", folder / "home")
-    archive = busybox_archive(folder / "busybox.tar", IMAGE)
+    archive = busybox_archive(folder / "busybox.tar", IMAGE, extra=resolvers(folder))
     try:
         user.sampan("up", "--listen", f"127.0.0.1:{free_port()}").ok
         user.sampan("image", "load", str(archive)).ok
@@ -152,6 +153,73 @@ def test_names_of_external_services(world: World) -> None:
 def test_name_servers_of_a_pods_own(world: World) -> None:
     text = world.run("custom", "cat /etc/resolv.conf").splitlines()
     assert sorted(text) == ["nameserver 1.1.1.1", "search resolv.conf.local"]
+
+
+OUTSIDE = {
+    "both.outside.test": ["192.0.2.1", "2001:db8::1"],
+    "four.outside.test": ["192.0.2.4"],
+    "six.outside.test": ["2001:db8::6"],
+    "five.dots.are.not.searched.outside.test": ["192.0.2.5"],
+    "big.outside.test": [f"192.0.2.{number}" for number in range(1, 100)],
+}
+
+
+@pytest.fixture(scope="module")
+def outside(world: World) -> Iterator[Names]:
+    """A stub domain whose names are known."""
+    host = world.node_address()
+    names = Names(OUTSIDE)
+    with name_server(host, names) as port:
+        stubs = json.dumps({"outside.test": [f"{host}:{port}"]})
+        meta = {"name": "kube-dns", "namespace": "kube-system"}
+        settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta}
+        world.apply({**settings, "data": {"stubDomains": stubs}})
+        world.until(lambda: resolve(world, "musl", "four.outside.test"), lambda found: any(found))
+        yield names
+        world.user.kubectl("delete", "configmap", "kube-dns", "-n", "kube-system").ok
+
+
+def resolve(world: World, library: str, *names: str) -> list[list[str]]:
+    """The addresses that a C library finds for each name, or one word that says why none."""
+    said = world.run("client", f"resolve-{library} {' '.join(names)}").splitlines()
+    found = dict(line.split(" ", 1) for line in said if " " in line)
+    return [sorted(found.get(name, "").split()) for name in names]
+
+
+@pytest.mark.parametrize("library", COMPILERS)
+def test_both_c_libraries_find_the_same(world: World, outside: Names, library: str) -> None:
+    """Search lists with ndots, A and AAAA asked side by side, "no such name" told from "nothing of
+    that type": musl gives a name up, or goes on with the next, by what either answer says."""
+    world.apply(service("families", ipFamilyPolicy="PreferDualStack"))
+    world.patch("alias", type="ExternalName", externalName="both.outside.test", clusterIP=None,
+                clusterIPs=None, ports=None, selector=None)  # fmt: skip
+    both = sorted(world.user.get("service", "families")["spec"]["clusterIPs"])
+    plain = [cluster_ip(world, "plain")]
+    expected = {
+        **dict.fromkeys(("plain", "plain.default", "plain.default.svc", f"plain.{SVC}"), plain),
+        **dict.fromkeys(("families", "families.default", f"families.{SVC}."), both),
+        "heads": [pod_ip(world, "querier")],
+        "dns-querier.heads": [pod_ip(world, "querier")],
+        "alias": OUTSIDE["both.outside.test"],
+        **{name: found for name, found in OUTSIDE.items() if name != "big.outside.test"},
+        **{name: ["NONAME"] for name in ("none.outside.test", f"none.{SVC}", f"none.plain.{SVC}")},
+    }
+    assert dict(zip(expected, resolve(world, library, *expected), strict=True)) == expected
+
+
+def test_more_than_a_datagram_takes(world: World, outside: Names) -> None:
+    """glibc asks again over TCP; musl of before 1.2.4 cannot, and has what fitted."""
+    whole = set(OUTSIDE["big.outside.test"])
+    (found,) = resolve(world, "glibc", "big.outside.test")
+    assert set(found) == whole
+    (found,) = resolve(world, "musl", "big.outside.test")
+    assert len(found) > 20
+    assert set(found) <= whole
+    assert ("tcp", "big.outside.test", 1) in outside.asked
+    assert (
+        len([name for _, name, kind in outside.asked if (name, kind) == ("big.outside.test", 1)])
+        == 2
+    )
 
 
 # Pods and nodes

@@ -30,6 +30,8 @@ from sampan.dns.message import (
     skip_name,
     soa_data,
     srv_data,
+    truncate,
+    txt_data,
 )
 
 QUESTION = dnslib.DNSRecord.question("Web.Ns.svc.cluster.local", "A").pack()
@@ -145,6 +147,42 @@ def test_what_does_not_fit_is_cut_at_a_record_and_said() -> None:
     assert len(whole.rr) == 100
     extra = Sections(answers=records[:1], additional=records)
     assert not dnslib.DNSRecord.parse(respond(query, extra, 512)).header.tc
+
+
+def test_an_owner_is_written_once() -> None:
+    """What is behind an alias has a name of its own: written out each time, fewer would fit."""
+    query = asked(QUESTION)
+    alias = Record(query.name, Kind.CNAME, 5, encode_name("a.long.name.somewhere.else"))
+    found = [
+        Record("a.long.name.somewhere.else", Kind.A, 5, bytes([10, 0, 0, n])) for n in range(9)
+    ]
+    data = respond(query, Sections(answers=(alias, *found)), 512)
+    assert data.count(b"somewhere") == 2
+    reply = dnslib.DNSRecord.parse(data)
+    assert {str(item.rname) for item in reply.rr[1:]} == {"a.long.name.somewhere.else."}
+    # Pointers reach so far and no further.
+    many = [Record(f"n{n}.far", Kind.TXT, 5, txt_data("x" * 250)) for n in range(99)]
+    whole = dnslib.DNSRecord.parse(respond(query, Sections(answers=(*many, *many)), 65535))
+    assert [str(item.rname) for item in whole.rr] == 2 * [f"n{n}.far." for n in range(99)]
+
+
+def test_what_others_say_is_cut_at_a_record_too() -> None:
+    message = dnslib.DNSRecord.question("big.example").reply()
+    for number in range(60):
+        message.add_answer(*dnslib.RR.fromZone(f"big.example 60 A 192.0.2.{number}"))
+    message.add_auth(*dnslib.RR.fromZone("example 60 NS ns.example"))
+    message.add_ar(dnslib.EDNS0(udp_len=4096))
+    cut = truncate(message.pack(), 512)
+    assert 490 < len(cut) <= 512
+    reply = dnslib.DNSRecord.parse(cut)
+    assert reply.header.tc
+    assert not reply.auth
+    assert [item.rtype for item in reply.ar] == [Kind.OPT]
+    assert len(reply.rr) == (512 - 12 - 17 - 11) // 16
+    assert not dnslib.DNSRecord.parse(truncate(message.pack(), 40)).rr
+    for nonsense in (b"", message.pack()[:100], HEADER.pack(1, 0, 1, 1, 0, 0)):
+        with pytest.raises((ValueError, IndexError, struct.error)):
+            truncate(nonsense, 40)
 
 
 @pytest.mark.parametrize("name", ["a..b", "a" * 64, ".".join(["a" * 60] * 5), "\u4e16"])

@@ -41,3 +41,8 @@ def test_nonsense_is_refused_in_words(data: dict[str, str], why: str) -> None:
     with pytest.raises(ValueError, match=r".+") as error:
         parse_routes(data, OWN)
     assert why in str(error.value)
+
+
+def test_another_port_of_this_machine_may_be_somebody_elses() -> None:
+    routes = parse_routes({"stubDomains": '{"a": ["10.96.0.10:5353"]}'}, OWN)
+    assert routes.servers("a") == (("10.96.0.10", 5353),)
