@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from sampan.server.admission import CHAIN
+from sampan.server.admission import CHAIN, runtimeclass
 from sampan.server.admission.switches import allowed
 from sampan.server.exchange import User
 from tests.kit.cluster import ADMIN, Answer, Cluster, api_cluster, server_files
@@ -322,8 +322,35 @@ async def test_runtime_classes() -> None:
         assert (await post(cluster, "/apis/node.k8s.io/v1/runtimeclasses", body)).status == 201
         spec = (await post(cluster, f"{NS}/pods", pod(runtimeClassName="kata"))).json["spec"]
         assert (spec["overhead"], spec["nodeSelector"]) == ({"memory": "100Mi"}, {"vm": "yes"})
-        clash = pod("q", runtimeClassName="kata", nodeSelector={"vm": "no"})
-        assert (await post(cluster, f"{NS}/pods", clash)).status == 403
+        same = pod("same", runtimeClassName="kata", overhead={"memory": "104857600"})
+        assert (await post(cluster, f"{NS}/pods", same)).status == 201
+        plain = {"metadata": {"name": "plain"}, "handler": "plain"}
+        assert (await post(cluster, "/apis/node.k8s.io/v1/runtimeclasses", plain)).status == 201
+        own = {"overhead": {"memory": "1Mi"}}
+        bare = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
+        for spec, why in (
+            ({"runtimeClassName": "kata", "nodeSelector": {"vm": "no"}},
+             "conflict: runtimeClass.scheduling.nodeSelector[vm] = yes; "
+             "pod.spec.nodeSelector[vm] = no"),
+            ({"runtimeClassName": "kata", **own},
+             "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead"),
+            (own, bare),
+            ({"runtimeClassName": "plain", **own}, bare),
+        ):  # fmt: skip
+            answer = await post(cluster, f"{NS}/pods", pod("q", **spec))
+            assert (answer.status, answer.message) == (403, f'pods "q" is forbidden: {why}')
+
+
+def test_tolerations_that_another_covers_are_left_out() -> None:
+    exact = {"key": "a", "operator": "Equal", "value": "1", "effect": "NoSchedule"}
+    wide = {"key": "a", "operator": "Exists"}
+    short = {"key": "b", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}
+    long = short | {"tolerationSeconds": 9}
+    assert runtimeclass.merged([exact], [wide]) == [wide]
+    assert runtimeclass.merged([wide], [exact, short]) == [wide, short]
+    assert runtimeclass.merged([short], [long]) == [long]
+    assert runtimeclass.merged([long, exact], [short, exact]) == [long, exact]
+    assert runtimeclass.merged([exact], [{"operator": "Exists"}]) == [{"operator": "Exists"}]
 
 
 async def test_default_classes() -> None:
@@ -352,6 +379,12 @@ async def test_default_classes() -> None:
         body = {"metadata": {"name": "i"}, "spec": {"defaultBackend": backend}}
         made = await post(cluster, f"{networking}/namespaces/default/ingresses", body)
         assert made.json["spec"]["ingressClassName"] == "web"
+        # Of two defaults of one second, the first by name.
+        other = {"metadata": {"name": "abc", "annotations": mark}, "spec": {"controller": "x.y/z"}}
+        assert (await post(cluster, f"{networking}/ingressclasses", other)).status == 201
+        body["metadata"] = {"name": "j"}
+        made = await post(cluster, f"{networking}/namespaces/default/ingresses", body)
+        assert made.json["spec"]["ingressClassName"] == "abc"
 
 
 @pytest.mark.trust

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sampan.api.errors import Object
+from sampan.server.exchange import User
 from tests.kit.clock import FakeClock
 from tests.kit.cluster import ADMIN, Answer, Cluster, api_cluster, server_files
 
@@ -131,6 +132,25 @@ async def test_conditions_get_their_times() -> None:
         assert approved["lastTransitionTime"] == first["lastTransitionTime"]
         assert approved["lastUpdateTime"] == failed["lastTransitionTime"]
         assert approved["lastUpdateTime"] > first["lastUpdateTime"]
+
+
+async def test_only_signers_change_what_is_said_of_a_request() -> None:
+    async with api_cluster() as cluster:
+        await ask(cluster)
+        rule = {"apiGroups": ["certificates.k8s.io"], "verbs": ["*"],
+                "resources": ["certificatesigningrequests/status"]}  # fmt: skip
+        rbac = "/apis/rbac.authorization.k8s.io/v1"
+        role = {"metadata": {"name": "r"}, "rules": [rule]}
+        binding = {"metadata": {"name": "b"}, "roleRef": {"kind": "ClusterRole", "name": "r"},
+                   "subjects": [{"kind": "User", "name": "ann"}]}  # fmt: skip
+        await cluster.http("POST", f"{rbac}/clusterroles", role)
+        await cluster.http("POST", f"{rbac}/clusterrolebindings", binding)
+        path, ann = f"{PATH}/r/status", User("ann", ())
+        body: Object = {"status": {"conditions": [condition("Odd")]}}
+        answer = await cluster.http("PATCH", path, body, user=ann, content_type=MERGE)
+        assert answer.message.endswith(
+            'user not permitted to sign requests with signerName "example.com/x"'
+        )
 
 
 async def test_nobody_is_approved_by_what_they_send() -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from sampan.api.resources import resource
 
 from ..exchange import Write
-from .plugin import Plugin, refuse
+from .defaultstorageclass import newest_of
+from .plugin import Plugin
 
 if TYPE_CHECKING:
     from ..app import Server
@@ -30,11 +31,7 @@ def mutate(server: Server, write: Write) -> None:
     ]
     if not defaults:
         return
-    newest = max(meta.get("creationTimestamp", "") for meta in defaults)
-    names = [meta["name"] for meta in defaults if meta.get("creationTimestamp", "") == newest]
-    if len(names) > 1:
-        raise refuse(write, f"{len(names)} default IngressClasses were found, only 1 allowed")
-    spec["ingressClassName"] = names[0]
+    spec["ingressClassName"] = newest_of(defaults)
 
 
 PLUGIN = Plugin("DefaultIngressClass", {(GROUP, "ingresses"): ("CREATE",)}, mutate)

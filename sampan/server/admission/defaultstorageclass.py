@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sampan.api.errors import Object
 from sampan.api.resources import resource
 
 from ..exchange import Write
@@ -30,10 +32,13 @@ def mutate(server: Server, write: Write) -> None:
         if (item["metadata"].get("annotations") or {}).get(DEFAULT) == "true"
     ]
     if defaults:
-        # Of several defaults the newest counts, and of those the first by name.
-        newest = max(meta.get("creationTimestamp", "") for meta in defaults)
-        names = [meta["name"] for meta in defaults if meta.get("creationTimestamp", "") == newest]
-        spec["storageClassName"] = min(names)
+        spec["storageClassName"] = newest_of(defaults)
+
+
+def newest_of(defaults: Sequence[Object]) -> str:
+    """Of several defaults (their metadata) the newest counts, and of those the first by name."""
+    newest = max(meta.get("creationTimestamp", "") for meta in defaults)
+    return min(meta["name"] for meta in defaults if meta.get("creationTimestamp", "") == newest)
 
 
 PLUGIN = Plugin("DefaultStorageClass", {("", "persistentvolumeclaims"): ("CREATE",)}, mutate)
