@@ -38,7 +38,9 @@ def mutate(server: Server, write: Write) -> None:
 def newest_of(defaults: Sequence[Object]) -> str:
     """Of several defaults (their metadata) the newest counts, and of those the first by name."""
     newest = max(meta.get("creationTimestamp", "") for meta in defaults)
-    return min(meta["name"] for meta in defaults if meta.get("creationTimestamp", "") == newest)
+    return min(
+        str(meta["name"]) for meta in defaults if meta.get("creationTimestamp", "") == newest
+    )
 
 
 PLUGIN = Plugin("DefaultStorageClass", {("", "persistentvolumeclaims"): ("CREATE",)}, mutate)

@@ -83,7 +83,8 @@ def _schedule(write: Write, spec: Object, scheduling: Object) -> None:
 
 def merged(first: Sequence[Object], second: Sequence[Object]) -> list[Object]:
     """Tolerations of both, without those that another one covers (util/tolerations)."""
-    everything, out = [*first, *second], []
+    everything = [*first, *second]
+    out: list[Object] = []
     for position, item in enumerate(everything):
         later = everything[position + 1 :]
         if any(covers(other, item) for other in out):
