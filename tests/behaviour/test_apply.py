@@ -218,6 +218,32 @@ async def test_status_is_applied_by_itself() -> None:
         assert missing.status == 404
 
 
+async def test_nobody_owns_metadata_that_status_leaves_alone() -> None:
+    attachment = {
+        "attacher": "example.com",
+        "nodeName": "n",
+        "source": {"persistentVolumeName": "v"},
+    }
+    cases = (
+        ("/api/v1/nodes", "v1", "Node", {}, {"phase": "x"}, {"f:labels", "f:annotations"}),
+        (DEPLOYMENTS, "apps/v1", "Deployment", deployment()["spec"], {"replicas": 1},
+         {"f:annotations"}),
+        ("/apis/storage.k8s.io/v1/volumeattachments", "storage.k8s.io/v1", "VolumeAttachment",
+         attachment, {"attached": True}, set()),
+    )  # fmt: skip
+    async with api_cluster() as cluster:
+        for path, api_version, kind, spec, status, owned in cases:
+            made = await cluster.http("POST", path, {"metadata": {"name": "x"}, "spec": spec})
+            assert made.status == 201, made.message
+            notes = {"labels": {"a": "b"}, "annotations": {"c": "d"}}
+            body = {"apiVersion": api_version, "kind": kind, "metadata": notes, "status": status}
+            answer = await apply(cluster, f"{path}/x/status", body)
+            assert answer.status == 200, answer.message
+            fields = managed(answer)["one", "Apply", "status"]
+            assert set(fields.get("f:metadata", ())) == owned, kind
+            assert fields["f:status"]
+
+
 async def test_scale_is_applied_and_conflicts_with_the_object() -> None:
     async with api_cluster() as cluster:
         path = f"{DEPLOYMENTS}/d"

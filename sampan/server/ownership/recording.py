@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from sampan.api import schema
-from sampan.api.descriptor import Descriptor, Structure
+from sampan.api.descriptor import STATUS_ALONE, Descriptor, Structure
 from sampan.api.errors import Object
 
 from ..conversion import View, view_of
@@ -123,7 +123,7 @@ def reset_of(resource: Descriptor, subresource: str) -> FieldSet:
         return {}
     structure = resource.structure
     if structure is None:
-        return _reset_by_status(resource.definition)
+        return _reset_by_status(resource.definition, tuple(resource.rules.status_keeps))
     made = _resets.get(structure)
     if made is None:
         names = {*structure.schema.get("properties", {}), "metadata", "spec"} - {"status"}
@@ -137,9 +137,13 @@ _resets: WeakKeyDictionary[Structure, FieldSet] = WeakKeyDictionary()
 
 
 @cache
-def _reset_by_status(definition: str) -> FieldSet:
+def _reset_by_status(definition: str, keeps: tuple[str, ...]) -> FieldSet:
     shape = schema.definitions().get(definition, {})
-    return _fields(set(shape.get("properties", {})) - {"status", "metadata"})
+    made = _fields(set(shape.get("properties", {})) - {"status", "metadata"})
+    if keeps:
+        # Whose metadata status leaves alone altogether, resets all of it.
+        made["f:metadata"] = LEAF if keeps == STATUS_ALONE else _fields(set(keeps))
+    return made
 
 
 def _fields(names: set[str]) -> FieldSet:

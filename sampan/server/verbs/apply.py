@@ -148,8 +148,13 @@ def _application(context: Context, raw: Object, resource: Descriptor) -> Applica
         if context.subresource == "resize":
             owned, config["spec"] = resized_part(owned, config.get("spec") or {})
     elif reset:
-        if "f:metadata" in reset:
-            config["metadata"] = _identity(metadata)
+        part_reset = reset.get("f:metadata")
+        if part_reset is not None:
+            config["metadata"] = (
+                {name: value for name, value in metadata.items() if f"f:{name}" not in part_reset}
+                if part_reset
+                else _identity(metadata)
+            )
         config = {
             name: value
             for name, value in config.items()
