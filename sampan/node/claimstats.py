@@ -22,6 +22,7 @@ from .stats import Disk, read_disk
 if TYPE_CHECKING:
     from .agent import Agent
 
+BLOCKS = "volumeDevices"
 FRESH_S = 60.0
 """How old a figure may be (volumeStatsAggPeriod)."""
 WAIT_S = 1.0
@@ -88,8 +89,14 @@ class ClaimStats:
             for volume in worker.state.spec.get("volumes") or ():
                 claim = claim_name(meta["name"], volume)
                 path = worker.sandbox.volumes.get(volume["name"])
-                if claim and path is not None and not worker.state.stopped:
+                if claim and path is not None and not (worker.state.stopped or is_device(path)):
                     yield meta["uid"], volume["name"], meta["namespace"], claim, path
+
+
+def is_device(path: Path) -> bool:
+    """Block volumes have no files to be counted. They are known by where they are: who serves a
+    mount may never answer."""
+    return path.parent == Path("/dev") or BLOCKS in path.parts
 
 
 def families(found: list[ClaimDisk]) -> Iterator[Family]:

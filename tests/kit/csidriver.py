@@ -111,6 +111,10 @@ class Driver:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
+    def device(self, handle: str) -> Path:
+        """What a block volume is, beside the others: the test makes it."""
+        return self.folder / "devices" / handle
+
     # Answers
 
     def _GetInfo(self, message: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
@@ -137,6 +141,8 @@ class Driver:
         return {"capabilities": [{"rpc": {"type": item}} for item in self.abilities]}
 
     def _NodeStageVolume(self, message: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        if message["volume_capability"]["block"] is not None:
+            return {}
         source, target = self.volume(message["volume_id"]), Path(message["staging_target_path"])
         if not mounts.is_mounted(target):
             self.mount(source, target)
@@ -144,6 +150,10 @@ class Driver:
 
     def _NodePublishVolume(self, message: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         staged, target = message["staging_target_path"], Path(message["target_path"])
+        if message["volume_capability"]["block"] is not None:
+            target.touch()
+            self.mount(self.device(message["volume_id"]), target)
+            return {}
         target.mkdir(exist_ok=True)
         source = Path(staged) if staged else self.volume(message["volume_id"])
         if not mounts.is_mounted(target):
@@ -153,8 +163,9 @@ class Driver:
     def _NodeUnpublishVolume(self, message: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         target = Path(message["target_path"])
         self.unmount(target)
-        if target.exists():
+        if target.is_dir():
             target.rmdir()
+        target.unlink(missing_ok=True)
         if message["volume_id"].startswith("csi-"):
             shutil.rmtree(self.volume(message["volume_id"]))
         return {}

@@ -12,10 +12,14 @@ import orjson
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from .source import staging_folder
+
 PODS = "pods"
 KIND = "volumes/kubernetes.io~csi"
 FILE = "vol_data.json"
 MOUNT = "mount"
+BLOCKS = "plugins/kubernetes.io/csi/volumeDevices"
+"""Below the node's data, as upstream has it: staging/NAME and publish/NAME/UID."""
 
 
 class Record(Struct, frozen=True):
@@ -30,6 +34,8 @@ class Record(Struct, frozen=True):
     """Set when the volume is attached to the node."""
     asked: bool = False
     """Has the driver been asked for anything?"""
+    block: bool = False
+    """A device, and no directory."""
 
     @property
     def thing(self) -> tuple[str, str]:
@@ -41,11 +47,24 @@ class Records:
     """Below the node's data."""
 
     def __init__(self, data: Path) -> None:
+        self._data = data
         self._pods = data / PODS
 
     def folder(self, uid: str, name: str) -> Path:
-        """Of a volume of a pod; the driver mounts at `MOUNT` in it."""
+        """Of a volume of a pod."""
         return self._pods / uid / KIND / name
+
+    def target(self, uid: str, name: str, *, block: bool) -> Path:
+        """Where the driver publishes a volume: a directory, or a device."""
+        if block:
+            return self._data / BLOCKS / "publish" / name / uid
+        return self.folder(uid, name) / MOUNT
+
+    def staging(self, name: str, thing: tuple[str, str], *, block: bool) -> Path:
+        """Where the driver stages a volume, once for all its users."""
+        if block:
+            return self._data / BLOCKS / "staging" / name
+        return self._data / staging_folder(*thing) / "globalmount"
 
     def write(self, uid: str, record: Record) -> None:
         """Before anything is asked of a driver. Raises OSError."""

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from sampan.api.errors import Object
-from sampan.api.volumes import csi_attachment, csi_unique_name
+from sampan.api.volumes import csi_attachment, csi_unique_name, is_block
 
 from .schemas import FINE_MODES, MODES
 
@@ -39,6 +39,8 @@ class Source(Struct, frozen=True):
     publish_secret: SecretRef | None = None
     expand_secret: SecretRef | None = None
     lifecycle: str = PERSISTENT
+    block: bool = False
+    """A device, and no directory."""
 
     @property
     def unique_name(self) -> str:
@@ -71,6 +73,7 @@ def from_volume(volume: Object, *, read_only: bool) -> Source:
         stage_secret=_reference(csi.get("nodeStageSecretRef")),
         publish_secret=_reference(csi.get("nodePublishSecretRef")),
         expand_secret=_reference(csi.get("nodeExpandSecretRef")),
+        block=is_block(volume),
     )
 
 
@@ -110,16 +113,19 @@ def capability(source: Source, group: int, *, fine_modes: bool) -> dict[str, Any
     """VolumeCapability; `group` is for drivers that mount with one, -1 for none."""
     # The first mode is the one that counts, as upstream has it.
     mode = source.access_modes[0] if source.access_modes else "ReadWriteOnce"
+    modes = FINE_MODES if fine_modes else MODES
+    access = {"mode": modes.get(mode, 0)}
+    if source.block:
+        return {"block": {}, "access_mode": access}
     mount: dict[str, Any] = {"fs_type": source.fs_type, "mount_flags": [*source.mount_options]}
     if group >= 0:
         mount["volume_mount_group"] = str(group)
-    modes = FINE_MODES if fine_modes else MODES
-    return {"mount": mount, "access_mode": {"mode": modes.get(mode, 0)}}
+    return {"mount": mount, "access_mode": access}
 
 
 def takes_group(source: Source, policy: str) -> bool:
     """Is a pod's fsGroup given to the volume (CSIDriver's fsGroupPolicy)?"""
-    if source.read_only or policy == "None":
+    if source.read_only or source.block or policy == "None":
         return False
     if policy == "File":
         return True

@@ -33,10 +33,11 @@ from ..volumes.kernel import Kernel
 from ..volumes.keyed import content
 from ..volumes.kubelet import Kubelet
 from ..volumes.ownership import give_to_group
-from ..volumes.source import DeviceError, NotYet, Token, VolumeError
+from ..volumes.source import DeviceError, MapError, NotYet, Token, VolumeError
 from .drivers import Driver, Drivers, UnknownDriver
 from .growth import LOOK_S, grow, is_behind
-from .records import MOUNT, Record, Records
+from .places import clear, is_device, is_made
+from .records import Record, Records
 from .schemas import MOUNT_GROUP, SINGLE_NODE_MULTI_WRITER, STAGE_UNSTAGE
 from .source import (
     EPHEMERAL,
@@ -46,7 +47,6 @@ from .source import (
     Source,
     capability,
     pod_context,
-    staging_folder,
     takes_group,
 )
 
@@ -112,8 +112,10 @@ class CsiVolumes:
         repeats = bool(spec.get("requiresRepublish"))
         pause = REPUBLISH_S if repeats else LOOK_S if bound else 0.0
         next_at = self._around.clock.now() + pause if pause else 0.0
-        target = self._records.folder(pod["metadata"]["uid"], source.name) / MOUNT
-        if not again and target in self._around.kernel.mounted():
+        target = self._records.target(pod["metadata"]["uid"], source.name, block=source.block)
+        if not again and (
+            target in self._around.kernel.mounted() or (source.block and is_device(target))
+        ):
             return target, next_at
         if not again or repeats:
             await self._mount(pod, source, target, spec)
@@ -136,7 +138,7 @@ class CsiVolumes:
     async def _grow(
         self, pod: Object, source: Source, target: Path, bound: tuple[Object, Object]
     ) -> None:
-        staged = self._staging(source.driver, source.handle)
+        staged = self._staging(source)
         try:
             async with self._alone(source.driver, source.handle):
                 driver = self._driver(source)
@@ -159,7 +161,14 @@ class CsiVolumes:
         )
         attachment = source.attachment(node) if attaches else ""
         record = Record(
-            source.name, source.handle, source.driver, node, source.lifecycle, attachment, asked
+            source.name,
+            source.handle,
+            source.driver,
+            node,
+            source.lifecycle,
+            attachment,
+            asked,
+            source.block,
         )
         self._records.write(uid, record)
 
@@ -226,7 +235,7 @@ class CsiVolumes:
         try:
             if STAGE_UNSTAGE not in await driver.abilities():
                 return None
-            target = self._staging(source.driver, source.handle)
+            target = self._staging(source)
             target.mkdir(parents=True, exist_ok=True, mode=0o750)
             await driver.call(
                 "NodeStageVolume",
@@ -238,6 +247,8 @@ class CsiVolumes:
                 volume_context=source.context,
             )
         except RpcError as error:
+            if source.block:
+                raise MapError("SetUpDevice", str(error)) from error
             raise DeviceError("MountDevice", str(error)) from error
         return target
 
@@ -255,6 +266,8 @@ class CsiVolumes:
             volume_context |= pod_context(pod, source)
         secrets = await self._secret(source.publish_secret, "NodePublishSecretRef")
         tokens = await self._tokens(pod, spec)
+        # A driver makes the last part of the path itself.
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         (secrets if spec.get("serviceAccountTokenInSecrets") else volume_context).update(tokens)
         try:
             await driver.call(
@@ -270,6 +283,8 @@ class CsiVolumes:
             )
             grouped = MOUNT_GROUP in await driver.abilities()
         except RpcError as error:
+            if source.block:
+                raise MapError("MapPodDevice", str(error)) from error
             raise VolumeError(str(error)) from error
         await self._own(pod, source, target, "None" if grouped else spec.get("fsGroupPolicy") or "")
 
@@ -330,11 +345,11 @@ class CsiVolumes:
                     await self._around.clock.sleep(backoff.next_s())
 
     async def _undo(self, uid: str, record: Record) -> None:
-        folder = self._records.folder(uid, record.specVolID)
+        target = self._records.target(uid, record.specVolID, block=record.block)
         users = {other for other, item in self._records.all() if item.thing == record.thing}
         if record.asked:
             driver = self._drivers.get(record.driverName)
-            await self._unpublish(driver, record, folder / MOUNT)
+            await self._unpublish(driver, record, target)
             if record.volumeLifecycleMode == PERSISTENT and users <= {uid}:
                 await self._unstage(driver, record)
         self._records.forget(uid, record)
@@ -345,30 +360,27 @@ class CsiVolumes:
     async def _unpublish(self, driver: Driver, record: Record, target: Path) -> None:
         where = self._outside(target)
         await driver.call("NodeUnpublishVolume", volume_id=record.volumeHandle, target_path=where)
-        self._clear(target)
+        clear(target, self._around.kernel)
+        if record.block:
+            with suppress(FileNotFoundError):
+                target.parent.rmdir()
 
     async def _unstage(self, driver: Driver, record: Record) -> None:
-        target = self._staging(record.driverName, record.volumeHandle)
+        target = self._records.staging(record.specVolID, record.thing, block=record.block)
         if is_made(target):
             where = self._outside(target)
             await driver.call(
                 "NodeUnstageVolume", volume_id=record.volumeHandle, staging_target_path=where
             )
-            self._clear(target)
-            target.parent.rmdir()
-
-    def _clear(self, target: Path) -> None:
-        """Remove what a volume was mounted on. A driver that says it is done and is not must not
-        have its volume's files removed with it: whatever is not empty stays (OSError)."""
-        if target in self._around.kernel.mounted():
-            self._around.kernel.detach(target)
-        with suppress(FileNotFoundError):
-            target.rmdir()
+            clear(target, self._around.kernel)
+            if not record.block:
+                target.parent.rmdir()
 
     # Around
 
-    def _staging(self, driver: str, handle: str) -> Path:
-        return self._around.data / staging_folder(driver, handle) / "globalmount"
+    def _staging(self, source: Source) -> Path:
+        thing = source.driver, source.handle
+        return self._records.staging(source.name, thing, block=source.block)
 
     def _outside(self, path: Path) -> str:
         """The path as drivers know it."""
@@ -386,15 +398,6 @@ class CsiVolumes:
             waiting["users"] -= 1
             if not waiting["users"]:
                 self._locks.pop(thing, None)
-
-
-def is_made(path: Path) -> bool:
-    """Is there a directory, mounted on or not? It is not looked into: who serves what is mounted
-    there may never answer, and would hold up the whole node."""
-    try:
-        return path.name in os.listdir(path.parent)
-    except FileNotFoundError:
-        return False
 
 
 def _unique(record: Record) -> str:

@@ -247,6 +247,39 @@ async def test_an_attached_volume_is_in_use_until_it_is_unmounted(
         assert not status["/api/v1/nodes/n1"]["status"].get("volumesInUse")
 
 
+async def test_a_block_volume_is_published_as_a_device(node: Node, driver: Driver) -> None:
+    describe(node)
+    persist(node, fsType="ext4")
+    node.api.objects[VOLUME]["spec"]["volumeMode"] = "Block"
+    device = {"volumeDevices": [{"name": "v", "devicePath": "/dev/x"}]}
+    driver.fail["NodePublishVolume"] = (Status.INTERNAL, "not now")
+    async with node.running():
+        await registered(driver)
+        use(node, container=device)
+        await eventually(lambda: "FailedMapVolume" in node.reasons())
+        text = 'MapVolume.MapPodDevice failed for volume "pv" : rpc error: code = Internal'
+        assert text in str(node.api.events())
+        await node.clock.advance(1)
+        await runs(node)
+        staged, published = driver.asked("NodeStageVolume")[0], driver.asked("NodePublishVolume")[1]
+        assert published["volume_capability"] == {
+            "block": {}, "mount": None, "access_mode": {"mode": 1},
+        }  # fmt: skip
+        blocks = node.tmp / "data/plugins/kubernetes.io/csi/volumeDevices"
+        assert staged["staging_target_path"] == f"{blocks}/staging/pv"
+        assert published["target_path"] == f"{blocks}/publish/pv/uid-p"
+        (made,) = node.runtime.specs.values()
+        assert [(item.target, item.source, item.access) for item in made.devices] == [
+            ("/dev/x", f"{blocks}/publish/pv/uid-p", "mrw")
+        ]
+        await gone(node)
+        assert [call for call, _ in driver.calls][-2:] == [
+            "NodeUnpublishVolume",
+            "NodeUnstageVolume",
+        ]
+        assert sorted(path.name for path in blocks.rglob("*")) == ["publish", "staging"]
+
+
 async def test_a_volume_that_has_grown_is_grown_on_the_node(node: Node, driver: Driver) -> None:
     describe(node)
     persist(node)
