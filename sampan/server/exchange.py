@@ -174,11 +174,11 @@ class Write(Struct):
         return self._passes is not None and self._passes.wanted
 
     def annotate(self, key: str, value: str) -> None:
-        """Add an audit annotation."""
+        """Add an audit annotation; the first of a key counts."""
         known = self.attributes.annotations
         if known is None:
             known = self.attributes.annotations = {}
-        known[key] = value
+        known.setdefault(key, value)
 
 
 class Upgrade(Struct):

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from sampan.api.resources import resource
+from tests.behaviour.test_audit import EVERYTHING, audited, written
 from tests.kit.cluster import Cluster, api_cluster
 
 PREFIX = "pod-security.kubernetes.io/"
@@ -95,3 +97,41 @@ async def test_defaults_and_exemptions_are_configured(tmp_path: Path) -> None:
         assert (await cluster.http("POST", PODS, pod(privileged=True))).status == 403
         free = "/api/v1/namespaces/default/pods"
         assert (await cluster.http("POST", free, pod(privileged=True))).status == 201
+        marks = {PREFIX + "enforce": "restricted", PREFIX + "warn": "restricted"}
+        body = {"metadata": {"labels": marks}}
+        answer = await cluster.http("PATCH", "/api/v1/namespaces/default", body, content_type=MERGE)
+        assert answer.headers["Warning"] == (
+            '299 - "namespace \\"default\\" is exempt from Pod Security, and the policy '
+            '(enforce=restricted:latest, warn=restricted:latest) will be ignored"'
+        )
+        assert (await cluster.http("POST", free, pod("q", privileged=True))).status == 201
+
+
+async def test_the_audit_log_hears_what_was_decided(tmp_path: Path) -> None:
+    (tmp_path / "pod-security.yaml").write_text(
+        "kind: PodSecurityConfiguration\n"
+        "apiVersion: pod-security.admission.config.k8s.io/v1\n"
+        "exemptions: {namespaces: [default]}\n"
+    )
+    async with audited(tmp_path, EVERYTHING) as cluster:
+        await prepare(cluster)
+        default = "/api/v1/namespaces/default"
+        account = {"metadata": {"name": "default"}}
+        await cluster.http("POST", f"{default}/serviceaccounts", account)
+        await cluster.http("POST", f"{default}/pods", pod())
+        await cluster.http("POST", PODS, pod("free"))
+        # Labels that are wrong can only be there from before; then the strictest level counts.
+        record = cluster.server.find_object(resource("namespaces"), "", "n")
+        assert record is not None
+        record["metadata"]["labels"] = {PREFIX + "enforce": "x", PREFIX + "warn": "y"}
+        assert (await cluster.http("POST", PODS, pod("bad"))).status == 403
+    found = [
+        {key: text for key, text in (event.get("annotations") or {}).items() if PREFIX in key}
+        for event in written(tmp_path)
+        if event.get("objectRef", {}).get("resource") == "pods"
+        and event["stage"] == "ResponseComplete"
+    ]
+    assert found[0] == {PREFIX + "exempt": "namespace"}
+    assert found[1] == {PREFIX + "enforce-policy": "privileged:latest"}
+    assert found[2][PREFIX + "enforce-policy"] == "restricted:latest"
+    assert found[2][PREFIX + "error"].startswith("Failed to parse policy: [metadata.labels[")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sampan.api.errors import Object, invalid
+from sampan.api.errors import Cause, Object, invalid
 from sampan.api.resources import resource
 
 from ...exchange import Write
@@ -47,27 +47,30 @@ def _validate(server: Server, write: Write) -> None:
     namespace = server.find_object(resource("namespaces"), "", attributes.namespace)
     labels = namespace["metadata"].get("labels") if namespace else None
     choice, causes = choice_of(labels, configuration.default)
-    series = server.admission.metrics.series
-    if configuration.exempts(attributes.namespace, attributes.user.name):
-        count_exemption(series, write)
+    exempt = configuration.exemption(attributes.namespace, attributes.user.name)
+    if exempt:
+        _exempt(server, write, exempt)
         return
     pods = target.plural == "pods"
-    if choice.free:
+    if choice.free and not causes:
         if pods:
+            write.annotate(f"{PREFIX}enforce-policy", "privileged:latest")
+            series = server.admission.metrics.series
             count(series, write, choice.enforce, "enforce", allowed=True)
         return
     if pods:
         if write.operation == "UPDATE" and not _is_significant(write.obj, write.old or {}):
             return
-        _check(server, write, choice, write.obj, enforce=True)
+        _check(server, write, (choice, causes), write.obj, enforce=True)
     else:
         template = _template(target.plural, write.obj)
         if template:
-            _check(server, write, choice, template, enforce=False)
-    if causes:
-        count_error(series, write)
-        text = "; ".join(map(str, causes))
-        write.annotate(f"{PREFIX}error", f"Failed to parse policy: {text}")
+            _check(server, write, (choice, causes), template, enforce=False)
+
+
+def _exempt(server: Server, write: Write, why: str) -> None:
+    count_exemption(server.admission.metrics.series, write)
+    write.annotate(f"{PREFIX}exempt", why)
 
 
 def _template(plural: str, obj: Object) -> Object:
@@ -77,12 +80,18 @@ def _template(plural: str, obj: Object) -> Object:
     return found or {}
 
 
-def _check(server: Server, write: Write, choice: Choice, pod: Object, *, enforce: bool) -> None:
+def _check(
+    server: Server, write: Write, policy: tuple[Choice, list[Cause]], pod: Object, *, enforce: bool
+) -> None:
+    choice, causes = policy
     meta, spec = pod.get("metadata") or {}, pod.get("spec") or {}
     series = server.admission.metrics.series
     if server.admission.pod_security.exempts_class(spec.get("runtimeClassName") or ""):
-        count_exemption(series, write)
+        _exempt(server, write, "runtimeClass")
         return
+    if causes:
+        count_error(series, write)
+        write.annotate(f"{PREFIX}error", f"Failed to parse policy: {_joined(causes)}")
     known: dict[Standard, str] = {}
 
     def text(standard: Standard) -> str:
@@ -102,6 +111,11 @@ def _check(server: Server, write: Write, choice: Choice, pod: Object, *, enforce
     if text(choice.warn):
         count(series, write, choice.warn, "warn", allowed=False)
         write.warnings.append(f'would violate PodSecurity "{choice.warn}": {text(choice.warn)}')
+
+
+def _joined(causes: list[Cause]) -> str:
+    texts = [str(cause) for cause in causes]
+    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 
 
 def _is_significant(new: Object, old: Object) -> bool:
@@ -133,10 +147,17 @@ def _check_namespace(server: Server, write: Write) -> None:
             causes = []
     if causes:
         raise invalid("", "Namespace", meta.get("name") or "", causes)
-    if before is None or not _is_stricter(choice.enforce, before.enforce):
+    if before is not None and not _is_stricter(choice.enforce, before.enforce):
         return
-    if not configuration.exempts(meta["name"], ""):
-        write.warnings += _existing(server, meta["name"], choice.enforce, configuration)
+    name = meta["name"]
+    if name in configuration.namespaces:
+        if not choice.free and choice != configuration.default:
+            write.warnings.append(
+                f'namespace "{name}" is exempt from Pod Security, and the policy '
+                f"({choice.compact()}) will be ignored"
+            )
+    elif before is not None:
+        write.warnings += _existing(server, name, choice.enforce, configuration)
 
 
 def _is_stricter(new: Standard, old: Standard) -> bool:

@@ -22,8 +22,11 @@ class Configuration(Struct, frozen=True):
     classes: frozenset[str] = frozenset()
     namespaces: frozenset[str] = frozenset()
 
-    def exempts(self, namespace: str, user: str) -> bool:
-        return namespace in self.namespaces or user in self.users
+    def exemption(self, namespace: str, user: str) -> str:
+        """What exempts a request: "namespace", "user" or "" for nothing."""
+        if namespace in self.namespaces:
+            return "namespace"
+        return "user" if user in self.users else ""
 
     def exempts_class(self, name: str) -> bool:
         """A runtime class that is not checked."""

@@ -42,6 +42,11 @@ class Choice(NamedTuple):
         """Nothing is to be checked."""
         return all(item.level == PRIVILEGED for item in self)
 
+    def compact(self) -> str:
+        """Without what is free."""
+        named = zip(MODES, self, strict=True)
+        return ", ".join(f"{mode}={item}" for mode, item in named if item.level != PRIVILEGED)
+
 
 def choice_of(labels: Mapping[str, str] | None, default: Choice) -> tuple[Choice, list[Cause]]:
     """The choice, and what is wrong with the labels. A wrong level is restricted where it would be

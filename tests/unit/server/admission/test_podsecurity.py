@@ -186,6 +186,6 @@ def test_a_wrong_configuration_is_refused() -> None:
     good = parse_configuration({**kind, "defaults": {"enforce": "baseline"},
                                 "exemptions": {"namespaces": ["kube-system"]}})  # fmt: skip
     assert good.default.enforce.level == "baseline"
-    assert good.exempts("kube-system", "")
+    assert good.exemption("kube-system", "") == "namespace"
     with pytest.raises(ValueError, match="defaults"):
         parse_configuration({**kind, "defaults": {"warn": "tight"}})
