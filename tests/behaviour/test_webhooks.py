@@ -492,7 +492,7 @@ async def test_conditions_and_metrics() -> None:
         await b.create("yes-1")
         assert b.paths == ["/cond"]
         text = (await b.cluster.http("GET", "/metrics")).body.decode()
-        labels = 'name="cond.example.com",type="validate",operation="CREATE"'
+        labels = 'name="cond.example.com",type="validating",operation="CREATE"'
         assert (
             f'apiserver_admission_webhook_request_total{{{labels},code="200",rejected="false"}} 1'
             in text
@@ -595,8 +595,8 @@ async def test_refusals_and_what_is_let_through_are_counted() -> None:
             'error_type="no_error",rejection_code="418"} 1',
             'webhook_fail_open_count{name="open.example.com",type="validating"} 1',
             'webhook_rejection_count{name="shut.example.com",type="admit",operation="CREATE",'
-            'error_type="calling_webhook_error",rejection_code="0"} 1',
-            'webhook_admission_duration_seconds_count{name="no.example.com",type="validate",'
+            'error_type="calling_webhook_error",rejection_code="503"} 1',
+            'webhook_admission_duration_seconds_count{name="no.example.com",type="validating",'
             'operation="CREATE",rejected="true"} 1',
         ):
             assert f"apiserver_admission_{line}" in text

@@ -21,6 +21,8 @@ log = logging.getLogger("sampan.admission")
 CALLING = "calling_webhook_error"
 INTERNAL = "apiserver_internal_error"
 REJECTED = "no_error"
+UNAVAILABLE = 503
+"""What a call counts as that brought no HTTP status."""
 
 
 async def call(server: Server, write: Write, hook: Hook, request: Object) -> Verdict:
@@ -60,14 +62,15 @@ def fail(
     """Raise what the client gets; return when the policy is to go on without the webhook."""
     began, annotation = when
     metrics = server.admission.hooks.metrics
-    code = error.code
+    code = error.code or UNAVAILABLE
     if isinstance(error, StatusError):
-        what = REJECTED if "denied the request" in error.message else INTERNAL
+        denied = "denied the request" in error.message
+        what, code = (REJECTED, code) if denied else (INTERNAL, 0)
         metrics.reject(hook.name, hook.kind, write.operation, (what, code))
         observe(server, write, hook, (True, code, began))
         raise error
     words = f'failed calling webhook "{hook.name}": {error.message}'
-    observe(server, write, hook, (not hook.ignore, code or 503, began))
+    observe(server, write, hook, (not hook.ignore, code, began))
     if hook.ignore:
         metrics.fail_open(hook.name, hook.kind)
         write.annotate(annotation, hook.name)

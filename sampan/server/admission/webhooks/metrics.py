@@ -29,7 +29,7 @@ class WebhookMetrics:
     ) -> None:
         """One call: was the request refused, the HTTP code, the seconds."""
         rejected, code, seconds = outcome
-        shared = (("name", name), ("type", kind), ("operation", operation))
+        shared = (("name", name), ("type", _step(kind)), ("operation", operation))
         refused = ("rejected", str(rejected).lower())
         status = ("code", str(min(code, MOST_CODE)))
         self._count("webhook_request_total", (*shared, status, refused))
@@ -41,7 +41,7 @@ class WebhookMetrics:
         what, code = error
         labels = (
             ("name", name),
-            ("type", "validating" if kind == "validate" else kind),
+            ("type", _step(kind)),
             ("operation", operation),
             ("error_type", what),
             ("rejection_code", str(min(code, MOST_CODE))),
@@ -49,7 +49,7 @@ class WebhookMetrics:
         self._count("webhook_rejection_count", labels)
 
     def fail_open(self, name: str, kind: str) -> None:
-        labels = (("name", name), ("type", "validating" if kind == "validate" else kind))
+        labels = (("name", name), ("type", _step(kind)))
         self._count("webhook_fail_open_count", labels)
 
     def exclude(self, what: Labels) -> None:
@@ -64,6 +64,11 @@ class WebhookMetrics:
     def conditions_took(self, what: Labels, seconds: float) -> None:
         metric = f"{PREFIX}match_condition_evaluation_seconds"
         self._series.histogram(metric, what, CONDITION_BUCKETS_S).add(seconds)
+
+
+def _step(kind: str) -> str:
+    """What upstream calls a kind of webhook, everywhere but in match conditions."""
+    return "validating" if kind == "validate" else kind
 
 
 def condition(name: str, kind: str, step: str, operation: str) -> Labels:
