@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -34,6 +35,7 @@ from sampan.node.shutdown import shut_down
 from sampan.paths import ClusterPaths
 from sampan.proxy.families import IPV4, IPV6
 from sampan.proxy.policy.run import PolicyKeeper
+from sampan.proxy.restoring import say_restored
 from sampan.proxy.run import Proxy, ProxyConfig
 from sampan.version import GIT_VERSION
 
@@ -101,6 +103,7 @@ async def run(child: Child) -> None:
         informers, cluster.name, cluster.node_name, recorder=recorder, families=families
     )
     network.admit = policies.admit
+    network.restored = partial(say_restored, recorder, cluster.node_name, "NodeRulesRestored")
     dns = DnsServer(
         client,
         informers,

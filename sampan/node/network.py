@@ -62,6 +62,8 @@ class BridgeNetwork:
         self._ready: dict[str, PodAddress] = {}
         self._watch: TransactionWatch | None = None
         self._healing: asyncio.Future[None] | None = None
+        self.restored: Callable[[str], None] | None = None
+        """Told the name of a table that somebody else removed, once it is there again."""
 
     @property
     def gateway(self) -> str:
@@ -113,13 +115,20 @@ class BridgeNetwork:
             asyncio.get_running_loop().remove_reader(self._watch.fileno())
             self._watch.close()
             self._watch = None
+        if self._healing is not None:
+            self._healing.cancel()
+            self._healing = None
 
     def _hear(self) -> None:
         """Somebody changed nftables: look after our table, which takes some 50 us."""
         if self._watch is not None:
             self._watch.drain()
-            loop = asyncio.get_running_loop()
-            self._healing = loop.run_in_executor(self._worker, self._plumbing.heal)
+            self._healing = asyncio.ensure_future(self._heal())
+
+    async def _heal(self) -> None:
+        table = await self._run(self._plumbing.heal)
+        if table and self.restored is not None:
+            self.restored(table)
 
     async def _run(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, call)

@@ -89,14 +89,17 @@ class Plumbing:
         self._make_bridge(route)
         self._apply_rules()
 
-    def heal(self) -> None:
-        """Make the table anew when somebody removed it, as `nft flush ruleset` does."""
+    def heal(self) -> str:
+        """Make the table anew when somebody removed it, as `nft flush ruleset` does; its name, or
+        "" when it was there."""
         try:
             if self._handles and self._find() != self._handles:
                 log.warning("table %s was changed by somebody else; making it anew", self._table)
                 self._apply_rules()
+                return self._table
         except (NftError, OSError):
             log.exception("table %s cannot be made anew", self._table)
+        return ""
 
     def _apply_rules(self) -> None:
         nft.apply_blocking(self._rules())

@@ -57,7 +57,7 @@ def endpoints_of(
             conditions = entry.get("conditions") or {}
             if conditions.get("ready") is not False:
                 ready[endpoint] = entry
-            elif conditions.get("serving") and conditions.get("terminating"):
+            elif conditions.get("serving") is not False and conditions.get("terminating"):
                 leaving.add(endpoint)
     near = _hinted(ready, place) if hinted and ready else None
     return Behind(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -23,6 +23,7 @@ log = logging.getLogger("sampan.proxy")
 ANSWER_S = 5.0
 # A load balancer asks every few seconds; anything more is somebody else.
 MAX_CONNECTIONS = 100
+EVERYWHERE, EVERYWHERE_6 = "0.0.0.0", "::"
 _REASONS = {200: "OK", 503: "Service Unavailable"}
 
 Key = tuple[str, str]
@@ -60,13 +61,13 @@ def health_of(service: Object, slices: Iterable[Object], node_name: str) -> Heal
 def answer(health: Health) -> bytes:
     """The whole response."""
     code = 200 if health.endpoints else 503
-    body = json.dumps(
-        {
-            "service": {"namespace": health.namespace, "name": health.name},
-            "localEndpoints": health.endpoints,
-            "serviceProxyHealthy": True,
-        }
-    )
+    said = {
+        "service": {"namespace": health.namespace, "name": health.name},
+        "localEndpoints": health.endpoints,
+        "serviceProxyHealthy": True,
+    }
+    # Byte for byte as upstream: some read it line by line.
+    body = json.dumps(said, indent="\t")
     head = (
         f"HTTP/1.1 {code} {_REASONS[code]}\r\nContent-Type: application/json\r\n"
         "X-Content-Type-Options: nosniff\r\n"
@@ -79,9 +80,14 @@ def answer(health: Health) -> bytes:
 class HealthPorts:
     """The listeners. `settle` opens and closes what has changed."""
 
-    def __init__(self, refused: Callable[[Health, OSError], None] | None = None) -> None:
-        """`refused` hears of a port that is taken, besides the log."""
+    def __init__(
+        self,
+        refused: Callable[[Health, OSError], None] | None = None,
+        hosts: Sequence[str] = (EVERYWHERE,),
+    ) -> None:
+        """`refused` hears of a port that is taken, besides the log. `hosts`: where to listen."""
         self._refused = refused
+        self._hosts = hosts
         self._health: dict[Key, Health] = {}
         self._servers: dict[Key, tuple[int, asyncio.Server]] = {}
         self._open = 0
@@ -130,4 +136,4 @@ class HealthPorts:
                 self._open -= 1
                 writer.close()
 
-        return await asyncio.start_server(converse, "0.0.0.0", port, limit=8192)
+        return await asyncio.start_server(converse, self._hosts, port, limit=8192)

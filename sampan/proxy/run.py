@@ -31,8 +31,9 @@ from .apply import Key, Table
 from .endpoints import Place, has_hints
 from .families import family_of
 from .flows import stale_flows
-from .health import Health, HealthPorts, health_of
+from .health import EVERYWHERE, EVERYWHERE_6, Health, HealthPorts, health_of
 from .hostports import PREFIX, has_host_ports, host_rules_of
+from .restoring import say_restored
 from .rules import NOTHING, SERVICE_LABEL, Rules, Scope, rules_of
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ class Proxy:
         self._changed: set[Key] = set()
         self._wake = asyncio.Event()
         self._stale: set[Flow] = set()
-        self._health = HealthPorts(self._say_no_health_port)
+        hosts = (EVERYWHERE, EVERYWHERE_6)[: len(self._sides)]
+        self._health = HealthPorts(self._say_no_health_port, hosts)
         self._asked: dict[Key, Health] = {}
         self._checks: dict[Key, Health | None] = {}
         self._doors: Doors | None = None
@@ -311,13 +313,8 @@ class Proxy:
             side.handle = side.find()
 
     def _say_restored(self, side: _Side) -> None:
-        if self._recorder is not None:
-            name = self._config.node_name
-            node = {"kind": "Node", "name": name, "uid": name, "apiVersion": "v1"}
-            text = f"nftables table {side.table.family.word} {side.table.name} was removed by"
-            self._recorder.event(
-                node, WARNING, "ServiceRulesRestored", f"{text} somebody else and made anew"
-            )
+        table = f"{side.table.family.word} {side.table.name}"
+        say_restored(self._recorder, self._config.node_name, "ServiceRulesRestored", table)
 
     def _tell_lost(self, table: Table) -> None:
         """Two services want the same address and port: the first has it."""

@@ -339,12 +339,16 @@ async def _check_refusals(bench: Bench, node: int, one: PodAddress) -> None:
 async def _check_healing(bench: Bench, node: int, one: PodAddress, two: PodAddress) -> None:
     async with bench.nft.applies(f"dnat ip to {two.ip}:8080"):
         await bench.feed.put(SLICE, endpoint_slice(two.ip))
+    told: asyncio.Queue[str] = asyncio.Queue()
+    bench.network.restored = told.put_nowait
     for table in ("sampan-test", "sampan-test.pods"):
         before = table_handle(table)
-        run("nft delete table ip " + table)
+        run(f"nft delete table ip {table}")
         await _until_made_anew(table, before)
     assert await ask(CLUSTER_IP, 80, one, node) == f"two {one.ip}"
     assert "somebody-else" in run("nft list tables")
+    async with asyncio.timeout(10):
+        assert await told.get() == "sampan-test.pods"
 
 
 async def _until_made_anew(table: str, handle: int) -> None:

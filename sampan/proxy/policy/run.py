@@ -21,12 +21,13 @@ from msgspec import Struct
 
 from sampan.api.errors import BadRequest, Object
 from sampan.api.resources import api_resource
-from sampan.client.events import WARNING, EventRecorder
+from sampan.client.events import EventRecorder
 from sampan.client.informer import Informer, Informers
 from sampan.linux.nft import Nft, NftError
 from sampan.linux.nftwatch import TransactionWatch, table_handle
 
 from ..families import IPV4, Family
+from ..restoring import say_restored
 from .index import PolicyIndex
 from .objects import Key, Pod, Policy, compile_policy, pod_facts
 from .table import PolicyTable
@@ -245,13 +246,8 @@ class PolicyKeeper:
 
     def _say_restored(self, side: _Side) -> None:
         log.warning("table %s was changed by somebody else", side.table.name)
-        if self._recorder is not None:
-            name = self._node_name
-            node = {"kind": "Node", "name": name, "uid": name, "apiVersion": "v1"}
-            text = f"nftables table {side.table.family.word} {side.table.name} was removed by"
-            self._recorder.event(
-                node, WARNING, "PolicyRulesRestored", f"{text} somebody else and made anew"
-            )
+        table = f"{side.table.family.word} {side.table.name}"
+        say_restored(self._recorder, self._node_name, "PolicyRulesRestored", table)
 
 
 async def _appeared(pods: Informer, uid: str) -> Object:

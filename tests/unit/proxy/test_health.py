@@ -6,7 +6,14 @@ import asyncio
 import json
 from typing import Any
 
-from sampan.proxy.health import Health, HealthPorts, health_of
+from sampan.proxy.health import (
+    EVERYWHERE,
+    EVERYWHERE_6,
+    Health,
+    HealthPorts,
+    answer,
+    health_of,
+)
 from tests.kit.ports import free_port
 
 
@@ -31,7 +38,7 @@ def test_ready_endpoints_of_this_node_count() -> None:
 
 
 async def test_the_port_says_what_is_true_now() -> None:
-    ports, key, port = HealthPorts(), ("ns", "web"), free_port()
+    ports, key, port = HealthPorts(hosts=(EVERYWHERE, EVERYWHERE_6)), ("ns", "web"), free_port()
     try:
         await ports.settle({key: Health("ns", "web", port, 0)})
         head, body = await ask(port)
@@ -45,6 +52,7 @@ async def test_the_port_says_what_is_true_now() -> None:
         head, body = await ask(port)
         assert head.startswith("HTTP/1.1 200 ")
         assert "X-Load-Balancing-Endpoint-Weight: 2\r\n" in head
+        assert await ask(port, "::1") == (head, body)
         await ports.settle({key: None})
         try:
             await ask(port)
@@ -55,8 +63,22 @@ async def test_the_port_says_what_is_true_now() -> None:
         ports.close()
 
 
-async def ask(port: int) -> tuple[str, Any]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+def test_the_answer_has_upstreams_form() -> None:
+    _, _, body = answer(Health("ns", "web", 30000, 2)).decode().partition("\r\n\r\n")
+    assert body.splitlines() == [
+        "{",
+        '\t"service": {',
+        '\t\t"namespace": "ns",',
+        '\t\t"name": "web"',
+        "\t},",
+        '\t"localEndpoints": 2,',
+        '\t"serviceProxyHealthy": true',
+        "}",
+    ]
+
+
+async def ask(port: int, host: str = "127.0.0.1") -> tuple[str, Any]:
+    reader, writer = await asyncio.open_connection(host, port)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
     head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()

@@ -62,6 +62,9 @@ def test_terminating_endpoints_serve_only_when_no_other_does() -> None:
     leaving = endpoint("10.244.0.5", ready=False, serving=True, terminating=True)
     alone = rules_of(service(), [slice_of(leaving)], SCOPE)
     assert alone.plain == {KEY: ("10.244.0.5 . 8080",)}
+    # Nothing said is "yes" (discovery.k8s.io/v1, EndpointConditions).
+    unsaid = endpoint("10.244.0.5", ready=False, terminating=True)
+    assert rules_of(service(), [slice_of(unsaid)], SCOPE).plain == alone.plain
     both = rules_of(service(), [slice_of(leaving, endpoint("10.244.0.6", ready=True))], SCOPE)
     assert both.plain == {KEY: ("10.244.0.6 . 8080",)}
 
