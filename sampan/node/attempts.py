@@ -9,10 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from sampan.api.errors import Object
 from sampan.runtime.interface import Container, Image, Images, State
 
 from .logs import tail_text
+from .machine import is_finished
 from .state import CREATED, EXITED, RUNNING, Attempt, Health, PodState
 from .status import UNKNOWN_EXIT, UNKNOWN_MESSAGE, UNKNOWN_REASON
 from .translate import CONTAINER_NAME, IMAGE_NAME, RESTART_COUNT, TERMINATION_FILE
@@ -37,6 +40,7 @@ def attempt_of(
         reason = "Completed" if container.exit_code == 0 else "Error"
         if container.oom_killed and container.exit_code:
             reason = "OOMKilled"
+        reason = container.reason or reason
         message = termination_message(container, spec or {})
     return Attempt(
         id=container.id,
@@ -126,7 +130,7 @@ def remembered(status: Object) -> Attempt | None:
 
 
 def remember_lost(state: PodState) -> None:
-    """Runs that only the pod's status tells of: the machine was started anew, say."""
+    """Runs that only the pod's status tells of, and their ends: the machine was started anew."""
     for status in _statuses(state):
         name = status["name"]
         lost = None if state.attempts.get(name) else remembered(status)
@@ -134,6 +138,44 @@ def remember_lost(state: PodState) -> None:
             state.attempts[name] = [lost]
     for name in [name for name, runs in state.attempts.items() if not runs]:
         del state.attempts[name]
+    _believe_told(state)
+    if state.rebooted:
+        _begin_again(state)
+
+
+def _believe_told(state: PodState) -> None:
+    """Of a run that ended, what the API was told counts: nothing of it can have changed since, but
+    the runtime may have forgotten how it ended (a reboot)."""
+    told = {
+        run.id: run
+        for status in _statuses(state)
+        for field in ("state", "lastState")
+        if (run := remembered({**status, "state": status.get(field) or {}, "lastState": {}}))
+        and "terminated" in (status.get(field) or {})
+    }
+    for runs in state.attempts.values():
+        for index, run in enumerate(runs):
+            known = told.get(run.id)
+            if known is not None and run.state == EXITED:
+                runs[index] = replace(
+                    run,
+                    started_at=known.started_at,
+                    finished_at=known.finished_at,
+                    exit_code=known.exit_code,
+                    reason=known.reason,
+                    message=known.message,
+                )
+
+
+def _begin_again(state: PodState) -> None:
+    """The machine was started anew, and the pod with it: from its first init container, unless it
+    is never restarted or has nothing left to do (computePodActions, of a pod without a sandbox)."""
+    over = state.known.get("phase") in ("Succeeded", "Failed")
+    if over or state.policy == "Never" or is_finished(state):
+        return
+    inits = [item["name"] for item in state.spec.get("initContainers") or ()]
+    state.fresh = {*inits, *(item["name"] for item in state.spec["containers"])}
+    state.again = {name for name in inits if state.last(name) is not None}
 
 
 def known_health(state: PodState, name: str, run: Attempt) -> Health | None:

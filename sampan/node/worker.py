@@ -75,6 +75,7 @@ class PodWorker:
             pod,
             attempts=group_attempts(found, _containers(pod), parts.images),
             known=pod.get("status") or {},
+            rebooted=any(item.rebooted for item in found),
         )
         self.resizer = Resizer(self)
         self.containers = _containers(self.resizer.pod)

@@ -213,6 +213,10 @@ class Container(Struct, frozen=True):
     """Who its first process is: uid, gid, and the other groups."""
     runtime: str = "crun"
     """What runs it: the beginning of its containerID in a pod's status."""
+    reason: str = ""
+    """Of its end, where that says more than the exit code: Unknown."""
+    rebooted: bool = False
+    """It is of before the machine was last started: what its pod stood on is gone too."""
 
 
 class ExecStreams(Protocol):

@@ -124,8 +124,8 @@ class OciRuntime(Containers[Entry]):
         entry = Entry(record)
         self._entries[record.id] = entry
         if record.boot_id != boot:
-            found = read_exit(places.exit_file(record.id), "")
-            self._finish(entry, found or Exit(REBOOT_EXIT_CODE, record.created_at))
+            entry.rebooted = True
+            self._finish(entry, self._exit_by_reboot(record))
             # What /run still holds is of the boot before.
             unmount_root(places.rootfs(record.id))
             remove_tree(places.bundle(record.id))
@@ -137,6 +137,17 @@ class OciRuntime(Containers[Entry]):
         if not record.started_at and not self._waits_for_start(record.id):
             entry.record = structs.replace(record, started_at=record.created_at)
         self._hold(entry)
+
+    def _exit_by_reboot(self, record: Record) -> Exit:
+        """As containerd has it: it ended when we first saw that it had, and stays so for the next
+        agent. /run knows of no exit of before, but the pod's status may."""
+        path = self._places.exit_file(record.id)
+        found = read_exit(path, "")
+        if found is not None:
+            return found
+        code = START_ERROR_EXIT_CODE if record.failure else REBOOT_EXIT_CODE
+        path.write_text(str(code))
+        return Exit(code, path.stat().st_mtime)
 
     def _waits_for_start(self, container_id: str) -> bool:
         return (self._places.crun_root / container_id / "exec.fifo").exists()

@@ -16,6 +16,7 @@ from .records import Record
 LOST_EXIT_CODE = 137
 # What upstream's runtimes report of a container that a reboot ended.
 REBOOT_EXIT_CODE = 255
+UNKNOWN = "Unknown"
 # Of a container whose command could not be started, as containerd has it.
 START_ERROR_EXIT_CODE = 128
 
@@ -34,6 +35,8 @@ class Entry(Struct):
     conmon_pidfd: int | None = None
     exit: Exit | None = None
     deleting: bool = False
+    rebooted: bool = False
+    """The machine was started anew since."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -55,7 +58,12 @@ class Entry(Struct):
             annotations=record.annotations,
             log_path=Path(record.log_path),
             user=record.user,
+            reason=UNKNOWN if self._nobody_saw_it_end() else "",
+            rebooted=self.rebooted,
         )
+
+    def _nobody_saw_it_end(self) -> bool:
+        return self.rebooted and self.exit is not None and self.exit.code == REBOOT_EXIT_CODE
 
     def open_processes(self) -> None:
         """Take hold of the processes of the record; what has ended meanwhile stays None."""

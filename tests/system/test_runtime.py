@@ -464,8 +464,13 @@ async def test_exited_by_a_reboot(place: Path, spec: MakeSpec) -> None:
         container = second.get(box.id)
         assert container is not None
         assert (container.state, container.exit_code) == (State.EXITED, 255)
+        assert (container.reason, container.rebooted) == ("Unknown", True)
+        assert container.finished_at > container.created_at
         assert not (place / "run/containers" / box.id).exists()
-        await second.purge(0.0)
+    async with opened(place) as third:
+        # When it ended does not change with who looks.
+        assert third.get(box.id) == container
+        await third.purge(0.0)
 
 
 async def test_monitor_that_dies(runtime: OciRuntime, place: Path, spec: MakeSpec) -> None:

@@ -50,9 +50,11 @@ log = logging.getLogger("sampan.runtime.cri")
 STATES = {schemas.CREATED: State.CREATED, schemas.RUNNING: State.RUNNING}
 # containerd notes an exit within milliseconds of the process's end.
 EXIT_S = 10.0
+READY = 0
 LOOK_S = 0.01
-# As containerd has it of a container whose end it has not seen.
+# As containerd has them of a container whose end it has not seen.
 LOST_EXIT_CODE = 255
+UNKNOWN = "Unknown"
 
 
 class CriPlaces(Places, frozen=True):
@@ -108,16 +110,20 @@ class CriRuntime(Containers[Entry]):
             self._is_open = True
 
     async def _adopt(self) -> None:
-        """What an earlier agent left."""
+        """What an earlier agent left. A sandbox that does not run any more is of before a reboot:
+        its containers are shown as they ended, and it goes with the last of them."""
+        stopped = set()
         for item in (await self._server.call("ListPodSandbox"))["items"]:
-            if item["state"] == 0:
+            if item["state"] == READY:
                 found = asyncio.get_running_loop().create_future()
                 found.set_result(item["id"])
                 self._sandboxes[item["labels"].get(POD_UID, "")] = found
             else:
-                await self._remove_sandbox(item["id"])
+                stopped.add(item["id"])
         for item in (await self._server.call("ListContainers"))["containers"]:
             container, pid = await self._look(item["id"])
+            if item["pod_sandbox_id"] in stopped:
+                container = structs.replace(container, rebooted=True)
             kept = container.annotations.get(KEPT, "")
             flags = container.annotations.get(FLAGS, "").split()
             entry = Entry(
@@ -132,6 +138,8 @@ class CriRuntime(Containers[Entry]):
                 self._ended(entry)
             elif container.state == State.RUNNING:
                 self._watch(entry, pid)
+        for sandbox in stopped.difference(entry.sandbox for entry in self._entries.values()):
+            await self._remove_sandbox(sandbox)
 
     async def _look(self, container_id: str) -> tuple[Container, int]:
         """A container as the server has it, with all its annotations, and its process."""
@@ -154,6 +162,7 @@ class CriRuntime(Containers[Entry]):
             log_path=Path(notes.get(LOG, "")),
             user=_user_of(pid),
             runtime="containerd",
+            reason=UNKNOWN if status["reason"] == UNKNOWN else "",
         )
         return container, pid
 
@@ -301,9 +310,15 @@ class CriRuntime(Containers[Entry]):
         self._exited.pop(container_id, None)
         entry.ended.set()
         if not any(other.sandbox == entry.sandbox for other in self._entries.values()):
-            uid = entry.container.annotations.get(POD_UID, "")
+            await self._leave_sandbox(entry)
+
+    async def _leave_sandbox(self, entry: Entry) -> None:
+        """It goes with its last container; after a reboot its pod has another one by then."""
+        uid = entry.container.annotations.get(POD_UID, "")
+        if not entry.container.rebooted:
             self._sandboxes.pop(uid, None)
-            await self._remove_sandbox(entry.sandbox)
+        await self._remove_sandbox(entry.sandbox)
+        if uid not in self._sandboxes:
             (self._server.pods / uid).unlink(missing_ok=True)
             cgroups.prune(entry.cgroup)
 
@@ -401,7 +416,12 @@ def _lost(container: Container) -> Container:
     """What has ended, nobody knows how."""
     now = time.time()
     return structs.replace(
-        container, state=State.EXITED, pid=0, exit_code=LOST_EXIT_CODE, finished_at=now
+        container,
+        state=State.EXITED,
+        pid=0,
+        exit_code=LOST_EXIT_CODE,
+        finished_at=now,
+        reason=UNKNOWN,
     )
 
 
