@@ -17,6 +17,7 @@ from .endpointslicemirroring import EndpointSliceMirroringController
 from .ephemeralvolume import EphemeralVolumeController
 from .garbage import GarbageCollector
 from .horizontalpodautoscaler import HorizontalPodAutoscalerController
+from .ingressdefaults import IngressDefaultsController
 from .ipaddress import IpAddressController
 from .job import JobController
 from .joborphans import JobOrphanController
@@ -66,6 +67,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     EndpointSliceMirroringController,
     EndpointsController,
     LoadBalancerController,
+    IngressDefaultsController,
     ServiceCidrController,
     IpAddressController,
     NodeIpamController,

@@ -67,10 +67,11 @@ def routes() -> list[dict[str, Any]]:
 
     rules = [
         {"host": SECURE, "http": {"paths": [path("/", "one"), path("/api", "two")]}},
-        {"host": PLAIN, "http": {"paths": [path("/", "two")]}},
+        {"host": PLAIN, "http": {"paths": [path("/api", "two")]}},
     ]
-    ingress = {"tls": [{"hosts": [SECURE], "secretName": "secure"}], "rules": rules}
     rest = {"service": {"name": "one", "port": {"number": 80}}}
+    tls = [{"hosts": [SECURE], "secretName": "secure"}]
+    ingress = {"tls": tls, "rules": rules, "defaultBackend": rest}
     listener = {"name": "http", "port": 80, "protocol": "HTTP"}
     gateway = {"gatewayClassName": "traefik", "listeners": [listener]}
     backends = [{"name": "two", "port": 80}]
@@ -81,7 +82,6 @@ def routes() -> list[dict[str, Any]]:
     }
     kinds = (
         ("networking.k8s.io/v1", "Ingress", "web", ingress),
-        ("networking.k8s.io/v1", "Ingress", "rest", {"defaultBackend": rest}),
         ("gateway.networking.k8s.io/v1", "Gateway", "gateway", gateway),
         ("gateway.networking.k8s.io/v1", "HTTPRoute", "route", route),
     )
@@ -112,7 +112,9 @@ def ask(address: str, host: str, path: str = "/", ca: Path | None = None) -> str
         answer = b""
         while data := link.recv(4096):
             answer += data
-    return answer.partition(b"\r\n\r\n")[2].decode().strip()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status = head.split(b" ", 2)[1]
+    return (body if status == b"200" else status).decode().strip()
 
 
 def test_ingress_and_gateway_are_served(user: User, tmp_path: Path) -> None:
@@ -131,7 +133,10 @@ def test_ingress_and_gateway_are_served(user: User, tmp_path: Path) -> None:
     wanted = {
         (SECURE, "/", ca): "one",
         (SECURE, "/api/", ca): "two",
-        (PLAIN, "/", None): "two",
+        (PLAIN, "/api/", None): "two",
+        (PLAIN, "/", None): "one",
+        # A prefix is of whole elements of a path.
+        (PLAIN, "/apis", None): "404",
         (GATEWAY, "/", None): "two",
         ("other.example.com", "/", None): "one",
     }
