@@ -88,9 +88,9 @@ class Estimator:
         if isinstance(node, MakeMap):
             return Range(0, len(node.entries))
         place = self._places.get(node)
-        if node.type.name in SCALARS:
-            return ONE
-        return UNKNOWN if place is None else Range(0, place.most)
+        if place is not None:
+            return Range(0, place.most)
+        return ONE if node.type.name in SCALARS else UNKNOWN
 
     def _literal(self, node: Literal) -> Range:
         return FREE
@@ -114,7 +114,8 @@ class Estimator:
         if node.test:
             return cost
         if place is not None:
-            self._places[node] = place.fields.get(node.field, place.element)
+            # Of a map's value by its name nothing is known, as upstream: only indexing tells.
+            self._places[node] = place.fields.get(node.field)
         return cost.plus(ONE)
 
     def _makelist(self, node: MakeList) -> Range:
@@ -148,7 +149,8 @@ class Estimator:
         is_map = node.over.type.name == "map"
         for at, slot in enumerate(node.slots):
             key = (at == 0) and (is_map or len(node.slots) == 2)
-            self._scopes[slot] = (None, ONE if not is_map else None) if key else (element, None)
+            name = None if place is None else place.key
+            self._scopes[slot] = (name, None if is_map else ONE) if key else (element, None)
         condition = FREE if node.condition is None else self.cost(node.condition)
         result = FREE if node.result is None else self.cost(node.result)
         turn, around = _turn(node.macro, condition, result)

@@ -25,13 +25,19 @@ STRINGS = {"duration": (3, 32), "date": (12, 12), "date-time": (21, 32)}
 
 
 class Sizes(Struct, frozen=True):
-    """The most elements (characters, items, entries) of a value, and of what is in it."""
+    """The most elements (characters, items, entries) of a value, and of what is in it. Numbers,
+    booleans and objects have none: comparing them is free (MaxElements of a DeclType)."""
 
-    most: int
+    most: int = 0
     least_bytes: int = 1
     fields: Mapping[str, Sizes] = field(default_factory=dict)
     element: Sizes | None = None
     """Of the items of a list, the values of a map."""
+    key: Sizes | None = None
+    """Of the keys of a map. No schema limits them, and upstream takes them for free."""
+
+
+KEY = Sizes()
 
 
 def sizes_of_schema(schema: Schema, *, root: bool = False) -> Sizes | None:
@@ -49,7 +55,7 @@ def sizes_of_schema(schema: Schema, *, root: bool = False) -> Sizes | None:
         return _map(schema, extra) if isinstance(extra, Mapping) else _object(schema)
     if kind == "string":
         return _text(schema, longest)
-    return Sizes(1, MIN_BYTES[kind]) if kind in MIN_BYTES else None
+    return Sizes(0, MIN_BYTES[kind]) if kind in MIN_BYTES else None
 
 
 def _below(schema: Schema) -> Sizes | None:
@@ -86,7 +92,7 @@ def _map(schema: Schema, extra: Mapping[str, Any]) -> Sizes | None:
     most = schema.get("maxProperties")
     if most is None:
         most = TEXT_BYTES // (inner.least_bytes + 6)
-    return Sizes(max(0, most), 2, element=inner)
+    return Sizes(max(0, most), 2, element=inner, key=KEY)
 
 
 def _object(schema: Schema) -> Sizes:
@@ -101,4 +107,4 @@ def _object(schema: Schema) -> Sizes:
             fields[identifier] = found
         if name in required and inner.get("default") is None:
             least += len(name) + found.least_bytes + 4
-    return Sizes(UNBOUNDED, least, fields)
+    return Sizes(0, least, fields)

@@ -110,6 +110,41 @@ def test_costs_follow_the_limits_of_the_schema() -> None:
     assert most({**items, "maxItems": 3}, "self.map(x, x + 'a').join(',').size() > 0") > 50
 
 
+NUMBERS = {"type": "array", "items": {"type": "number"}}
+TEXT = {"type": "string"}
+THING = {"type": "object", "properties": {"a": TEXT, "b": NUMBERS}}
+
+
+def each_in(**values: Any) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": values}
+
+
+@pytest.mark.parametrize(
+    ("schema", "rule", "cost"),
+    [
+        ({**NUMBERS, "maxItems": 50}, "self[1] == 0.0", 2),
+        (NUMBERS, "self.all(x, x == 0.0)", 6_291_454),
+        ({**NUMBERS, "maxItems": 10}, "self.all(x, self.all(y, self.all(z, true)))", 3552),
+        ({"type": "array", "items": THING}, "self[0] == null", 2),
+        ({"type": "array", "items": TEXT}, "self[1] == self[1]", 314_577),
+        ({"type": "array", "items": each_in(type="number"), "maxItems": 12},
+         "self.all(x, x.y == 25.2)", 74),
+        (each_in(type="string", format="date-time"), "self['a'] == self['b']", 8),
+        (each_in(type="string", format="duration"), "self['a'] == self['b']", 8),
+        (each_in(**TEXT), "self.all(x, x.contains(self[x]))", 2_752_507),
+        (TEXT, "self.find('[0-9]+') == ''", 629_147),
+        ({"type": "array", "items": TEXT}, "self.isSorted() == true", 329_854_432_052),
+        ({**TEXT, "enum": ["A", "LongValue"]}, "self.contains('A')", 2),
+        (THING, "self == self", 2),
+        ({**each_in(**TEXT), "maxProperties": 8}, "self.all(k, k.split('/')[0].size() < 253)", 58),
+    ],
+)  # fmt: skip
+def test_costs_are_upstreams(schema: dict[str, Any], rule: str, cost: int) -> None:
+    """The figures of its TestCostEstimation, and what it takes for free: whole objects and the keys
+    of maps, of which many definitions have rules."""
+    assert most(schema, rule) == cost
+
+
 def test_a_kind_refers_to_itself() -> None:
     type_ = type_of_definition("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1"
                                ".CustomResourceDefinition")  # fmt: skip
