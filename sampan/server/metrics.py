@@ -128,6 +128,13 @@ def _identity_lines(server: Server) -> Iterator[str]:
     yield from _head(name, "counter", "Counter of authenticated attempts.")
     yield _sample(name, {"result": "success"}, server.authn.accepted)
     yield _sample(name, {"result": "failure"}, server.authn.refused)
+    tokens = server.authn.tokens
+    for word, number in (("stale", tokens.stale), ("valid", tokens.valid)):
+        name = f"serviceaccount_{word}_tokens_total"
+        yield from _head(
+            name, "counter", f"Cumulative {word} projected service account tokens used"
+        )
+        yield _sample(name, {}, number)
     if server.audit is None:
         return
     written = server.audit.log

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jwt
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -15,6 +16,7 @@ from tests.kit.clock import FakeClock
 from tests.kit.cluster import Answer, Cluster, api_cluster, server_files
 
 NS = "/api/v1/namespaces/default"
+UNCHECKED = {"verify_signature": False}
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 
 
@@ -174,6 +176,51 @@ async def test_token_requests_are_checked() -> None:
         foreign = await request_token(cluster, {"boundObjectRef": ref}, "other")
         assert foreign.status == 400
         assert "different serviceaccount" in foreign.message
+        ref = {"kind": "ConfigMap", "apiVersion": "v1", "name": "x"}
+        assert (await request_token(cluster, {"boundObjectRef": ref})).message == (
+            'cannot bind token for serviceaccount "app" to object of type /v1, Kind=ConfigMap'
+        )
+        body = {"metadata": {"name": "x"}, "spec": {}}
+        named = await cluster.http("POST", f"{NS}/serviceaccounts/app/token", body)
+        assert (named.status, named.message) == (
+            422,
+            'TokenRequest.authentication.k8s.io "app" is invalid: metadata.name: Invalid value: '
+            '"x": must match the service account name if specified',
+        )
+
+
+async def test_mounted_tokens_outlive_the_time_they_were_asked_for() -> None:
+    """Programs that read their token once go on working; that they do is counted (KEP-2799)."""
+    clock = FakeClock()
+    async with api_cluster(clock=clock) as cluster:
+        await make_account(cluster)
+        pod = await make_pod(cluster)
+        node = {"apiVersion": "v1", "kind": "Node", "name": "n"}
+        target = {"metadata": {"name": "web"}, "target": node}
+        assert (await cluster.http("POST", f"{NS}/pods/web/binding", target)).status == 201
+        ref = {"kind": "Pod", "apiVersion": "v1", "name": "web", "uid": pod["metadata"]["uid"]}
+        answer = await request_token(cluster, {"boundObjectRef": ref, "expirationSeconds": 3607})
+        assert answer.json["status"]["expirationTimestamp"] == "2023-11-14T23:13:27Z"
+        token = answer.json["status"]["token"]
+        claims = jwt.decode(token, options=UNCHECKED)
+        assert claims["exp"] - claims["iat"] == 365 * 24 * 3600
+        assert claims["kubernetes.io"]["warnafter"] - claims["iat"] == 3607
+        # The node is not there, but it is said where the pod is.
+        assert claims["kubernetes.io"]["node"] == {"name": "n"}
+        extra = login(cluster, token).extra
+        assert extra["authentication.kubernetes.io/node-name"] == ("n",)
+        assert "authentication.kubernetes.io/node-uid" not in extra
+        await clock.advance(4000)
+        login(cluster, token)
+        text = (await cluster.http("GET", "/metrics")).body.decode()
+        assert "serviceaccount_valid_tokens_total 1\n" in text
+        assert "serviceaccount_stale_tokens_total 1\n" in text
+        # Only what is mounted for this server.
+        for spec in ({"expirationSeconds": 3607},
+                     {"expirationSeconds": 3607, "boundObjectRef": ref, "audiences": ["vault"]},
+                     {"expirationSeconds": 3600, "boundObjectRef": ref}):  # fmt: skip
+            claims = jwt.decode(await new_token(cluster, **spec), options=UNCHECKED)
+            assert claims["exp"] - claims["iat"] == spec["expirationSeconds"]
 
 
 async def test_token_review() -> None:

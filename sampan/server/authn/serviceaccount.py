@@ -45,6 +45,9 @@ INVALID_SINCE = "kubernetes.io/legacy-token-invalid-since"
 REMEMBERED = 4096
 # Upstream's leeway: clocks of several servers may differ this much.
 LEEWAY_S = 60
+ASKED_S, EXTENDED_S = 3607, 365 * 24 * 3600
+"""A token that is mounted as ServiceAccount's admission asks for it is good for a year: programs
+that read it once only are counted instead of locked out (KEP-2799). It ends with its pod."""
 # A token stays good this long after its pod's grace period ends, for the pod's last words.
 POD_LEEWAY_S = 60
 
@@ -54,6 +57,15 @@ class Bound(NamedTuple):
 
     name: str
     uid: str
+
+
+class Issued(NamedTuple):
+    """A new token."""
+
+    token: str
+    expires_s: float
+    """Seconds since the epoch; when it should be renewed at the latest."""
+    id: str
 
 
 class Verified(Struct, frozen=True):
@@ -68,6 +80,8 @@ class Verified(Struct, frozen=True):
     kind: str
     """What else it is bound to: pod, secret, node or "" (a pod's node only informs)."""
     bound: Bound | None
+    warn_after_s: float = 0.0
+    """When it should have been renewed; 0.0 for a token that ends then."""
     token: str = ""
     """The token itself, when it is one of the old kind, that lives in a secret."""
 
@@ -87,6 +101,8 @@ class ServiceAccountTokens:
         self.keys = Keys(server.config.service_account_key, keys)
         self._issuer = server.config.issuer
         self._seen: dict[bytes, Verified] = {}
+        self.stale, self.valid = 0, 0
+        """Uses of tokens whose life was extended: after the time asked for, and before."""
         self._noting: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     @property
@@ -100,28 +116,31 @@ class ServiceAccountTokens:
         audiences: Sequence[str],
         lifetime_s: int,
         bound: Mapping[str, Bound] | None = None,
-    ) -> tuple[str, float]:
-        """A token for `account` and when it expires (seconds since the epoch). `bound` names what
-        it is bound to: "pod", "node", "secret"."""
+    ) -> Issued:
+        """A token for `account`. `bound` names what it is bound to: "pod", "node", "secret"."""
         meta = account["metadata"]
         namespace, name = meta["namespace"], meta["name"]
         now = int(self._server.clock.now())
         private: dict[str, Any] = {"namespace": namespace}
         for kind, target in (bound or {}).items():
-            private[kind] = {"name": target.name, "uid": target.uid}
+            private[kind] = {"name": target.name} | ({"uid": target.uid} if target.uid else {})
         private["serviceaccount"] = {"name": name, "uid": meta["uid"]}
-        expires = now + lifetime_s
+        expires = ends = now + lifetime_s
+        wanted = list(audiences) or [self._issuer]
+        if lifetime_s == ASKED_S and "pod" in private and set(wanted) <= set(self.audiences):
+            private["warnafter"], ends = expires, now + EXTENDED_S
+        token_id = str(uuid.uuid4())
         claims = {
-            "aud": list(audiences) or [self._issuer],
-            "exp": expires,
+            "aud": wanted,
+            "exp": ends,
             "iat": now,
             "iss": self._issuer,
-            "jti": str(uuid.uuid4()),
+            "jti": token_id,
             CLAIMS: private,
             "nbf": now,
             "sub": f"{PREFIX}{namespace}:{name}",
         }
-        return self.keys.sign(claims), expires
+        return Issued(self.keys.sign(claims), expires, token_id)
 
     def check(self, token: str, audiences: Sequence[str] = ()) -> tuple[Verified, list[str]]:
         """What a token says, and which of `audiences` (default: this server's) it is for.
@@ -154,6 +173,11 @@ class ServiceAccountTokens:
         if now < verified.not_before_s - LEEWAY_S:
             raise BadToken("service account token is not valid yet")
         self._check_bound(verified, now)
+        if verified.warn_after_s:
+            if now > verified.warn_after_s:
+                self.stale += 1
+            else:
+                self.valid += 1
 
     def reload(self) -> None:
         """The files of the keys have changed: what was verified with the old ones is forgotten."""
@@ -179,7 +203,7 @@ class ServiceAccountTokens:
         find = self._server.find_object
         namespace = verified.namespace
         account = find(resource("serviceaccounts"), namespace, verified.account.name)
-        if account is None or account["metadata"].get("uid") != verified.account.uid:
+        if account is None or not _is_alive(account, verified.account.uid, now):
             raise BadToken("service account token has been invalidated")
         bound = verified.bound
         if bound is not None:
@@ -246,6 +270,7 @@ def _read_claims(claims: Mapping[str, Any]) -> Verified:
         name = f"{PREFIX}{namespace}:{account.name}"
         expires, not_before = float(claims["exp"]), float(claims["nbf"])
         token_id = str(claims["jti"])
+        warn_after = float(private.get("warnafter") or 0)
     except (KeyError, TypeError, ValueError) as error:
         raise BadToken("token claims are incomplete") from error
     if claims.get("sub") != name:
@@ -254,7 +279,8 @@ def _read_claims(claims: Mapping[str, Any]) -> Verified:
     for kind in ("pod", "node"):
         if kind in bound:
             extra[f"{EXTRA}{kind}-name"] = (bound[kind].name,)
-            extra[f"{EXTRA}{kind}-uid"] = (bound[kind].uid,)
+            if bound[kind].uid:
+                extra[f"{EXTRA}{kind}-uid"] = (bound[kind].uid,)
     kind = next(iter(bound), "")
     return Verified(
         user=User(name, groups_of(namespace), account.uid, extra),
@@ -265,6 +291,7 @@ def _read_claims(claims: Mapping[str, Any]) -> Verified:
         account=account,
         kind=kind,
         bound=bound.get(kind),
+        warn_after_s=warn_after,
     )
 
 
@@ -294,4 +321,4 @@ def _read_legacy(claims: Mapping[str, Any], token: str, audiences: Sequence[str]
 
 
 def _bound(raw: Mapping[str, Any]) -> Bound:
-    return Bound(str(raw["name"]), str(raw["uid"]))
+    return Bound(str(raw["name"]), str(raw.get("uid") or ""))

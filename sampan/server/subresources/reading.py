@@ -89,10 +89,7 @@ def read_posted(request: Request, attributes: Attributes, shape: Shape) -> Poste
     posted = read_created(request, shape)
     name = (posted.obj.get("metadata") or {}).get("name")
     if name and name != attributes.name:
-        raise BadRequest(
-            f"the name of the object ({name}) does not match the name on the URL"
-            f" ({attributes.name})"
-        )
+        raise BadRequest(f"name in URL does not match name in {shape.kind} object")
     return posted
 
 

@@ -11,7 +11,7 @@ from sampan.api.times import format_time
 
 from ..authn.serviceaccount import BINDABLE, Bound
 from ..exchange import Attributes, Request, Response, Write
-from .reading import TOKEN_REQUEST, read_posted
+from .reading import TOKEN_REQUEST, read_created
 
 if TYPE_CHECKING:
     from ..app import Server
@@ -20,16 +20,16 @@ GROUP, KIND = "authentication.k8s.io", "TokenRequest"
 DEFAULT_S = 3600
 # Upstream's bounds: shorter could not be renewed in time, longer would overflow there.
 MIN_S, MAX_S = 600, 1 << 32
+ISSUED = "authentication.kubernetes.io/issued-credential-id"
 
 
 async def handle(server: Server, request: Request, attributes: Attributes) -> Response:
     """POST serviceaccounts/NAME/token."""
-    posted = read_posted(request, attributes, TOKEN_REQUEST)
+    posted = read_created(request, TOKEN_REQUEST)
     body = posted.obj
     accounts, namespace, name = resource("serviceaccounts"), attributes.namespace, attributes.name
     account = server.get_object(accounts, namespace, name)
-    if (body.get("metadata") or {}).get("namespace", namespace) != namespace:
-        raise BadRequest("metadata.namespace must match the namespace in the URL")
+    _check_place(body.get("metadata") or {}, name, namespace)
     spec: Object = body.get("spec") or {}
     causes = _causes(spec)
     if causes:
@@ -41,7 +41,8 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
     seconds = int(spec.get("expirationSeconds") or DEFAULT_S)
     audiences = spec.get("audiences") or list(server.authn.tokens.audiences)
     bound = _bound(server, namespace, account, spec.get("boundObjectRef"))
-    token, expires = server.authn.tokens.issue(account, audiences, seconds, bound)
+    issued = server.authn.tokens.issue(account, audiences, seconds, bound)
+    write.annotate(ISSUED, f"JTI={issued.id}")
     answer = {
         "kind": KIND,
         "apiVersion": f"{GROUP}/v1",
@@ -55,9 +56,18 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
             "expirationSeconds": seconds,
             "boundObjectRef": spec.get("boundObjectRef"),
         },
-        "status": {"token": token, "expirationTimestamp": format_time(expires)},
+        "status": {"token": issued.token, "expirationTimestamp": format_time(issued.expires_s)},
     }
     return Response(201, obj=answer, headers=posted.headers())
+
+
+def _check_place(meta: Object, name: str, namespace: str) -> None:
+    """What the body says of its place must be true. Raises Invalid."""
+    for field, wanted in (("name", name), ("namespace", namespace)):
+        given = meta.get(field)
+        if given and given != wanted:
+            why = f"must match the service account {field} if specified"
+            raise invalid(GROUP, KIND, name, [fields.invalid(f"metadata.{field}", given, why)])
 
 
 def _check_uid(asked: str | None, account: Object) -> None:
@@ -88,8 +98,13 @@ def _bound(server: Server, namespace: str, account: Object, ref: Object | None) 
         return {}
     kind, name = ref.get("kind", ""), ref.get("name", "")
     plural = BINDABLE.get(kind.lower()) if kind == kind.capitalize() else None
-    if plural is None or ref.get("apiVersion", "v1") != "v1":
-        raise BadRequest(f"cannot bind token for serviceaccount to object of type {kind}")
+    group, _, version = str(ref.get("apiVersion") or "").rpartition("/")
+    account_name = account["metadata"]["name"]
+    if plural is None or group:
+        raise BadRequest(
+            f"cannot bind token for serviceaccount {fields.quote(account_name)} to object of type"
+            f" {group}/{version}, Kind={kind}"
+        )
     target = resource(plural)
     found = server.get_object(target, namespace if target.namespaced else "", name)
     uid = found["metadata"]["uid"]
@@ -103,14 +118,15 @@ def _bound(server: Server, namespace: str, account: Object, ref: Object | None) 
         )
     bound = {kind.lower(): Bound(name, uid)}
     if kind == "Pod":
-        account_name = account["metadata"]["name"]
         spec = found.get("spec") or {}
         if spec.get("serviceAccountName") != account_name:
             raise BadRequest(
                 f"cannot bind token for serviceaccount {fields.quote(account_name)} to pod running"
                 " with different serviceaccount name."
             )
-        node = server.find_object(resource("nodes"), "", spec.get("nodeName") or "")
-        if node is not None:
-            bound["node"] = Bound(node["metadata"]["name"], node["metadata"]["uid"])
+        node_name = spec.get("nodeName")
+        if node_name:
+            # A node that is gone is still where the pod was.
+            node = server.find_object(resource("nodes"), "", node_name)
+            bound["node"] = Bound(node_name, node["metadata"]["uid"] if node else "")
     return bound
