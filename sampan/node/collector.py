@@ -24,6 +24,7 @@ from sampan.runtime.interface import Image, Images, RuntimeFailure
 from sampan.runtime.records import read_record
 
 from .settings import Settings
+from .tidings import reference
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -189,7 +190,7 @@ class Collector:
 def collector_of(agent: Agent) -> Collector:
     """The agent's own. The node's event names it as kubelet does, by its name for an uid."""
     parts, name = agent.parts, agent.config.name
-    about = {"kind": "Node", "name": name, "uid": name, "apiVersion": "v1"}
+    about = reference(name)
 
     def used() -> Iterable[str]:
         for container in parts.runtime.list():

@@ -42,6 +42,7 @@ from .thresholds import (
 )
 from .thresholds import MEMORY as MEMORY_AVAILABLE
 from .thresholds import PIDS as PIDS_AVAILABLE
+from .tidings import reference
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -124,8 +125,7 @@ class Evictor:
     async def _relieve(self, threshold: Threshold) -> PodWorker | None:
         """Make room; the pod that is being evicted for it, if one has to be."""
         resource = SIGNALS[threshold.signal].resource
-        about = {"kind": "Node", "name": self._agent.config.name, "apiVersion": "v1"}
-        about["uid"] = self._agent.config.name
+        about = reference(self._agent.config.name)
         text = f"Attempting to reclaim {resource}"
         self._agent.recorder.event(about, "Warning", "EvictionThresholdMet", text)
         for reclaim in self.reclaims.get(resource, ()):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -30,6 +30,7 @@ from .facts import MachineFacts, disk_bytes, machine_facts
 from .handlers import HANDLERS
 from .status import rfc3339
 from .thresholds import MEMORY, NODE_DISK
+from .tidings import STARTING, Tiding, of_start, of_status
 
 log = logging.getLogger("sampan.node.registration")
 
@@ -233,6 +234,8 @@ class Registration:
         """Called every `RENEW_S`: for what is worth a look now and then, without timers more."""
         self.in_use: Callable[[], Sequence[str]] = tuple
         """Names of the attached volumes that pods use."""
+        self.hear: Callable[[Iterable[Tiding]], object] = list
+        """Called with what is worth an event."""
         self._node: Object | None = None
         self._said: Any = None
         self._reported_at = 0.0
@@ -251,23 +254,28 @@ class Registration:
     async def register(self) -> None:
         """Make the node's object, or bring an old one up to date; tries until it succeeds."""
         backoff = Backoff(initial_s=0.05, cap_s=5.0)
+        self.hear(STARTING)
         while True:
             try:
-                await self._register()
+                before = await self._register()
+                status = self.node.get("status") or {}
+                self.hear(of_start(self._config.name, before, status))
                 return
             except (StatusError, OSError) as error:
                 log.info("registering node %s: %s", self._config.name, error)
             await self._clock.sleep(backoff.next_s())
 
-    async def _register(self) -> None:
+    async def _register(self) -> Object:
+        """The node as it was before, {} for none."""
         nodes = api_resource("nodes")
         now = self._clock.now()
         state = self._state()
         body = node_object(self._config, self.facts, state, None, now)
+        before: Object = {}
         try:
             self._node = await self._client.create(nodes, body)
         except AlreadyExists:
-            old = await self._client.get(nodes, self._config.name)
+            before = old = await self._client.get(nodes, self._config.name)
             changes: Object = {}
             for part in ("labels", "annotations"):
                 wanted = body["metadata"].get(part) or {}
@@ -283,6 +291,7 @@ class Registration:
             await self._report(state, now)
         else:
             self._remember(state, now)
+        return before
 
     async def keep_alive(self) -> None:
         """For ever: Lease and status."""
@@ -353,6 +362,7 @@ class Registration:
         status = node_status(self._config, self.facts, state, self._node, now)
         # Addresses merge by type in a strategic patch; ours are the only ones.
         status["addresses"].append({"$patch": "replace"})
+        before = self.node
         try:
             self._node = await self._client.patch(
                 api_resource("nodes"),
@@ -365,6 +375,7 @@ class Registration:
             # Somebody deleted the node while its agent runs: it comes back.
             await self._register()
             return
+        self.hear(of_status(self._config.name, before.get("status") or {}, status))
         self._remember(state, now)
 
     async def _renew(self) -> None:

@@ -50,6 +50,7 @@ from .translate import CONTAINER_NAME
 log = logging.getLogger("sampan.node.worker")
 
 QUIET_S = 1.0
+SANDBOX_CHANGED = "Pod sandbox changed, it will be killed and re-created."
 CONFIG_REASONS = ("CreateContainerConfigError", "ContainerCreating", "PodInitializing")
 
 
@@ -210,6 +211,8 @@ class PodWorker:
                 runs.remove(run)
                 await self.parts.runtime.delete(run.id)
         remember_lost(state)
+        if state.fresh:
+            self.narrator.pod("Normal", "SandboxChanged", SANDBOX_CHANGED)
         # What a deadline counts from outlives the agent.
         started = self.state.known.get("startTime")
         state.started_at = seconds_of(started) if started else self.parts.clock.now()

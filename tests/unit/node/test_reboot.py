@@ -71,6 +71,7 @@ async def test_a_pod_starts_from_its_first_init_container(node: Node) -> None:
         assert init(node, "state", 0)["terminated"]["reason"] == "Completed"
         assert init(node, "lastState", 0)["terminated"]["reason"] == "Completed"
         assert node.pod()["status"]["phase"] == "Running"
+        assert "SandboxChanged" in node.reasons()
 
 
 async def test_what_was_over_stays_as_it_was(node: Node) -> None:
