@@ -43,6 +43,7 @@ from .static import StaticPods
 from .status import rfc3339
 from .tally import Tally
 from .thresholds import DISK_SHORT, INODES_SHORT
+from .tidings import Tiding, reference
 from .tokens import Tokens
 from .translate import POD_UID, Machine
 from .volumes.kernel import Kernel, LinuxKernel
@@ -106,6 +107,7 @@ class Agent:
         self.evictor = self.keeper.evictor
         self.registration.pressures = self.evictor.observe
         self.recorder = EventRecorder(client, "kubelet", config.name, clock)
+        self.registration.hear = self._tell_of_node
         tell = self.registration.tell
         self.providers = Providers(config, client, self._kernel, clock, tell)
         self.registration.in_use = self.providers.in_use
@@ -154,6 +156,10 @@ class Agent:
             processors=self.keeper.processors,
             tally=Tally(),
         )
+
+    def _tell_of_node(self, tidings: Iterable[Tiding]) -> None:
+        for tiding in tidings:
+            self.recorder.event(reference(self.config.name), *tiding)
 
     # Life
 
