@@ -217,12 +217,12 @@ class Agent:
                 task.cancel()
 
     async def _register_plugins(self) -> None:
-        from .csi.registry import Registry
+        from .csi.registry import Homes, Registry
 
         node = self.config.name, lambda: self.registration.uid
         around = self._client, self._clock
-        parts = self.providers.kubelet, self.providers.drivers
-        await Registry(self.config.data, node, around, *parts).run()
+        homes = Homes(self.providers.drivers, self.providers.plugins)
+        await Registry(self.config.data, node, around, self.providers.kubelet, homes).run()
 
     async def _close(self) -> None:
         self._unsubscribe()

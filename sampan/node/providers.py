@@ -1,4 +1,5 @@
-"""Volumes that something else than a directory provides: CSI drivers and NFS servers.
+"""What something else than the node itself provides: volumes of CSI drivers and NFS servers, and
+devices of DRA drivers.
 
 Each provider is loaded when the first pod wants it. A pod that had nothing of the kind is released
 by one look at its directory.
@@ -6,10 +7,12 @@ by one look at its directory.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock
 from sampan.api.errors import Object
 from sampan.api.volumes import is_block
@@ -24,8 +27,13 @@ from .volumes.kubelet import Kubelet
 if TYPE_CHECKING:
     from .csi.drivers import Drivers
     from .csi.volumes import CsiVolumes
+    from .dra.claims import DeviceClaims
+    from .dra.plugins import Plugins
     from .nfs.shares import Shares
 
+log = logging.getLogger("sampan.node.providers")
+
+DEVICE_CLAIMS = "dra_claims"
 NFS_FOLDER = "volumes/kubernetes.io~nfs"
 CSI_FOLDER = "volumes/kubernetes.io~csi"
 
@@ -51,6 +59,38 @@ class Providers:
         self._drivers: Drivers | None = None
         self._csi: CsiVolumes | None = None
         self._shares: Shares | None = None
+        self._plugins: Plugins | None = None
+        self._claims: DeviceClaims | None = None
+
+    def plugins(self) -> Plugins:
+        """The registered drivers of devices."""
+        if self._plugins is None:
+            from .dra.plugins import Plugins
+
+            self._plugins = Plugins()
+        return self._plugins
+
+    def claims(self) -> DeviceClaims:
+        """The claims for devices that pods of this node use."""
+        if self._claims is None:
+            from .dra.claims import DeviceClaims
+
+            self._claims = DeviceClaims(self._config.data, self._client, self.plugins())
+        return self._claims
+
+    async def give_back(self, uid: str) -> None:
+        """A pod's containers have ended: drivers are told until they have heard it, as upstream."""
+        if self._claims is None and not (self._config.data / DEVICE_CLAIMS).exists():
+            return
+        from .dra.plugins import PluginError
+
+        backoff = Backoff(initial_s=0.5, cap_s=60.0)
+        while self.claims().uses(uid):
+            try:
+                await self.claims().release(uid)
+            except (PluginError, OSError) as error:
+                log.warning("pod %s: unprepare dynamic resources: %s", uid, error)
+                await self._clock.sleep(backoff.next_s())
 
     def drivers(self) -> Drivers:
         """The registered CSI drivers."""
@@ -124,6 +164,7 @@ class Providers:
 
     async def release(self, uid: str) -> None:
         """Undo everything of a pod; returns once it is done."""
+        await self.give_back(uid)
         folder = self._config.data / "pods" / uid
         if (folder / NFS_FOLDER).exists():
             await self.shares().release(uid)
@@ -135,3 +176,5 @@ class Providers:
         """Connections end; volumes stay."""
         if self._drivers is not None:
             self._drivers.close()
+        if self._plugins is not None:
+            self._plugins.close()

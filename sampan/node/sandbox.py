@@ -86,6 +86,8 @@ class Sandbox:
         self._hold()
         if self.pod["spec"].get("runtimeClassName"):
             await self._check_handler()
+        if self.pod["spec"].get("resourceClaims"):
+            await self._prepare_devices()
         attaching = asyncio.ensure_future(self._attach())
         try:
             # Volumes know nothing of the network, so both are made at the same time.
@@ -122,6 +124,15 @@ class Sandbox:
         except (NoHandler, StatusError, OSError) as error:
             text = f"Failed to create pod sandbox: {error}"
             raise self._held("FailedCreatePodSandBox", text) from error
+
+    async def _prepare_devices(self) -> None:
+        from .dra.plugins import PluginError
+
+        try:
+            await self._parts.providers.claims().prepare(self.pod)
+        except (PluginError, StatusError, OSError) as error:
+            text = f"Failed to prepare dynamic resources: prepare dynamic resources: {error}"
+            raise self._held("FailedPrepareDynamicResources", text) from error
 
     async def _gather_inputs(self) -> None:
         """What volumes and variables are made from. Raises Held."""
@@ -177,6 +188,8 @@ class Sandbox:
         self._parts.objects.release(self.uid)
         self._tokens.clear()
         self.ready = False
+        if self.pod["spec"].get("resourceClaims"):
+            await self._parts.providers.give_back(self.uid)
         if self.pod["spec"].get("shareProcessNamespace"):
             from .pause import remove_pause
 

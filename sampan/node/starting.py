@@ -160,9 +160,25 @@ def _specify(
             cpuset=_processors(worker, container),
         )
         place.log_path.parent.mkdir(parents=True, exist_ok=True)
-        return container_spec(container, image, around, place, parts.machine)
+        spec = container_spec(container, image, around, place, parts.machine)
+        return _with_devices(worker, container, spec)
     except (ConfigError, UnknownField, OSError) as error:
         raise _failed(worker, container, "CreateContainerConfigError", str(error)) from error
+
+
+def _with_devices(
+    worker: PodWorker, container: Mapping[str, Any], spec: ContainerSpec
+) -> ContainerSpec:
+    """With the devices of the claims that the container names."""
+    if not (container.get("resources") or {}).get("claims"):
+        return spec
+    from .dra.cdi import CdiError, applied, edits_of, read
+
+    names = worker.parts.providers.claims().cdi_ids(worker.state.pod, container)
+    try:
+        return applied(spec, edits_of(names, read()) if names else ())
+    except CdiError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _target_pid(worker: PodWorker, container: Mapping[str, Any]) -> int:

@@ -87,6 +87,8 @@ def build_config(spec: ContainerSpec, around: Surroundings) -> dict[str, Any]:
         "annotations": _annotations(spec, around),
         "linux": _linux(spec, around),
     }
+    if spec.hooks:
+        config["hooks"] = {name: list(found) for name, found in spec.hooks.items()}
     if spec.hostname and spec.network_namespace:
         config["hostname"] = spec.hostname
     return config

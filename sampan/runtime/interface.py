@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct, field
 
@@ -185,6 +185,8 @@ class ContainerSpec(Struct, frozen=True):
     stdin: bool = False
     stdin_once: bool = False
     """Close the container's input when the first client that attached to it leaves."""
+    hooks: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """OCI hooks by their name, as config.json has them."""
     annotations: Mapping[str, str] = field(default_factory=dict)
     """Kept with the container and given back by `list`, so that an agent finds its own again."""
 

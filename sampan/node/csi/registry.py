@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
+from msgspec import Struct
 
 from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock
@@ -32,17 +33,25 @@ from ..volumes.kubelet import Kubelet
 if TYPE_CHECKING:
     from sampan.aio.grpc import Peer
 
+    from ..dra.plugins import Plugins
     from .drivers import Driver, Drivers
 
 log = logging.getLogger("sampan.node.csi")
 
 FOLDER = "plugins_registry"
-KIND = "CSIPlugin"
+KIND, DEVICES_KIND = "CSIPlugin", "DRAPlugin"
 NODE_ID = "csi.volume.kubernetes.io/nodeid"
 CHANGES = inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_DELETE | inotify.IN_MOVED_FROM
 GONE = inotify.IN_DELETE | inotify.IN_MOVED_FROM
 TRIES = 8
 VERSIONS = ("1.", "v1.")
+
+
+class Homes(Struct, frozen=True):
+    """Where drivers are kept, by their type."""
+
+    drivers: Callable[[], Drivers]
+    plugins: Callable[[], Plugins]
 
 
 class Registry:
@@ -54,15 +63,15 @@ class Registry:
         node: tuple[str, Callable[[], str]],
         around: tuple[Client, Clock],
         kubelet: Kubelet,
-        drivers: Callable[[], Drivers],
+        homes: Homes,
     ) -> None:
         self._folder = data / FOLDER
         self._node, self._uid = node
         self._client, self._clock = around
         self._kubelet = kubelet
-        self._drivers = drivers
-        self._names: dict[str, str] = {}
-        """Socket's name -> driver's."""
+        self._homes = homes
+        self._names: dict[str, tuple[str, str]] = {}
+        """Socket's name -> the driver's type and name."""
         self._wake = asyncio.Event()
         self._gone: set[str] = set()
 
@@ -118,31 +127,47 @@ class Registry:
         StatusError, OSError and ValueError."""
         from sampan.aio.grpc import Peer
 
-        from .drivers import Driver, ask
+        from .drivers import ask
 
         peer = Peer(self._folder / name)
         try:
             info = await ask(peer, "GetInfo", {})
-            if info["type"] != KIND:
-                raise ValueError(f"no handler registered for plugin type: {info['type']}")
-            versions = info["supported_versions"]
-            driver = Driver(
-                info["name"], self._kubelet.inside(info["endpoint"] or str(self._folder / name))
-            )
+            kind = info["type"]
+            if kind not in (KIND, DEVICES_KIND):
+                raise ValueError(f"no handler registered for plugin type: {kind}")
+            socket = self._kubelet.inside(info["endpoint"] or str(self._folder / name))
             try:
-                if not any(item.startswith(VERSIONS) for item in versions):
-                    raise ValueError(f"versions {versions} are not supported by the node")
-                await self._introduce(driver)
+                keep = await (self._volumes if kind == KIND else self._devices)(info, socket)
             except Exception as error:
-                driver.close()
                 await _notify(peer, f"RegisterPlugin error -- {error}")
                 raise
             await _notify(peer, "")
         finally:
             peer.close()
-        self._drivers().add(driver)
-        self._names[name] = driver.name
-        log.info("driver %s has registered", driver.name)
+        keep()
+        self._names[name] = kind, info["name"]
+        log.info("driver %s has registered", info["name"])
+
+    async def _volumes(self, info: Object, socket: Path) -> Callable[[], None]:
+        """A CSI driver; the answer takes it among those there are."""
+        from .drivers import Driver
+
+        driver, versions = Driver(info["name"], socket), info["supported_versions"]
+        try:
+            if not any(item.startswith(VERSIONS) for item in versions):
+                raise ValueError(f"versions {versions} are not supported by the node")
+            await self._introduce(driver)
+        except Exception:
+            driver.close()
+            raise
+        return lambda: self._homes.drivers().add(driver)
+
+    async def _devices(self, info: Object, socket: Path) -> Callable[[], None]:
+        """The same of a driver of devices (DRA)."""
+        from ..dra.plugins import Plugin
+
+        plugin = Plugin(info["name"], socket, info["supported_versions"])
+        return lambda: self._homes.plugins().add(plugin)
 
     async def _introduce(self, driver: Driver) -> None:
         """Tell the API of it. Raises RpcError, StatusError, OSError and ValueError."""
@@ -157,11 +182,14 @@ class Registry:
         await self._write_object(driver.name, entry)
 
     async def _remove(self, name: str) -> None:
-        driver = self._names.pop(name)
-        if driver in self._names.values():
+        kind, driver = self._names.pop(name)
+        if (kind, driver) in self._names.values():
             return
-        self._drivers().remove(driver)
         log.info("driver %s has gone", driver)
+        if kind == DEVICES_KIND:
+            self._homes.plugins().remove(driver)
+            return
+        self._homes.drivers().remove(driver)
         try:
             await self._write_node(driver, None, {})
             await self._write_object(driver, None)

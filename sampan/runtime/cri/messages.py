@@ -105,7 +105,7 @@ def container_config(spec: ContainerSpec, group: str, target: str = "") -> dict[
 
 
 def _refuse(spec: ContainerSpec) -> None:
-    wanted = {"a user namespace": spec.user_namespace is not None}
+    wanted = {"a user namespace": spec.user_namespace is not None, "a hook": bool(spec.hooks)}
     for mount in spec.mounts:
         wanted[f"a mount of kind {mount.kind}"] = mount.kind != "bind" and mount.target != _SHM
     for what, asked in wanted.items():

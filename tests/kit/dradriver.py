@@ -1,0 +1,60 @@
+"""A small driver of devices (DRA): it registers over the same sockets as a CSI driver does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from grpclib.const import Cardinality, Handler
+from grpclib.server import Stream
+
+from sampan.node.csi import schemas
+from sampan.node.dra.plugins import CALLS, REQUEST, SERVICES
+from sampan.wire.messages import decode, encode
+
+from .csidriver import Driver
+
+REGISTRATION = ("GetInfo", "NotifyRegistrationStatus")
+
+
+class DeviceDriver(Driver):
+    """`devices` are the CDI names by request that each claim gets; `errors` fail a claim by its
+    name."""
+
+    def __init__(self, name: str, folder: Path, registry: Path) -> None:
+        super().__init__(name, folder, registry)
+        self.versions = ["v1.DRAPlugin", "v1beta1.DRAPlugin"]
+        self.devices: dict[str, list[str]] = {}
+        self.errors: dict[str, str] = {}
+
+    def __mapping__(self) -> dict[str, Handler]:
+        known = super().__mapping__()
+        kept = [f"{schemas.REGISTRATION}{call}" for call in REGISTRATION]
+        out = {path: known[path] for path in kept}
+        for service in SERVICES.values():
+            for call in CALLS:
+
+                async def handle(stream: Stream[bytes, bytes], call: str = call) -> None:
+                    await stream.send_message(self._claims(call, await stream.recv_message()))
+
+                out[f"{service}{call}"] = Handler(handle, Cardinality.UNARY_UNARY, bytes, bytes)
+        return out
+
+    def _claims(self, call: str, body: bytes | None) -> bytes:
+        message = decode(REQUEST, body or b"")
+        self.calls.append((call, message))
+        rows = []
+        for claim in message["claims"]:
+            value: dict[str, Any] = {"error": self.errors.get(claim["name"], "")}
+            if call == "NodePrepareResources":
+                value["devices"] = [
+                    {"request_names": [request], "pool_name": "p", "device_name": "d",
+                     "cdi_device_ids": ids}
+                    for request, ids in self.devices.items()
+                ]  # fmt: skip
+            rows.append({"key": claim["uid"], "value": value})
+        return encode(CALLS[call], {"claims": rows})
+
+    def _GetInfo(self, message: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        info = super()._GetInfo(message)
+        return {**info, "type": "DRAPlugin", "supported_versions": self.versions}
