@@ -74,11 +74,19 @@ def routes() -> list[dict[str, Any]]:
     ingress = {"tls": tls, "rules": rules, "defaultBackend": rest}
     listener = {"name": "http", "port": 80, "protocol": "HTTP"}
     gateway = {"gatewayClassName": "traefik", "listeners": [listener]}
-    backends = [{"name": "two", "port": 80}]
+    backends = {"backendRefs": [{"name": "two", "port": 80}]}
+    every, old, moved = ([{"path": {"value": value}}] for value in ("/", "/old", "/moved"))
+    inner = {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/api"}
+    rewrite = {"type": "URLRewrite", "urlRewrite": {"path": inner}}
+    redirect = {"type": "RequestRedirect", "requestRedirect": {"statusCode": 301}}
     route = {
         "parentRefs": [{"name": "gateway"}],
         "hostnames": [GATEWAY],
-        "rules": [{"backendRefs": backends}],
+        "rules": [
+            {"matches": every} | backends,
+            {"matches": old, "filters": [rewrite]} | backends,
+            {"matches": moved, "filters": [redirect]},
+        ],
     }
     kinds = (
         ("networking.k8s.io/v1", "Ingress", "web", ingress),
@@ -126,6 +134,10 @@ def test_ingress_and_gateway_are_served(user: User, tmp_path: Path) -> None:
     items = [*backend("one"), *backend("two"), *routes()]
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
     user.kubectl("apply", "-f", "-", text=text).ok
+    # The proxy reads all routes or none: what it cannot read is not taken.
+    odd = '[{"op": "add", "path": "/spec/rules/0/filters", "value": [{"type": 1}]}]'
+    refused = user.kubectl("patch", "httproute", "route", "--type=json", "-p", odd)
+    assert "must be of type string" in refused.err
     address = "jsonpath={.status.loadBalancer.ingress[0].ip}"
     user.kubectl("wait", "ingress/web", f"--for={address}", "--timeout=20s").ok
     ip = user.kubectl("get", "ingress", "web", "-o", address).ok
@@ -138,6 +150,9 @@ def test_ingress_and_gateway_are_served(user: User, tmp_path: Path) -> None:
         # A prefix is of whole elements of a path.
         (PLAIN, "/apis", None): "404",
         (GATEWAY, "/", None): "two",
+        (GATEWAY, "/none/", None): "404",
+        (GATEWAY, "/old/", None): "two",
+        (GATEWAY, "/moved", None): "301",
         ("other.example.com", "/", None): "one",
     }
     # The proxy hears of endpoints by watches of its own, some moments after we do.
