@@ -122,6 +122,12 @@ def devices_of(pod: Object) -> tuple[str, ...]:
     return tuple(out)
 
 
+def awaits_claims(pod: Object) -> bool:
+    """Is a claim of it still to be made from its template? Until then nobody looks at the pod
+    (PreEnqueue of DynamicResources)."""
+    return bool(pod["spec"].get("resourceClaims")) and "" in devices_of(pod)
+
+
 def claims_of(pod: Object) -> tuple[tuple[str, bool], ...]:
     named = (
         (claim_name(pod["metadata"]["name"], volume), "ephemeral" in volume)

@@ -35,7 +35,7 @@ from .failing import (
     leaving_helps,
     node_helps,
 )
-from .guest import Guest, guest_of, labelled
+from .guest import Guest, awaits_claims, guest_of, labelled
 from .metrics import ERROR, SCHEDULED, UNSCHEDULABLE, Metrics
 from .nodes import Nodes, NodeState
 from .preemption import Surroundings
@@ -174,7 +174,7 @@ class Scheduler:
         elif self._is_ours(pod):
             self._await(uid, pod)
         else:
-            if pod["spec"].get("schedulingGates"):
+            if pod["spec"].get("schedulingGates") or awaits_claims(pod):
                 self._gated.add(uid)
             self._drop(uid)
 
@@ -224,6 +224,7 @@ class Scheduler:
         return (
             (spec.get("schedulerName") or NAME) in self._profiles
             and not spec.get("schedulingGates")
+            and not awaits_claims(pod)
             and "deletionTimestamp" not in pod["metadata"]
         )
 

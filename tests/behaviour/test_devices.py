@@ -70,6 +70,11 @@ async def test_templates_become_claims_and_devices_come_back() -> None:
         await cluster.advance(2)
         first = await cluster.get("pod", "first")
         assert (first["spec"]["nodeName"], first["status"]["phase"]) == ("node-1", "Running")
+        # Before its claim was made nobody looked at it.
+        said = [item["reason"] for item in await cluster.list("events")
+                if item["involvedObject"]["name"] == "first"]  # fmt: skip
+        assert "Scheduled" in said
+        assert "FailedScheduling" not in said
         name = first["status"]["resourceClaimStatuses"][0]["resourceClaimName"]
         claim = await cluster.get("resourceclaim", name)
         results = claim["status"]["allocation"]["devices"]["results"]

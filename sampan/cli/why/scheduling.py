@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sampan.api.errors import Object
 
-from .facts import Facts, Finding, plural
+from .facts import Facts, Finding, plural, said
 
 SHOWN_NODES = 5
 
@@ -280,6 +280,13 @@ def unscheduled(facts: Facts) -> Iterator[Finding]:
                 f"Start the scheduler {name}, add a profile of that name to scheduler.yaml, "
                 "or leave schedulerName out."
             ],
+        )
+    elif event := facts.event("FailedResourceClaimCreation"):
+        yield Finding(
+            "devices/claim",
+            "A claim for devices cannot be made for it, so the scheduler does not look at it.",
+            [said(event)],
+            ["Create the ResourceClaimTemplate it names, or correct spec.resourceClaims."],
         )
     elif facts.status.get("phase") == "Pending" and not facts.events:
         yield Finding("not-scheduled-yet", "The scheduler has not come to it yet.", broken=False)

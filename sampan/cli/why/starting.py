@@ -170,6 +170,16 @@ def sandbox(facts: Facts) -> Iterator[Finding]:
             else "Mend what the event names; the node tries again by itself."
         )
         yield Finding("volume/mount", "Its volumes cannot be mounted.", [said(mount)], [fix])
+    device = facts.event("FailedPrepareDynamicResources")
+    if device:
+        driver = re.search(r"DRA driver (\S+) is not registered", device.get("message") or "")
+        fix = (
+            f"Run the driver {driver[1]} on node {facts.spec.get('nodeName')}: it registers there."
+            if driver
+            else "Mend what the event names; the node tries again by itself."
+        )
+        text = "The devices of its claims cannot be prepared."
+        yield Finding("devices/prepare", text, [said(device)], [fix])
     made = facts.event("FailedCreatePodSandBox")
     if made:
         yield Finding(

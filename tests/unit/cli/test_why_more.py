@@ -100,6 +100,12 @@ EXAMPLES: list[tuple[str, Facts, str, str]] = [
     ("create/webhook-unreachable", made("ReplicaSet", {"replicas": 1}, conditions={
         "ReplicaFailure": 'True FailedCreate: failed calling webhook "a.b": connection refused'}),
      "does not answer", "failurePolicy"),
+    ("devices/prepare", Facts(pod(ready=False), [said("FailedPrepareDynamicResources",
+                              "Failed: DRA driver gpu.example.com is not registered")]),
+     "cannot be prepared", "gpu.example.com"),
+    ("devices/claim", Facts({**pod(), "status": {"phase": "Pending"}}, [said(
+        "FailedResourceClaimCreation", "PodResourceClaim gpu: not found")]),
+     "does not look at it", "ResourceClaimTemplate"),
     ("pdb/matches-nothing", budget({}, pod(app="api")), "no pod", "spec.selector"),
     ("pdb/never-allows", budget({"expectedPods": 1, "currentHealthy": 1, "desiredHealthy": 1},
                                 pod(app="web"), minAvailable=1), "minAvailable: 1", "one more"),
