@@ -29,6 +29,8 @@ VERBS = {
 
 
 STABLE = re.compile(r"v[0-9]+").fullmatch
+YOUNG = {("clustertrustbundles", "certificates.k8s.io"): "v1beta1"}
+"""The version of what is served although it has no stable one."""
 
 
 @cache
@@ -67,11 +69,12 @@ def resource(plural: str, group: str = "", version: str = "") -> Descriptor:
 
 @cache
 def api_resource(plural: str, group: str = "") -> ApiResource:
-    """Where a built-in resource is served, in its newest stable version. Raises KeyError."""
+    """Where a built-in resource is served, in its newest version. Raises KeyError."""
     found = [
         row
         for row in resource_rows()
-        if (row["plural"], row["group"]) == (plural, group) and STABLE(row["version"])
+        if (row["plural"], row["group"]) == (plural, group)
+        and (STABLE(row["version"]) or row["version"] == YOUNG.get((plural, group)))
     ]
     if not found:
         raise KeyError((group, plural))

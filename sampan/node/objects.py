@@ -20,9 +20,8 @@ Reference = tuple[str, str, str]
 """(plural, namespace, name)"""
 BUNDLES: Reference = ("clustertrustbundles", "", "")
 """All of them: those of a signer are found by their labels."""
-TRUST_BUNDLES = ApiResource(
-    "certificates.k8s.io", "v1beta1", "ClusterTrustBundle", BUNDLES[0], namespaced=False
-)
+GROUPS = {BUNDLES[0]: "certificates.k8s.io"}
+"""Of resources that are not of the core group."""
 
 IDLE_MAX = 16
 
@@ -93,7 +92,7 @@ class Objects:
 def _arguments(reference: Reference) -> tuple[ApiResource, str, str]:
     """Resource, namespace and field selector of the informer."""
     plural, namespace, name = reference
-    found = TRUST_BUNDLES if reference == BUNDLES else api_resource(plural)
+    found = api_resource(plural, GROUPS.get(plural, ""))
     return found, namespace, f"metadata.name={name}" if name else ""
 
 

@@ -108,6 +108,7 @@ KIND = Kind(
     group="certificates.k8s.io",
     version="v1beta1",
     kind="ClusterTrustBundle",
+    storage="clustertrustbundles",
     validate=validate,
     fields=selectable,
     columns=(NAME, Column("SignerName", "string", "Whose trust anchors they are.")),
