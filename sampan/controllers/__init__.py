@@ -45,6 +45,7 @@ from .rootca import RootCaController
 from .runtime.controller import Controller
 from .serviceaccount import ServiceAccountController
 from .servicecidr import ServiceCidrController
+from .snapshots import SnapshotController
 from .statefulset import StatefulSetController
 from .tainteviction import TaintEvictionController
 from .ttlafterfinished import TtlAfterFinishedController
@@ -91,6 +92,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     VolumeBinderController,
     AttachDetachController,
     LocalVolumeController,
+    SnapshotController,
     ClaimProtectionController,
     VolumeProtectionController,
     AttributesProtectionController,

@@ -12,8 +12,6 @@ A request with a namespace is a claim, one without is a volume.
 
 from __future__ import annotations
 
-import orjson
-
 from sampan.api.errors import AlreadyExists, InternalError, NotFound, Object
 from sampan.api.resources import resource
 from sampan.api.volumes import (
@@ -35,24 +33,19 @@ from sampan.client.events import NORMAL, WARNING
 
 from .localvolumes_plan import (
     CLAIM,
+    Origin,
     hosts,
     is_ready,
     node_of,
     refusal,
+    snapshot_source,
     source_of,
     volume_for,
     without_annotation,
 )
 from .runtime.controller import Context, Controller
+from .runtime.nodecalls import Unprovisioned, ask_node
 from .runtime.queue import Request
-
-SIMULATED = "simulated://"
-MADE_UP = "/var/lib/sampan/storage"
-"""Where the volumes of simulated nodes say they are."""
-
-
-class Unprovisioned(InternalError):
-    """The node could not make or remove the directory; tried again later."""
 
 
 class LocalVolumeController(Controller):
@@ -123,18 +116,20 @@ class LocalVolumeController(Controller):
             return
         why, origin = refusal(claim), None
         if not why and source_of(claim):
-            why, origin = self._origin(claim)
-            if origin is not None and not chosen:
-                chosen = node_of(origin)
+            try:
+                origin = await self._origin(claim)
+                chosen = chosen or origin.node
+            except Unprovisioned as error:
+                why = str(error)
         node = self.nodes.get("", chosen) if chosen else hosts(self.nodes.list(), claim)
         if node is None and chosen and await self.nodes.get_live("", chosen) is None:
             # It has gone since it was chosen: the scheduler is to choose again.
             changed = without_annotation(claim, SELECTED_NODE)
             await self.client.update(self.claim_resource, changed)
             return
-        if origin is not None and node_of(origin) != chosen:
+        if origin is not None and origin.node != chosen:
             # Its data is elsewhere: the scheduler is to choose again.
-            why = f"the data of claim {source_of(claim)} is on node {node_of(origin)}"
+            why = f"the data of {origin.what} {source_of(claim)} is on node {origin.node}"
             await self.client.update(self.claim_resource, without_annotation(claim, SELECTED_NODE))
         if node is None and not why:
             why = "no node is ready"
@@ -144,7 +139,8 @@ class LocalVolumeController(Controller):
         try:
             if why or node is None:
                 raise Unprovisioned(why)
-            path = await self._call(node, "PUT", name, _query(claim, origin))
+            query = _query(claim, origin)
+            path = await ask_node(self.context.options, node, "PUT", name, query)
         except InternalError as error:
             start = f'failed to provision volume with StorageClass "{kind["metadata"]["name"]}": '
             self.recorder.event(claim, WARNING, "ProvisioningFailed", f"{start}{error}")
@@ -156,28 +152,30 @@ class LocalVolumeController(Controller):
         text = f"Successfully provisioned volume {name}"
         self.recorder.event(claim, NORMAL, "ProvisioningSucceeded", text)
 
-    def _origin(self, claim: Object) -> tuple[str, Object | None]:
-        """Why the volume to copy cannot be had, or that volume."""
+    async def _origin(self, claim: Object) -> Origin:
+        """Where the data is that a claim begins with. Raises Unprovisioned."""
         name = source_of(claim)
+        if snapshot_source(claim):
+            from .snapshotorigin import snapshot_origin
+
+            return await snapshot_origin(self.client, claim, name)
         found = self.claims.get(claim["metadata"]["namespace"], name)
         if found is None or found["metadata"].get("deletionTimestamp"):
-            return (
-                f"error getting handle for DataSource Type {CLAIM} by Name {name}: not found",
-                None,
-            )
+            text = f"error getting handle for DataSource Type {CLAIM} by Name {name}: not found"
+            raise Unprovisioned(text)
         volume = self.volumes.get("", found["spec"].get("volumeName") or "")
         if volume is None or not annotation(found, BIND_COMPLETED):
-            return f"the PVC {name} is not bound", None
+            raise Unprovisioned(f"the PVC {name} is not bound")
         if annotation(volume, PROVISIONED_BY) != LOCAL:
-            return f"the volume of claim {name} was not made by {LOCAL}", None
+            raise Unprovisioned(f"the volume of claim {name} was not made by {LOCAL}")
         if is_block(volume) != is_block(claim):
-            return (
+            raise Unprovisioned(
                 "the source PVC and destination PVCs must have the same volume mode for cloning. "
                 f" Source is: {mode_of(volume)}, Destination is: {mode_of(claim)}"
-            ), None
+            )
         if capacity_of(volume) > size_of(claim["spec"]):
-            return f"the volume of claim {name} is larger than what is asked for", None
-        return "", volume
+            raise Unprovisioned(f"the volume of claim {name} is larger than what is asked for")
+        return Origin("claim", node_of(volume), volume["metadata"]["name"])
 
     async def _grow(self, claim: Object) -> None:
         """What is asked for is granted: by the node, which may hold the directory to its size, then
@@ -196,7 +194,8 @@ class LocalVolumeController(Controller):
         size = {"storage": claim["spec"]["resources"]["requests"]["storage"]}
         node = await self.nodes.get_live("", node_of(volume))
         if node is not None:
-            await self._call(node, "PUT", volume["metadata"]["name"], f"?size={wanted}")
+            name = volume["metadata"]["name"]
+            await ask_node(self.context.options, node, "PUT", name, f"?size={wanted}")
         if capacity_of(volume) < wanted:
             changed = {**volume, "spec": {**volume["spec"], "capacity": size}}
             await self.client.update(self.volume_resource, changed)
@@ -224,7 +223,7 @@ class LocalVolumeController(Controller):
         node = await self.nodes.get_live("", name)
         if node is not None:
             try:
-                await self._call(node, "DELETE", meta["name"])
+                await ask_node(self.context.options, node, "DELETE", meta["name"])
             except InternalError as error:
                 self.recorder.event(volume, WARNING, "VolumeFailedDelete", str(error))
                 raise
@@ -250,20 +249,9 @@ class LocalVolumeController(Controller):
         except NotFound:
             return
 
-    async def _call(self, node: Object, method: str, name: str, query: str = "") -> str:
-        """Ask the node's agent; returns the directory's path. Raises Unprovisioned."""
-        info = (node.get("status") or {}).get("nodeInfo") or {}
-        call = self.context.options.node_call
-        if call is None or info.get("containerRuntimeVersion", "").startswith(SIMULATED):
-            return f"{MADE_UP}/{name}"
-        status, text = await call(node["metadata"]["name"], method, f"/volumes/{name}{query}")
-        if status != 200:
-            raise Unprovisioned(text.strip() or f"the node answered {status}")
-        return str(orjson.loads(text)["path"])
 
-
-def _query(claim: Object, origin: Object | None) -> str:
+def _query(claim: Object, origin: Origin | None) -> str:
     """What the node is told of a new volume beside its name."""
-    source = f"&from={origin['metadata']['name']}" if origin is not None else ""
+    source = f"&from={origin.name}" if origin is not None else ""
     mode = "&mode=Block" if is_block(claim) else ""
     return f"?size={size_of(claim['spec'])}{mode}{source}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from zlib import crc32
 
+from msgspec import Struct
+
 from sampan.api.errors import Object
 from sampan.api.volumes import LOCAL, PROVISIONED_BY, PROVISIONER_FINALIZER
 
@@ -12,6 +14,9 @@ from .runtime.conditions import condition
 
 HOSTNAME = "kubernetes.io/hostname"
 CLAIM = "PersistentVolumeClaim"
+SNAPSHOT = ("snapshot.storage.k8s.io", "VolumeSnapshot")
+SOURCES = {("", CLAIM), SNAPSHOT}
+"""(group, kind) of what a volume may begin with."""
 NODE = f"{LOCAL}-node"
 """Annotation: the node that has the directory (its hostname label may be anything)."""
 
@@ -20,8 +25,8 @@ def refusal(claim: Object) -> str:
     """Why no directory can be what the claim asks for, "" if one can."""
     spec = claim["spec"]
     source = spec.get("dataSourceRef") or spec.get("dataSource")
-    if source and (source.get("kind") != CLAIM or source.get("apiGroup")):
-        return f"{LOCAL} makes volumes from claims alone, and from no {source.get('kind')}"
+    if source and (source.get("apiGroup") or "", source.get("kind")) not in SOURCES:
+        return f"{LOCAL} makes volumes from claims and snapshots, and from no {source.get('kind')}"
     if source and source.get("namespace") not in (None, "", claim["metadata"]["namespace"]):
         return f"{LOCAL} makes volumes from claims of the same namespace alone"
     if spec.get("selector"):
@@ -29,8 +34,24 @@ def refusal(claim: Object) -> str:
     return ""
 
 
+class Origin(Struct, frozen=True):
+    """What a new volume begins with."""
+
+    what: str
+    node: str
+    name: str
+    """Of the directory, or file, that the node copies."""
+
+
+def snapshot_source(claim: Object) -> str:
+    """The name of the snapshot whose data the volume is to begin with, "" for none."""
+    source = claim["spec"].get("dataSourceRef") or claim["spec"].get("dataSource") or {}
+    named = (source.get("apiGroup") or "", source.get("kind")) == SNAPSHOT
+    return str(source.get("name") or "") if named else ""
+
+
 def source_of(claim: Object) -> str:
-    """The name of the claim whose data the volume is to begin with, "" for an empty one."""
+    """The name of what the volume's data is to begin with, "" for an empty one."""
     source = claim["spec"].get("dataSourceRef") or claim["spec"].get("dataSource") or {}
     return str(source.get("name") or "")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sampan.api.volumes import best_match, is_bound_to, mismatch
-from sampan.controllers.localvolumes_plan import hosts, refusal, volume_for
+from sampan.controllers.localvolumes_plan import hosts, refusal, snapshot_source, volume_for
 from sampan.controllers.volumebinder_metrics import exposition
 
 RWO, RWX = "ReadWriteOnce", "ReadWriteMany"
@@ -89,11 +89,15 @@ def test_who_a_volume_is_kept_for() -> None:
     assert not is_bound_to(volume("a"), claim())
 
 
-def test_directories_are_no_block_devices_and_copies_of_claims_alone() -> None:
+def test_volumes_begin_as_copies_of_claims_and_snapshots_alone() -> None:
     assert refusal(claim()) == ""
-    assert "Block" in refusal(claim(volumeMode="Block"))
+    assert refusal(claim(volumeMode="Block")) == ""
     snapshot = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "s"}
-    assert "from no VolumeSnapshot" in refusal(claim(dataSource=snapshot))
+    assert refusal(claim(dataSource=snapshot)) == ""
+    assert snapshot_source(claim(dataSource=snapshot)) == "s"
+    bucket = {"apiGroup": "example.com", "kind": "Bucket", "name": "s"}
+    assert "from no Bucket" in refusal(claim(dataSourceRef=bucket))
+    assert snapshot_source(claim(dataSourceRef=bucket)) == ""
     other = {"kind": "PersistentVolumeClaim", "name": "s"}
     assert refusal(claim(dataSource=other, dataSourceRef=other)) == ""
     assert "same namespace" in refusal(claim(dataSourceRef=other | {"namespace": "other"}))
