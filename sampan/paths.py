@@ -6,6 +6,7 @@ container state). Everything below `data` is created 0700, every secret 0600.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass, replace
@@ -128,6 +129,17 @@ class ClusterPaths:
 def registry_port(slot: int, chosen: int) -> int:
     """Of a cluster's own registry: `chosen` in its file, or by its slot; 0 for none (-1 chosen)."""
     return max(chosen or REGISTRY_PORT + slot, 0)
+
+
+def cluster_names() -> list[str]:
+    """The clusters of this machine, in order: those with data where it is by default, and those
+    that run (or were left by a crash), wherever their data is."""
+    standard = cluster_paths()
+    found = set()
+    for folder in (standard.data.parent, standard.run.parent):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            found.update(name for name in os.listdir(folder) if NAME.match(name))
+    return sorted(found)
 
 
 def cluster_paths(name: str = DEFAULT_NAME, data: Path | None = None) -> ClusterPaths:

@@ -4,7 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-run() { printf '$ %s\n' "$*"; "$@"; }
+# As it would be typed: a word with a space in quotes.
+quoted() { for word in "$@"; do [[ $word == *\ * ]] && word="'$word'"; printf ' %s' "$word"; done; }
+run() { printf '$%s\n' "$(quoted "$@")"; "$@"; }
 
 say "1. A cluster"
 run sampan up

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import click
 import typer
+from typer.core import TyperGroup
 
 from . import (
     addons,
     build,
+    clusters,
     doctor,
     down,
     helm,
@@ -25,15 +30,49 @@ from . import (
 )
 from .why import command as why
 
+# What most need first; what runs by itself last.
+ORDER = (
+    *("up", "down", "ls", "status", "why", "logs", "kubeconfig", "kubectl", "helm"),
+    *("image", "addon", "node", "simulate", "token", "join"),
+    *("doctor", "version", "server", "agent"),
+)
+
+
+class InOrder(TyperGroup):
+    """typer shows groups after commands; here both stand where they are looked for."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted(super().list_commands(context), key=ORDER.index)
+
+
 app = typer.Typer(
-    help="A Kubernetes cluster you install with pip.",
+    cls=InOrder,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        version.version()
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_show_version, help="As the command."),
+    ] = False,
+) -> None:
+    """A Kubernetes cluster you install with pip."""
+
+
 app.command()(up.up)
 app.command()(down.down)
+app.command()(clusters.ls)
 app.command()(status.status)
 app.command()(kubeconfig.kubeconfig)
 app.command()(logs.logs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 from pathlib import Path
@@ -9,14 +10,36 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from .options import NAME, Data, Name, paths_of
+from sampan.paths import ClusterPaths
+
+from .options import NAME, Data, Name, fail, paths_of
 
 
 def become(part: str, name: str, data: Path | None, *more: str) -> NoReturn:
-    """Turn this process into a part."""
+    """Turn this process into a part, where no other of the kind runs."""
     paths = paths_of(name, data)
+    _locks = hold(paths, part)  # open until this process is the part, and then its own
     command = [sys.executable, "-m", "sampan", part, "--name", name, "--data", str(paths.data)]
     os.execv(sys.executable, [*command, *more])
+
+
+def hold(paths: ClusterPaths, part: str) -> list[int]:
+    """Have the cluster's name on this machine for a part, until this process ends: a second would
+    fight the first for its containers, rules and data. A supervisor has the whole cluster, so the
+    parts share its lock with one another, and each has one of its own. The locks, open; ends the
+    command when they cannot be had."""
+    paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    locks: list[int] = []
+    for file, kind in (("lock", fcntl.LOCK_SH), (f"{part}.lock", fcntl.LOCK_EX)):
+        # Inherited by the part: it holds for as long as that lives.
+        lock = os.open(paths.run / file, os.O_RDWR | os.O_CREAT, 0o600)
+        locks.append(lock)
+        os.set_inheritable(lock, True)
+        try:
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fail(f"this machine runs cluster {paths.name} already; give another --name")
+    return locks
 
 
 def server(

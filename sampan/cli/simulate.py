@@ -32,8 +32,11 @@ def simulate(
     names begin with (sim).
     """
     paths = paths_of(name, data)
-    keep_simulation(paths, text)
     link = connect(paths)
+    if link is None and not paths.config.exists():
+        # It would leave a folder, and a later cluster of the name nodes that nobody expects.
+        fail(f"there is no cluster {name}; start it with: sampan up --name {name} --simulate ...")
+    keep_simulation(paths, text)
     if link is None:
         print(f"{name} is stopped; it will simulate this when it is started")
         return

@@ -40,7 +40,12 @@ def up(
     ] = "",
     nodes: Annotated[
         int,
-        typer.Option("--nodes", metavar="N", help="How many nodes on this machine [as it is; 1]."),
+        typer.Option(
+            "--nodes",
+            metavar="N",
+            help="How many nodes on this machine [as it is; 1].",
+            show_default=False,
+        ),
     ] = 0,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay until Ctrl-C, then stop the cluster.")

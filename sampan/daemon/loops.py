@@ -22,6 +22,7 @@ from sampan.server.subresources.fetching import ask
 
 from . import config, joining
 from .child import Child
+from .roles import keep_role
 from .simulation import Keeper
 
 # In-process components are part of the server's own process: no key of theirs could leak that
@@ -67,6 +68,7 @@ async def begin(
     server.expositions.append(scheduler.exposition)
     supervisor.start("scheduler", scheduler.run)
     supervisor.start("joining", lambda: joining.publish(client, cluster))
+    supervisor.start("roles", lambda: keep_role(client, informers, cluster.node_name))
     simulation = Keeper(child, server, informers, clock)
     supervisor.start("simulation", simulation.run)
     return running
