@@ -112,3 +112,18 @@ def _explain(text: str, layout: str) -> str:
     if match is None:
         return f'parsing time "{text}" as "{layout}": cannot parse "{rest}" as "Z07:00"'
     return f'parsing time "{text}": extra text: "{rest[match.end() :]}"'
+
+
+_DURATION = re.compile(r"[-+]?(?:0|(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)")
+_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_UNITS_S = {
+    "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0,
+}  # fmt: skip
+
+
+def parse_duration_s(text: str) -> float:
+    """Seconds of a duration as Go writes it ("1m30s"). Raises TimeError, in Go's words."""
+    if not _DURATION.fullmatch(text):
+        raise TimeError(f'time: invalid duration "{text}"')
+    total_s = sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
+    return -total_s if text[0] == "-" else total_s

@@ -116,6 +116,8 @@ class Server:
         self.audit: Audit | None = None
         """Set where there is a policy: see `settings`."""
         self.strategies: dict[tuple[str, str], Any] = {}
+        self.summarize: Callable[[str], Object | None] | None = None
+        """What nodes use that are in this process (see `usage`)."""
         self.customs = Catalog(self)
         self.aggregator = Aggregator(self)
         self.fairness = Fairness(self)
@@ -197,13 +199,17 @@ class Server:
         """The same, unseen by the audit log."""
         began = self.clock.monotonic()
         attributes: Attributes | None = None
-        flow = None
+        flow = limit_s = None
         try:
             # The dictionary is empty where no other server extends the API.
             if self.aggregator.remote:
                 attributes = self.aggregator.attributes(request)
             if attributes is None:
                 attributes = attributes_of(request, self.resources)
+            if request.query and "timeout" in request.query:
+                from . import allotment
+
+                limit_s = allotment.allotted_s(request, attributes)
             if request.local:
                 answer = self._dispatch(request, attributes)
             else:
@@ -218,6 +224,8 @@ class Server:
         except Exception as error:
             answer = failure(request, error)
         if isinstance(answer, Coroutine):
+            if limit_s is not None:
+                answer = allotment.answer_within(answer, limit_s)
             return self._finish(request, attributes, answer, began)
         dress(request, attributes, answer)
         took_s = self.clock.monotonic() - began
