@@ -98,6 +98,7 @@ async def run(child: Child) -> None:
     registry = node_registry(cluster, settings, images, client, joined)
     recorder = EventRecorder(client, "kube-proxy", cluster.node_name, clock)
     proxy = Proxy(informers, proxy_config(settings, cluster), recorder=recorder)
+    proxy.route = network.route_services
     families = (IPV4, IPV6) if settings.pod_cidr6 else (IPV4,)
     policies = PolicyKeeper(
         informers, cluster.name, cluster.node_name, recorder=recorder, families=families

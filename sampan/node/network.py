@@ -15,7 +15,7 @@ for each pod once more and gets the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network, IPv6Network
 from typing import TypeVar
@@ -101,6 +101,10 @@ class BridgeNetwork:
         self._stop_watching()
         await self._run(self._plumbing.close)
         self._worker.shutdown()
+
+    async def route_services(self, networks: Sequence[str]) -> None:
+        """Networks of services besides the one it was made with; these and no others."""
+        await self._run(lambda: self._plumbing.route_services(networks))
 
     async def purge(self) -> None:
         """Also without `open` before; the network is closed afterwards. The proxy's table goes

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -78,6 +78,7 @@ class Plumbing:
         self._mtu = _DEFAULT_MTU
         self._underlay = config.underlay
         self._handles: tuple[int, ...] = ()
+        self._routed: set[str] = set()
         self._warned: set[str] = set()
 
     def open(self) -> None:
@@ -138,6 +139,22 @@ class Plumbing:
         self.refuse_unused()
         if self._ipv6 is not None:
             self._ipv6.open(route, bridge.index)
+
+    def route_services(self, networks: Sequence[str]) -> None:
+        """As the services' own network these, too, and no others that were here before."""
+        route = self._connect()
+        wanted = {text for text in networks if ":" not in text or self._ipv6 is not None}
+        bridge = route.link(self._bridge)
+        for text in self._routed - wanted:
+            with ignoring(errno.ESRCH):
+                route.request(rtnetlink.delete_route(*_parts(text)))
+        if bridge is not None:
+            for text in wanted - self._routed:
+                six = self._ipv6 if ":" in text else None
+                source = self.gateway if six is None else six.gateway
+                with ignoring(errno.EEXIST):
+                    route.request(rtnetlink.new_route(*_parts(text), bridge.index, source))
+        self._routed = wanted
 
     def refuse_unused(self) -> None:
         """What is sent to an address without a pod comes back at once; else it would leave by the
@@ -335,6 +352,11 @@ class Plumbing:
             if name not in self._warned:
                 self._warned.add(name)
                 log.warning("cannot set %s to %s: %s", name, value, error.strerror)
+
+
+def _parts(network: str) -> tuple[str, int]:
+    first, _, bits = network.partition("/")
+    return first, int(bits)
 
 
 def bridge_name(cluster: str) -> str:

@@ -33,6 +33,7 @@ class Table:
         self.family = family
         self._table = f"{family.word} {self.name}"
         self._service_cidr = service_cidr
+        self._ranges: tuple[str, ...] = ()
         self._rules: dict[Key, Rules] = {}
         self._hairpins: Counter[str] = Counter()
         self._owners: dict[str, dict[str, Key]] = {kind: {} for kind in _OWNED}
@@ -58,6 +59,12 @@ class Table:
         """Chains nothing leads to any more wait for the next `change`: a kernel before 6.2 refuses
         to delete a chain in the very transaction that deletes the element leading to it."""
         return bool(self._stale or self._stale_sets)
+
+    def refuse(self, ranges: Iterable[str]) -> bool:
+        """More networks like `service_cidr`. True when they are others than before: the frame is
+        made with `whole` alone, and so few are they, and seldom."""
+        before, self._ranges = self._ranges, tuple(ranges)
+        return self._ranges != before
 
     def remove(self) -> str:
         return remove_table(self.family.word, self.name)
@@ -205,8 +212,8 @@ class Table:
             f"add rule {table} route fib daddr type local {word} daddr != {self.family.loopback}"
             " meta l4proto . th dport vmap @nodeports"
         )
-        if self._service_cidr:
-            yield f"add rule {table} route {word} daddr {self._service_cidr} goto refuse"
+        for network in filter(None, (self._service_cidr, *self._ranges)):
+            yield f"add rule {table} route {word} daddr {network} goto refuse"
         for hook in ("prerouting", "output"):
             yield f"add chain {table} {hook} {{ type nat hook {hook} priority -100; }}"
             yield f"add rule {table} {hook} goto route"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ from .families import family_of
 from .flows import stale_flows
 from .health import EVERYWHERE, EVERYWHERE_6, Health, HealthPorts, health_of
 from .hostports import PREFIX, has_host_ports, host_rules_of
+from .ranges import Ranges
 from .restoring import say_restored
 from .rules import NOTHING, SERVICE_LABEL, Rules, Scope, rules_of
 
@@ -104,6 +105,14 @@ class Proxy:
         self._checks: dict[Key, Health | None] = {}
         self._doors: Doors | None = None
         self._without_sctp: set[Key] = set()
+        own = (config.service_cidr, config.other_service_cidr)
+        self._ranges = Ranges(
+            informers, [*map(ip_network, filter(None, own))],
+            [side.scope.pod_network for side in self._sides], self._wake.set,
+        )  # fmt: skip
+        self.route: Callable[[Sequence[str]], Awaitable[None]] | None = None
+        """Told the networks of services besides the cluster's own, when they have changed: the
+        node needs routes to them, too."""
         self.ready = asyncio.Event()
         self.rebuilds = 0
         """How often a whole table was made: once per family in a quiet life."""
@@ -121,6 +130,7 @@ class Proxy:
             # After a failure: services that went away meanwhile are known to the table alone.
             for side in self._sides:
                 self._changed |= side.table.rules.keys()
+            await self._frame_anew()
             self._plan()
             await self._rebuild(*self._sides)
             await self._forget_flows()
@@ -154,6 +164,7 @@ class Proxy:
 
     def _service_changed(self, old: Object | None, new: Object | None) -> None:
         meta = (new or old or {})["metadata"]
+        self._ranges.see(new)
         self._mark((meta["namespace"], meta["name"]))
 
     def _slice_changed(self, old: Object | None, new: Object | None) -> None:
@@ -264,8 +275,11 @@ class Proxy:
             await self._doors.settle()
 
     async def _turn(self) -> None:
+        framed = await self._frame_anew()
         for side, script in zip(self._sides, self._plan(), strict=True):
-            if not side.is_ours():
+            if side in framed:
+                await self._rebuild(side)
+            elif not side.is_ours():
                 log.warning("table %s was changed by somebody else; making it anew",
                             side.table.name)  # fmt: skip
                 await self._rebuild(side)
@@ -295,6 +309,22 @@ class Proxy:
                 text = f"node {self._config.node_name} has no SCTP in its kernel"
                 self._say_of(key, "SCTPUnavailable", f"{text}: its pods cannot serve port "
                              f"{found[0].get('port')}")  # fmt: skip
+
+    async def _frame_anew(self) -> list[_Side]:
+        """The sides whose networks of services have changed."""
+        networks = self._ranges.networks()
+        framed = [
+            side for side in self._sides
+            if side.table.refuse(
+                str(item) for item in networks if item.version == side.scope.pod_network.version
+            )
+        ]  # fmt: skip
+        if framed and self.route is not None:
+            try:
+                await self.route([*map(str, networks)])
+            except OSError as error:
+                log.warning("no routes to the networks of services: %s", error)
+        return framed
 
     async def _forget_flows(self) -> None:
         """After the rules have changed: a flow forgotten earlier would come back as it was."""

@@ -167,6 +167,7 @@ class Bench:
         config = ProxyConfig("test", "node-1", POD_CIDR, SERVICE_CIDR)
         self.nft = Applied()
         self.proxy = Proxy(self.informers, config, self.nft)
+        self.proxy.route = self.network.route_services
 
     async def open(self) -> None:
         await self.network.open()
@@ -238,6 +239,7 @@ async def test_pods_and_services_reach_each_other(node: int, tmp_path: Path) -> 
             await _check_host_port(bench, node, one, two)
             await _check_the_node_as_endpoint(bench, node, one)
             await _check_refusals(bench, node, one)
+            await _check_added_range(bench, node, one, two)
             await _check_healing(bench, node, one, two)
     finally:
         await bench.purge()
@@ -334,6 +336,30 @@ async def _check_refusals(bench: Bench, node: int, one: PodAddress) -> None:
     with pytest.raises(OSError, match="Connect call failed") as error:
         await ask("10.244.0.200", 80, three, node)
     assert error.value.errno == errno.EHOSTUNREACH
+
+
+async def _check_added_range(bench: Bench, node: int, one: PodAddress, two: PodAddress) -> None:
+    """The node has a route to it, and what no service has there leaves by no default route."""
+    path, ranges = "/apis/networking.k8s.io/v1/servicecidrs/extra", "10.200.0.0/24"
+    far, labels = "10.200.0.9", {"kubernetes.io/service-name": "far"}
+    meta = {"namespace": "ns", "name": "far", "labels": labels}
+    ports = [{"name": "http", "port": 80}]
+    service = {"metadata": meta, "spec": {"clusterIP": far, "clusterIPs": [far], "ports": ports}}
+    await bench.feed.put(SLICE.replace("web", "far"), {**endpoint_slice(two.ip), "metadata": meta})
+    await bench.feed.put(path, {"metadata": {"name": "extra"}, "spec": {"cidrs": [ranges]}})
+    async with bench.nft.applies(f"ip daddr {ranges} goto refuse"):
+        await bench.feed.put(SERVICE.replace("web", "far"), service)
+    for pod in (one, None):
+        assert (await ask(far, 80, pod, node)).startswith("two ")
+        for address, port in ((far, 81), ("10.200.0.10", 80)):
+            with pytest.raises(ConnectionRefusedError):
+                await ask(address, port, pod, node)
+    mark = len(bench.nft.scripts)
+    await bench.feed.remove(SERVICE.replace("web", "far"))
+    await bench.feed.remove(path)
+    await bench.nft.settled("add table", mark)
+    assert ranges not in run("ip route")
+    assert ranges not in bench.nft.scripts[-1]
 
 
 async def _check_healing(bench: Bench, node: int, one: PodAddress, two: PodAddress) -> None:

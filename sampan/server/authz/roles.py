@@ -175,7 +175,7 @@ NODE: Final[Sequence[RuleRow]] = (
 NODE_NETWORK: Final[Sequence[RuleRow]] = (
     ("list watch", "core", "namespaces services"),
     ("list watch", "discovery.k8s.io", "endpointslices"),
-    ("list watch", "networking.k8s.io", "networkpolicies"),
+    ("list watch", "networking.k8s.io", "networkpolicies servicecidrs"),
 )
 
 PROXIER: Final[Sequence[RuleRow]] = (
