@@ -202,14 +202,11 @@ class _Answers:
 
 _answers: WeakKeyDictionary[Server, _Answers] = WeakKeyDictionary()
 
-Summarize = Callable[[str], Object | None]
-_summarize: WeakKeyDictionary[Server, Summarize] = WeakKeyDictionary()
 
-
-def summarize_by(server: Server, summarize: Summarize) -> None:
+def summarize_by(server: Server, summarize: Callable[[str], Object | None]) -> None:
     """Ask `summarize(node)` first: for nodes that are in this process and have no server of their
     own. It gives None for the others."""
-    _summarize[server] = summarize
+    server.summarize = summarize
 
 
 async def _summaries(server: Server, names: Iterable[str]) -> dict[str, Object]:
@@ -234,8 +231,7 @@ async def _summaries(server: Server, names: Iterable[str]) -> dict[str, Object]:
 
 
 async def _ask(server: Server, answers: _Answers, name: str) -> Object | None:
-    summarize = _summarize.get(server)
-    own = summarize(name) if summarize is not None else None
+    own = server.summarize(name) if server.summarize is not None else None
     if own is not None:
         return own
     try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +112,15 @@ async def test_time_passes_when_told_to(cluster: Cluster) -> None:
 def test_a_real_cluster_when_asked_for(cluster: Any) -> None:
     node = cluster.list("nodes")[0]
     assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("crun")
+
+
+async def test_a_closed_cluster_leaves_nothing() -> None:
+    """A run of a thousand tests must not hold a thousand clusters."""
+    cluster = await Cluster.start()
+    kept = weakref.ref(cluster.server)
+    await cluster.close()
+    del cluster
+    async with asyncio.timeout(10):
+        while kept() is not None:  # what the loop has yet to finish holds it for a moment
+            await asyncio.sleep(0)
+            gc.collect()
