@@ -30,11 +30,12 @@ def down(
     """Stop a cluster: its processes, containers, network. Its data stays."""
     paths = paths_of(name, data)
     link = connect(paths)
-    where = paths.data
     if link is not None and (status := next(statuses(link), None)):
         where = Path(status["data"])
-        if where != paths.data and (purge or data is not None):
-            fail(f"cluster {name} runs with its data in {where}; say so with --data {where}")
+        if data is not None and where != paths.data:
+            fail(f"cluster {name} runs with its data in {where}, not in {paths.data}")
+        # It runs, so its name says which it is.
+        paths = paths_of(name, where)
     with Progress(f"stopping cluster {name}"):
         if link is not None:
             with contextlib.suppress(BrokenPipeError):
@@ -45,7 +46,7 @@ def down(
             # Whatever a crash left behind, or a supervisor that was killed while it stopped.
             wait_for_supervisor(paths)
             command = [sys.executable, "-m", "sampan", "cleanup", "--name", name]
-            subprocess.run([*command, "--data", str(where)], check=False)
+            subprocess.run([*command, "--data", str(paths.data)], check=False)
     if purge:
         remove(paths)
         try:
@@ -53,8 +54,8 @@ def down(
         except (files.KubeconfigError, OSError) as error:
             fail(f"the cluster is gone, but its context is not: {error}")
         print(f"cluster {name} is gone, with its data")
-    elif where.exists():
-        print(f"cluster {name} is stopped; its data is in {where}")
+    elif paths.data.exists():
+        print(f"cluster {name} is stopped; its data is in {paths.data}")
     else:
         print(f"there is no cluster {name} in {paths.data}; nothing was running")
 
