@@ -1,11 +1,10 @@
 """Which devices claims get on a node: structured parameters (KEP-4381), and what came with 1.36:
 a list of alternatives (KEP-4816), taints (KEP-5055), counters that devices share (KEP-4815),
-administrators' access (KEP-5018). Pure.
+administrators' access (KEP-5018), capacity that several claims share (KEP-5075). Pure.
 
 The search goes through requests in order and devices by name, and takes the first way that works;
 it gives up after `STEPS` steps. Devices of a pool count only when all slices of its newest
-generation are there. Capacity that several claims share (KEP-5075) is not weighed: such a device is
-one claim's.
+generation are there.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from msgspec import Struct
 
@@ -21,6 +21,7 @@ from sampan.api.placement import any_term_matches, tolerates
 from sampan.wire.quantity import nanos
 
 from .nodes import NodeState
+from .shares import fits, is_shared, taken_by
 
 STEPS = 20_000
 """Most devices looked at for one node: 32 requests rarely need more than some hundreds."""
@@ -125,13 +126,23 @@ class Chosen(NamedTuple):
 class Search:
     """Allocates claims for one node, on top of what is taken already."""
 
-    def __init__(self, node: NodeState, pools: Pools, taken: Iterable[Id]) -> None:
+    def __init__(
+        self,
+        node: NodeState,
+        pools: Pools,
+        taken: Iterable[Id],
+        shares: Mapping[Id, Counter[str]] | None = None,
+    ) -> None:
+        """`shares` is what has been taken of devices that are shared."""
         self._node = node
         self._pools = pools
         self._taken = {*taken}
+        self._shares = {found: Counter(amounts) for found, amounts in (shares or {}).items()}
+        self._users = Counter(self._shares.keys())
+        """How many have a share of a device: it takes of its counters once."""
         self._steps = 0
         self._used: Counter[tuple[str, str, str, str]] = Counter()
-        for found in self._taken:
+        for found in self._taken | self._shares.keys():
             if found in pools.by_id:
                 self._used.update(_consumed(pools.by_id[found]))
 
@@ -170,7 +181,21 @@ class Search:
         for request, device in added:
             if request.admin:
                 continue
+            if is_shared(device.device):
+                self._share(request, device, sign)
+                continue
             (self._taken.add if sign > 0 else self._taken.discard)(device.id)
+            for key, amount in _consumed(device).items():
+                self._used[key] += sign * amount
+
+    def _share(self, request: Request, device: Device, sign: int) -> None:
+        amounts = taken_by(request.body, device.device) or {}
+        share = self._shares.setdefault(device.id, Counter())
+        for name, (amount, _) in amounts.items():
+            share[name] += sign * amount
+        before = self._users[device.id]
+        self._users[device.id] += sign
+        if bool(before) != bool(before + sign):
             for key, amount in _consumed(device).items():
                 self._used[key] += sign * amount
 
@@ -202,16 +227,27 @@ class Search:
             if self._steps > STEPS:
                 return
             if self._free(device, request, so_far):
-                yield from self._combine(devices[at + 1 :], request, count - 1, (*so_far, device))
+                # A device that is shared may be had several times.
+                rest = devices[at if is_shared(device.device) else at + 1 :]
+                yield from self._combine(rest, request, count - 1, (*so_far, device))
 
     def _free(self, device: Device, request: Request, beside: Sequence[Device] = ()) -> bool:
         if request.admin:
             return True
         if device.id in self._taken or not _tolerated(device, request.body):
             return False
-        wanted = _consumed(device)
-        for other in beside:
-            wanted.update(_consumed(other))
+        amounts = taken_by(request.body, device.device)
+        if amounts is None:
+            return False
+        again = sum(other.id == device.id for other in beside)
+        if is_shared(device.device):
+            used = self._shares.get(device.id, Counter())
+            if not fits(device.device, amounts, used, 1 + again):
+                return False
+        wanted: Counter[tuple[str, str, str, str]] = Counter()
+        for other in {one.id: one for one in (device, *beside)}.values():
+            if not self._users[other.id]:
+                wanted.update(_consumed(other))
         counters = self._pools.counters
         return all(self._used[key] + n <= counters.get(key, 0) for key, n in wanted.items())
 
@@ -273,6 +309,10 @@ def allocation_of(claim: Claim, chosen: Sequence[Chosen], node: NodeState) -> Ob
             result["adminAccess"] = True
         if request.body.get("tolerations"):
             result["tolerations"] = request.body["tolerations"]
+        if is_shared(device.device) and not request.admin:
+            amounts = taken_by(request.body, device.device) or {}
+            result["shareID"] = str(uuid4())
+            result["consumedCapacity"] = {key: text for key, (_, text) in amounts.items()}
         results.append(result)
     used = {request.name for request, _ in chosen}
     configs: list[Object] = []

@@ -10,6 +10,7 @@ takes it back. Memory: what selectors say of each device is kept until slices or
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from .allocation import Claim, Device, Id, Impossible, Pools, Request, allocatio
 from .guest import Guest
 from .nodes import NodeState
 from .plugins.dynamic_resources import Need, is_usable, plan
+from .shares import consumed
 
 GROUP = "resource.k8s.io"
 FINALIZER = "resource.kubernetes.io/delete-protection"
@@ -105,7 +107,7 @@ class Devices:
         except Impossible as problem:
             return Need(str(problem))
         if need.waiting:
-            need.taken = self._taken(claims)
+            need.taken, need.shares = self._taken(claims)
         return need
 
     def _add(self, need: Need, guest: Guest, name: str) -> None:
@@ -141,15 +143,22 @@ class Devices:
             )
         return claim
 
-    def _taken(self, claims: Informer) -> frozenset[Id]:
-        """Devices of all claims, but those that administrators look at."""
+    def _taken(self, claims: Informer) -> tuple[frozenset[Id], dict[Id, Counter[str]]]:
+        """Devices of all claims, but those that administrators look at; and what is taken of
+        those that are shared. What is assumed does not show in the claims yet."""
         allocations = [(item.get("status") or {}).get("allocation") for item in claims.list()]
-        return frozenset(
-            (result["driver"], result["pool"], result["device"])
-            for allocation in (*allocations, *(found for found, _ in self._assumed.values()))
-            for result in ((allocation or {}).get("devices") or {}).get("results") or ()
-            if not result.get("adminAccess")
-        )
+        taken: set[Id] = set()
+        shares: dict[Id, Counter[str]] = {}
+        for allocation in (*allocations, *(found for found, _ in self._assumed.values())):
+            for result in ((allocation or {}).get("devices") or {}).get("results") or ():
+                found = result["driver"], result["pool"], result["device"]
+                if result.get("adminAccess"):
+                    continue
+                if result.get("shareID"):
+                    shares.setdefault(found, Counter()).update(consumed(result))
+                else:
+                    taken.add(found)
+        return frozenset(taken), shares
 
     def _prepared(self, claim: Object) -> Claim:
         requests: list[Sequence[Request]] = []

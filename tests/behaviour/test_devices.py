@@ -90,6 +90,26 @@ async def test_templates_become_claims_and_devices_come_back() -> None:
         assert len(await cluster.list("resourceclaims")) == 1
 
 
+async def test_claims_share_a_device_as_long_as_it_has_capacity() -> None:
+    async with await Cluster.start(Options(nodes=2, virtual_time=True)) as cluster:
+        large = {**device("g0", "10Gi"), "allowMultipleAllocations": True}
+        await offered(cluster, node_1=[large])
+        for name in ("a", "b", "c"):
+            await made(cluster, name, wanted(capacity={"requests": {"memory": "4Gi"}}))
+            await cluster.create(pod(name, resourceClaimName=name))
+            await cluster.advance(2)
+        results = [
+            (await cluster.get("resourceclaim", name))["status"]["allocation"]["devices"]["results"]
+            for name in ("a", "b")
+        ]
+        assert [one["consumedCapacity"] for (one,) in results] == [{"memory": "4Gi"}] * 2
+        assert results[0][0]["shareID"] != results[1][0]["shareID"]
+        assert "cannot allocate all claims" in await why(cluster, "c")
+        await cluster.delete("pod", "a")
+        await cluster.advance(60)
+        assert (await cluster.get("pod", "c"))["spec"].get("nodeName") == "node-1"
+
+
 async def test_pods_share_a_claim_and_stay_where_its_devices_are() -> None:
     async with await Cluster.start(Options(nodes=3, virtual_time=True)) as cluster:
         await offered(cluster, node_2=[device("g0", "8Gi")])

@@ -3,6 +3,7 @@ Filter and Reserve; what is decided is written by `devices.Devices.bind`."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from msgspec import Struct, field
@@ -27,6 +28,8 @@ class Need(Struct):
     waiting: list[Claim] = field(default_factory=list)
     pools: Pools | None = None
     taken: frozenset[Id] = frozenset()
+    shares: dict[Id, Counter[str]] = field(default_factory=dict)
+    """What is taken of devices that are shared."""
 
     def count(self, other: Guest, node: NodeState, sign: int) -> None:
         """A pod thought away or back: its claims keep their devices until they are released."""
@@ -59,7 +62,7 @@ def plan(need: Need, node: NodeState) -> list[list[Chosen]] | None:
     """The devices of each waiting claim; None for no way."""
     if not need.waiting or need.pools is None:
         return []
-    return Search(node, need.pools, need.taken).allocate(need.waiting)
+    return Search(node, need.pools, need.taken, need.shares).allocate(need.waiting)
 
 
 def points(need: Need, nodes: Sequence[NodeState]) -> list[int]:

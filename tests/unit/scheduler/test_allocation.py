@@ -16,6 +16,7 @@ from sampan.scheduler.allocation import (
 )
 from sampan.scheduler.devices import select
 from sampan.scheduler.nodes import NodeState, read_node
+from sampan.scheduler.shares import consumed, taken_by
 
 DRIVER = "gpu.example.com"
 
@@ -121,6 +122,66 @@ def test_taints_and_shared_counters() -> None:
     brave = {"tolerations": [{"key": "sick", "operator": "Exists"}], "count": 2}
     found = Search(node(), pools, ()).allocate([claim(pools, ("g", brave))])
     assert names(found) == [[("g", "g0"), ("g", "h0")]]
+
+
+def test_a_shared_device_is_had_until_its_capacity_is() -> None:
+    policy = {"default": "1Gi", "validRange": {"min": "1Gi", "step": "2Gi", "max": "9Gi"}}
+    memory = {"memory": {"value": "8Gi", "requestPolicy": policy}}
+    half: Any = {"consumesCounters": [{"counterSet": "c", "counters": {"n": {"value": "1"}}}]}
+    shared = device("g0", capacity=memory, allowMultipleAllocations=True, **half)
+    pools = Pools(
+        [
+            piece(
+                [shared, device("g1", **half)],
+                sharedCounters=[{"name": "c", "counters": {"n": {"value": "1"}}}],
+            )
+        ]
+    )
+
+    def asks(amount: str, count: int = 1) -> Any:
+        return ("g", {"capacity": {"requests": {"memory": amount}}, "count": count})
+
+    one = claim(pools, asks("2Gi"))
+    found = Search(node(), pools, ()).allocate(
+        [one, claim(pools, asks("3Gi")), claim(pools, ("g", {}))]
+    )
+    assert names(found) == [[("g", "g0")], [("g", "g0")], [("g", "g0")]]
+    assert found is not None
+    # Rounded up to what the policy allows.
+    (result,) = allocation_of(one, found[0], node())["devices"]["results"]
+    assert result["consumedCapacity"] == {"memory": "3Gi"}
+    assert len(result["shareID"]) == 36
+    first = {(DRIVER, "pool", "g0"): consumed(result)}
+    assert Search(node(), pools, (), first).allocate([claim(pools, asks("5Gi"))]) is not None
+    assert Search(node(), pools, (), first).allocate([claim(pools, asks("6Gi"))]) is None
+    # The same one, as often as it is asked for.
+    found = Search(node(), pools, (), first).allocate([claim(pools, asks("1Gi", 5))])
+    assert names(found) == [[("g", "g0")] * 5]
+    assert Search(node(), pools, (), first).allocate([claim(pools, asks("1Gi", 6))]) is None
+    # Its counters are taken once: the other device's are not there any more.
+    plain = claim(pools, ("g", {"cel": ["!device.allowMultipleAllocations"]}))
+    assert Search(node(), pools, (), first).allocate([plain]) is None
+    assert names(Search(node(), pools, ()).allocate([plain])) == [[("g", "g1")]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "policy", "taken"),
+    [
+        (None, {}, "10Gi"),
+        (None, {"default": "2Gi"}, "2Gi"),
+        ("3Gi", {}, "3Gi"),
+        ("3Gi", {"default": "1Gi", "validValues": ["1Gi", "4Gi"]}, "4Gi"),
+        ("5Gi", {"default": "1Gi", "validValues": ["1Gi", "4Gi"]}, None),
+        ("1", {"default": "1Gi", "validRange": {"min": "1Gi"}}, "1Gi"),
+        ("9Gi", {"default": "1Gi", "validRange": {"min": "1Gi", "max": "8Gi"}}, None),
+        ("11Gi", {}, None),
+    ],
+)
+def test_what_a_request_takes_of_a_capacity(asked: Any, policy: Any, taken: Any) -> None:
+    body = {"capacity": {"requests": {"memory": asked}}} if asked else {}
+    found = taken_by(body, {"capacity": {"memory": {"value": "10Gi", "requestPolicy": policy}}})
+    assert (found["memory"][1] if found else None) == taken
+    assert taken_by({"capacity": {"requests": {"other": "1"}}}, {}) is None
 
 
 def test_only_the_newest_whole_generation_counts() -> None:
