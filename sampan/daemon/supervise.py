@@ -246,7 +246,7 @@ class Cluster:
             part.restarts += 1
             part.state = "restarting"
             part.restart_at = time.monotonic() + delay
-            print(f"{part.name} ended with {code}; again in {delay} s", file=sys.stderr, flush=True)
+            _tell(f"{part.name} ended with {code}; again in {delay} s")
         self._broadcast()
 
     # Further nodes
@@ -407,6 +407,12 @@ class Cluster:
         for part in tuple(self.parts.values()):
             if part.restart_at and part.restart_at <= time.monotonic() and not self.stopping:
                 self._start(part)
+
+
+def _tell(text: str) -> None:
+    """To the log. Where the disk is full nothing can be told, and everything goes on."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def _private(path: str, flags: int) -> int:

@@ -30,6 +30,16 @@ GRACE_DEFAULT_S = 30.0
 GRACE_MIN_S = 1.0
 
 
+async def remove_written(worker: PodWorker) -> None:
+    """Roots and volumes of a pod that is over. Raises Failure and OSError."""
+    runtime = worker.parts.runtime
+    for runs in tuple(worker.state.attempts.values()):
+        for run in runs:
+            if run.id and runtime.get(run.id) is not None:
+                await runtime.delete(run.id)
+    await worker.parts.volumes.remove(worker.state.uid)
+
+
 def grace_of_spec(worker: PodWorker) -> float:
     """terminationGracePeriodSeconds."""
     seconds = worker.state.spec.get("terminationGracePeriodSeconds")

@@ -19,6 +19,7 @@ from sampan.wire.quantity import milli
 
 from .admission import Room, refuse
 from .allocation import demands
+from .ending import remove_written
 from .ephemeral import LocalStorage, Tenant, Written
 from .eviction import Evictor, read_signals
 from .keeping import KeptLogs
@@ -61,7 +62,7 @@ class Housekeeping:
         self._shares: dict[str, int] = {}
         self._offset = agent.clock.now() - agent.clock.monotonic()
         for short in (DISK_SHORT, INODES_SHORT):
-            self.evictor.reclaims[short].append(self.kept.clear)
+            self.evictor.reclaims[short] += [self.kept.clear, self._remove_dead]
 
     def open(self) -> None:
         """Bound all pods together, where something is reserved. Raises RuntimeFailure."""
@@ -209,6 +210,13 @@ class Housekeeping:
                 containers[name] = (self._agent.runtime.upper(runs[-1].id), logs)
         home = worker.parts.volumes.directory(pod["metadata"]["uid"])
         return Written(volumes, containers, (home / "etc", home / "containers"))
+
+    async def _remove_dead(self) -> None:
+        """What pods that are over have written, but for their logs: the node is short of disk
+        (DeleteAllUnusedContainers). Their statuses stay."""
+        for worker in tuple(self._agent.workers.values()):
+            if worker.state.stopped and not worker.ends:
+                await remove_written(worker)
 
     # Logs
 

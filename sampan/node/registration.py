@@ -308,9 +308,10 @@ class Registration:
 
     async def _beat(self) -> None:
         """After a silence that may have been taken for our end the status is said anew: who said
-        that we are Unknown leaves it to us to deny it."""
-        await self._renew()
+        that we are Unknown leaves it to us to deny it. The look at what is scarce needs nobody: a
+        disk that is full may be what keeps the server from answering."""
         state, now = self._state(), self._clock.now()
+        await self._renew()
         silent = self._clock.monotonic() - self._heard_at > SILENCE_S
         due = now - self._reported_at >= REPORT_S
         if silent or due or self._worth_saying(state) != self._said:

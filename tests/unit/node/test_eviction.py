@@ -12,7 +12,7 @@ from sampan.node.ephemeral import Written, excess
 from sampan.node.ranking import Consumer, rank
 from sampan.node.state import Waiting
 from sampan.node.sysctls import refusal
-from sampan.node.thresholds import MEMORY, Observation
+from sampan.node.thresholds import MEMORY, NODE_DISK, Observation
 from tests.kit.clock import settle
 from tests.kit.onenode import PODS, Node, no_server
 
@@ -97,6 +97,41 @@ async def test_a_pod_is_evicted_for_memory(node: Node) -> None:
         kinds = node.api.objects["/api/v1/nodes/n1"]["status"]["conditions"]
         (pressure,) = (item for item in kinds if item["type"] == "MemoryPressure")
         assert (pressure["status"], pressure["reason"]) == ("True", "KubeletHasInsufficientMemory")
+        assert node.pod("good")["status"]["phase"] == "Running"
+
+
+async def test_a_disk_that_is_full_costs_one_pod(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the first one wrote goes with it, so nobody else has to; and nobody has to be asked: the
+    API server may be what the full disk has stopped."""
+    async with node.running() as agent:
+        for name in ("good", "greedy"):
+            node.bind(name, volumes=[{"name": "v", "emptyDir": {}}])
+            await node.until(lambda name=name: node.container(name)["ready"])
+        volume = agent.parts.volumes.empty_dir("uid-greedy", "v")
+        (volume / "file").write_bytes(bytes(MIB))
+        greedy = agent.workers["uid-greedy"].state.last("c")
+        assert greedy is not None
+        full = {NODE_DISK: Observation(0, 100 * MIB)}
+        free = {NODE_DISK: Observation(90 * MIB, 100 * MIB)}
+        agent.evictor._read = lambda: full if volume.exists() else free
+
+        async def silent(*_: Any, **__: Any) -> Any:
+            raise ConnectionError("connection refused")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(node.api, "request", silent)
+            await node.clock.advance(11)
+            await node.until(lambda: greedy.id not in node.runtime.containers)
+            await node.clock.advance(2)
+            await node.until(lambda: agent.evictor.conditions == ("DiskPressure",))
+            assert len(node.runtime.running()) == 1
+        await node.clock.advance(11)
+        await node.until(lambda: node.pod("greedy")["status"]["phase"] == "Failed")
+        status = node.container("greedy")["state"]["terminated"]
+        assert status["containerID"].endswith(greedy.id)
+        assert not volume.exists()
         assert node.pod("good")["status"]["phase"] == "Running"
 
 
