@@ -49,7 +49,7 @@ async def test_an_event_says_who_asked_for_what_and_what_came_of_it(tmp_path: Pa
     async with audited(tmp_path, EVERYTHING, omitStages=["RequestReceived"]) as cluster:
         body = {"metadata": {"name": "c"}, "data": {"a": "b"}}
         assert (await cluster.http("POST", f"{NS}/configmaps", body)).status == 201
-        await cluster.http("GET", f"{NS}/configmaps/c", user=BOB)
+        await cluster.http("POST", f"{NS}/configmaps", body, user=BOB)
     created, refused = written(tmp_path)
     # Requests of the process itself have no id until they are written of.
     assert created["auditID"]
@@ -79,6 +79,7 @@ async def test_an_event_says_who_asked_for_what_and_what_came_of_it(tmp_path: Pa
     assert refused["annotations"]["authorization.k8s.io/decision"] == "forbid"
     assert refused["responseStatus"]["code"] == 403
     assert refused["responseStatus"]["reason"] == "Forbidden"
+    assert "requestObject" not in refused, "what may not be asked is not read"
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,14 @@ async def test_a_level_says_how_much_is_written(
     assert ("hidden" in (tmp_path / "audit.log").read_text()) is ("requestObject" in fields)
 
 
+async def test_a_body_is_written_once(tmp_path: Path) -> None:
+    async with audited(tmp_path, EVERYTHING) as cluster:
+        await cluster.http("POST", f"{NS}/secrets", {"metadata": {"name": "s"}})
+    received, complete = written(tmp_path)
+    assert "requestObject" not in received
+    assert "requestObject" in complete
+
+
 async def test_the_first_rule_that_matches_decides(tmp_path: Path) -> None:
     rules = (
         {"level": "None", "users": ["bob"], "verbs": ["get"]},
@@ -111,6 +120,7 @@ async def test_the_first_rule_that_matches_decides(tmp_path: Path) -> None:
             "resources": [{"group": "", "resources": ["configmaps"], "resourceNames": ["c"]}],
         },
         {"level": "Metadata", "userGroups": ["system:authenticated"], "verbs": ["list"]},
+        {"level": "Metadata", "resources": [{"group": "apps", "resources": ["deployments/*"]}]},
     )
     async with audited(tmp_path, *rules, omitStages=STAGES) as cluster:
         for path, user in (
@@ -123,11 +133,13 @@ async def test_the_first_rule_that_matches_decides(tmp_path: Path) -> None:
         ):
             await cluster.http("GET", path, **({"user": user} if user else {}))
         assert written(tmp_path) == []
-        for path in (f"{NS}/pods/x/log", f"{NS}/configmaps/c", f"{NS}/secrets"):
+        apps = "/apis/apps/v1/namespaces/default/deployments/x"
+        asked = [f"{NS}/pods/x/log", f"{NS}/configmaps/c", f"{NS}/secrets", apps, f"{apps}/scale"]
+        for path in asked:
             await cluster.http("GET", path)
         cluster.server.audit.log.flush()  # type: ignore[union-attr]
         uris = [event["requestURI"] for event in written(tmp_path)]
-        assert uris == [f"{NS}/pods/x/log", f"{NS}/configmaps/c", f"{NS}/secrets"]
+        assert uris == asked
 
 
 async def test_stages_of_a_watch(tmp_path: Path) -> None:
@@ -256,6 +268,10 @@ async def test_the_file_rotates_and_a_full_disk_stops_nothing(
         (
             {**HEAD, "rules": [{"level": "None", "resources": [{"resourceNames": ["x"]}]}]},
             "requires at least one resource",
+        ),
+        (
+            {**HEAD, "rules": [{"level": "None", "resources": [{"group": "*"}]}]},
+            "no name of a group",
         ),
     ],
 )

@@ -13,6 +13,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from sampan.api.names import subdomain_problems
+
 from ..exchange import Attributes, User
 
 NAME = "audit-policy.yaml"
@@ -51,7 +53,7 @@ class Resources(Struct, frozen=True):
 
     def matches(self, attributes: Attributes) -> bool:
         target = attributes.resource
-        if target is None or self.group not in ("*", target.group):
+        if target is None or self.group != target.group:
             return False
         if not self.resources:
             return True
@@ -63,12 +65,10 @@ class Resources(Struct, frozen=True):
     @staticmethod
     def _matches_one(item: str, whole: str, attributes: Attributes) -> bool:
         assert attributes.resource is not None
-        subresource = attributes.subresource
-        if item == "*" or item == (whole if subresource else attributes.resource.plural):
+        subresource, plural = attributes.subresource, attributes.resource.plural
+        if item in ("*", f"{plural}/*", whole if subresource else plural):
             return True
-        if not subresource:
-            return False
-        return item in (f"*/{subresource}", f"{attributes.resource.plural}/*")
+        return bool(subresource) and item == f"*/{subresource}"
 
 
 class Rule(Struct, frozen=True):
@@ -195,7 +195,10 @@ def _resources(raw: Any, path: str) -> Resources:
     names = frozenset(_texts(found, "resourceNames", path))
     if names and not resources:
         raise BadPolicy(f"{path}.resourceNames: using resourceNames requires at least one resource")
-    return Resources(str(found.get("group") or ""), resources, names)
+    group = str(found.get("group") or "")
+    if group and subdomain_problems(group):
+        raise BadPolicy(f"{path}.group: {group!r} is no name of a group")
+    return Resources(group, resources, names)
 
 
 def _stages(found: Mapping[str, Any], path: str) -> frozenset[str]:

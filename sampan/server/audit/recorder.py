@@ -108,10 +108,6 @@ class Entry:
         self._attributes = attributes
         self._rule = rule
         self._event = frame(request, attributes, rule, audit.now())
-        if attributes.resource is not None:
-            body = request_object(request, rule)
-            if body is not None:
-                self._event["requestObject"] = body
 
     def write(self, stage: str) -> None:
         if stage in self._rule.omit_stages:
@@ -136,6 +132,11 @@ class Entry:
         seen = self._request.attributes or self._attributes
         notes = self._audit.judge(self._attributes) | (seen.annotations or {})
         event["annotations"] = notes
+        if self._attributes.resource is not None and notes.get(DECISION) != "forbid":
+            # As upstream, which reads no body before the request may be made.
+            body = request_object(self._request, self._rule)
+            if body is not None:
+                event["requestObject"] = body
         if isinstance(answer, Response):
             self._describe(answer)
             self.write("ResponseComplete")
