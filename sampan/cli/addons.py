@@ -15,10 +15,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import sys
-import sysconfig
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -119,15 +115,18 @@ def enable(
     given = choose_values(found, before, values, sets)
     said, applied = "", list[str]()
     with Progress(f"enabling {found.name}") as progress:
+        image = ("", "")
         if "image" in found.about:
+            from .programs import place_image
+
             progress.say("building its image")
-            load_image(paths, found.about["image"])
+            image = found.about["image"]["tag"], place_image(paths, found.about["image"])
         progress.say(f"applying its {'chart' if found.is_chart else 'manifests'}")
         try:
             if found.is_chart:
                 said = enable_chart(found, (paths, url), given, (before, applied))
             else:
-                objects.apply_all(paths, url, found.manifests, applied)
+                objects.apply_all(paths, url, rename(found.manifests, image), applied)
         except BaseException:
             # What is there by now can be taken away, as can what was there before.
             kept = [path for path in before.objects if path not in applied]
@@ -227,36 +226,14 @@ def remove_all(paths: ClusterPaths, url: str, applied: list[str]) -> None:
             objects.remove(paths, url, path)
 
 
-# Images and charts
+def rename(manifests: list[dict[str, Any]], image: tuple[str, str]) -> list[dict[str, Any]]:
+    """With the image's name in this cluster for the one that the add-on gives it."""
+    tag, name = (json.dumps(item) for item in image)
+    found: list[dict[str, Any]] = json.loads(json.dumps(manifests).replace(tag, name))
+    return found if image[0] else manifests
 
 
-def load_image(paths: ClusterPaths, image: dict[str, Any]) -> None:
-    """Build an image of one program that pip has installed, unless it is there already."""
-    import asyncio
-
-    from sampan.runtime.build import File, ImageConfig, build_archive
-    from sampan.runtime.images import ImageStore
-
-    program = find_program(str(image["program"]))
-    if program is None:
-        fail(f"{image['program']} is missing; get it with: pip install 'sampan[{image['extra']}]'")
-    store = ImageStore(paths.images)
-    files = {program.name: File(program.read_bytes())}
-    config = ImageConfig(entrypoint=[f"/{program.name}"])
-    with tempfile.NamedTemporaryFile(dir=paths.data, suffix=".tar") as archive:
-        archive.write(build_archive(files, config, str(image["tag"])))
-        archive.flush()
-        asyncio.run(store.load(Path(archive.name)))
-
-
-def find_program(name: str) -> Path | None:
-    """One that came with pip, else the one on the PATH."""
-    packaged = Path(sysconfig.get_path("scripts")) / name
-    if packaged.exists():
-        return packaged
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
-    return Path(found) if found else None
+# Charts
 
 
 def choose_values(

@@ -73,4 +73,6 @@ def _open(paths: ClusterPaths, url: str, path: str, method: str, body: Any = Non
     headers = {"Authorization": f"Bearer {token}", "Content-Type": kind}
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{url}{path}", data, headers, method=method)
-    return urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context)
+    # It is on this machine: a proxy that the environment names would not find it.
+    handlers = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    return urllib.request.build_opener(*handlers).open(request, timeout=TIMEOUT_S)

@@ -35,6 +35,7 @@ TYPE, PREFIX = "bootstrap.kubernetes.io/token", "bootstrap-token-"
 GROUP = "system:bootstrappers:kubeadm:default-node-token"
 LETTERS = string.ascii_lowercase + string.digits
 TTL = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?")
+EVERYWHERE = ("0.0.0.0", "::")
 READER = "kubeadm:bootstrap-signer-clusterinfo"
 """Its name at upstream: anybody may read cluster-info."""
 
@@ -116,7 +117,7 @@ def running_url(paths: ClusterPaths) -> str:
     if not paths.config.exists():
         fail(f"there is no cluster {paths.name}; start it with: sampan up --name {paths.name}")
     host, port = listening(paths)
-    return f"https://{join_host_port('127.0.0.1' if host in ('0.0.0.0', '::') else host, port)}"
+    return f"https://{join_host_port('127.0.0.1' if host in EVERYWHERE else host, port)}"
 
 
 def listening(paths: ClusterPaths) -> tuple[str, int]:
@@ -127,14 +128,20 @@ def listening(paths: ClusterPaths) -> tuple[str, int]:
 def outside_address(paths: ClusterPaths) -> str:
     """HOST:PORT by which other machines reach the API; ends the command when they cannot."""
     host, port = listening(paths)
-    if host in ("0.0.0.0", "::"):
-        host = primary_address()
-    if not host or host.startswith("127.") or host == "::1":
+    if not is_reachable(paths):
         fail(
             "the API listens on this machine alone; let others reach it with:"
             f" sampan down && sampan up --listen ADDRESS:{port}"
         )
-    return join_host_port(host, port)
+    return join_host_port(primary_address() if host in EVERYWHERE else host, port)
+
+
+def is_reachable(paths: ClusterPaths) -> bool:
+    """Whether other machines reach the API."""
+    host, _ = listening(paths)
+    if host in EVERYWHERE:
+        host = primary_address()
+    return bool(host) and not host.startswith("127.") and host != "::1"
 
 
 def publish(paths: ClusterPaths, url: str, cluster: tuple[str, bytes]) -> None:

@@ -36,6 +36,6 @@ def test_every_file_is_in_its_table(folder: str) -> None:
 
 def test_commands() -> None:
     text = (ROOT / "cli/main.py").read_text()
-    shared = ("main", "options", "progress", "supervisor", "api", "objects", "charts")
+    shared = ("main", "options", "progress", "supervisor", "api", "objects", "charts", "programs")
     for name in modules("cli", *shared):
         assert re.search(rf"\b{name}\.", text), name

@@ -17,6 +17,7 @@ import aiohttp
 import orjson
 import pytest
 
+from sampan.cli.programs import push
 from sampan.node.registry.serve import RegistryServer
 from sampan.node.visitors import Refused, Visitor
 from sampan.runtime.build import File, ImageConfig, build_config, build_layer
@@ -149,6 +150,18 @@ async def test_pushed_is_loaded(bench: Bench) -> None:
     assert (await bench.images.pull(f"127.0.0.1:{bench.port}/app:1")).id == image.id
     with pytest.raises(ImageNotFound, match="app:2: not found"):
         await bench.images.pull(f"{bench.name}:2")
+
+
+async def test_a_commands_own_push_is_loaded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of an add-on's image, also where the environment names a proxy."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    image = LAYER, ImageConfig(command=["run"])
+    host = f"http://127.0.0.1:{bench.port}"
+    await asyncio.to_thread(push, host, "admin", "team/tool:local", image)
+    found = bench.images.find(f"localhost:{bench.port}/team/tool:local")
+    assert found is not None
+    with pytest.raises(OSError, match="403"):
+        await asyncio.to_thread(push, host, "guest", "team/tool:local", image)
 
 
 async def test_another_node_pulls_by_the_same_names(bench: Bench) -> None:
