@@ -61,6 +61,13 @@ def open_in_root(root: int | Path, path: str, flags: int, mode: int = 0) -> int:
         os.close(directory)
 
 
+def open_within(directory: int, path: str, flags: int, mode: int = 0) -> int:
+    """Links are followed as far as they stay inside: an absolute one, and ".." that leads out, are
+    EXDEV."""
+    resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
+    return openat2(directory, path, flags, mode=mode, resolve=resolve)
+
+
 def open_beneath(directory: int, path: str, flags: int, mode: int = 0) -> int:
     """No symbolic link at all, and nothing outside `directory`: EXDEV or ELOOP instead."""
     resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS

@@ -320,7 +320,9 @@ def spreading(folder: str) -> list[Obj]:
         mounts = [mount("v", "/v", mountPropagation=mode)]
         out.append(pod(f"spread-{mode}".lower(), [container("c", wait, mounts)], volumes))
     mounts = [mount("v", "/v", mountPropagation="Bidirectional")]
-    act = "mount -t tmpfs t /v/told && touch /v/told/here && exec sleep 1000"
+    # Only once the others run: what is mounted before they start they see in any case.
+    act = "while ! [ -e /v/start ]; do sleep 0.05; done; mount -t tmpfs t /v/told && "
+    act += "touch /v/told/here /v/mounted && exec sleep 1000"
     out.append(pod("spread-bidirectional", [container("c", act, mounts, **PRIVILEGED)], volumes))
     return out
 

@@ -24,6 +24,7 @@ from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock
 from sampan.aio.grpc import RpcError
 from sampan.api.errors import NotFound, Object, StatusError
+from sampan.api.fields import quote
 from sampan.api.resources import api_resource
 from sampan.api.volumes import csi_unique_name
 from sampan.client.api import Client
@@ -33,7 +34,7 @@ from ..volumes.kernel import Kernel
 from ..volumes.keyed import content
 from ..volumes.kubelet import Kubelet
 from ..volumes.ownership import give_to_group
-from ..volumes.source import DeviceError, MapError, NotYet, Token, VolumeError
+from ..volumes.source import NEW_MOUNTER, DeviceError, MapError, NotYet, Token, VolumeError
 from .drivers import Driver, Drivers, UnknownDriver
 from .growth import LOOK_S, grow, is_behind
 from .places import clear, is_device, is_made
@@ -193,10 +194,12 @@ class CsiVolumes:
             found = None
         modes = ((found or {}).get("spec") or {}).get("volumeLifecycleModes") or [PERSISTENT]
         if source.lifecycle not in modes:
-            raise VolumeError(
-                f'{PLUGIN}volume mode "{source.lifecycle}" not supported by driver '
-                f"{source.driver} (only supports {orjson.dumps(modes).decode()})"
+            shown = " ".join(quote(mode) for mode in modes)
+            why = "no CSIDriver object" if found is None else f"only supports [{shown}]"
+            text = (
+                f'volume mode "{source.lifecycle}" not supported by driver {source.driver} ({why})'
             )
+            raise DeviceError(NEW_MOUNTER, text)
         return found
 
     async def _attached(self, source: Source) -> dict[str, str]:

@@ -11,7 +11,7 @@ from sampan.api.errors import Object
 from sampan.api.volumes import is_block, is_for_pod, mode_of
 
 from .host_path import host_path
-from .source import VolumeError
+from .source import NEW_MOUNTER, DeviceError, VolumeError
 
 
 class Claimed(Struct, frozen=True):
@@ -69,6 +69,6 @@ def volume_path(volume: Object) -> Claimed:
     if spec.get("local"):
         path = Path(spec["local"]["path"])
         if not path.exists():
-            raise VolumeError(f'path "{path}" does not exist')
+            raise DeviceError(NEW_MOUNTER, f'path "{path}" does not exist')
         return Claimed(path, owned=True)
     raise VolumeError("no volume plugin matched")

@@ -32,6 +32,12 @@ MOUNTED = {"image", "csi", "nfs", "persistentVolumeClaim", "ephemeral"}
 """Types of volumes that are mounted below their pod's directory, or may be."""
 
 
+NO_GIT = (
+    "git-repo volume plugin has been disabled; if necessary, it may be re-enabled by enabling the "
+    "feature-gate `GitRepoVolumeDriver`"
+)
+
+
 class Provided(Protocol):
     """Volumes that are not made here: CSI drivers' and file servers'."""
 
@@ -105,6 +111,8 @@ class PodVolumes:
             return self._volume_dir(uid, "image", name)
         if name in claims:
             return claims[name]
+        if "gitRepo" in volume:
+            raise VolumeError(NO_GIT)
         made = files(volume, sources)
         if made is None:
             kind = next((key for key in volume if key != "name"), "none")

@@ -28,8 +28,11 @@ class VolumeError(Exception):
         self.reason = reason or self.reason
 
 
+NEW_MOUNTER = "NewMounter initialization"
+
+
 class DeviceError(VolumeError):
-    """A step before the volume's own set-up failed: MountDevice or WaitForAttach."""
+    """A step before the volume's own set-up failed: MountDevice, WaitForAttach, NEW_MOUNTER."""
 
     def __init__(self, step: str, text: str) -> None:
         super().__init__(text)

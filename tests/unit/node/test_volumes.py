@@ -15,7 +15,7 @@ import pytest
 from sampan.linux.libc import check, libc
 from sampan.node.downward import Facts
 from sampan.node.volumes.atomic import File, read, write
-from sampan.node.volumes.claim import bound_volume, check_volume
+from sampan.node.volumes.claim import bound_volume, check_volume, volume_path
 from sampan.node.volumes.empty_dir import memory_size
 from sampan.node.volumes.local import LocalVolumes
 from sampan.node.volumes.mounted import mount_statuses
@@ -202,9 +202,13 @@ def test_sub_path_stays_inside(tmp_path: Path) -> None:
     assert kernel.binds[tmp_path / "t1"] == str(volume / "file")
     bind_sub_path(volume, "new/deep", tmp_path / "t2", kernel)
     assert (volume / "new/deep").is_dir()
-    # Links are followed as if the volume were the root: there is nothing at that path.
-    for path in ("link", "up"):
-        with pytest.raises(OSError):
+    (volume / "inside").symlink_to("new/../file")
+    bind_sub_path(volume, "inside", tmp_path / "t4", kernel)
+    assert kernel.binds[tmp_path / "t4"] == str(volume / "file")
+    # A link that leads out is an error, whether there is something or not (TestBindSubPath).
+    (volume / "nothing").symlink_to("/nothing")
+    for path in ("link", "up", "link/new", "nothing", "nothing/new"):
+        with pytest.raises(OSError, match=f'subpath "{path}" not within volume path "{volume}"'):
             bind_sub_path(volume, path, tmp_path / "t3", kernel)
     assert os.listdir(outside) == []
 
@@ -292,6 +296,13 @@ def test_a_claim_is_used_by_who_may() -> None:
     check_volume({"metadata": {"name": "v"}, "spec": {"claimRef": {"uid": "cu"}}}, claim)
     with pytest.raises(VolumeError, match='PV "v" is bound to a different claim than "ns/c"'):
         check_volume({"metadata": {"name": "v"}, "spec": {"claimRef": {"uid": "x"}}}, claim)
+
+
+def test_what_fails_before_a_volume_is_set_up(tmp_path: Path) -> None:
+    volume = {"metadata": {"name": "v"}, "spec": {"local": {"path": str(tmp_path / "none")}}}
+    with pytest.raises(VolumeError, match=f'path "{tmp_path}/none" does not exist') as caught:
+        volume_path(volume)
+    assert caught.value.step == "MountVolume.NewMounter initialization"
 
 
 async def test_local_volumes_are_named_by_uids_alone(tmp_path: Path) -> None:
