@@ -291,6 +291,25 @@ def test_specs(spec: dict[str, Any], expected: list[str]) -> None:
     assert errors(pod(**spec)) == expected
 
 
+def test_a_pods_own_resources_are_for_all_its_containers() -> None:
+    """By whole units, as upstream; what only containers can ask for is theirs."""
+    gpu = {"example.com/gpu": "1", "cpu": "1500m"}
+    resources = {"requests": gpu, "limits": {"example.com/gpu": "1", "hugepages-2Mi": "4Mi"}}
+    own = {"requests": {"cpu": "1200m"}, "limits": {"cpu": "2", "hugepages-2Mi": "4Mi"}}
+    assert errors(pod({"resources": resources}, resources=own)) == []
+    small = {"requests": {"cpu": "1"}, "limits": {"cpu": "2", "hugepages-2Mi": "2Mi"}}
+    assert errors(pod({"resources": resources}, resources=small)) == [
+        'spec.resources.requests[cpu]: Invalid value: "1": must be greater than or equal to '
+        "aggregate container requests of 1500m",
+        'spec.resources.requests[hugepages-2Mi]: Invalid value: "2Mi": must be greater than or '
+        "equal to aggregate container requests of 4Mi",
+        'spec.resources.limits[hugepages-2Mi]: Invalid value: "2Mi": must be greater than or equal '
+        "to aggregate container limits of 4Mi",
+        'spec.resources.containers[0][hugepages-2Mi].limits: Invalid value: "4Mi": must be less '
+        "than or equal to pod limits of 2Mi",
+    ]
+
+
 def changed(**spec: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     old = pod(activeDeadlineSeconds=100, tolerations=[{"operator": "Exists"}])
     new = copy.deepcopy(old)

@@ -234,6 +234,11 @@ def _add(total: dict[str, Quantity], more: Mapping[str, Any]) -> None:
         )
 
 
+def _units(quantity: Quantity) -> int:
+    """Whole units, rounded up: how upstream compares these (Quantity.Value)."""
+    return -(-quantity.nanos // 10**9)
+
+
 def check_pod_resources(spec: Object, path: str, out: list[Cause], claims: frozenset[str]) -> None:
     """spec.resources: the pod's own requests and limits (KEP-2837)."""
     resources = spec["resources"]
@@ -247,14 +252,22 @@ def check_pod_resources(spec: Object, path: str, out: list[Cause], claims: froze
         return
     requests = resources.get("requests") or {}
     for name, text in total_requests(spec).items():
-        own = parse(requests.get(name, "0"))
-        if parse(text).nanos > own.nanos:
+        if name not in requests:  # A device, say, which is nothing the pod itself can ask for.
+            continue
+        own = parse(requests[name])
+        if _units(parse(text)) > _units(own):
             why = f"must be greater than or equal to aggregate container requests of {text}"
             out.append(fields.invalid(f"{path}.requests[{name}]", str(own), why))
     limits = resources.get("limits") or {}
+    for name, text in total_limits(spec).items():
+        if name in limits and name.startswith("hugepages-"):
+            own = parse(limits[name])
+            if _units(parse(text)) > _units(own):
+                why = f"must be greater than or equal to aggregate container limits of {text}"
+                out.append(fields.invalid(f"{path}.limits[{name}]", str(own), why))
     for position, container in enumerate(spec.get("containers") or ()):
         for name, value in ((container.get("resources") or {}).get("limits") or {}).items():
-            if name in limits and parse(value).nanos > parse(limits[name]).nanos:
+            if name in limits and _units(parse(value)) > _units(parse(limits[name])):
                 where = f"{path}.containers[{position}][{name}].limits"
                 why = f"must be less than or equal to pod limits of {parse(limits[name])}"
                 out.append(fields.invalid(where, str(parse(value)), why))
