@@ -202,7 +202,11 @@ class Search:
     def _ways(self, request: Request) -> Iterator[tuple[Device, ...]]:
         """Sets of devices that would do for a request, each set once."""
         body = request.body
-        local = [device for device in request.matching if reaches(device, self._node)]
+        # What is ready at once goes before what has to be waited for (KEP-5007).
+        local = sorted(
+            (device for device in request.matching if reaches(device, self._node)),
+            key=lambda device: bool(device.device.get("bindingConditions")),
+        )
         if body.get("allocationMode") == "All":
             pending = any(reaches(device, self._node) for device in request.broken)
             if local and not pending and self._all_free(local, request):
@@ -313,6 +317,9 @@ def allocation_of(claim: Claim, chosen: Sequence[Chosen], node: NodeState) -> Ob
             amounts = taken_by(request.body, device.device) or {}
             result["shareID"] = str(uuid4())
             result["consumedCapacity"] = {key: text for key, (_, text) in amounts.items()}
+        for key in ("bindingConditions", "bindingFailureConditions"):
+            if device.device.get(key):
+                result[key] = device.device[key]
         results.append(result)
     used = {request.name for request, _ in chosen}
     configs: list[Object] = []
@@ -336,7 +343,7 @@ def selector_of(devices: Iterable[Device], node: NodeState) -> Object | None:
         where = device.slice["spec"]
         if where.get("perDeviceNodeSelection"):
             where = device.device
-        if where.get("nodeName"):
+        if where.get("nodeName") or device.device.get("bindsToNode"):
             mine = {"key": "metadata.name", "operator": "In", "values": [node.name]}
             return {"nodeSelectorTerms": [{"matchFields": [mine]}]}
         for term in (where.get("nodeSelector") or {}).get("nodeSelectorTerms") or ():

@@ -14,11 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sampan.aio.clock import Clock
 from sampan.api.errors import NotFound, Object
 from sampan.api.resources import resource
+from sampan.api.times import format_time
 from sampan.client.api import Client
 from sampan.client.informer import Informer, Informers
 
+from . import readiness
 from .allocation import Claim, Device, Id, Impossible, Pools, Request, allocation_of
 from .guest import Guest
 from .nodes import NodeState
@@ -41,15 +44,20 @@ class DevicesTaken(OSError):
 class Devices:
     """One per scheduler."""
 
-    def __init__(self, client: Client, informers: Informers, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, client: Client, informers: Informers, clock: Clock, changed: Callable[[], None]
+    ) -> None:
         """`changed` is called for what may help a pod."""
         self._client = client
+        self._clock = clock
         self._informers = informers
         self._changed = changed
         self._caches: tuple[Informer, Informer, Informer] | None = None
         self._stops: list[Callable[[], None]] = []
         self._assumed: dict[str, tuple[Object, str]] = {}
         """(allocation that is being written, uid of the pod it is made for), by the claim's uid."""
+        self._waiting: set[asyncio.Event] = set()
+        """Pods that wait until their devices are ready."""
         self._filling: asyncio.Task[None] | None = None
         self._pools: Pools | None = None
         self._matching: dict[str, tuple[list[Device], list[Device]]] = {}
@@ -85,6 +93,8 @@ class Devices:
         claim = new or old or {}
         if new is None or (claim.get("status") or {}).get("allocation"):
             self._assumed.pop(claim["metadata"]["uid"], None)
+        for event in self._waiting:
+            event.set()
         self._changed()
 
     def _on_offer(self, old: Object | None, new: Object | None) -> None:
@@ -119,6 +129,7 @@ class Devices:
             if len(reserved) >= RESERVED_MAX and not _is_reserved(claim, guest):
                 raise Impossible(IN_USE)
             need.allocated.append(allocation)
+            need.failed |= readiness.is_given_up(claim, self._clock.now())
         else:
             need.waiting.append(self._prepared(claim))
 
@@ -247,23 +258,64 @@ class Devices:
         mine = {"resource": "pods", "name": guest.name, "uid": guest.uid}
         changed = {
             **(claim.get("status") or {}),
-            "allocation": allocation or assumed,
+            "allocation": allocation
+            or {**(assumed or {}), "allocationTimestamp": format_time(self._clock.now())},
             "reservedFor": [*(status.get("reservedFor") or ()), mine],
         }
         await self._client.update(kind, {**claim, "status": changed}, "status")
+
+    def waits(self, guest: Guest) -> bool:
+        """Are devices of the pod still to be made ready for it?"""
+        return not all(map(readiness.is_ready, self._live(guest)))
+
+    async def await_ready(self, guest: Guest) -> None:
+        """Until their drivers say so. Raises DevicesTaken when they fail, or take too long."""
+        changed = asyncio.Event()
+        self._waiting.add(changed)
+        timer = asyncio.ensure_future(self._clock.sleep(readiness.TIMEOUT_S))
+        timer.add_done_callback(lambda task: changed.set())
+        try:
+            while self.waits(guest):
+                for claim in self._live(guest):
+                    if problem := readiness.failure_of(claim):
+                        raise DevicesTaken(problem)
+                if timer.done():
+                    raise DevicesTaken("device binding timeout")
+                changed.clear()
+                await changed.wait()
+        finally:
+            timer.cancel()
+            self._waiting.discard(changed)
+
+    def _live(self, guest: Guest) -> list[Object]:
+        """Its claims. Raises DevicesTaken when one is not allocated any more."""
+        found = [self._open()[0].get(guest.namespace, name) for name in guest.devices]
+        claims = [claim for claim in found if claim is not None]
+        for claim in claims:
+            uid = claim["metadata"]["uid"]
+            if not (claim.get("status") or {}).get("allocation") and uid not in self._assumed:
+                raise DevicesTaken(f"resourceclaim {claim['metadata']['name']} was deallocated")
+        return [
+            claim
+            if (claim.get("status") or {}).get("allocation")
+            else {**claim, "status": {"allocation": self._assumption(claim)}}
+            for claim in claims
+        ]
 
     def idle_claim(self, guest: Guest) -> Object | None:
         """An allocated claim nobody uses, which keeps the pod from the nodes that could take it:
         giving its devices back may help (PostFilter)."""
         if self._caches is None:
             return None
+        now, idle = self._clock.now(), []
         for name in guest.devices:
             claim = self._caches[0].get(guest.namespace, name)
             status = (claim or {}).get("status") or {}
             others = [item for item in status.get("reservedFor") or () if item["uid"] != guest.uid]
             if claim is not None and status.get("allocation") and not others:
-                return claim
-        return None
+                idle.append(claim)
+        failed = (claim for claim in idle if readiness.is_given_up(claim, now))
+        return next(failed, idle[0] if idle else None)
 
     async def deallocate(self, claim: Object) -> None:
         status = {

@@ -83,7 +83,7 @@ class Scheduler:
         self._nodes = Nodes()
         self._volumes = self._nodes.volumes = Volumes(client, informers, clock)
         self._devices = self._nodes.devices = Devices(
-            client, informers, lambda: self._wake(devices_help)
+            client, informers, clock, lambda: self._wake(devices_help)
         )
         self._shapes = Shapes(self._nodes)
         self._defaults = Defaults(informers)
@@ -360,11 +360,11 @@ class Scheduler:
         if not task.cancelled() and task.exception() is not None:
             log.error("a scheduling task failed", exc_info=task.exception())
 
-    async def _bind_volumes(self, guest: Guest, node: NodeState) -> None:
+    async def _aside(self, work: Coroutine[Any, Any, None]) -> None:
         """May take minutes, in which others are bound: the slot is theirs."""
         self._slots.release()
         try:
-            await self._volumes.bind(guest, node)
+            await work
         finally:
             await self._slots.acquire()
 
@@ -374,8 +374,11 @@ class Scheduler:
         try:
             if guest.devices:
                 await self._devices.bind(guest, node)
+                if self._devices.waits(guest):
+                    self._telling.waits_for_devices(pod, node.name)
+                    await self._aside(self._devices.await_ready(guest))
             if guest.claims:
-                await self._bind_volumes(guest, node)
+                await self._aside(self._volumes.bind(guest, node))
             await self._telling.bind(pod, node.name)
         except NotFound:
             self._devices.forget(guest)

@@ -69,6 +69,10 @@ class Telling:
             change["nominatedNodeName"] = nominated or None
         await self._patch(pod, change)
 
+    def waits_for_devices(self, pod: Object, node_name: str) -> None:
+        text = f"waiting for binding conditions for device on node {node_name}"
+        self._event(pod, pod, "Normal", "BindingConditionsPending", text)
+
     async def clear_nomination(self, pod: Object) -> None:
         await self._patch(pod, {"nominatedNodeName": None})
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from sampan.api.errors import Object
+from sampan.api.resources import resource
 from sampan.testing.cluster import Cluster, Options
 
 DRIVER = "gpu.example.com"
@@ -108,6 +110,52 @@ async def test_claims_share_a_device_as_long_as_it_has_capacity() -> None:
         await cluster.delete("pod", "a")
         await cluster.advance(60)
         assert (await cluster.get("pod", "c"))["spec"].get("nodeName") == "node-1"
+
+
+async def say(cluster: Cluster, name: str, condition: str) -> None:
+    """The driver sets a condition of the claim's device."""
+    claim = copy.deepcopy(await cluster.get("resourceclaim", name))
+    (result,) = claim["status"]["allocation"]["devices"]["results"]
+    about = {key: result[key] for key in ("driver", "pool", "device")}
+    meant = {"type": condition, "status": "True", "reason": "Said", "message": "it is so",
+             "lastTransitionTime": "2026-01-01T00:00:00Z"}  # fmt: skip
+    claim["status"]["devices"] = [{**about, "conditions": [meant]}]
+    kind = resource("resourceclaims", "resource.k8s.io")
+    await cluster.client.update(kind, claim, "status")
+    await cluster.settle()
+
+
+async def test_a_pod_is_bound_when_its_device_is_ready_and_gets_another_when_it_fails() -> None:
+    async with await Cluster.start(Options(nodes=2, virtual_time=True)) as cluster:
+        slow = {"bindingConditions": ["a.b/ready"], "bindingFailureConditions": ["a.b/bad"],
+                "bindsToNode": True}  # fmt: skip
+        await offered(cluster, node_1=[{**device(name, "8Gi"), **slow} for name in ("g0", "g1")])
+        await made(cluster, "mine", wanted())
+        await cluster.create(pod("waits", resourceClaimName="mine"))
+        await cluster.advance(60)
+        assert not (await cluster.get("pod", "waits"))["spec"].get("nodeName")
+        allocation = (await cluster.get("resourceclaim", "mine"))["status"]["allocation"]
+        assert allocation["allocationTimestamp"]
+        (result,) = allocation["devices"]["results"]
+        assert (result["device"], result["bindingConditions"]) == ("g0", ["a.b/ready"])
+        said = [item for item in await cluster.list("events")
+                if item["reason"] == "BindingConditionsPending"]  # fmt: skip
+        assert [item["message"] for item in said] == [
+            "waiting for binding conditions for device on node node-1"
+        ]
+        # It fails, and its driver takes it out of use: the claim gets the other one.
+        slices = resource("resourceslices", "resource.k8s.io")
+        found = copy.deepcopy(await cluster.get("resourceslice", "slice-node-1"))
+        found["spec"]["devices"][0]["taints"] = [{"key": "bad", "effect": "NoSchedule"}]
+        await cluster.client.update(slices, found)
+        await say(cluster, "mine", "a.b/bad")
+        await cluster.advance(30)
+        allocation = (await cluster.get("resourceclaim", "mine"))["status"]["allocation"]
+        assert allocation["devices"]["results"][0]["device"] == "g1"
+        assert not (await cluster.get("pod", "waits"))["spec"].get("nodeName")
+        await say(cluster, "mine", "a.b/ready")
+        await cluster.advance(2)
+        assert (await cluster.get("pod", "waits"))["spec"]["nodeName"] == "node-1"
 
 
 async def test_pods_share_a_claim_and_stay_where_its_devices_are() -> None:

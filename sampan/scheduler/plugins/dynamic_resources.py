@@ -25,6 +25,8 @@ class Need(Struct):
     """Why no node will do, as long as it is so."""
     allocated: list[Object] = field(default_factory=list)
     """Allocations of claims that have their devices."""
+    failed: bool = False
+    """Devices of one will not be ready (KEP-5007): others are to be tried."""
     waiting: list[Claim] = field(default_factory=list)
     pools: Pools | None = None
     taken: frozenset[Id] = frozenset()
@@ -49,7 +51,7 @@ def reasons(need: Need, node: NodeState) -> tuple[str, bool]:
     """(why, True): who leaves does not give back a claim's devices at once."""
     if need.problem:
         return need.problem, True
-    if not all(is_usable(allocation, node) for allocation in need.allocated):
+    if need.failed or not all(is_usable(allocation, node) for allocation in need.allocated):
         return ELSEWHERE, True
     return ("", True) if plan(need, node) is not None else (NONE_FREE, True)
 
