@@ -36,4 +36,4 @@ async def mount_images(parts: Parts, pod: Object, secrets: list[Object]) -> None
             "imagePullPolicy": source.get("pullPolicy") or "",
         }
         image = await parts.pulls.ensure(wanted, secrets, narrator)
-        parts.volumes.mount_image(uid, name, parts.images.layers(image.id))
+        parts.volumes.mount_image(uid, name, await parts.images.open_layers(image.id))

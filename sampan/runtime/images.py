@@ -124,6 +124,9 @@ class ImageStore:
         """Directories for overlayfs, uppermost first. Raises ImageNotFound."""
         return self._catalog.layers(image_id)
 
+    async def open_layers(self, image_id: str) -> Sequence[Path]:
+        return self.layers(image_id)
+
     async def load(self, archive: Path) -> Sequence[Image]:
         """Import every image of an archive that is for this machine. All or nothing per image.
         Raises ImageDamaged, OSError."""

@@ -75,8 +75,9 @@ class Images(Protocol):
 
     def list(self) -> Sequence[Image]: ...
 
-    def layers(self, image_id: str) -> Sequence[Path]:
-        """The directories of an image, uppermost first. Raises ImageNotFound."""
+    async def open_layers(self, image_id: str) -> Sequence[Path]:
+        """The directories of an image, uppermost first, which stay as long as it does. Raises
+        ImageNotFound and RuntimeFailure."""
         ...
 
     async def load(self, archive: Path) -> Sequence[Image]:

@@ -50,7 +50,7 @@ class FakeImages:
     def list(self) -> Sequence[Image]:
         return tuple({image.id: image for image in self.here.values()}.values())
 
-    def layers(self, image_id: str) -> Sequence[Path]:
+    async def open_layers(self, image_id: str) -> Sequence[Path]:
         return [Path("/layers") / image_id]
 
     async def load(self, archive: Path) -> Sequence[Image]:

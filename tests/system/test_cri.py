@@ -83,6 +83,9 @@ async def test_a_pod_over_containerd(place: Path) -> None:
         (place / "volume").mkdir()
         (place / "volume/file").write_text("mine\n")
 
+        (layer,) = await images.open_layers(image.id)
+        assert (layer / "bin/busybox").is_file()
+
         script = "echo $GREETING; echo problem >&2; hostname; cat /v/file; id -u; exit 3"
         volume = Mount("/v", str(place / "volume"), options=("rbind", "ro"))
         spec = make_spec(place, image.id, "sh", "-c", script, mounts=[volume])

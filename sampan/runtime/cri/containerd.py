@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -189,15 +190,26 @@ class Containerd:
 
     async def load(self, archive: Path) -> Sequence[str]:
         """Import an archive of images; the names of what was in it. Raises RuntimeFailure."""
+        return _IMPORTED.findall(await self._ctr("images", "import", str(archive)))
+
+    async def layers(self, chain: str) -> Sequence[Path]:
+        """Where the layers up to this chain id are, uppermost first. Raises RuntimeFailure."""
+        view = f"sampan-{secrets.token_hex(8)}"
+        text = await self._ctr("snapshots", "view", "--mounts", view, chain)
+        # Who looks needs no view of its own: the image holds what is below.
+        await self._ctr("snapshots", "rm", view)
+        return layers_of(json.loads(text))
+
+    async def _ctr(self, *words: str) -> str:
         child = await asyncio.create_subprocess_exec(
-            "ctr", "--address", str(self.socket), "--namespace", NAMESPACE, "images", "import",
-            str(archive), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            "ctr", "--address", str(self.socket), "--namespace", NAMESPACE, *words,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         output, _ = await child.communicate()
         text = output.decode(errors="replace").strip()
         if child.returncode:
-            raise RuntimeFailure(f"ctr images import: {text}")
-        return _IMPORTED.findall(text)
+            raise RuntimeFailure(f"ctr {' '.join(words[:2])}: {text}")
+        return text
 
     async def call(self, name: str, timeout_s: float = CALL_S, **message: Any) -> dict[str, Any]:
         """One call of the table; a server that has died is started again. Raises RpcError."""
@@ -242,6 +254,17 @@ class Containerd:
         except (OSError, TimeoutError):
             pass
         await asyncio.to_thread(shutil.rmtree, self._run, ignore_errors=True)
+
+
+def layers_of(mounts: Sequence[Mapping[str, Any]]) -> Sequence[Path]:
+    """The folders that a read-only snapshot consists of: one is bound, several are stacked."""
+    (mount,) = mounts
+    if mount["Type"] == "bind":
+        return [Path(mount["Source"])]
+    for option in mount["Options"]:
+        if option.startswith("lowerdir="):
+            return [Path(path) for path in option.removeprefix("lowerdir=").split(":")]
+    raise RuntimeFailure(f"a snapshot of an unknown kind: {mount['Type']}")
 
 
 def _pid_behind(path: Path) -> int:

@@ -158,7 +158,7 @@ def test_limits_of_local_storage(tmp_path: Path) -> None:
     assert excess(pod, written) == (
         "emptydirfs.limit", 'Usage of EmptyDir volume "v" exceeds the limit "64Ki". '
     )  # fmt: skip
-    volume["emptyDir"] = {}  # type: ignore[assignment]
+    volume["emptyDir"] = {}
     (folders["root"] / "file").write_bytes(b"x" * 200_000)
     assert excess(pod, written) == (
         "ephemeralpodfs.limit",

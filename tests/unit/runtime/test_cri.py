@@ -11,8 +11,8 @@ import pytest
 from sampan.aio.grpc import NOT_FOUND, UNAVAILABLE, RpcError
 from sampan.runtime.cri import runtime as cri
 from sampan.runtime.cri import schemas
-from sampan.runtime.cri.containerd import Containerd
-from sampan.runtime.interface import Container, State
+from sampan.runtime.cri.containerd import Containerd, layers_of
+from sampan.runtime.interface import Container, RuntimeFailure, State
 
 
 class Server:
@@ -60,6 +60,15 @@ async def test_what_the_server_lost_has_ended(
     assert (gone.id, gone.state, gone.exit_code) == ("c1", State.EXITED, cri.LOST_EXIT_CODE)
     assert gone.finished_at > 0
     assert runtime.list() == [gone]
+
+
+def test_where_an_images_layers_are() -> None:
+    one = {"Type": "bind", "Source": "/s/1/fs", "Options": ["ro", "rbind"]}
+    assert layers_of([one]) == [Path("/s/1/fs")]
+    two = {"Type": "overlay", "Source": "overlay", "Options": ["index=off", "lowerdir=/b:/a"]}
+    assert layers_of([two]) == [Path("/b"), Path("/a")]
+    with pytest.raises(RuntimeFailure, match="unknown kind: zfs"):
+        layers_of([{"Type": "zfs", "Source": "x", "Options": []}])
 
 
 async def _next_exit(runtime: cri.CriRuntime) -> Container:
