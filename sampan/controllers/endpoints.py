@@ -99,7 +99,9 @@ def body_of(service: Object, found: Sequence[Backend]) -> Object:
         labels[HEADLESS_LABEL] = ""
     labels[MANAGED_LABEL] = MANAGER
     publish = bool(service["spec"].get("publishNotReadyAddresses"))
-    usable = [item for item in found if publish or not item.terminating]
+    # Unlike slices, Endpoints list nobody who has none of the service's ports.
+    reached = [item for item in found if item.ports or not service["spec"].get("ports")]
+    usable = [item for item in reached if publish or not item.terminating]
     annotations = {OVER_CAPACITY: "truncated"} if len(usable) > MAX_ADDRESSES else {}
     # Ready ones are kept first when there are too many.
     usable.sort(key=lambda item: not item.ready)

@@ -92,8 +92,6 @@ def _backend(service: Object, pod: Object, family: str) -> Backend | None:
         return None
     spec = pod["spec"]
     ports = resolve_ports(service, pod)
-    if ports is None:
-        return None
     serving = podlib.is_ready(pod)
     terminating = podlib.is_terminating(pod)
     publish = bool(service["spec"].get("publishNotReadyAddresses"))
@@ -112,19 +110,16 @@ def _backend(service: Object, pod: Object, family: str) -> Backend | None:
     )
 
 
-def resolve_ports(service: Object, pod: Object) -> tuple[Port, ...] | None:
-    """The service's ports on this pod. A named port the pod does not have is left out; None if
-    there are ports and the pod has none of them."""
-    wanted = service["spec"].get("ports") or ()
+def resolve_ports(service: Object, pod: Object) -> tuple[Port, ...]:
+    """The service's ports on this pod. A named port the pod does not have is left out; without any
+    the pod is still an endpoint, which has names, and gets no connections."""
     found = []
-    for item in wanted:
+    for item in service["spec"].get("ports") or ():
         protocol = item.get("protocol") or "TCP"
         number = _number(item, pod, protocol)
         if number:
             port = (item.get("name") or "", protocol, number, item.get("appProtocol") or "")
             found.append(port)
-    if wanted and not found:
-        return None
     return tuple(sorted(found))
 
 

@@ -19,6 +19,7 @@ from .endpointslice_plan import (
     NAME_LABEL,
     Plan,
     is_automatic,
+    placed,
     plan,
 )
 from .runtime.backends import on_backend_change
@@ -45,6 +46,8 @@ class EndpointSliceController(Controller):
         self.recorder: EventRecorder | None = None
         self.unhinted: dict[Request, dict[str, str]] = {}
         """What was told of services of topology-mode Auto, by family."""
+        self.displaced: dict[Request, None] = {}
+        """Services with pods on nodes that are not there."""
         self.services = self.informer(self.service_resource)
         self.pods = self.informer(resource("pods"))
         self.slices = self.informer(self.resource)
@@ -76,8 +79,12 @@ class EndpointSliceController(Controller):
                 self.queue.add(request)
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
-        """A node's zone is on its endpoints; it changes so seldom that all services look."""
-        if _zone(old) != _zone(new):
+        """A node's zone is on its endpoints, and they go with it; both is so seldom that all
+        services look. One that is new concerns those that may have missed it."""
+        if old is None and new is not None:
+            for request in self.displaced:
+                self.queue.add(request)
+        if new is None or _zone(old) != _zone(new):
             for service in self.services.list():
                 self.add(service)
         elif self.unhinted and _processors(old) != _processors(new):
@@ -89,6 +96,7 @@ class EndpointSliceController(Controller):
         if service is None or service["metadata"].get("deletionTimestamp"):
             # The garbage collector takes the slices: the service owns them.
             self.expectations.forget(request)
+            self.displaced.pop(request, None)
             return None
         if not selects_pods(service):
             return None
@@ -100,6 +108,11 @@ class EndpointSliceController(Controller):
         self.queue.rest(request, PACE_S * len(pods))
         names = {item.node for group in found.values() for item in group}
         nodes = {name: node for name in names if (node := self.nodes.get("", name)) is not None}
+        if names - nodes.keys() - {""}:
+            self.displaced[request] = None
+        else:
+            self.displaced.pop(request, None)
+        found = placed(service, found, nodes)
         existing = self.slices.by_index(NAME_LABEL, "/".join(request))
         shares = None
         if is_automatic(service):

@@ -26,6 +26,7 @@ from .runtime.owners import controller_reference
 # --max-endpoints-per-slice
 MAX_ENDPOINTS = 100
 MODE = "service.kubernetes.io/topology-mode"
+OLD_MODE = "service.kubernetes.io/topology-aware-hints"
 # PreferClose is the older name of PreferSameZone; a node's own zone comes after the node.
 AUTO = "topology-mode Auto"
 _DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
@@ -163,9 +164,23 @@ def _new(service: Object, resource: Descriptor, family: str, item: _Slice) -> Ob
     }
 
 
+def placed(
+    service: Object, found: Mapping[str, Sequence[Backend]], nodes: Mapping[str, Object]
+) -> dict[str, list[Backend]]:
+    """Without the pods of nodes that are not there (any more), unless the service wants the
+    addresses of all its pods."""
+    everyone = bool(service["spec"].get("publishNotReadyAddresses"))
+    return {
+        family: [item for item in group if everyone or not item.node or item.node in nodes]
+        for family, group in found.items()
+    }
+
+
 def is_automatic(service: Object) -> bool:
     """Does the service ask for zones by their processors (KEP-2433)?"""
-    mode = (service["metadata"].get("annotations") or {}).get(MODE)
+    annotations = service["metadata"].get("annotations") or {}
+    # The older name counts more where both are.
+    mode = annotations.get(OLD_MODE, annotations.get(MODE))
     return mode in ("Auto", "auto")
 
 

@@ -22,7 +22,10 @@ from .endpoints import Behind, Endpoint, Place, endpoints_of, port_number
 from .families import IPV4, Family
 
 SERVICE_LABEL = "kubernetes.io/service-name"
-_FOREIGN_PROXY_LABEL = "service.kubernetes.io/service-proxy-name"
+# Services with one of these labels are another proxy's, or nobody's (pkg/proxy, ProxyServer.Run).
+_FOREIGN_LABELS = frozenset(
+    {"service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"}
+)
 _NAME = re.compile(r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
 PROTOCOLS = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}
 
@@ -116,7 +119,9 @@ def _cluster_address(service: Object, family: Family) -> str | None:
     """Its cluster address of this family; None when this proxy has nothing to do with the
     service."""
     meta, spec = service["metadata"], service.get("spec") or {}
-    if spec.get("type") == "ExternalName" or _FOREIGN_PROXY_LABEL in (meta.get("labels") or {}):
+    if spec.get("type") == "ExternalName" or not _FOREIGN_LABELS.isdisjoint(
+        meta.get("labels") or ()
+    ):
         return None
     if not _NAME.match(meta["name"]) or not _NAME.match(meta["namespace"]):
         return None

@@ -46,7 +46,14 @@ async def test_a_service_follows_its_pods() -> None:
     async with world() as w:
         await w.client.create(SERVICES, service(), "default")
         await w.client.create(DEPLOYMENTS, deployment(replicas=3), "default")
+        await w.until(lambda: len(ips(w)) == 3)
+        # Pods are behind services while their node is there.
+        await add_node(w, NODE)
         await w.until(lambda: len(ready_addresses(w)) == 3 and ready_addresses(w) == ips(w))
+        await w.client.delete(NODES, NODE)
+        await w.until(lambda: not ready_addresses(w))
+        await w.client.create(NODES, {"metadata": {"name": NODE}})
+        await w.until(lambda: ready_addresses(w) == ips(w))
         endpoints = w.cache("endpoints")
 
         def legacy() -> set[str]:

@@ -12,7 +12,7 @@ from sampan.api.errors import Object
 from sampan.api.resources import resource
 from sampan.controllers.endpoints import body_of
 from sampan.controllers.endpoints_plan import backends, fingerprint, resolve_ports
-from sampan.controllers.endpointslice_plan import MAX_ENDPOINTS, Plan, plan
+from sampan.controllers.endpointslice_plan import MAX_ENDPOINTS, Plan, is_automatic, placed, plan
 
 SERVICES = resource("services")
 
@@ -184,9 +184,40 @@ def test_named_ports_are_looked_up_by_protocol() -> None:
     owner = service()
     udp = pod(0)
     udp["spec"]["containers"][0]["ports"][0]["protocol"] = "UDP"
-    assert resolve_ports(owner, udp) is None
+    assert resolve_ports(owner, udp) == ()
     plain = service(ports=[{"port": 80, "protocol": "UDP", "appProtocol": "h2c"}])
     assert resolve_ports(plain, udp) == (("", "UDP", 80, "h2c"),)
+
+
+def test_a_pod_without_the_port_has_a_name_and_no_connections() -> None:
+    """It is in slices, where names of headless services come from, and not in Endpoints."""
+    owner, nameless = service(), pod(0)
+    nameless["spec"]["containers"][0]["ports"][0]["name"] = "other"
+    bare, full = sorted(make(owner, [nameless, pod(1)]).create, key=lambda body: len(body["ports"]))
+    assert (bare["ports"], len(bare["endpoints"])) == ([], 1)
+    assert (full["ports"][0]["port"], len(full["endpoints"])) == (8080, 1)
+    (subset,) = body_of(owner, backends(owner, [nameless, pod(1)], "IPv4"))["subsets"]
+    assert [item["ip"] for item in subset["addresses"]] == ["10.244.0.2"]
+
+
+def test_pods_go_with_their_node() -> None:
+    owner, pods = service(), [pod(0), pod(1, spec={"nodeName": "gone"})]
+    found = {"IPv4": backends(owner, pods, "IPv4")}
+    assert [item.node for item in placed(owner, found, {"n1": {}})["IPv4"]] == ["n1"]
+    everyone = service(publishNotReadyAddresses=True)
+    assert placed(everyone, found, {"n1": {}}) == found
+
+
+def test_the_older_annotation_of_topology_counts_more() -> None:
+    for annotations, wanted in (
+        ({"service.kubernetes.io/topology-mode": "Auto"}, True),
+        ({"service.kubernetes.io/topology-aware-hints": "auto"}, True),
+        ({"service.kubernetes.io/topology-aware-hints": "Disabled",
+          "service.kubernetes.io/topology-mode": "Auto"}, False),
+    ):  # fmt: skip
+        owner = service()
+        owner["metadata"]["annotations"] = annotations
+        assert is_automatic(owner) is wanted
 
 
 def test_what_endpoints_do_not_depend_on_wakes_nobody() -> None:

@@ -265,6 +265,13 @@ def test_what_is_not_proxied(change: dict[str, Any]) -> None:
     assert rules_of(service(**change), [], SCOPE) == NOTHING
 
 
+@pytest.mark.parametrize("label", ["service-proxy-name", "headless"])
+def test_what_another_proxy_has(label: str) -> None:
+    other = service()
+    other["metadata"]["labels"] = {f"service.kubernetes.io/{label}": ""}
+    assert rules_of(other, [], SCOPE) == NOTHING
+
+
 def test_nothing_in_an_object_becomes_a_rule_of_its_own() -> None:
     evil = "a }\nflush ruleset\n#"
     named = service()
