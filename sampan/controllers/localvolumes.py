@@ -41,6 +41,7 @@ from .localvolumes_plan import (
     snapshot_source,
     source_of,
     volume_for,
+    with_annotation,
     without_annotation,
 )
 from .runtime.controller import Context, Controller
@@ -128,9 +129,11 @@ class LocalVolumeController(Controller):
             await self.client.update(self.claim_resource, changed)
             return
         if origin is not None and origin.node != chosen:
-            # Its data is elsewhere: the scheduler is to choose again.
+            # Its data is elsewhere: the volume is made there, and the pod that was put where it
+            # cannot have it is to follow (the scheduler would choose the same node again).
             why = f"the data of {origin.what} {source_of(claim)} is on node {origin.node}"
-            await self.client.update(self.claim_resource, without_annotation(claim, SELECTED_NODE))
+            moved = with_annotation(claim, SELECTED_NODE, origin.node)
+            await self.client.update(self.claim_resource, moved)
         if node is None and not why:
             why = "no node is ready"
         where = f"{claim['metadata']['namespace']}/{claim['metadata']['name']}"

@@ -116,6 +116,11 @@ def node_of(volume: Object) -> str:
     return str((volume["metadata"].get("annotations") or {}).get(NODE) or "")
 
 
+def with_annotation(obj: Object, name: str, text: str) -> Object:
+    meta = obj["metadata"]
+    return {**obj, "metadata": {**meta, "annotations": {**meta.get("annotations", {}), name: text}}}
+
+
 def without_annotation(obj: Object, name: str) -> Object:
     meta = obj["metadata"]
     kept = {key: text for key, text in (meta.get("annotations") or {}).items() if key != name}

@@ -273,19 +273,16 @@ async def test_a_claim_may_begin_with_what_another_holds() -> None:
         copy = await create("copy", "n1", **source)
         await phase(there, "persistentvolumeclaims", "copy", "Bound")
         assert calls[1:] == [("n1", f"/volumes/{copy}?size={1 << 30}&from={first}")]
-        # Data is where it is: a pod that was put elsewhere is to be put there.
-        await create("far", "n2", **source)
+        # Data is where it is: a pod that was put elsewhere is to follow.
+        far = await create("far", "n2", **source)
         await event(
             there,
             'ProvisioningFailed: failed to provision volume with StorageClass "standard": '
             "the data of claim data is on node n1",
         )
-        cache = there.cache("persistentvolumeclaims")
-        mark = "volume.kubernetes.io/selected-node"
-        await there.until(
-            lambda: mark not in cache.get("default", "far")["metadata"]["annotations"]
-        )  # type: ignore[index]
-        assert len(calls) == 2
+        bound = await phase(there, "persistentvolumeclaims", "far", "Bound")
+        assert bound["metadata"]["annotations"]["volume.kubernetes.io/selected-node"] == "n1"
+        assert calls[2:] == [("n1", f"/volumes/{far}?size={1 << 30}&from={first}")]
 
 
 async def test_a_node_that_cannot_is_asked_again() -> None:

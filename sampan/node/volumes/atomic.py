@@ -112,7 +112,8 @@ def _present(directory: Path) -> Path | None:
 
 def _link_names(directory: Path, names: set[str]) -> None:
     for entry in os.scandir(directory):
-        if not entry.name.startswith("..") and entry.name not in names:
+        # A subPath that was not there is a directory by now: it is not ours to remove.
+        if not entry.name.startswith("..") and entry.name not in names and entry.is_symlink():
             os.unlink(entry.path)
     for name in names:
         link = directory / name

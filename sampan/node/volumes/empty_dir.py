@@ -73,10 +73,13 @@ def page_size(medium: str, pod: Object) -> int:
         sizes &= {whole(medium.removeprefix(f"{HUGE}-"))}
     if len(sizes) > 1:
         raise VolumeError(
-            f"medium {medium} can't be used if container requests multiple huge page sizes"
+            f"medium: {medium} can't be used if container requests multiple huge page sizes"
         )
     if not sizes:
-        raise VolumeError(f"medium {medium}: no container requests huge pages of that size")
+        raise VolumeError(
+            f"medium {medium}: hugePages storage requested, but there is no resource request for "
+            "huge pages"
+        )
     return sizes.pop()
 
 

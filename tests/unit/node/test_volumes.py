@@ -71,6 +71,11 @@ def test_atomic_update_replaces_all_at_once(tmp_path: Path) -> None:
         "a",
     ]
     assert not (volume / first).exists()
+    # What a subPath has made in it stays, and is in nobody's way.
+    (volume / "part").mkdir()
+    assert write(volume, {"b": File(b"4")})
+    assert shown(volume / "..data") == {"b": "4"}
+    assert (volume / "part").is_dir()
 
 
 def test_config_map_secret_and_projected(tmp_path: Path) -> None:
@@ -419,7 +424,7 @@ def test_a_folder_that_turns_into_a_link_leads_nowhere(tmp_path: Path) -> None:
     kernel, naive, ended = Watchful(), set[str](), threading.Event()
     swapper = threading.Thread(target=swap, args=(volume, outside, ended))
     swapper.start()
-    seen = set()
+    seen: set[str] = set()
     try:
         end = time.monotonic() + 10
         # As long as it takes the naive way to be led out: then ours was exposed to the same.
@@ -452,5 +457,5 @@ def test_huge_pages_are_of_a_size_that_is_asked_for(tmp_path: Path) -> None:
     assert made_of("HugePages-1Gi", small, large) == 1 << 30
     with pytest.raises(VolumeError, match="multiple huge page sizes"):
         made_of("HugePages", small, large)
-    with pytest.raises(VolumeError, match="no container requests huge pages of that size"):
+    with pytest.raises(VolumeError, match="there is no resource request for huge pages"):
         made_of("HugePages-1Gi", small)
