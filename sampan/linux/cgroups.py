@@ -30,6 +30,7 @@ _KILL_ROUNDS = 100
 _REMOVE_TRIES, _REMOVE_PAUSE_S = 200, 0.01
 # v1 reports "no limit" as the largest page-aligned number.
 _UNLIMITED = 1 << 60
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 class Hierarchies(Struct, frozen=True):
@@ -61,6 +62,21 @@ class Limits(Struct, frozen=True):
     hugepages: Sequence[tuple[str, int]] = ()
 
 
+class Processor(Struct, frozen=True):
+    """How a group's time was spent, what it may have, and how often that was not enough."""
+
+    user_ns: int = 0
+    system_ns: int = 0
+    quota_us: int = 0
+    """0 is no limit; nothing is ever throttled then."""
+    period_us: int = 100_000
+    shares: int = 0
+    """v1 scale."""
+    periods: int = 0
+    throttled_periods: int = 0
+    throttled_ns: int = 0
+
+
 class Usage(Struct, frozen=True):
     """What a group and all below it use now."""
 
@@ -74,6 +90,10 @@ class Usage(Struct, frozen=True):
     pids: int = 0
     cache_bytes: int = 0
     """Of files."""
+    mapped_bytes: int = 0
+    swap_bytes: int = 0
+    oom_kills: int = 0
+    processor: Processor = Processor()
 
 
 @cache
@@ -180,6 +200,11 @@ def weight_of_shares(shares: int) -> int:
     return 1 + (shares - _SHARES_MIN) * 9999 // (_SHARES_MAX - _SHARES_MIN)
 
 
+def shares_of_weight(weight: int) -> int:
+    """The other way round, as cadvisor tells it; 0 stays 0."""
+    return _SHARES_MIN + (weight - 1) * (_SHARES_MAX - _SHARES_MIN) // 9999 if weight else 0
+
+
 def usage(group: str) -> Usage:
     """Zeros for a group that is gone."""
     table = hierarchies()
@@ -191,14 +216,16 @@ def usage(group: str) -> Usage:
         limit = _read_number(memory / "memory.max") if memory else 0
         cpu_ns = _read_table(ROOT / group.strip("/") / "cpu.stat").get("usage_usec", 0) * 1000
         inactive, rss = stat.get("inactive_file", 0), stat.get("anon", 0)
-        cache = stat.get("file", 0)
+        cache, mapped = stat.get("file", 0), stat.get("file_mapped", 0)
+        swap = _read_number(memory / "memory.swap.current") if memory else 0
     else:
         cpu = table.directory("cpuacct", group)
         cpu_ns = _read_number(cpu / "cpuacct.usage") if cpu else 0
         used = _read_number(memory / "memory.usage_in_bytes") if memory else 0
         limit = _read_number(memory / "memory.limit_in_bytes") if memory else 0
         inactive, rss = stat.get("total_inactive_file", 0), stat.get("total_rss", 0)
-        cache = stat.get("total_cache", 0)
+        cache, mapped = stat.get("total_cache", 0), stat.get("total_mapped_file", 0)
+        swap = stat.get("total_swap", 0)
     return Usage(
         cpu_ns=cpu_ns,
         memory_bytes=used,
@@ -207,6 +234,41 @@ def usage(group: str) -> Usage:
         memory_limit_bytes=limit if limit < _UNLIMITED else 0,
         pids=_read_number(pids / "pids.current") if pids else 0,
         cache_bytes=cache,
+        mapped_bytes=mapped,
+        swap_bytes=swap,
+        oom_kills=oom_kills(group),
+        processor=processor(group),
+    )
+
+
+def processor(group: str) -> Processor:
+    """Zeros for a group that is gone."""
+    table = hierarchies()
+    place = table.directory("cpu", group)
+    if place is None:
+        return Processor()
+    stat = _read_table(place / "cpu.stat")
+    if table.v2:
+        user, system = stat.get("user_usec", 0) * 1000, stat.get("system_usec", 0) * 1000
+        quota, _, period = _read_words(place / "cpu.max").partition(" ")
+        shares = shares_of_weight(_read_number(place / "cpu.weight"))
+        throttled = stat.get("throttled_usec", 0) * 1000
+    else:
+        spent = _read_table((table.directory("cpuacct", group) or place) / "cpuacct.stat")
+        user, system = spent.get("user", 0) * _TICK_NS, spent.get("system", 0) * _TICK_NS
+        quota, period = (_read_words(place / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+        shares = _read_number(place / "cpu.shares")
+        throttled = stat.get("throttled_time", 0)
+    return Processor(
+        user_ns=user,
+        system_ns=system,
+        # "max" and -1 are no limit.
+        quota_us=int(quota) if quota.isdigit() else 0,
+        period_us=int(period or 100_000),
+        shares=shares,
+        periods=stat.get("nr_periods", 0),
+        throttled_periods=stat.get("nr_throttled", 0),
+        throttled_ns=throttled,
     )
 
 
@@ -351,12 +413,16 @@ def _write(path: Path, value: str) -> None:
         os.close(fd)
 
 
-def _read_number(path: Path) -> int:
+def _read_words(path: Path) -> str:
     try:
-        text = path.read_text().strip()
+        return path.read_text().strip()
     except OSError:
-        return 0
-    return 0 if text == "max" else int(text)
+        return ""
+
+
+def _read_number(path: Path) -> int:
+    text = _read_words(path)
+    return 0 if text in ("max", "") else int(text)
 
 
 def _read_table(path: Path) -> Mapping[str, int]:

@@ -24,10 +24,33 @@ OF_GROUPS: tuple[tuple[str, str, str, Callable[[Any], float]], ...] = (
     ("memory_rss", "gauge", "Size of RSS in bytes.", lambda usage: usage.rss_bytes),
     ("memory_cache", "gauge", "Number of bytes of page cache memory.",
      lambda usage: usage.cache_bytes),
+    ("memory_mapped_file", "gauge", "Size of memory mapped files in bytes.",
+     lambda usage: usage.mapped_bytes),
+    ("memory_swap", "gauge", "Container swap usage in bytes.", lambda usage: usage.swap_bytes),
+    ("oom_events_total", "counter", "Count of out of memory events observed for the container",
+     lambda usage: usage.oom_kills),
+    ("cpu_user_seconds_total", "counter", "Cumulative user cpu time consumed in seconds.",
+     lambda usage: usage.processor.user_ns / 1e9),
+    ("cpu_system_seconds_total", "counter", "Cumulative system cpu time consumed in seconds.",
+     lambda usage: usage.processor.system_ns / 1e9),
+    ("spec_cpu_period", "gauge", "CPU period of the container.",
+     lambda usage: usage.processor.period_us),
+    ("spec_cpu_shares", "gauge", "CPU share of the container.",
+     lambda usage: usage.processor.shares),
     ("spec_memory_limit_bytes", "gauge", "Memory limit for the container.",
      lambda usage: usage.memory_limit_bytes),
     ("processes", "gauge", "Number of processes running inside the container.",
      lambda usage: usage.pids),
+)  # fmt: skip
+# Only of those that have a quota, as cadvisor's.
+OF_LIMITED: tuple[tuple[str, str, str, Callable[[Any], float]], ...] = (
+    ("spec_cpu_quota", "gauge", "CPU quota of the container.", lambda cpu: cpu.quota_us),
+    ("cpu_cfs_periods_total", "counter", "Number of elapsed enforcement period intervals.",
+     lambda cpu: cpu.periods),
+    ("cpu_cfs_throttled_periods_total", "counter", "Number of throttled period intervals.",
+     lambda cpu: cpu.throttled_periods),
+    ("cpu_cfs_throttled_seconds_total", "counter", "Total time duration the container has been "
+     "throttled.", lambda cpu: cpu.throttled_ns / 1e9),
 )  # fmt: skip
 # (name, help, field of Traffic)
 OF_NETWORK = (
@@ -64,6 +87,9 @@ def _groups(reading: Reading) -> Iterator[Family]:
     yield "container_cpu_usage_seconds_total", "counter", text, cpu
     for name, kind, text, figure in OF_GROUPS:
         yield f"container_{name}", kind, text, [(labels, figure(use)) for labels, use, _ in rows]
+    limited = [(labels, use.processor) for labels, use, _ in rows if use.processor.quota_us]
+    for name, kind, text, figure in OF_LIMITED:
+        yield f"container_{name}", kind, text, [(labels, figure(cpu)) for labels, cpu in limited]
     text = "Start time of the container since unix epoch in seconds."
     yield "container_start_time_seconds", "gauge", text, [(it, started) for it, _, started in rows]
     text = "Last time a container was seen by the exporter"

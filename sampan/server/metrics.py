@@ -12,6 +12,8 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sampan.version import GIT_VERSION
+
 from .exchange import Attributes, Response
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ BUCKETS_S = (
 """Upstream's, shortened at no bucket's cost to those who compute quantiles."""
 
 VERBS = {"update": "PUT", "create": "POST", "deletecollection": "DELETECOLLECTION"}
+BUILD = {"git_version": GIT_VERSION, "major": "1", "minor": "36"}
+
 STARTED_S = time.time()
 
 Key = tuple[str, str, str, str, str]
@@ -120,6 +124,9 @@ def _lines(server: Server) -> Iterator[str]:
     yield from _identity_lines(server)
     yield from _head("etcd_mvcc_db_revision", "gauge", "Revision of the last durable write.")
     yield _sample("etcd_mvcc_db_revision", {}, server.store.revision)
+    text = "A metric with a constant '1' value labeled by version."
+    yield from _head("kubernetes_build_info", "gauge", text)
+    yield _sample("kubernetes_build_info", BUILD, 1)
     yield from process_lines()
 
 

@@ -179,7 +179,7 @@ class TestCgroups:
         assert cgroups.remove_when_empty(top)
 
     def test_limits_usage_kill_and_removal(self) -> None:
-        limits = cgroups.Limits(cpu_shares=512, memory_bytes=32 << 20, pids=10)
+        limits = cgroups.Limits(cpu_shares=512, cpu_quota_us=50_000, memory_bytes=32 << 20, pids=10)
         cgroups.create(self.GROUP, limits)
         cgroups.create(self.GROUP, limits)
         process = subprocess.Popen(["/bin/sleep", "100"])
@@ -188,6 +188,9 @@ class TestCgroups:
         used = cgroups.usage(self.GROUP)
         assert used.memory_limit_bytes == 32 << 20
         assert used.pids == 1
+        assert used.processor.quota_us == 50_000
+        # A weight of v2 is coarser than shares are.
+        assert abs(used.processor.shares - 512) < 30
         assert not cgroups.remove(self.GROUP)
         cgroups.prune(self.GROUP)
         cgroups.kill(self.GROUP)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
-from sampan.linux.cgroups import Usage
+from sampan.linux.cgroups import Processor, Usage
 from sampan.node import stats
 from sampan.node.cadvisor import cadvisor_text
 from sampan.node.stats import (
@@ -118,6 +119,19 @@ def test_prometheus_texts() -> None:
     row = f'container_network_receive_bytes_total{{container="",{place},namespace="ns",pod="p"}} 7'
     assert row in text
     assert "machine_cpu_cores 4 100000\n" in text
+    # What has no quota is never throttled, and has no such rows.
+    assert "# TYPE container_cpu_cfs_throttled_periods_total counter" in text
+    assert "container_cpu_cfs_throttled_periods_total{" not in text
+    cpu = Processor(user_ns=1_500_000_000, quota_us=25_000, throttled_periods=3, shares=102)
+    seen = reading(100, 0)
+    pod = replace(seen.pods[0], usage=Usage(processor=cpu, oom_kills=2))
+    text = cadvisor_text(replace(seen, pods=(pod,)), 4)
+    of_pod = '{container="",id="/kubepods/podu",image="",name="",namespace="ns",pod="p"}'
+    for name, figure in (
+        ("cpu_user_seconds_total", 1.5), ("spec_cpu_quota", 25_000), ("spec_cpu_shares", 102),
+        ("cpu_cfs_throttled_periods_total", 3), ("oom_events_total", 2),
+    ):  # fmt: skip
+        assert f"container_{name}{of_pod} {figure} " in text
 
 
 def test_a_node_is_read_from_proc() -> None:
