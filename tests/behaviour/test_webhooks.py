@@ -635,3 +635,35 @@ async def test_what_the_audit_log_hears(tmp_path: Path) -> None:
     assert patch["patchType"] == "JSONPatch"
     opened = "failed-open.validating.webhook.admission.k8s.io/round_0_index_1"
     assert notes[opened] == "open.example.com"
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        ({}, "operation must be `Apply` or `Update`"),
+        ({"operation": "Update"}, "apiVersion must not be empty"),
+        ({"operation": "Apply", "apiVersion": "v1"}, "missing fieldsType in managed fields entry"),
+        ({"operation": "Update", "apiVersion": "v1", "fieldsType": "V2"}, 'invalid fieldsType'),
+        ({"operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
+          "fieldsV1": {"junk": {}}}, "error decoding versioned set"),
+    ],
+)  # fmt: skip
+async def test_owners_that_make_no_sense_are_not_taken(entry: dict[str, Any], why: str) -> None:
+    def script(path: str, request: dict[str, Any]) -> dict[str, Any]:
+        patch = {"op": "add", "path": "/metadata/managedFields", "value": [entry]}
+        return patched(patch) if request["operation"] == "CREATE" else {"allowed": True}
+
+    async with bench(script) as b:
+        await b.register("mutating", "lie")
+        made = await b.create(data={"a": "1"})
+        assert made.status == 201, made.message
+        assert (
+            ".metadata.managedFields was in an invalid state after admission"
+            in (made.headers["Warning"])
+        )
+        assert why in made.headers["Warning"]
+        (owner,) = made.json["metadata"]["managedFields"]
+        assert owner["fieldsV1"] == {"f:data": {".": {}, "f:a": {}}}
+        changed = {**made.json, "data": {"a": "2"}}
+        answer = await b.cluster.http("PUT", f"{MAPS}/m", changed)
+        assert answer.status == 200, answer.message

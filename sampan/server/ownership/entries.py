@@ -141,17 +141,23 @@ def is_reset(entries: Any) -> bool:
 
 def read_entries(entries: Any) -> list[Object] | None:
     """What a client sent as managedFields, with shared sets; None when it cannot be read."""
-    if not isinstance(entries, list):
+    if not isinstance(entries, list) or problem_of(entries):
         return None
-    out = []
-    for entry in entries:
-        if (
-            not isinstance(entry, dict)
-            or entry.get("operation") not in (APPLY, UPDATE)
-            or not entry.get("apiVersion")
-            or entry.get("fieldsType") != FIELDS_TYPE
-            or not is_readable(entry.get("fieldsV1") or {})
-        ):
-            return None
-        out.append(with_owned(entry, entry.get("fieldsV1") or {}))
-    return out
+    return [with_owned(entry, entry.get("fieldsV1") or {}) for entry in entries]
+
+
+def problem_of(entries: list[Any]) -> str:
+    """Why they cannot be read, in upstream's words; "" when they can."""
+    for position, entry in enumerate(entries):
+        if not isinstance(entry, dict) or entry.get("operation") not in (APPLY, UPDATE):
+            return "operation must be `Apply` or `Update`"
+        if not entry.get("apiVersion"):
+            return "apiVersion must not be empty"
+        kind = entry.get("fieldsType")
+        if not kind:
+            return f"missing fieldsType in managed fields entry {position}"
+        if kind != FIELDS_TYPE:
+            return f'invalid fieldsType "{kind}" in managed fields entry {position}'
+        if not is_readable(entry.get("fieldsV1") or {}):
+            return f"error decoding versioned set from managed fields entry {position}"
+    return ""

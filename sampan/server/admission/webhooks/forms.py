@@ -15,6 +15,7 @@ from sampan.wire.patcherror import PatchError
 from ...conversion import hub_of, written_as
 from ...exchange import Write
 from ...options import WriteOptions
+from ...ownership.entries import problem_of
 from ...webhooks.target import CallFailed
 
 if TYPE_CHECKING:
@@ -187,6 +188,24 @@ async def _decoded(server: Server, write: Write, target: Descriptor, patched: Ob
     return await converted(obj, asked)
 
 
+def _check_owners(write: Write, metadata: Object, before: list[Object] | None) -> None:
+    """Whoever changes managedFields must leave them readable."""
+    given = metadata.get("managedFields")
+    if given == before:
+        return
+    problem = problem_of(given or [])
+    if problem:
+        write.warnings.append(
+            ".metadata.managedFields was in an invalid state after admission; this could be caused"
+            f" by an outdated mutating admission controller; please fix your requests: {problem}"
+        )
+        given = before
+    if given:
+        metadata["managedFields"] = given
+    else:
+        metadata.pop("managedFields", None)
+
+
 def _restore(write: Write, obj: Object, before: Mapping[str, Any]) -> None:
     """What the server has set already and webhooks did not see, and what this write must leave
     alone: the status, or all but the status."""
@@ -198,6 +217,7 @@ def _restore(write: Write, obj: Object, before: Mapping[str, Any]) -> None:
             metadata.pop(name, None)
     if not metadata.get("name") and known.get("name"):
         metadata["name"] = known["name"]
+    _check_owners(write, metadata, known.get("managedFields"))
     target, part = write.attributes.resource, write.attributes.subresource
     if write.operation != "UPDATE" or target is None:
         return
