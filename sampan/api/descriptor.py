@@ -155,6 +155,9 @@ class Custom(Struct, frozen=True, eq=False):
     """How its objects lie in the store (`server.custom.codec.Codec`)."""
     terminating: bool = False
     """Its definition is being deleted: nothing new is created."""
+    selectable: Sequence[str] = ()
+    """Paths of the fields it is selected by, beyond its name and namespace, without their first
+    dot."""
 
 
 class ApiResource(Struct, frozen=True):

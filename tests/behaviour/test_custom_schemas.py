@@ -79,6 +79,27 @@ async def test_selectable_fields_follow_the_definition() -> None:
         assert await names(cluster, "spec.color=blue") == ["b"]
 
 
+async def test_both_openapi_documents_say_what_is_selectable() -> None:
+    spec = fields(color={"type": "string"}, size={"type": "integer"})
+    color, size = {"jsonPath": ".spec.color"}, {"jsonPath": ".spec.size"}
+
+    async def published(cluster: Cluster) -> list[Any]:
+        third = (await cluster.http("GET", "/openapi/v3/apis/example.com/v1")).json
+        second = (await cluster.http("GET", "/openapi/v2")).json
+        return [
+            schemas["com.example.v1.Widget"].get("x-kubernetes-selectable-fields")
+            for schemas in (third["components"]["schemas"], second["definitions"])
+        ]
+
+    async with api_cluster() as cluster:
+        await define(cluster, spec)
+        assert await published(cluster) == [None, None]
+        # The schema stays what it was, and so does what is remembered of it.
+        await redefine(cluster, spec, selectableFields=[size, color])
+        found = [{"fieldPath": "spec.size"}, {"fieldPath": "spec.color"}]
+        assert await published(cluster) == [found, found]
+
+
 async def test_the_index_goes_with_its_definition() -> None:
     spec = fields(color={"type": "string"}, shade={"type": "string"})
     async with api_cluster() as cluster:

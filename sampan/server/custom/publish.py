@@ -50,11 +50,13 @@ _digests: WeakKeyDictionary[Structure, str] = WeakKeyDictionary()
 
 def digest_of(resource: Descriptor) -> str:
     """Changes with the schema of a resource; made once per schema."""
-    structure = resource.structure
+    structure, custom = resource.structure, resource.custom
     assert structure is not None
+    assert custom is not None
     found = _digests.get(structure)
     if found is None:
-        found = hashlib.sha256(orjson.dumps(structure.schema)).hexdigest()
+        shown = [structure.schema, list(custom.selectable)]
+        found = hashlib.sha256(orjson.dumps(shown)).hexdigest()
         _digests[structure] = found
     return found
 
@@ -97,10 +99,13 @@ def _reference(name: str, text: str, openapi: int) -> Object:
 
 
 def _root(resource: Descriptor, schema: Object, openapi: int) -> Object:
-    kinds = [_kind(resource, resource.kind)]
+    marks: Object = {"x-kubernetes-group-version-kind": [_kind(resource, resource.kind)]}
+    if resource.custom is not None and resource.custom.selectable:
+        selectable = [{"fieldPath": path} for path in resource.custom.selectable]
+        marks["x-kubernetes-selectable-fields"] = selectable
     preserve = schema.get("x-kubernetes-preserve-unknown-fields")
     if not schema or (preserve and openapi == 2):
-        open_root: Object = {"type": "object", "x-kubernetes-group-version-kind": kinds}
+        open_root: Object = {"type": "object", **marks}
         if preserve:
             open_root["x-kubernetes-preserve-unknown-fields"] = True
         return open_root
@@ -112,7 +117,7 @@ def _root(resource: Descriptor, schema: Object, openapi: int) -> Object:
         "kind": KIND,
         "metadata": _reference(OBJECT_META, META_TEXT, openapi),
     }
-    return {**out, "x-kubernetes-group-version-kind": kinds}
+    return {**out, **marks}
 
 
 def _whole(schema: Any) -> Any:

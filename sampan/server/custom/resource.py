@@ -61,6 +61,9 @@ def _descriptor(
             scale=scale,
             codec=Codec(storage, api_version, rules),
             terminating=terminating,
+            selectable=[
+                item["jsonPath"].removeprefix(".") for item in version.get("selectableFields") or ()
+            ],
         ),
     )
 
