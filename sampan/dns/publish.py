@@ -109,6 +109,7 @@ def service_object(place: Place) -> Object:
         "spec": {
             "type": "ClusterIP",
             "clusterIP": place.service_ip,
+            "trafficDistribution": "PreferSameNode",
             "ports": [
                 {"name": name, "port": number, "protocol": protocol, "targetPort": number}
                 for name, protocol, number in _PORTS
@@ -136,6 +137,9 @@ def slice_object(place: Place) -> Object:
                 "addresses": [place.node_ip],
                 "conditions": {"ready": True, "serving": True, "terminating": False},
                 "nodeName": place.node_name,
+                # Each node asks its own server while that is there: it is the nearest, and the one
+                # that knows whose question it is (`search`).
+                "hints": {"forNodes": [{"name": place.node_name}]},
             }
         ],
         "ports": [

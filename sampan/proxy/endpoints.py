@@ -82,9 +82,9 @@ def _hinted(ready: dict[Endpoint, Object], place: Place) -> Sequence[Endpoint] |
     return None
 
 
-def has_hints(item: Object) -> bool:
-    """Whether a slice gives any."""
-    return any(entry.get("hints") for entry in item.get("endpoints") or ())
+def has_zone_hints(item: Object) -> bool:
+    """Whether a slice gives any: then it matters in which zone the node is."""
+    return any((entry.get("hints") or {}).get("forZones") for entry in item.get("endpoints") or ())
 
 
 def _slice_port(item: Object, port: Object) -> int | None:

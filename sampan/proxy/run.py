@@ -28,7 +28,7 @@ from sampan.linux.nft import Nft, NftError
 from sampan.linux.nftwatch import TransactionWatch, table_handle
 
 from .apply import Key, Table
-from .endpoints import Place, has_hints
+from .endpoints import Place, has_zone_hints
 from .families import family_of
 from .flows import stale_flows
 from .health import EVERYWHERE, EVERYWHERE_6, Health, HealthPorts, health_of
@@ -172,8 +172,8 @@ class Proxy:
             for key in _service_of(item) if item is not None else ():
                 namespace, _, name = key.partition("/")
                 self._mark((namespace, name))
-        if new is not None and self._node is None and has_hints(new):
-            # The first hint: from now on it matters where this node is.
+        if new is not None and self._node is None and has_zone_hints(new):
+            # The first of zones: from now on it matters where this node is.
             fields = f"metadata.name={self._config.node_name}"
             self._node = self._informers.informer(api_resource("nodes"), fields=fields)
             self._node.on_change(self._node_changed)
@@ -187,7 +187,7 @@ class Proxy:
         for side in self._sides:
             side.scope = replace(side.scope, place=place)
         for item in self._slices.list():
-            if has_hints(item):
+            if has_zone_hints(item):
                 self._slice_changed(None, item)
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:

@@ -16,6 +16,7 @@ from sampan.aio.tasks import Supervisor
 from sampan.client.api import Client
 from sampan.client.informer import Informers
 from sampan.dns.serve import DnsConfig, DnsServer
+from sampan.proxy.endpoints import has_zone_hints
 from tests.kit.feed import Feed
 from tests.kit.ports import free_port
 from tests.kit.sockets import free_pair
@@ -84,6 +85,9 @@ async def test_it_publishes_itself_and_answers_for_itself(rig: Rig) -> None:
     item = rig.feed.get(SLICES.format("kube-system", "kube-dns-node-1"))
     assert item is not None
     assert item["endpoints"][0]["addresses"] == ["127.0.0.1"]
+    # Pods ask their own node's server; that takes nobody a look at where nodes are.
+    assert item["endpoints"][0]["hints"] == {"forNodes": [{"name": "node-1"}]}
+    assert not has_zone_hints(item)
     reply = await rig.ask("kube-dns.kube-system.svc.cluster.local")
     assert str(reply.rr[0].rdata) == "10.96.0.10"
 
