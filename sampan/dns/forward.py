@@ -12,7 +12,7 @@ import asyncio
 import logging
 import secrets
 import struct
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -51,6 +51,8 @@ TIMEOUT_S = 2.0
 _ID_AND_FLAGS = struct.Struct(">HH")
 _TTL = struct.Struct(">I")
 _MESSAGE_BYTES = 65535
+# As CoreDNS tells apart what it caches.
+SUCCESS, DENIAL = "success", "denial"
 
 # (question in lower case, flags that matter, EDNS, DO)
 _Key = tuple[bytes, int, bool, bool]
@@ -64,6 +66,8 @@ class _Cached(Struct):
     """(offset, seconds)."""
     stored_at: float
     expires_at: float
+    sort: str
+    """SUCCESS or DENIAL."""
 
 
 class Forwarder:
@@ -83,12 +87,16 @@ class Forwarder:
         self._read_mark: tuple[int, int] | None = None
         self._in_flight: dict[_Key, asyncio.Task[bytes | None]] = {}
         self._cache: dict[_Key, _Cached] = {}
-        self.hits = self.misses = 0
-        """Questions whose answer was kept, and was not."""
+        self.hits = {SUCCESS: 0, DENIAL: 0}
+        """Questions whose answer was kept; a denial is "no such name" or "nothing of that type"."""
+        self.misses = 0
+        self.answered: Callable[[Server, int, float], None] = lambda server, code, seconds: None
+        """Told of each answer: who gave it, its code, and how long it took."""
 
-    def __len__(self) -> int:
+    def kept(self) -> dict[str, int]:
         """How many answers are kept."""
-        return len(self._cache)
+        denials = sum(found.sort == DENIAL for found in self._cache.values())
+        return {SUCCESS: len(self._cache) - denials, DENIAL: denials}
 
     @property
     def search(self) -> tuple[str, ...]:
@@ -120,7 +128,7 @@ class Forwarder:
         if now >= found.expires_at:
             del self._cache[key]
             return None
-        self.hits += 1
+        self.hits[found.sort] += 1
         body = bytearray(found.body)
         age = int(now - found.stored_at)
         if age:
@@ -167,7 +175,7 @@ class Forwarder:
     async def _exchange(self, key: _Key, query: Query, servers: tuple[Server, ...]) -> bytes | None:
         last: bytes | None = None
         for server in servers:
-            message = _outgoing(query)
+            message, began = _outgoing(query), self._clock.monotonic()
             try:
                 async with asyncio.timeout(TIMEOUT_S):
                     body = await self._ask_datagram(server, message)
@@ -175,6 +183,7 @@ class Forwarder:
                         body = await self._ask_stream(server, message)
             except (OSError, TimeoutError, asyncio.IncompleteReadError):
                 continue
+            self.answered(server, body[3] & 15, self._clock.monotonic() - began)
             if body[3] & 15 in (Code.SERVER_FAILURE, Code.REFUSED):
                 last = body
                 continue
@@ -218,7 +227,9 @@ class Forwarder:
         if lasts_s > 0:
             while len(self._cache) >= CACHE_ENTRIES:
                 del self._cache[next(iter(self._cache))]
-            self._cache[key] = _Cached(body, ttls, now, now + lasts_s)
+            answers = HEADER.unpack_from(body)[3]
+            sort = SUCCESS if answers and body[3] & 15 == Code.OK else DENIAL
+            self._cache[key] = _Cached(body, ttls, now, now + lasts_s, sort)
 
 
 class _Asked(asyncio.DatagramProtocol):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from msgspec import Struct, field
 
@@ -25,6 +25,8 @@ _SECONDS = tuple(0.00025 * 2**n for n in range(16))
 # So many kinds of answers are counted apart before they are added up.
 _PENDING = 10_000
 _BYTES = (0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16000, 32000, 48000, 64000)
+# What of CoreDNS's own parts there is here.
+_PLUGINS = ("autopath", "cache", "errors", "forward", "kubernetes", "loadbalance", "loop")
 _SERVER = 'server="dns://:53"'
 _ZONE = f'{_SERVER},view="",zone="."'
 # What CoreDNS tells apart (plugin/pkg/.../vars/monitor.go); all else is "other".
@@ -76,19 +78,30 @@ class Note:
         self.count = 0
 
 
-class Metrics:
-    """Counts of one server. `cache` says of others' answers how many are kept, and how many
-    questions found one, and found none."""
+class Kept(Struct):
+    """Of others' answers: how many are kept, how many questions found one (both by sort: "success",
+    "denial"), and how many found none."""
 
-    def __init__(self, cache: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)) -> None:
+    entries: Mapping[str, int] = field(default_factory=dict)
+    hits: Mapping[str, int] = field(default_factory=dict)
+    misses: int = 0
+
+
+class Metrics:
+    """Counts of one server."""
+
+    def __init__(self, cache: Callable[[], Kept] = Kept) -> None:
         self._cache = cache
         self._requests: dict[tuple[str, int], int] = {}
         self._responses: dict[tuple[int, str], int] = {}
         self._seconds = Buckets(_SECONDS)
         self._sizes = {"udp": _Sizes(), "tcp": _Sizes()}
         self._pending: list[Note] = []
+        self._forwarded: dict[tuple[str, int], Buckets] = {}
         self.panics = 0
         self.rejected = 0
+        self.searched = 0
+        """Search lists walked for a client, with success."""
 
     @staticmethod
     def begin() -> float:
@@ -111,6 +124,10 @@ class Metrics:
         histogram = self._seconds
         histogram.counts[bisect_left(_SECONDS, seconds)] += 1
         histogram.total += seconds
+
+    def forwarded(self, to: str, code: int, seconds: float) -> None:
+        """An answer of another name server. Those are few, and so are codes."""
+        self._forwarded.setdefault((to, code), Buckets(_SECONDS)).add(seconds)
 
     def _settle(self) -> None:
         for note in self._pending:
@@ -139,8 +156,7 @@ class Metrics:
         name = "coredns_dns_responses_total"
         yield f"# TYPE {name} counter"
         for (code, plugin), count in sorted(self._responses.items()):
-            rcode = _CODES.get(Code(code), "other") if code in _CODES else str(code)
-            yield f'{name}{{plugin="{plugin}",rcode="{rcode}",{_ZONE}}} {count}'
+            yield f'{name}{{plugin="{plugin}",rcode="{_code(code)}",{_ZONE}}} {count}'
         name = "coredns_dns_request_duration_seconds"
         yield f"# TYPE {name} histogram"
         yield from self._seconds.lines(name, _ZONE)
@@ -150,23 +166,41 @@ class Metrics:
             for protocol, sizes in self._sizes.items():
                 buckets = sizes.asked if what == "request" else sizes.answered
                 yield from buckets.lines(name, f'proto="{protocol}",{_ZONE}')
-        entries, hits, misses = self._cache()
-        labels = f'{_SERVER},type="success",view="",zones="."'
-        yield "# TYPE coredns_cache_entries gauge"
-        yield f"coredns_cache_entries{{{labels}}} {entries}"
-        yield "# TYPE coredns_cache_hits_total counter"
-        yield f"coredns_cache_hits_total{{{labels}}} {hits}"
-        labels = f'{_SERVER},view="",zones="."'
-        yield "# TYPE coredns_cache_misses_total counter"
-        yield f"coredns_cache_misses_total{{{labels}}} {misses}"
-        yield "# TYPE coredns_cache_requests_total counter"
-        yield f"coredns_cache_requests_total{{{labels}}} {hits + misses}"
-        yield "# TYPE coredns_build_info gauge"
-        yield f'coredns_build_info{{goversion="",revision="",version="{VERSION}"}} 1'
+        yield from self._cache_lines()
+        name = "coredns_proxy_request_duration_seconds"
+        yield f"# TYPE {name} histogram"
+        for (to, code), buckets in sorted(self._forwarded.items()):
+            yield from buckets.lines(name, f'proxy_name="forward",rcode="{_code(code)}",to="{to}"')
         yield "# TYPE coredns_forward_max_concurrent_rejects_total counter"
         yield f"coredns_forward_max_concurrent_rejects_total {self.rejected}"
+        yield "# TYPE coredns_autopath_success_total counter"
+        yield f"coredns_autopath_success_total{{{_SERVER}}} {self.searched}"
+        yield "# TYPE coredns_plugin_enabled gauge"
+        for plugin in _PLUGINS:
+            yield f'coredns_plugin_enabled{{name="{plugin}",{_ZONE}}} 1'
+        yield "# TYPE coredns_build_info gauge"
+        yield f'coredns_build_info{{goversion="",revision="",version="{VERSION}"}} 1'
         yield "# TYPE coredns_panics_total counter"
         yield f"coredns_panics_total {self.panics}"
+
+    def _cache_lines(self) -> Iterator[str]:
+        kept = self._cache()
+        for name, kind, counts in (
+            ("coredns_cache_entries", "gauge", kept.entries),
+            ("coredns_cache_hits_total", "counter", kept.hits),
+        ):
+            yield f"# TYPE {name} {kind}"
+            for sort, count in counts.items():
+                yield f'{name}{{{_SERVER},type="{sort}",view="",zones="."}} {count}'
+        labels = f'{_SERVER},view="",zones="."'
+        yield "# TYPE coredns_cache_misses_total counter"
+        yield f"coredns_cache_misses_total{{{labels}}} {kept.misses}"
+        yield "# TYPE coredns_cache_requests_total counter"
+        yield f"coredns_cache_requests_total{{{labels}}} {sum(kept.hits.values()) + kept.misses}"
+
+
+def _code(code: int) -> str:
+    return _CODES[Code(code)] if code in _CODES else str(code)
 
 
 class MetricsPort:

@@ -48,8 +48,9 @@ from .message import (
     respond,
     truncate,
 )
-from .metrics import Metrics, MetricsPort, Note
+from .metrics import Kept, Metrics, MetricsPort, Note
 from .publish import Place, Publisher
+from .routes import Server
 from .search import KINDS, candidates
 
 log = logging.getLogger("sampan.dns")
@@ -115,6 +116,7 @@ class DnsServer:
         self._talks: set[asyncio.Task[None]] = set()
         self._clock = clock
         self.metrics = Metrics(self._kept)
+        self._forwarder.answered = self._forwarded
         self.ready = asyncio.Event()
 
     async def run(self) -> None:
@@ -151,9 +153,12 @@ class DnsServer:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _kept(self) -> tuple[int, int, int]:
+    def _kept(self) -> Kept:
         forwarder = self._forwarder
-        return len(forwarder), forwarder.hits, forwarder.misses
+        return Kept(forwarder.kept(), forwarder.hits, forwarder.misses)
+
+    def _forwarded(self, server: Server, code: int, seconds: float) -> None:
+        self.metrics.forwarded(f"{server[0]}:{server[1] or 53}", code, seconds)
 
     def _set(self, old: Object | None, new: Object | None) -> None:
         """Stub domains and name servers; nonsense leaves those that were."""
@@ -285,10 +290,12 @@ class DnsServer:
                     start = Answer(Sections(answers=(alias, *found.sections.answers)), found.alias)
                 sections = await self._resolve_alias(query, start)
                 if sections.code == Code.OK:
+                    self.metrics.searched += 1
                     return sections
                 if sections.code != Code.NO_NAME:
                     return None
             elif found.sections.code == Code.OK:
+                self.metrics.searched += 1
                 if not found.sections.answers:
                     return found.sections
                 return Sections(answers=(alias, *found.sections.answers))

@@ -221,10 +221,22 @@ async def test_too_many_at_once_are_turned_away(
 
 
 async def test_what_the_cache_had_is_counted(tmp_path: Path) -> None:
-    async with upstreams(tmp_path, Upstream()) as forwarder:
-        for _ in range(3):
-            await forwarder.ask(query())
-        assert (forwarder.hits, forwarder.misses) == (2, 1)
+    def say(message: dnslib.DNSRecord) -> bytes:
+        if message.q.qname != "no.example.":
+            return address_of(message)
+        reply = message.reply()
+        reply.header.rcode = 3
+        reply.add_auth(*dnslib.RR.fromZone("example 60 SOA ns. root. 1 2 3 4 5"))
+        return bytes(reply.pack())
+
+    async with upstreams(tmp_path, Upstream(say)) as forwarder:
+        said: list[tuple[str, int]] = []
+        forwarder.answered = lambda server, code, seconds: said.append((server[0], code))
+        for name in ("a.example", "a.example", "no.example", "no.example", "no.example"):
+            await forwarder.ask(query(name))
+        assert (forwarder.hits, forwarder.misses) == ({"success": 1, "denial": 2}, 2)
+        assert forwarder.kept() == {"success": 1, "denial": 1}
+        assert said == [("127.0.1.1", 0), ("127.0.1.1", 3)]
 
 
 async def test_the_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

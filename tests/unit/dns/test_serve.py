@@ -182,6 +182,7 @@ async def test_an_address_in_use_is_said(rig: Rig, tmp_path: Path) -> None:
 async def test_what_was_asked_is_counted_under_the_names_of_coredns(rig: Rig) -> None:
     for name in ("kube-dns.kube-system.svc.cluster.local", "no.ns.svc.cluster.local", "x.test"):
         await rig.ask(name)
+    rig.server._forwarded(("192.0.2.1", 0), 3, 0.001)
     reader, writer = await asyncio.open_connection("127.0.0.1", rig.metrics_port)
     writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
     head, _, text = (await reader.read()).decode().partition("\r\n\r\n")
@@ -196,6 +197,14 @@ async def test_what_was_asked_is_counted_under_the_names_of_coredns(rig: Rig) ->
         labels = f'plugin="{plugin}",rcode="{code}",{place}'
         assert f"coredns_dns_responses_total{{{labels}}} 1" in text
     assert f"coredns_dns_request_duration_seconds_count{{{place}}} 3" in text
+    for line in (
+        'coredns_cache_hits_total{server="dns://:53",type="denial",view="",zones="."} 0',
+        'coredns_proxy_request_duration_seconds_count{proxy_name="forward",rcode="NXDOMAIN",'
+        'to="192.0.2.1:53"} 1',
+        'coredns_autopath_success_total{server="dns://:53"} 0',
+        f'coredns_plugin_enabled{{name="kubernetes",{place}}} 1',
+    ):
+        assert line in text
     ports = rig.feed.get(SERVICES.format("kube-system", "kube-dns"))["spec"]["ports"]
     assert [port["port"] for port in ports] == [53, 53, 9153]
 
