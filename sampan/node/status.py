@@ -287,7 +287,8 @@ def terminated(run: Attempt) -> Object:
     out: Object = {
         "exitCode": run.exit_code,
         "reason": run.reason or ("Completed" if run.exit_code == 0 else "Error"),
-        "startedAt": rfc3339(run.started_at) if run.started_at else None,
+        # One that never started did so in 1970: what a runtime does not know is its time's zero.
+        "startedAt": rfc3339(run.started_at) if run.started_at or run.id else None,
         "finishedAt": rfc3339(run.finished_at) if run.finished_at else None,
     }
     if run.message:

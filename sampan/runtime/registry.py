@@ -119,10 +119,13 @@ class Session:
                 raise ImageDamaged(f"{self._name}: the registry sent {found} for {digest}")
             return found, manifest.parse_document(data, response.content_type)
 
-        return await self._ask(PULL if digest else RESOLVE, get)
+        return await self._ask(PULL if digest else RESOLVE, f"manifests/{digest or tag}", get)
 
-    async def _ask(self, wanted: str, get: Callable[[Server], Awaitable[Answer]]) -> Answer:
-        """The answer of the first server that has one; the error of the last."""
+    async def _ask(
+        self, wanted: str, path: str, get: Callable[[Server], Awaitable[Answer]]
+    ) -> Answer:
+        """The answer of the first server that has one for what is at `path`; the error of the
+        last."""
         able = [server for server in self._servers if wanted in server.endpoint.capabilities]
         for server in able:
             try:
@@ -130,8 +133,7 @@ class Session:
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 if is_full(error):
                     raise
-                why = str(error) or type(error).__name__
-                problem: Exception = failure(self._name, f"failed to do request: {why}")
+                problem: Exception = self._unreached(server, error, wanted, path)
                 problem.__cause__ = error
                 if server is not able[-1]:
                     # A mirror that is down is not waited for with every layer.
@@ -143,6 +145,16 @@ class Session:
             log.info("%s: %s: %s", self._name, server.host, problem)
         raise failure(self._name, f"no host is configured to {wanted} images")
 
+    def _unreached(
+        self, server: Server, error: Exception, wanted: str, path: str
+    ) -> RegistryFailure:
+        from .troubles import text_of
+
+        # containerd resolves a tag by HEAD.
+        verb = "Head" if wanted == RESOLVE else "Get"
+        url = f"{server.endpoint.url}/{self._name.path}/{path}"
+        return failure(self._name, f"failed to do request: {text_of(error, verb, url)}")
+
     async def config(self, blob: Blob) -> Config:
         async def get(server: Server) -> Config:
             async with server.request(f"blobs/{blob.digest}") as response:
@@ -151,7 +163,7 @@ class Session:
                 raise ImageDamaged(f"{self._name}: config is not {blob.digest}")
             return manifest.parse_config(data)
 
-        return await self._ask(PULL, get)
+        return await self._ask(PULL, f"blobs/{blob.digest}", get)
 
     def pairs(self, layers: Sequence[Blob], diff_ids: Sequence[str]) -> Iterable[tuple[Blob, str]]:
         if len(layers) != len(diff_ids):
@@ -170,7 +182,7 @@ class Session:
                 part = _Part(self._name, blob, file)
                 await asyncio.to_thread(part.resume, target)
                 if not part.whole:
-                    await self._ask(PULL, part.fetch_from)
+                    await self._ask(PULL, f"blobs/{blob.digest}", part.fetch_from)
 
 
 class _Part:

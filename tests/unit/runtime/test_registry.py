@@ -361,8 +361,26 @@ async def test_malformed_tokens(registry: FakeRegistry, store: ImageStore, token
 
 
 async def test_no_registry_there(store: ImageStore) -> None:
-    with pytest.raises(RegistryFailure, match="failed to do request"):
+    with pytest.raises(RegistryFailure) as caught:
         await store.pull("127.0.0.1:1/app:1")
+    assert str(caught.value).endswith(
+        'failed to do request: Head "http://127.0.0.1:1/v2/app/manifests/1": '
+        "dial tcp 127.0.0.1:1: connect: connection refused"
+    )
+    with pytest.raises(RegistryFailure) as caught:
+        await store.pull("nowhere.invalid/app:1")
+    assert str(caught.value).endswith(
+        'failed to do request: Head "https://nowhere.invalid/v2/app/manifests/1": '
+        "dial tcp: lookup nowhere.invalid: no such host"
+    )
+
+
+async def test_a_registry_without_tls(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sampan.runtime.mirrors.is_loopback", lambda host: False)
+    with pytest.raises(RegistryFailure, match="http: server gave HTTP response to HTTPS client"):
+        await ImageStore(tmp_path / "images").pull(registry.name)
 
 
 async def test_a_cut_download_goes_on_where_it_was(
