@@ -71,6 +71,10 @@ async def run(child: Child) -> None:
     try:
         cluster = config.ensure(paths, child.options.listen)
         pki.ensure(paths.pki, cluster)
+        if cluster.underlay:
+            from .wireguardkeys import ensure_wireguard
+
+            ensure_wireguard(paths.pki)
         scheduling = scheduler_configuration(paths)
         listeners = listen(cluster)
         store = open_store(paths)

@@ -43,6 +43,7 @@ from .listening import is_loopback, parse_listen
 from .membership import DUE, PAIRS
 from .pki import ensure_key, general_name
 from .renewal import due_of, settle_pair
+from .wireguardkeys import ensure_wireguard
 
 BOOTSTRAP = "system:bootstrap:agent"
 BOOTSTRAPPERS, NODES = "system:bootstrappers", "system:nodes"
@@ -177,6 +178,8 @@ def settle(child: Child) -> None:
         # It has done its work, and should not lie about.
         kept = {"server": options.server, "node_name": options.node_name}
         write_private(paths.order, json.dumps(kept).encode())
+    if joined.cluster.underlay:
+        ensure_wireguard(paths.pki)
     due_s = min(due_of(paths.pki / f"{name}.crt") for name in PAIRS)
     write_private(paths.pki / DUE, str(due_s).encode())
 

@@ -143,7 +143,7 @@ def outward(
     informers: Informers,
 ) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
     """What makes one cluster of several machines, by name; nothing where there is one."""
-    overlay = node_overlay(paths, cluster, informers)
+    overlay = node_overlay(paths, cluster, informers, agent.parts.client)
     if overlay is not None:
         yield "overlay", overlay.run
     if cluster.address:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from sampan.api.errors import Object
+from sampan.api.resources import api_resource
 from sampan.node.config import NodeConfig
 from sampan.node.network import BridgeNetwork
 from sampan.paths import ClusterPaths
@@ -15,8 +18,10 @@ from sampan.runtime.oci import OciRuntime
 from .config import CONTAINERD, ClusterConfig, has_ipv6
 
 if TYPE_CHECKING:
+    from sampan.client.api import Client
     from sampan.client.informer import Informers
     from sampan.node.overlay import Overlay
+    from sampan.node.wireguard import Keys
     from sampan.runtime.cri.images import CriImages
     from sampan.runtime.cri.runtime import CriRuntime
 
@@ -50,7 +55,7 @@ def way_to(cluster: ClusterConfig) -> dict[str, str]:
 
 
 def node_overlay(
-    paths: ClusterPaths, cluster: ClusterConfig, informers: Informers
+    paths: ClusterPaths, cluster: ClusterConfig, informers: Informers, client: Client
 ) -> Overlay | None:
     """The way to other machines; None where there is none. Imported only where it is used."""
     if not cluster.underlay:
@@ -69,7 +74,24 @@ def node_overlay(
         mtu=0,
     )
     gateways = cluster.gateway, cluster.gateway6 if has_ipv6() else ""
-    return overlay.Overlay(informers, cluster.node_name, gateways, device, paths.run)
+    place = overlay.Place(cluster.node_name, gateways, paths.run, read_keys(paths.pki))
+
+    async def announce(key: str | None) -> Object:
+        change = {"metadata": {"annotations": {overlay.WIREGUARD: key}}}
+        return await client.patch(api_resource("nodes"), cluster.node_name, change)
+
+    return overlay.Overlay(informers, place, device, announce)
+
+
+def read_keys(pki: Path) -> Keys | None:
+    """The machine's keys of WireGuard (`wireguardkeys`), where it has any."""
+    from sampan.node.wireguard import Keys
+
+    try:
+        private, public = ((pki / f"wireguard.{end}").read_text() for end in ("key", "pub"))
+    except FileNotFoundError:
+        return None
+    return Keys(private.strip(), public.strip())
 
 
 def node_network(

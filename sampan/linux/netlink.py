@@ -9,6 +9,7 @@ and 28 MB to import, which is half of what a whole cluster may take to boot.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -79,9 +80,9 @@ class Link(Struct, frozen=True):
 class Netlink:
     """A socket to the namespace of the calling thread. One thread uses it at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
         self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol
         )
         self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
@@ -123,18 +124,25 @@ class Netlink:
     def link(self, name: str) -> Link | None:
         """The device of that name."""
         payload = _LINK.pack(0, 0, 0, 0, 0) + attribute(_IFLA_IFNAME, name.encode() + b"\0")
-        self._send_later(Message(_GETLINK, 0, payload), _REQUEST)
+        try:
+            body = self.ask(Message(_GETLINK, 0, payload))
+        except NetlinkError as error:
+            if error.errno in (errno.ENODEV, errno.ENOENT):
+                return None
+            raise
+        return _parse_link(body)
+
+    def ask(self, message: Message) -> bytes:
+        """The one message that answers. Raises NetlinkError when it is refused, or there is
+        none."""
+        self._send_later(message, _REQUEST)
         self._flush()
         while True:
             for kind, flags, sequence, body in self._receive():
-                if sequence != self._sequence:
-                    continue
-                if kind == _ERROR:
-                    failure = _failure(flags, body)
-                    if failure is None or failure.errno == 19:
-                        return None
-                    raise failure
-                return _parse_link(body)
+                if sequence == self._sequence:
+                    if kind == _ERROR:
+                        raise _failure(flags, body) or NetlinkError(errno.ENOENT, "no answer")
+                    return body
 
     def links(self) -> Sequence[Link]:
         """Every device of the namespace."""

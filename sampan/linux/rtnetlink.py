@@ -143,6 +143,21 @@ def new_vxlan(vxlan: Vxlan) -> Message:
     return Message(_NEWLINK, _CREATE | _EXCLUDE, payload)
 
 
+def new_wireguard(name: str) -> Message:
+    """Down. EEXIST when there is a device of that name, EOPNOTSUPP where the kernel has none of
+    the kind."""
+    payload = (
+        _LINK.pack(0, 0, 0, 0, 0)
+        + _text(_IFLA_IFNAME, name)
+        + _nest(_IFLA_LINKINFO, _text(_INFO_KIND, "wireguard"))
+    )
+    return Message(_NEWLINK, _CREATE | _EXCLUDE, payload)
+
+
+def set_mtu(index: int, mtu: int) -> Message:
+    return Message(_NEWLINK, 0, _LINK.pack(0, 0, index, 0, 0) + _number(_IFLA_MTU, mtu))
+
+
 def quieten(index: int) -> Message:
     """No IPv6 address of its own on the device. EAFNOSUPPORT where the kernel has no IPv6."""
     payload = _LINK.pack(0, 0, index, 0, 0) + _nest(_IFLA_AF_SPEC, _QUIET_IPV6)

@@ -1,14 +1,9 @@
-"""Pod networks of other machines, by VXLAN: what is where is known from Node objects alone.
-
-    sx-C   the overlay's device; hardware address after the node's gateway address
-    for each other machine: its share by way of its gateway address, whose hardware address is a
-    fixed entry, and that is a fixed entry to the machine's own address; its share of IPv6 by way
-    of its gateway address of that family, with the same hardware address. Nothing is learnt, no
-    question goes over the wire.
+"""Pod networks of other machines: what is where is known from Node objects alone.
 
 A node says with `UNDERLAY` which address of its machine others reach; one that shares a machine
-with another says with `VIA` by whose (`uplink`). VXLAN encrypts nothing and proves no sender:
-the network between the machines must be trusted.
+with another says with `VIA` by whose (`uplink`). Machines that both have a key of WireGuard
+(`WIREGUARD`) talk by that (`wireguard`), others by VXLAN (`vxlan`), which encrypts nothing and
+proves no sender: the network between these must be trusted.
 
 Tasks: `run`, woken by the informer of nodes; kernel calls run on one worker thread, in order. No
 queue: what has changed since is one step.
@@ -17,10 +12,10 @@ queue: what has changed since is one step.
 from __future__ import annotations
 
 import asyncio
+import base64
 import errno
 import hashlib
-import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -34,45 +29,31 @@ from sampan.api.errors import Object
 from sampan.api.resources import api_resource
 from sampan.client.informer import Informers
 from sampan.linux import rtnetlink
-from sampan.linux.netlink import Netlink, NetlinkError, ignoring
+from sampan.linux.netlink import Netlink, ignoring
+from sampan.linux.wireguard import WireguardDevice
 
-from .plumbing import HOST_END, OVERLAY_PREFIX, bridge_name, overlaid_mtu, pod_mac, uplink_mtu
+from .plumbing import OVERLAY_PREFIX, bridge_name
+from .vxlan import VxlanEnd
+from .ways import Own, Peer, Way
+from .wireguard import Keys, WireguardEnd, port_of
 
 UNDERLAY = "network.sampan.io/underlay"
 VIA = "network.sampan.io/via"
+WIREGUARD = "network.sampan.io/wireguard"
 PORT = 8472
-"""Linux' own and flannel's; the number keeps clusters apart that share a machine."""
+"""VXLAN's: Linux' own and flannel's; the number keeps clusters apart that share a machine."""
 
 T = TypeVar("T")
 
 
-class Way(Struct, frozen=True):
-    """To a share of one family."""
+class Place(Struct, frozen=True):
+    """Of this node: its name, its gateway addresses of IPv4 and IPv6 ("" for none), where what was
+    made is remembered, and its keys where it may use them."""
 
-    share: IPv4Network | IPv6Network
-    gateway: str
-    """Of the machine's first node, who passes it on."""
-
-    @property
-    def bits(self) -> int:
-        """Of an address."""
-        return self.share.max_prefixlen
-
-    @property
-    def network(self) -> tuple[str, int]:
-        return str(self.share.network_address), self.share.prefixlen
-
-
-class Peer(Struct, frozen=True):
-    """How the pods of one other node are reached."""
-
-    ways: tuple[Way, ...]
-    """The first is IPv4's."""
-    underlay: str
-
-    @property
-    def mac(self) -> bytes:
-        return pod_mac(self.ways[0].gateway)
+    node: str
+    gateways: tuple[str, str]
+    run: Path
+    keys: Keys | None = None
 
 
 def network_number(ca: bytes) -> int:
@@ -98,7 +79,8 @@ def peers_of(nodes: Iterable[Object], own: str, local: str) -> dict[str, Peer]:
         ]
         underlay = _annotation(known[carrier], UNDERLAY)
         if ways and ways[0].share.version == 4 and _is_like(underlay, local):
-            found[name] = Peer(tuple(ways), underlay)
+            key = _annotation(known[carrier], WIREGUARD)
+            found[name] = Peer(tuple(ways), underlay, key if is_key(key) else "")
     return found
 
 
@@ -124,6 +106,14 @@ def _is_like(text: str, local: str) -> bool:
         return False
 
 
+def is_key(text: str) -> bool:
+    """Is this a key as `wg` writes it?"""
+    try:
+        return len(base64.b64decode(text, validate=True)) == 32
+    except ValueError:
+        return False
+
+
 def device_name(cluster: str) -> str:
     return OVERLAY_PREFIX + bridge_name(cluster)[2:]
 
@@ -134,23 +124,28 @@ class Overlay:
     def __init__(
         self,
         informers: Informers,
-        node: str,
-        gateways: tuple[str, str],
+        place: Place,
         device: rtnetlink.Vxlan,
-        run: Path,
+        announce: Callable[[str | None], Awaitable[object]],
     ) -> None:
-        """`gateways` are the node's own, of IPv4 and IPv6 ("" where it has none); `device` has the
-        MTU of the way out; `run` remembers how it was made."""
+        """`announce` writes the public key into the Node, or takes it out of it."""
         self._nodes = informers.informer(api_resource("nodes"))
-        self._node = node
-        self._own = {4: gateways[0], 6: gateways[1]}
-        self._device = device
-        self._record = run / "overlay"
+        self._node = place.node
+        self._local = device.local
+        own = Own(dict(zip((4, 6), place.gateways, strict=True)))
+        self._plain = VxlanEnd(own, device, place.run / "overlay")
+        self._public: str | None = None
+        self._secure: WireguardEnd | None = None
+        if place.keys is not None:
+            self._public = place.keys.public
+            name = secure_name(device.name)
+            inner = WireguardDevice(name, place.keys.private, port_of(device.number))
+            self._secure = WireguardEnd(own, inner, device.local)
+        self._announce = announce
         self._wake = asyncio.Event()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="overlay")
         self._netlink: Netlink | None = None
         self._peers: dict[str, Peer] = {}
-        self._index = 0
         self.ready = asyncio.Event()
 
     async def run(self) -> None:
@@ -159,11 +154,15 @@ class Overlay:
             await self._nodes.synced()
             await self._call(self._open)
             while True:
-                wanted = peers_of(self._nodes.list(), self._node, self._device.local)
+                wanted = peers_of(self._nodes.list(), self._node, self._local)
                 if wanted != self._peers or not self.ready.is_set():
                     await self._call(partial(self._apply, self._peers, wanted))
                     self._peers = wanted
                 self.ready.set()
+                # After the device listens: others send there as soon as they hear of it.
+                node = self._nodes.get("", self._node)
+                if node is not None and (_annotation(node, WIREGUARD) or None) != self._public:
+                    await self._announce(self._public)
                 await self._wake.wait()
                 self._wake.clear()
         finally:
@@ -184,29 +183,9 @@ class Overlay:
 
     def _open(self) -> None:
         route = self._netlink = Netlink()
-        name = self._device.name
-        device = self._device
-        made = f"{device.number} {device.local} {device.port} {device.mac.hex()}"
-        known = self._record.read_text() if self._record.exists() else ""
-        if known != made:
-            with ignoring(errno.ENODEV):
-                route.request(rtnetlink.delete_link(name))
-        mtu = overlaid_mtu(uplink_mtu(route), device.local)
-        with ignoring(errno.EEXIST):
-            route.request(rtnetlink.new_vxlan(_with_mtu(self._device, mtu)))
-        self._record.write_text(made)
-        link = route.link(name)
-        if link is None:
-            raise NetlinkError(errno.ENODEV, f"{name}: gone as soon as made")
-        self._index = link.index
-        with ignoring(errno.EAFNOSUPPORT):
-            route.request(rtnetlink.quieten(link.index))
-        route.request(
-            rtnetlink.set_ipv4_options(link.index, HOST_END),
-            # What is masqueraded on its way out gets this address, whose answers come back here.
-            *(rtnetlink.set_address(link.index, ip) for ip in self._own.values() if ip),
-            rtnetlink.set_up(link.index),
-        )
+        self._plain.open(route)
+        if self._secure is not None and not self._secure.open(route):
+            self._secure, self._public = None, None
 
     def _close(self) -> None:
         if self._netlink is not None:
@@ -215,63 +194,35 @@ class Overlay:
 
     def _apply(self, before: Mapping[str, Peer], wanted: Mapping[str, Peer]) -> None:
         assert self._netlink is not None
-        route, index = self._netlink, self._index
-        self._forget_routes(route, wanted)
-        used = {(peer.mac, peer.underlay) for peer in wanted.values()}
-        gateways = {way.gateway for peer in wanted.values() for way in self._ways(peer)}
-        for peer in before.values():
-            if (peer.mac, peer.underlay) not in used:
-                with ignoring(errno.ENOENT):
-                    route.request(rtnetlink.delete_forwarding(index, peer.mac, peer.underlay))
-            for way in self._ways(peer):
-                if way.gateway not in gateways:
-                    with ignoring(errno.ENOENT):
-                        route.request(rtnetlink.delete_neighbour(index, way.gateway))
-        for name, peer in wanted.items():
-            if before.get(name) != peer:
-                self._reach(route, peer)
-
-    def _forget_routes(self, route: Netlink, wanted: Mapping[str, Peer]) -> None:
-        """Those out of the device that nobody wants any more."""
-        ways = [way for peer in wanted.values() for way in self._ways(peer)]
-        kept = {way.network for way in ways} | {(way.gateway, way.bits) for way in ways}
-        found = route.routes(self._index)
-        if self._own[6]:
-            found += route.routes(self._index, socket.AF_INET6)
-        # The kernel's own route to the device's address stays with that.
-        kept.add((self._own[6], 128))
-        for network, bits in found:
-            if (network, bits) not in kept:
-                with ignoring(errno.ESRCH):
-                    route.request(rtnetlink.delete_any_route(network, bits, self._index))
-
-    def _ways(self, peer: Peer) -> Iterator[Way]:
-        """Those of the families that this node has."""
-        return (way for way in peer.ways if self._own[way.share.version])
-
-    def _reach(self, route: Netlink, peer: Peer) -> None:
-        index = self._index
-        messages = [rtnetlink.set_forwarding(index, peer.mac, peer.underlay)]
-        for way in self._ways(peer):
-            own = self._own[way.share.version]
-            messages += (
-                rtnetlink.set_neighbour(index, way.gateway, peer.mac),
-                rtnetlink.set_route(way.gateway, way.bits, index, source=own),
-                rtnetlink.set_route(*way.network, index, way.gateway, source=own),
+        secure = self._secure
+        # What moves from one to the other is added there before it is taken from here.
+        ends = ((secure, True), (self._plain, False)) if secure else ((self._plain, False),)
+        for end, keyed in ends:
+            assert end is not None
+            had, has = (
+                {
+                    name: peer
+                    for name, peer in peers.items()
+                    if (secure is not None and bool(peer.key)) is keyed
+                }
+                for peers in (before, wanted)
             )
-        route.request(*messages)
+            end.apply(self._netlink, had, has)
 
 
 def _said(node: Object) -> tuple[object, ...]:
     shares = node["spec"].get("podCIDRs") or node["spec"].get("podCIDR")
-    return shares, _annotation(node, UNDERLAY), _annotation(node, VIA)
+    return shares, *(_annotation(node, key) for key in (UNDERLAY, VIA, WIREGUARD))
 
 
-def _with_mtu(device: rtnetlink.Vxlan, mtu: int) -> rtnetlink.Vxlan:
-    return rtnetlink.Vxlan(device.name, device.mac, device.number, device.local, device.port, mtu)
+def secure_name(plain: str) -> str:
+    """The device of WireGuard beside that of VXLAN."""
+    return f"{OVERLAY_PREFIX}~{plain[len(OVERLAY_PREFIX) + 1 :]}"
 
 
 def remove(cluster: str) -> None:
-    """Take the device away, with all that leads to it."""
-    with Netlink() as route, ignoring(errno.ENODEV):
-        route.request(rtnetlink.delete_link(device_name(cluster)))
+    """Take the devices away, with all that leads to them."""
+    name = device_name(cluster)
+    for device in (name, secure_name(name)):
+        with Netlink() as route, ignoring(errno.ENODEV):
+            route.request(rtnetlink.delete_link(device))

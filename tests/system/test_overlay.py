@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from sampan.aio.tasks import Supervisor
 from sampan.client.api import Client
 from sampan.client.informer import Informers
+from sampan.daemon.wireguardkeys import ensure_wireguard
+from sampan.daemon.wiring import read_keys
 from sampan.linux import netns
 from sampan.linux.namespaces import CLONE_NEWNET, setns
-from sampan.linux.netlink import Netlink
-from sampan.linux.rtnetlink import Veth, Vxlan, new_veth
-from sampan.node.overlay import PORT, UNDERLAY, Overlay
+from sampan.linux.netlink import Netlink, ignoring
+from sampan.linux.rtnetlink import Veth, Vxlan, delete_link, new_veth
+from sampan.node.overlay import PORT, UNDERLAY, WIREGUARD, Overlay, Place
 from sampan.node.plumbing import pod_mac
 from tests.kit.feed import Feed
 from tests.kit.wire import until
@@ -58,16 +62,31 @@ def wire(tmp_path: Path) -> Iterator[list[int]]:
         yield made
 
 
+class Machine(NamedTuple):
+    number: int
+    family: int
+    folder: Path
+
+
 def node(number: int, family: int) -> dict[str, Any]:
     meta = {"name": f"n{number}", "annotations": {UNDERLAY: WIRE[family].format(number)}}
     shares = [share.format(number) for share in SHARES]
     return {"metadata": meta, "spec": {"podCIDR": shares[0], "podCIDRs": shares}}
 
 
-def make_overlay(informers: Informers, number: int, family: int, folder: Path) -> Overlay:
+def make_overlay(feed: Feed, informers: Informers, machine: Machine) -> Overlay:
+    number, folder = machine.number, machine.folder
     own = (GATEWAYS[0].format(number), GATEWAYS[1].format(number))
-    device = Vxlan("sx-test", pod_mac(own[0]), 7, WIRE[family].format(number), PORT, 0)
-    return Overlay(informers, f"n{number}", own, device, folder)
+    wire = WIRE[machine.family].format(number)
+    device = Vxlan(f"sx-t{number}", pod_mac(own[0]), 7, wire, PORT, 0)
+
+    async def announce(key: str | None) -> None:
+        said = node(number, machine.family)
+        said["metadata"]["annotations"] |= {WIREGUARD: key} if key else {}
+        await feed.put(f"/api/v1/nodes/n{number}", said)
+
+    place = Place(f"n{number}", own, folder, read_keys(folder))
+    return Overlay(informers, place, device, announce)
 
 
 async def ask(way: tuple[int, int], address: str) -> str:
@@ -86,39 +105,64 @@ async def ask(way: tuple[int, int], address: str) -> str:
             return str(seen[0])
 
 
-def routes() -> set[str]:
-    """Networks that leave by the overlay."""
+def routes(device: str) -> set[str]:
+    """Networks that leave by a device."""
     found = []
     for family in ("-4", "-6"):
-        found += json.loads(run(f"ip -j {family} route show dev sx-test"))
+        found += json.loads(run(f"ip -j {family} route show dev {device}"))
     return {str(route["dst"]) for route in found}
 
 
+def counted(device: str) -> int:
+    """Packets that were sent by a device."""
+    (link,) = json.loads(run(f"ip -j -s link show dev {device}"))
+    return int(link["stats64"]["tx"]["packets"])
+
+
+async def begin(feed: Feed, supervisor: Supervisor, machine: Machine, namespace: int) -> None:
+    """The overlay of a machine. Its thread is born in the namespace that this one is in."""
+    await feed.put(f"/api/v1/nodes/n{machine.number}", node(machine.number, machine.family))
+    setns(namespace, CLONE_NEWNET)
+    # A set of informers each: they are supervised by names.
+    inner = Supervisor()
+    overlay = make_overlay(feed, Informers(Client(feed), inner), machine)
+    supervisor.start(f"overlay {machine.number}", overlay.run)
+    supervisor.start(f"informers {machine.number}", inner.wait)
+    async with asyncio.timeout(5):
+        await overlay.ready.wait()
+
+
+@pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize("family", [4, 6])
 async def test_both_families_cross_a_wire_of_either(
-    wire: list[int], tmp_path: Path, family: int
+    wire: list[int], tmp_path: Path, family: int, secure: bool
 ) -> None:
+    if secure and shutil.which("wireguard-go") is None:
+        pytest.skip("neither this kernel nor a program has WireGuard")
     feed, supervisor = Feed(), Supervisor()
-    informers, overlays = Informers(Client(feed), supervisor), []
     try:
         for number, namespace in enumerate(wire, 1):
-            await feed.put(f"/api/v1/nodes/n{number}", node(number, family))
-            # Its thread is born in the namespace that this one is in.
-            setns(namespace, CLONE_NEWNET)
             folder = tmp_path / str(number)
             folder.mkdir()
-            overlays.append(make_overlay(informers, number, family, folder))
-            supervisor.start(f"overlay {number}", overlays[-1].run)
-            async with asyncio.timeout(5):
-                await overlays[-1].ready.wait()
+            if secure:
+                ensure_wireguard(folder)
+            await begin(feed, supervisor, Machine(number, family, folder), namespace)
         setns(wire[0], CLONE_NEWNET)
-        await until(lambda: len(routes()) == 5)
+        device, other = ("sx~t1", "sx-t1") if secure else ("sx-t1", "sx~t1")
+        await until(lambda: len(routes(device)) == 5)
         for own, far in zip(GATEWAYS, GATEWAYS, strict=True):
             assert await ask((wire[0], wire[1]), far.format(2)) == own.format(1)
             assert await ask((wire[1], wire[0]), far.format(1)) == own.format(2)
-        await feed.remove("/api/v1/nodes/n2")
         setns(wire[0], CLONE_NEWNET)
+        if secure:
+            assert counted(other) == 0
+        await feed.remove("/api/v1/nodes/n2")
         # The kernel's own route to the device's address of IPv6 stays.
-        await until(lambda: routes() == {GATEWAYS[1].format(1)})
+        await until(lambda: routes(device) == {GATEWAYS[1].format(1)})
     finally:
+        for number, namespace in enumerate(wire, 1):
+            setns(namespace, CLONE_NEWNET)
+            # The program ends with its device, which keeps it in the namespace.
+            with Netlink() as route, ignoring(errno.ENODEV):
+                route.request(delete_link(f"sx~t{number}"))
         await supervisor.stop()

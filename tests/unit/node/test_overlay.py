@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 from ipaddress import ip_network
 from typing import Any
 
-from sampan.node.overlay import UNDERLAY, VIA, Peer, Way, device_name, network_number, peers_of
+from sampan.linux.wireguard import WireguardPeer
+from sampan.node.overlay import (
+    UNDERLAY,
+    VIA,
+    WIREGUARD,
+    device_name,
+    network_number,
+    peers_of,
+    secure_name,
+)
 from sampan.node.plumbing import overlaid_mtu
+from sampan.node.ways import Own, Peer, Way
+from sampan.node.wireguard import machines
 
 
 def node(name: str, *shares: str, **annotations: str) -> dict[str, Any]:
@@ -51,6 +63,23 @@ def test_a_share_of_each_family_has_a_gateway_of_its_own() -> None:
     assert found["c-2"].ways == (way("10.244.5.0/24", "10.244.4.1"),)
 
 
+def test_machines_that_have_keys_are_one_peer_each() -> None:
+    """With what all their nodes have; keys that are none are as if there were none."""
+    key, odd = base64.b64encode(bytes(32)).decode(), base64.b64encode(bytes(31)).decode()
+    far = node("b", "10.244.2.0/24", "fd00:1:0:2::/64",
+               **{UNDERLAY: "192.0.2.2", WIREGUARD: key})  # fmt: skip
+    plain = node("c", "10.244.4.0/24", **{UNDERLAY: "192.0.2.3", WIREGUARD: odd})
+    found = peers_of([FIRST, far, BESIDE_FAR, plain], "a", OWN)
+    assert {name: peer.key for name, peer in found.items()} == {"b": key, "b-2": key, "c": ""}
+    both, four = Own({4: "10.244.0.1", 6: "fd00::1"}), Own({4: "10.244.0.1", 6: ""})
+    shares = ("10.244.2.0/24", "10.244.2.1/32", "10.244.3.0/24")
+    (peer,) = machines(four, [found["b"], found["b-2"]], 51820)
+    assert peer == WireguardPeer(key, ("192.0.2.2", 51820), shares)
+    (peer,) = machines(both, [found["b"]], 51820)
+    assert {"fd00:1:0:2::/64", "fd00:1:0:2::1/128"} < set(peer.networks)
+    assert secure_name(device_name("a" * 12)) == "sx~" + "a" * 12
+
+
 def test_machines_carry_packets_in_one_family() -> None:
     """A device of VXLAN has one local address, and sends to those of its family alone."""
     other = node("b", "10.244.2.0/24", **{UNDERLAY: "2001:db8::2"})
@@ -60,8 +89,8 @@ def test_machines_carry_packets_in_one_family() -> None:
 
 def test_room_is_left_for_what_carries() -> None:
     assert overlaid_mtu(1500, "") == 1500
-    assert overlaid_mtu(1500, "192.0.2.1") == 1450
-    assert overlaid_mtu(1500, "2001:db8::1") == 1430
+    assert overlaid_mtu(1500, "192.0.2.1") == 1440
+    assert overlaid_mtu(1500, "2001:db8::1") == 1420
     # A device with less has no IPv6 (RFC 8200): what carries is sent in pieces then.
     assert overlaid_mtu(1300, "192.0.2.1") == 1280
 

@@ -1,0 +1,90 @@
+"""The overlay's device where packets are encrypted: WireGuard. All calls block.
+
+    sx~C   for each other machine that has a key too: a peer at the machine's own address, from and
+           to which the shares and gateway addresses of its nodes go, and nothing else
+
+Keys are in PKI/wireguard.key and .pub; the public one is in the Node (`overlay.WIREGUARD`), which
+nobody but the node and the administrator may write.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from sampan.linux import rtnetlink, wireguard
+from sampan.linux.netlink import Netlink, NetlinkError
+from sampan.linux.wireguard import WireguardDevice, WireguardPeer
+
+from .plumbing import overlaid_mtu, uplink_mtu
+from .ways import Own, Peer
+
+
+class Keys(Struct, frozen=True):
+    """As `wg genkey` and `wg pubkey` write them."""
+
+    private: str
+    public: str
+
+
+def port_of(number: int) -> int:
+    """Of a cluster by its number: those that share machines should not meet at one."""
+    return 51820 + number % 1000
+
+
+class WireguardEnd:
+    """This machine's end."""
+
+    def __init__(self, own: Own, device: WireguardDevice, local: str) -> None:
+        self._own = own
+        self._device = device
+        self._local = local
+        self._index = 0
+        self._peers: list[WireguardPeer] | None = None
+
+    def open(self, route: Netlink) -> bool:
+        """Have the device; False where there is no WireGuard. Raises OSError."""
+        name = self._device.name
+        if not wireguard.make(route, name):
+            return False
+        link = route.link(name)
+        if link is None:
+            raise NetlinkError(errno.ENODEV, f"{name}: gone as soon as made")
+        self._index = link.index
+        mtu = overlaid_mtu(uplink_mtu(route), self._local)
+        route.request(rtnetlink.set_mtu(link.index, mtu))
+        self._own.open(route, link.index)
+        self._peers = None
+        return True
+
+    def apply(self, route: Netlink, before: Mapping[str, Peer], wanted: Mapping[str, Peer]) -> None:
+        """Reach these nodes and no others."""
+        self._own.forget_routes(route, self._index, wanted.values())
+        peers = machines(self._own, wanted.values(), self._device.port)
+        if peers != self._peers:
+            wireguard.configure(self._index, self._device, peers)
+            self._peers = peers
+        for name, peer in wanted.items():
+            if before.get(name) == peer:
+                continue
+            for way in self._own.ways([peer]):
+                own = self._own.gateways[way.share.version]
+                route.request(
+                    rtnetlink.set_route(way.gateway, way.bits, self._index, source=own),
+                    rtnetlink.set_route(*way.network, self._index, source=own),
+                )
+
+
+def machines(own: Own, nodes: Iterable[Peer], port: int) -> list[WireguardPeer]:
+    """The machines of nodes, each with what its nodes have, in order. Pure."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for node in nodes:
+        networks = found.setdefault((node.key, node.underlay), set())
+        for way in own.ways([node]):
+            networks |= {str(way.share), f"{way.gateway}/{way.bits}"}
+    return [
+        WireguardPeer(key, (underlay, port), tuple(sorted(networks)))
+        for (key, underlay), networks in sorted(found.items())
+    ]
