@@ -44,7 +44,7 @@ from .snapshots_plan import (
     without_finalizers,
 )
 
-NEEDED = (SNAPSHOTS.plural, CONTENTS.plural, CLASSES.plural)
+NEEDED = {SNAPSHOTS.plural, CONTENTS.plural, CLASSES.plural}
 
 
 class SnapshotController(Controller):
@@ -108,28 +108,31 @@ class SnapshotController(Controller):
                     self.add(snapshot)
 
     def _named(self, namespace: str, name: str) -> Object | None:
-        return self.kinds[SNAPSHOTS.plural].get(namespace, name)
+        return self._get(SNAPSHOTS, namespace, name)
+
+    def _get(self, kind: ApiResource, namespace: str, name: str) -> Object | None:
+        found = self.kinds.get(kind.plural)
+        return found.get(namespace, name) if found is not None else None
 
     def _list(self, kind: ApiResource) -> list[Object]:
         found = self.kinds.get(kind.plural)
         return found.list() if found is not None else []
 
     async def reconcile(self, request: Request) -> None:
-        if any(plural not in self.kinds for plural in NEEDED):
-            return
-        for plural in NEEDED:
-            await self.kinds[plural].synced()
+        for cache in tuple(self.kinds.values()):
+            await cache.synced()
         if not request.namespace:
-            content = self.kinds[CONTENTS.plural].get("", request.name)
+            content = self._get(CONTENTS, "", request.name)
             if content is not None and content["spec"].get("driver") == LOCAL:
                 await self.contents.sync(content)
             return
-        snapshot = self.kinds[SNAPSHOTS.plural].get(*request)
+        snapshot = self._get(SNAPSHOTS, *request)
         if snapshot is None:
             return
         if snapshot["metadata"].get("deletionTimestamp"):
             await self._let_snapshot_go(snapshot)
-        else:
+        elif not NEEDED - self.kinds.keys():
+            # The kinds may go one after the other, and what is left of them must go, too.
             await self._sync_snapshot(snapshot)
 
     # Snapshots
@@ -163,9 +166,7 @@ class SnapshotController(Controller):
     def _content_of(self, snapshot: Object) -> Object | None:
         source = snapshot["spec"]["source"]
         name = source.get("volumeSnapshotContentName")
-        return self.kinds[CONTENTS.plural].get(
-            "", name or f"snapcontent-{snapshot['metadata']['uid']}"
-        )
+        return self._get(CONTENTS, "", name or f"snapcontent-{snapshot['metadata']['uid']}")
 
     async def _begin(self, snapshot: Object) -> Object | None:
         """Ask for a snapshot to be taken. None where that is not for us, or not now."""

@@ -187,3 +187,19 @@ async def test_snapshots_of_other_drivers_are_left_to_them() -> None:
         left = await there.client.get(SNAPSHOTS, "snap", "default")
         assert "status" not in left
         assert len(node.calls) == 1
+
+
+async def test_the_kinds_can_be_taken_away_again() -> None:
+    async with cluster() as (there, node, _):
+        await there.client.create(SNAPSHOTS, snapshot(), "default")
+        await state(there, "snap")
+        for path in reversed(FILES):
+            body = yaml.safe_load(path.read_text())
+            kind = CLASSES if body["kind"] == CLASSES.kind else definitions_resource()
+            await there.client.delete(kind, body["metadata"]["name"])
+        left = there.cache("customresourcedefinitions", "apiextensions.k8s.io")
+        services = there.cache("apiservices", "apiregistration.k8s.io")
+        await there.until(
+            lambda: not left.list() and not services.get("", "v1.snapshot.storage.k8s.io")
+        )
+        assert "DELETE" in node.calls[-1]
