@@ -29,6 +29,8 @@ class WriteOptions(Struct, frozen=True):
     field_manager: str = ""
     force: bool = False
     user_agent: str = SERVER_AGENT
+    field_validation_asked: str = ""
+    """As the client has said it, "" if it has not."""
 
     @property
     def manager(self) -> str:
@@ -52,7 +54,8 @@ def write_options(request: Request, kind: str, *, apply: bool = False) -> WriteO
     agent = request.headers.get("user-agent", "")
     if not request.query and not apply:
         return _of_agent(agent)
-    validation = request.param("fieldValidation") or "Warn"
+    asked = request.param("fieldValidation") or ""
+    validation = asked or "Warn"
     manager, force = request.param("fieldManager"), flag(request, "force")
     causes: list[Cause] = []
     if apply and not manager:
@@ -73,6 +76,7 @@ def write_options(request: Request, kind: str, *, apply: bool = False) -> WriteO
         field_manager=manager,
         force=bool(force),
         user_agent=agent,
+        field_validation_asked=asked,
     )
 
 

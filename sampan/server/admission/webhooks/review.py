@@ -134,8 +134,8 @@ def options_of(write: Write) -> Object | None:
         head |= {"dryRun": ["All"]}  # type: ignore[dict-item]
     if asked.field_manager:
         head["fieldManager"] = asked.field_manager
-    if asked.field_validation:
-        head["fieldValidation"] = asked.field_validation
+    if asked.field_validation_asked:
+        head["fieldValidation"] = asked.field_validation_asked
     return head
 
 
