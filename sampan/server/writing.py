@@ -418,11 +418,13 @@ def _spec_changed(resource: Descriptor, old: Object, new: Object) -> bool:
 def _default(context: Context, old: Object, new: Object) -> None:
     """Set defaults, unless nothing but metadata differs: what is stored has its own."""
     rules = context.resource.rules
-    changed = new.keys() != old.keys() or any(
-        new[name] != value for name, value in old.items() if name != "metadata"
-    )
-    if changed or rules.defaults_metadata:
+    if rules.defaults_metadata or new.keys() != old.keys():
         rules.default(new)
+        return
+    for name, value in old.items():
+        if name != "metadata" and new[name] != value:
+            rules.default(new)
+            return
 
 
 def _prepare(context: Context, new: Object, old: Object) -> None:

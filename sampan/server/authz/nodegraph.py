@@ -189,13 +189,15 @@ def _same(pod: Object, old: Object) -> bool:
     """What a bound pod names cannot change, but for the resource claims made for it."""
     if pod["metadata"].get("uid") != old["metadata"].get("uid"):
         return False
-    if old["spec"].get("nodeName") != pod["spec"].get("nodeName"):
-        return False
+    spec, was = pod["spec"], old["spec"]
+    for field in ("nodeName", "ephemeralContainers"):
+        if spec.get(field) != was.get(field):
+            return False
     now, before = pod.get("status") or {}, old.get("status") or {}
-    return all(
-        now.get(field) == before.get(field)
-        for field in ("resourceClaimStatuses", "extendedResourceClaimStatus")
-    ) and pod["spec"].get("ephemeralContainers") == old["spec"].get("ephemeralContainers")
+    for field in ("resourceClaimStatuses", "extendedResourceClaimStatus"):
+        if now.get(field) != before.get(field):
+            return False
+    return True
 
 
 def _things(pod: Object) -> Iterator[Thing]:
