@@ -16,6 +16,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -94,8 +95,10 @@ def configure(index: int, device: WireguardDevice, peers: Sequence[WireguardPeer
     """Give the device its key, its port and just these peers. Raises OSError."""
     path = SOCKETS / f"{device.name}.sock"
     if path.exists():
-        _tell(path, text(device, peers))
-        return
+        # One that nobody listens at was left by a program that was killed: its device went too.
+        with suppress(ConnectionRefusedError):
+            _tell(path, text(device, peers))
+            return
     with Netlink(_GENERIC) as generic:
         family = _family(generic)
         generic.request(*messages(family, index, device, peers))
