@@ -21,6 +21,8 @@ FOREGROUND = "foregroundDeletion"
 CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
 VOLUME_FINALIZER = "kubernetes.io/pv-protection"
 ATTRIBUTES_FINALIZER = "kubernetes.io/vac-protection"
+CLASS_RESOURCE = "deviceclass.resource.kubernetes.io/"
+"""Before a DeviceClass's name: the extended resource that its devices stand for (KEP-5004)."""
 
 STANDARD_FINALIZERS = frozenset({"kubernetes", ORPHAN, FOREGROUND})
 ANY_FINALIZER = frozenset(

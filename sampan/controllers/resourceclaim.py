@@ -50,13 +50,17 @@ class ResourceClaimController(Controller):
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         pod = new if new is not None else old
-        if pod is None or not pod["spec"].get("resourceClaims"):
+        if pod is None:
+            return
+        named = pod["spec"].get("resourceClaims") or ()
+        if not named and not (pod.get("status") or {}).get("extendedResourceClaimStatus"):
             return
         meta = pod["metadata"]
         if new is not None and not planning.is_done(new):
-            self.queue.add(Request(meta["namespace"], POD + meta["name"]))
+            if named:
+                self.queue.add(Request(meta["namespace"], POD + meta["name"]))
             return
-        for item in pod["spec"]["resourceClaims"]:
+        for item in named:
             self.made.pop((meta["uid"], item["name"]), None)
         for index in (CONSUMERS, BY_CONTROLLER):
             for claim in self.claims.by_index(index, meta["uid"]):
@@ -138,6 +142,8 @@ class ResourceClaimController(Controller):
         pod = self.pods.get(namespace, name)
         if pod is None or pod["metadata"].get("deletionTimestamp") or planning.is_done(pod):
             return
+        if not pod["spec"].get("resourceClaims"):
+            return  # the scheduler sees to the claim for its extended resources
         known, fresh = planning.claims_by_name(pod), {}
         for item in pod["spec"]["resourceClaims"]:
             try:

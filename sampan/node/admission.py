@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from sampan.api.errors import Object
 from sampan.api.kinds.core.podspec.resources import is_extended
+from sampan.api.meta import CLASS_RESOURCE
 from sampan.api.placement import selects, tolerates
 from sampan.wire.quantity import milli, whole
 
@@ -78,7 +79,7 @@ def _lacking(pod: Object, room: Room) -> Refusal | None:
         return out_of("pods", 1, len(room.others), capacity)
     asked = demands(pod["spec"])
     for name in sorted(asked, key=_upstreams_order):
-        if not asked[name] or (is_extended(name) and name not in room.allocatable):
+        if not asked[name] or (_is_others(name) and name not in room.allocatable):
             continue
         measure = milli if name == "cpu" else whole
         capacity = measure(room.allocatable.get(name, "0"))
@@ -86,6 +87,11 @@ def _lacking(pod: Object, room: Room) -> Refusal | None:
         if asked[name] > capacity - used:
             return out_of(name, asked[name], used, capacity)
     return None
+
+
+def _is_others(name: str) -> bool:
+    """Devices stand behind it, or nobody on this node: the scheduler has seen to it."""
+    return is_extended(name) or name.startswith(CLASS_RESOURCE)
 
 
 def _upstreams_order(name: str) -> tuple[int, str]:

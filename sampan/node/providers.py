@@ -38,6 +38,12 @@ NFS_FOLDER = "volumes/kubernetes.io~nfs"
 CSI_FOLDER = "volumes/kubernetes.io~csi"
 
 
+def claims_devices(pod: Object) -> bool:
+    """Does a pod have claims for devices, or one for its extended resources (KEP-5004)?"""
+    extended = (pod.get("status") or {}).get("extendedResourceClaimStatus")
+    return bool(pod["spec"].get("resourceClaims") or extended)
+
+
 class Providers:
     """One node's. `report` writes the node's status with what is in use."""
 

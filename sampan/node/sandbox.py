@@ -26,6 +26,7 @@ from .imagevolumes import mount_images
 from .narration import Narrator
 from .objects import BUNDLES, references
 from .parts import Parts
+from .providers import claims_devices
 from .pulls import Held
 from .state import Waiting
 from .volumes.place import has_mounts
@@ -86,7 +87,7 @@ class Sandbox:
         self._hold()
         if self.pod["spec"].get("runtimeClassName"):
             await self._check_handler()
-        if self.pod["spec"].get("resourceClaims"):
+        if claims_devices(self.pod):
             await self._prepare_devices()
         attaching = asyncio.ensure_future(self._attach())
         try:
@@ -188,7 +189,7 @@ class Sandbox:
         self._parts.objects.release(self.uid)
         self._tokens.clear()
         self.ready = False
-        if self.pod["spec"].get("resourceClaims"):
+        if claims_devices(self.pod):
             await self._parts.providers.give_back(self.uid)
         if self.pod["spec"].get("shareProcessNamespace"):
             from .pause import remove_pause

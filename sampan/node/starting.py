@@ -18,6 +18,7 @@ from .ending import grace_of_restart
 from .environment import ConfigError, variables
 from .hooks import POST_START_FAILED, hook_of, run_hook
 from .looks import Target
+from .providers import claims_devices
 from .pulls import Held
 from .state import EXITED, Attempt, Waiting
 from .stopping import stop_container
@@ -170,7 +171,7 @@ def _with_devices(
     worker: PodWorker, container: Mapping[str, Any], spec: ContainerSpec
 ) -> ContainerSpec:
     """With the devices of the claims that the container names."""
-    if not (container.get("resources") or {}).get("claims"):
+    if not claims_devices(worker.state.pod):
         return spec
     from .dra.cdi import CdiError, applied, edits_of, read
 

@@ -20,11 +20,14 @@ from sampan.api.resources import resource
 from sampan.api.times import format_time
 from sampan.client.api import Client
 from sampan.client.informer import Informer, Informers
+from sampan.client.interface import STRATEGIC_PATCH
 
-from . import readiness
+from . import extended, readiness
 from .allocation import Claim, Device, Id, Impossible, Pools, Request, allocation_of
+from .demand import demand_of
+from .extended import class_of
 from .guest import Guest
-from .nodes import NodeState
+from .nodes import Nodes, NodeState
 from .plugins.dynamic_resources import Need, is_usable, plan
 from .shares import consumed
 
@@ -34,6 +37,8 @@ RESERVED_MAX = 256
 """Pods that share a claim (ResourceClaimReservedForMaxSize)."""
 NOT_CREATED = "ResourceClaim not created yet"
 IN_USE = "resourceclaim in use"
+SPECIAL = "extended/"
+"""Before a pod's uid: that of the claim for its extended resources until it is made."""
 UNKNOWN = "the cluster's devices are not known yet"
 
 
@@ -104,6 +109,29 @@ class Devices:
 
     # What a pod asks
 
+    def fit_extended(self, pod: Object, guest: Guest, nodes: Nodes) -> None:
+        """Decide what devices stand for of the extended resources that a pod asks for: those that
+        have a class and that no node has by itself are not asked of nodes."""
+        self._open()
+        assert self._caches is not None
+        classes = self._caches[2].list()
+        found = {
+            name: class_of(name, classes)
+            for name in guest.extended
+            if not any(node.allocatable.get(name) for node in nodes.by_name.values())
+        }
+        guest.special = tuple(extended.requests_of(pod, found))
+        guest.demand = demand_of(extended.without(pod, found) if guest.special else pod)
+
+    def _special(self, guest: Guest) -> Object:
+        """The claim for the pod's extended resources: there already, or to be made."""
+        for claim in self._open()[0].list(guest.namespace):
+            if extended.is_claim_of(claim, guest.uid):
+                return claim
+        meta = {"name": guest.name, "namespace": guest.namespace, "uid": guest.uid}
+        made = extended.claim_for({"metadata": meta}, guest.special)
+        return {**made, "metadata": {**made["metadata"], "name": "", "uid": SPECIAL + guest.uid}}
+
     def need(self, guest: Guest) -> Need:
         claims, slices, classes = self._open()
         if not all(cache.has_synced for cache in (claims, slices, classes)):
@@ -113,15 +141,16 @@ class Devices:
         need = Need(pools=self._pools)
         try:
             for name in guest.devices:
-                self._add(need, guest, name)
+                self._add(need, guest, self._claim(guest, name))
+            if guest.special:
+                self._add(need, guest, self._special(guest))
         except Impossible as problem:
             return Need(str(problem))
         if need.waiting:
             need.taken, need.shares = self._taken(claims)
         return need
 
-    def _add(self, need: Need, guest: Guest, name: str) -> None:
-        claim = self._claim(guest, name)
+    def _add(self, need: Need, guest: Guest, claim: Object) -> None:
         status = claim.get("status") or {}
         allocation = status.get("allocation") or self._assumption(claim)
         if allocation:
@@ -223,6 +252,7 @@ class Devices:
     def forget(self, guest: Guest) -> None:
         """It does not, after all."""
         claims = self._open()[0]
+        self._assumed.pop(SPECIAL + guest.uid, None)
         for name in guest.devices:
             claim = claims.get(guest.namespace, name)
             uid = claim["metadata"]["uid"] if claim is not None else ""
@@ -230,10 +260,29 @@ class Devices:
             if self._assumed.get(uid, ({}, ""))[1] == guest.uid:
                 del self._assumed[uid]
 
-    async def bind(self, guest: Guest, node: NodeState) -> None:
+    async def bind(self, pod: Object, guest: Guest, node: NodeState) -> None:
         """Write allocations and reservations. Raises DevicesTaken, and what the client raises."""
         for name in dict.fromkeys(guest.devices):
             await self._reserve(guest, node, name)
+        if guest.special:
+            await self._bind_special(pod, guest, node)
+
+    async def _bind_special(self, pod: Object, guest: Guest, node: NodeState) -> None:
+        """Make the claim for extended resources, and say in the pod's status which it is."""
+        claim = self._special(guest)
+        kind = resource("resourceclaims", GROUP)
+        if not claim["metadata"]["name"]:
+            body = extended.claim_for(pod, guest.special)
+            claim = await self._client.create(kind, body, guest.namespace)
+            assumed = self._assumed.pop(SPECIAL + guest.uid, None)
+            if assumed is not None:
+                self._assumed[claim["metadata"]["uid"]] = assumed
+        name = claim["metadata"]["name"]
+        await self._reserve(guest, node, name)
+        status = {"extendedResourceClaimStatus": extended.status_of(name, guest.special)}
+        patch = {"metadata": {"uid": guest.uid}, "status": status}
+        where = resource("pods"), guest.name, patch, guest.namespace, "status"
+        await self._client.patch(*where, content_type=STRATEGIC_PATCH)
 
     async def _reserve(self, guest: Guest, node: NodeState, name: str) -> None:
         kind = resource("resourceclaims", GROUP)
@@ -289,7 +338,11 @@ class Devices:
 
     def _live(self, guest: Guest) -> list[Object]:
         """Its claims. Raises DevicesTaken when one is not allocated any more."""
-        found = [self._open()[0].get(guest.namespace, name) for name in guest.devices]
+        cache = self._open()[0]
+        found = [cache.get(guest.namespace, name) for name in guest.devices]
+        if guest.special:
+            found += [it for it in cache.list(guest.namespace)
+                      if extended.is_claim_of(it, guest.uid)]  # fmt: skip
         claims = [claim for claim in found if claim is not None]
         for claim in claims:
             uid = claim["metadata"]["uid"]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable
 from msgspec import Struct
 
 from .demand import Demand
+from .extended import is_extended
 from .guest import Guest
 from .nodes import Nodes, NodeState
 from .plugins import RELATIONS
@@ -154,7 +155,7 @@ def claims_help(stuck: Stuck) -> bool:
 
 def devices_help(stuck: Stuck) -> bool:
     """A device claim, a slice or a class came, changed or went."""
-    return bool(DEVICES & stuck.plugins)
+    return bool(DEVICES & stuck.plugins) or any(map(is_extended, stuck.demand.requests))
 
 
 def coming_helps(stuck: Stuck) -> bool:

@@ -46,10 +46,19 @@ class Guest:
     devices: tuple[str, ...] = ()
     """Its device claims; "" for one that is still to be made from its template."""
 
+    extended: tuple[str, ...] = ()
+    """Extended resources it asks for, which devices may stand behind."""
+    special: tuple[tuple[str, str, Object], ...] = ()
+    """(container, resource, request) of those that do."""
+
+    @property
+    def has_devices(self) -> bool:
+        return bool(self.devices or self.special)
+
     @property
     def is_alone(self) -> bool:
         """Has it claims? They are its own, so that nothing is shared with pods that are like it."""
-        return bool(self.claims or self.devices)
+        return bool(self.claims or self.devices or self.extended)
 
 
 def guest_of(pod: Object, profile: Profile | None = None) -> Guest:

@@ -24,6 +24,7 @@ from sampan.client.informer import Informers
 from .configuration import backoff_of, profiles_of
 from .defaults import Defaults
 from .devices import Devices
+from .extended import is_extended
 from .failing import (
     DEVICES,
     Failing,
@@ -214,6 +215,7 @@ class Scheduler:
         if known is not None:
             self._nodes.nominate(known[1], "")
         guest = guest_of(pod, self._profiles[pod["spec"].get("schedulerName") or NAME])
+        guest.extended = tuple(filter(is_extended, guest.demand.requests))
         self._nodes.nominate(guest, (pod.get("status") or {}).get("nominatedNodeName") or "")
         self._pending[uid] = (pod, guest)
         self._queue.add(uid, guest.priority, self._clock.monotonic())
@@ -264,12 +266,14 @@ class Scheduler:
             pod, guest = self._pending[uid]
             if len(self._nodes.by_name) > 1 and not pod["spec"].get("topologySpreadConstraints"):
                 guest.soft = self._defaults.constraints(pod, guest.profile)
+            if guest.extended:
+                self._devices.fit_extended(pod, guest, self._nodes)
             node = self._shapes.best(guest)
             self.metrics.deciding.observe(perf_counter() - began)
             if node is not None:
                 self._nodes.nominate(guest, "")
                 self._nodes.place(labelled(guest, node), node.name)
-                if guest.devices:
+                if guest.has_devices:
                     self._devices.assume(guest, node)
                 if self._queue.parked:
                     self._wake(coming_helps)
@@ -372,8 +376,8 @@ class Scheduler:
         pod, guest = attempt.pod, attempt.guest
         uid, result = guest.uid, ERROR
         try:
-            if guest.devices:
-                await self._devices.bind(guest, node)
+            if guest.has_devices:
+                await self._devices.bind(pod, guest, node)
                 if self._devices.waits(guest):
                     self._telling.waits_for_devices(pod, node.name)
                     await self._aside(self._devices.await_ready(guest))

@@ -158,6 +158,52 @@ async def test_a_pod_is_bound_when_its_device_is_ready_and_gets_another_when_it_
         assert (await cluster.get("pod", "waits"))["spec"]["nodeName"] == "node-1"
 
 
+async def test_an_extended_resource_is_had_from_devices() -> None:
+    async with await Cluster.start(Options(nodes=2, virtual_time=True)) as cluster:
+        asking = pod("early")
+        name = "example.com/gpu"
+        amounts = {"requests": {name: "2", "cpu": "1m"}, "limits": {name: "2"}}
+        asking["spec"]["containers"][0]["resources"] = amounts
+        del asking["spec"]["resourceClaims"]
+        await cluster.create(asking)
+        await cluster.advance(2)
+        assert "2 Insufficient example.com/gpu" in await why(cluster, "early")
+        # A class that stands for it comes, and devices.
+        await offered(cluster, node_1=[device(name, "8Gi") for name in ("g0", "g1", "g2")])
+        kind = resource("deviceclasses", "resource.k8s.io")
+        found = await cluster.get("deviceclass", "gpu")
+        spec = {**found["spec"], "extendedResourceName": name}
+        await cluster.client.update(kind, {**found, "spec": spec})
+        await cluster.advance(20)
+        early = await cluster.get("pod", "early")
+        assert early["spec"]["nodeName"] == "node-1"
+        said = early["status"]["extendedResourceClaimStatus"]
+        request = "container-0-request-1"
+        mapping = {"containerName": "c", "resourceName": name, "requestName": request}
+        assert said["requestMappings"] == [mapping]
+        (claim,) = await cluster.list("resourceclaims")
+        assert claim["metadata"]["name"] == said["resourceClaimName"]
+        assert claim["metadata"]["name"].startswith("early-extended-resources-")
+        results = claim["status"]["allocation"]["devices"]["results"]
+        assert [(item["request"], item["device"]) for item in results] == [
+            (request, "g0"),
+            (request, "g1"),
+        ]
+        assert [item["name"] for item in claim["status"]["reservedFor"]] == ["early"]
+        late = copy.deepcopy(asking)
+        late["metadata"]["name"] = "late"
+        # Each class has a resource of its own, too.
+        for amounts in late["spec"]["containers"][0]["resources"].values():
+            amounts["deviceclass.resource.kubernetes.io/gpu"] = amounts.pop(name)
+        await cluster.create(late)
+        await cluster.advance(2)
+        assert "2 cannot allocate all claims" in await why(cluster, "late")
+        await cluster.delete("pod", "early")
+        await cluster.advance(60)
+        assert (await cluster.get("pod", "late"))["spec"].get("nodeName") == "node-1"
+        assert len(await cluster.list("resourceclaims")) == 1
+
+
 async def test_pods_share_a_claim_and_stay_where_its_devices_are() -> None:
     async with await Cluster.start(Options(nodes=3, virtual_time=True)) as cluster:
         await offered(cluster, node_2=[device("g0", "8Gi")])

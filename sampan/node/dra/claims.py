@@ -139,13 +139,23 @@ class DeviceClaims:
     def cdi_ids(self, pod: Object, container: Mapping[str, Any]) -> list[str]:
         """The CDI devices a container gets: of the claims it names, and of their requests."""
         made = dict(_named(pod))
-        out: list[str] = []
-        for wanted in (container.get("resources") or {}).get("claims") or ():
-            name = made.get(wanted["name"])
-            for record in self._records.values():
-                if (record.namespace, record.name) == (pod["metadata"]["namespace"], name):
-                    out += _ids(record, wanted.get("request") or "")
-        return out
+        asked = [
+            (made.get(wanted["name"]), wanted.get("request") or "")
+            for wanted in (container.get("resources") or {}).get("claims") or ()
+        ]
+        special = _special(pod)
+        asked += [
+            (special["resourceClaimName"], item["requestName"])
+            for item in special.get("requestMappings") or ()
+            if item["containerName"] == container["name"]
+        ]
+        return [
+            cdi
+            for name, request in asked
+            for record in self._records.values()
+            if (record.namespace, record.name) == (pod["metadata"]["namespace"], name)
+            for cdi in _ids(record, request)
+        ]
 
     def uses(self, uid: str) -> bool:
         """Does a pod use claims here?"""
@@ -190,7 +200,15 @@ def names_of(pod: Object) -> list[tuple[str, bool]]:
             )
         if made[item["name"]]:
             out.append((made[item["name"]], template))
+    special = _special(pod)
+    if special:
+        out.append((special["resourceClaimName"], False))
     return out
+
+
+def _special(pod: Object) -> Object:
+    """What the pod's status says of the claim for its extended resources (KEP-5004)."""
+    return (pod.get("status") or {}).get("extendedResourceClaimStatus") or {}
 
 
 def _named(pod: Object) -> Iterable[tuple[str, str]]:

@@ -38,7 +38,7 @@ class Need(Struct):
 
 
 def prepare(guest: Guest, nodes: Nodes) -> Need | None:
-    if not guest.devices or nodes.devices is None:
+    if not (guest.devices or guest.extended) or nodes.devices is None:
         return None
     return nodes.devices.need(guest)
 

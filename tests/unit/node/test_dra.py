@@ -119,6 +119,22 @@ async def test_claims_are_prepared_before_and_given_back_after_the_last_user(
         assert not list((node.tmp / "data/dra_claims").iterdir())
 
 
+async def test_extended_resources_have_a_claim_too(node: Node, driver: DeviceDriver) -> None:
+    claim(node, "p")
+    node.bind("p")
+    mapping = {"containerName": "c", "resourceName": "a.b/gpu", "requestName": "b"}
+    said = {"resourceClaimName": "mine", "requestMappings": [mapping]}
+    status = {"phase": "Pending", "extendedResourceClaimStatus": said}
+    node.api.put(f"{PODS}/p", node.pod() | {"status": status})
+    async with node.running():
+        await registered(driver)
+        await node.clock.advance(1)
+        await runs(node)
+        assert [dict(spec.env).get("GPU") for spec in node.runtime.specs.values()] == ["two"]
+        node.delete("p", 0)
+        await eventually(lambda: driver.asked("NodeUnprepareResources"))
+
+
 async def test_what_cannot_be_prepared_is_told_and_tried_again(
     node: Node, driver: DeviceDriver
 ) -> None:
