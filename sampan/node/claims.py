@@ -12,7 +12,8 @@ from sampan.api.volumes import claim_name, is_block
 from sampan.client.api import Client
 
 from .providers import Providers
-from .volumes.claim import bound_volume, check_use, check_volume, volume_path
+from .volumes.claim import Claimed, bound_volume, check_use, check_volume, volume_path
+from .volumes.devices import is_device
 from .volumes.ownership import give_to_group
 from .volumes.source import NotYet, VolumeError
 
@@ -67,7 +68,7 @@ async def find_volumes(
                     uid = pod["metadata"]["uid"]
                     made = await asyncio.to_thread(providers.devices.map, uid, bound[1]), 0.0
                 else:
-                    made = await _place(pod, volume, bound[1]), 0.0
+                    made = await _place(pod, volume, bound[1], providers), 0.0
             if made is not None:
                 known.paths[name], known.again[name] = made
         except NotYet:
@@ -94,8 +95,12 @@ async def _bound(client: Client, pod: Object, volume: Object, name: str) -> tupl
     return claim, found
 
 
-async def _place(pod: Object, volume: Object, found: Object) -> Path:
-    place = volume_path(found)
+async def _place(pod: Object, volume: Object, found: Object, providers: Providers) -> Path:
+    if is_device(found):
+        mount, uid = providers.devices.mount, pod["metadata"]["uid"]
+        place = Claimed(await asyncio.to_thread(mount, uid, found), owned=True)
+    else:
+        place = volume_path(found)
     shared = pod["spec"].get("securityContext") or {}
     group = shared.get("fsGroup")
     read_only = bool((volume.get("persistentVolumeClaim") or {}).get("readOnly"))

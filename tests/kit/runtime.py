@@ -279,6 +279,11 @@ class FakeKernel:
         self.binds: dict[Path, str] = {}
         self.pages: dict[Path, int] = {}
         self.loops: list[Path] = []
+        self.devices: list[tuple[Path, str, tuple[str, ...]]] = []
+
+    def mount_device(self, device: Path, target: Path, kind: str, options: Sequence[str]) -> None:
+        self.devices.append((device, kind, tuple(options)))
+        self.points.append(target)
 
     def attach_loop(self, file: Path) -> Path:
         if file not in self.loops:

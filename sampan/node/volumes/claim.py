@@ -70,5 +70,7 @@ def volume_path(volume: Object) -> Claimed:
         path = Path(spec["local"]["path"])
         if not path.exists():
             raise DeviceError(NEW_MOUNTER, f'path "{path}" does not exist')
+        if not path.is_dir():
+            raise VolumeError("only directory and block device are supported")
         return Claimed(path, owned=True)
     raise VolumeError("no volume plugin matched")

@@ -37,6 +37,10 @@ class Kernel(Protocol):
         """The file is longer than it was."""
         ...
 
+    def mount_device(self, device: Path, target: Path, kind: str, options: Sequence[str]) -> None:
+        """What the device holds; a file system is made where there is nothing."""
+        ...
+
     def pin_ipc(self, target: Path) -> None:
         """Mount a new IPC namespace there; the calling thread is in it for a moment."""
         ...
@@ -71,6 +75,11 @@ class LinuxKernel:
 
     def grow_loop(self, file: Path) -> None:
         loopdevice.grow(file)
+
+    def mount_device(self, device: Path, target: Path, kind: str, options: Sequence[str]) -> None:
+        from .formatting import format_and_mount
+
+        format_and_mount(device, target, kind, options)
 
     def pin_ipc(self, target: Path) -> None:
         ipcns.pin(target)

@@ -9,6 +9,7 @@ import pytest
 
 from sampan.node.volumes.claim import check_use
 from sampan.node.volumes.devices import FOLDER, Devices
+from sampan.node.volumes.formatting import format_and_mount
 from sampan.node.volumes.local import LocalVolumes
 from sampan.node.volumes.source import MapError, VolumeError
 from sampan.runtime.bundle import Surroundings, build_config
@@ -38,6 +39,55 @@ def test_a_loop_device_lives_as_long_as_its_users(tmp_path: Path) -> None:
     Devices(tmp_path, kernel).release_all()
     assert kernel.loops == []
     assert not [*(tmp_path / FOLDER).iterdir()]
+
+
+def test_what_a_device_holds_is_mounted_once(tmp_path: Path) -> None:
+    kernel, disk = FakeKernel(), volume(tmp_path / "disk", "Filesystem")
+    disk["spec"] |= {"mountOptions": ["noatime"], "accessModes": ["ReadOnlyMany"]}
+    disk["spec"]["local"]["fsType"] = "xfs"
+    devices = Devices(tmp_path, kernel)
+    target = devices.mount("a", disk)
+    assert target == tmp_path / "plugins/kubernetes.io/local-volume/mounts/disk"
+    assert devices.mount("b", disk) == target
+    assert kernel.devices == [(tmp_path / "disk", "xfs", ("noatime", "ro"))]
+    devices.release("a")
+    assert kernel.points == [target]
+    Devices(tmp_path, kernel).release("b")
+    assert kernel.points == []
+    assert not target.exists()
+
+
+def test_a_device_is_formatted_where_it_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TestSafeFormatAndMount of k8s.io/mount-utils, as far as it goes here."""
+    tools, said = tmp_path / "bin", tmp_path / "said"
+    tools.mkdir()
+    answers = {"blkid": "exit 2", "mkfs.ext4": "exit 0", "mount": "exit 0"}
+
+    def answer(**changed: str) -> list[str]:
+        for name, script in (answers | changed).items():
+            (tools / name).write_text(f'#!/bin/sh\necho "${{0##*/}} $*" >> {said}\n{script}\n')
+            (tools / name).chmod(0o755)
+        said.unlink(missing_ok=True)
+        try:
+            format_and_mount(Path("/dev/x"), Path("/mnt"), "", ["noatime"])
+        finally:
+            found = said.read_text().splitlines()
+        return found[1:]
+
+    monkeypatch.setenv("PATH", f"{tools}:/bin:/usr/bin")
+    mounted = "mount -t ext4 -o noatime /dev/x /mnt"
+    assert answer() == ["mkfs.ext4 -F -m0 /dev/x", mounted]
+    assert answer(blkid="echo TYPE=ext4") == [mounted]
+    with pytest.raises(VolumeError, match=r'as "ext4", it already contains xfs\. Mount error'):
+        answer(blkid="echo TYPE=xfs", mount="exit 32")
+    with pytest.raises(VolumeError, match="contains unknown data, probably partitions"):
+        answer(blkid="echo PTTYPE=dos", mount="exit 32")
+    with pytest.raises(VolumeError, match="blkid failed"):
+        answer(blkid="echo broken; exit 4")
+    with pytest.raises(VolumeError, match=r"mkfs\.ext4 failed: exit status 1"):
+        answer(**{"mkfs.ext4": "exit 1"})
 
 
 def test_what_is_no_device(tmp_path: Path) -> None:
