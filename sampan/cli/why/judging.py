@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from sampan.api.errors import Object
+from sampan.scheduler.extended import containers_of, is_extended, without
 from sampan.scheduler.guest import guest_of
 from sampan.scheduler.nodes import Nodes, NodeState
 from sampan.scheduler.verdict import prepare, verdicts_of
@@ -36,11 +37,26 @@ def judge(
         home = other["spec"].get("nodeName")
         if home and (other.get("status") or {}).get("phase") not in FINAL:
             known.place(guest_of(other), home)
-    guest = guest_of({**pod, "spec": {k: v for k, v in pod["spec"].items() if k != "volumes"}})
+    asked = _asked_of_nodes(pod)
+    guest = guest_of({**asked, "spec": {k: v for k, v in asked["spec"].items() if k != "volumes"}})
     verdicts = verdicts_of(guest, known, prepare(guest, known))
     reasons = {name: list(item.reasons) for name, item in sorted(verdicts.items())}
     free = {name: _free(known.by_name[name], found) for name, found in reasons.items()}
     return Judged(reasons, free)
+
+
+def _asked_of_nodes(pod: Object) -> Object:
+    """Without extended resources that the scheduler seeks among devices: of those it does not say
+    that nodes lack them."""
+    listed = (pod.get("status") or {}).get("conditions") or ()
+    said = " ".join(item.get("message") or "" for item in listed if item["type"] == "PodScheduled")
+    names = {
+        name
+        for item in containers_of(pod)
+        for name in (item.get("resources") or {}).get("requests") or ()
+        if is_extended(name) and f"Insufficient {name}" not in said
+    }
+    return without(pod, dict.fromkeys(names, "devices"))
 
 
 def _free(node: NodeState, reasons: Iterable[str]) -> dict[str, str]:

@@ -296,6 +296,18 @@ def test_each_node_is_judged_as_the_scheduler_does() -> None:
     ]
 
 
+def test_an_extended_resource_that_is_sought_among_devices_is_not_asked_of_nodes() -> None:
+    node = {"metadata": {"name": "n1"}, "status": {"allocatable": {"cpu": "1", "pods": "9"}}}
+    asked = {"resources": {"requests": {"a.b/gpu": "1"}}}
+    for message, reasons in (
+        ("1 cannot allocate all claims", {}),
+        ("1 Insufficient a.b/gpu", {"n1": ["Insufficient a.b/gpu"]}),
+    ):
+        why = {"type": "PodScheduled", "status": "False", "message": message}
+        found = judge(pod({"conditions": [why]}, container=asked), [node], [], [])
+        assert found.reasons == reasons
+
+
 def test_a_workload_tells_its_pods_troubles_once_and_who_scales_it() -> None:
     facts = workload("Deployment", {"replicas": 3}, {"readyReplicas": 0})
     facts.parts = [crashed(1), crashed(1), waiting("ErrImagePull", "401")]
