@@ -296,6 +296,36 @@ async def test_resize_takes_and_owns_only_resources() -> None:
         }
 
 
+async def test_values_of_another_type_are_told_as_upstream() -> None:
+    container = {"name": "c", "env": [{"name": "a", "value": 5}], "args": [1],
+                 "ports": [{"containerPort": "x"}]}  # fmt: skip
+    spec = {"replicas": "two", "paused": "no", "template": {"spec": {"containers": [container]}}}
+    place = '.spec.template.spec.containers[name="c"]'
+    text = "expected string, got &value.valueUnstructured{Value:"
+    cases: list[tuple[str, str, str, dict[str, Any], str]] = [
+        (MAPS, "v1", "ConfigMap", {"data": {"on": True}}, f".data.on: {text}true}}"),
+        (MAPS, "v1", "ConfigMap", {"data": ["x"]}, ".data: expected map, got &{[x]}"),
+        (DEPLOYMENTS, "apps/v1", "Deployment",
+         {"spec": {"template": {"spec": {"containers": "x"}}}},
+         ".spec.template.spec.containers: expected list, got &{x}"),
+        (DEPLOYMENTS, "apps/v1", "Deployment", {"spec": spec},
+         "errors:\n  .spec.replicas: expected numeric (int or float), got string\n"
+         "  .spec.paused: expected boolean, got &{no}\n"
+         f'  {place}.env[name="a"].value: {text}5}}\n'
+         f"  {place}.args[0]: {text}1}}\n"
+         f'  {place}.ports[containerPort="x",protocol="TCP"].containerPort: expected numeric (int '
+         "or float), got string"),
+    ]  # fmt: skip
+    async with api_cluster() as cluster:
+        for path, api_version, kind, fields, words in cases:
+            body = {"apiVersion": api_version, "kind": kind, **fields}
+            answer = await apply(cluster, f"{path}/x", body)
+            prefix = f"failed to create typed patch object (/; /{api_version}, Kind={kind}): "
+            assert (answer.status, answer.message) == (
+                400, prefix.replace("/apps/", "apps/") + words
+            )  # fmt: skip
+
+
 async def test_what_cannot_be_applied_is_told_as_upstream() -> None:
     async with api_cluster() as cluster:
         path = f"{DEPLOYMENTS}/d"

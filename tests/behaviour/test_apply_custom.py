@@ -137,6 +137,18 @@ async def test_what_became_whole_is_owned_as_a_whole() -> None:
         assert other.message == ('Apply failed with 1 conflict: conflict with "one": .spec.items')
 
 
+async def test_values_of_another_type_are_told_before_they_are_validated() -> None:
+    async with api_cluster() as cluster:
+        await define(cluster)
+        answer = await apply(cluster, f"{WIDGETS}/w", config(size="x", list="y"))
+        assert (answer.status, answer.message) == (
+            400,
+            "failed to create typed patch object (/; example.com/v1, Kind=Widget): errors:\n"
+            "  .spec.size: expected numeric (int or float), got string\n"
+            "  .spec.list: expected list, got &{y}",
+        )
+
+
 async def test_what_was_applied_in_another_version_goes_with_it() -> None:
     v2 = WIDGETS.replace("/v1/", "/v2/")
     async with api_cluster() as cluster:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 from msgspec import Struct
 
+from sampan.api.descriptor import Descriptor
 from sampan.api.errors import BadRequest, Cause, Conflict, Details, Object
 
 from .entries import UPDATE, Who, arranged, owned_by
@@ -77,6 +78,17 @@ def owned_fields(plan: Fields, raw: Object, reset: FieldSet) -> FieldSet:
         raise BadRequest(
             f"failed to create typed patch object ({_describe(raw)}): {error}"
         ) from None
+
+
+def check_types(resource: Descriptor, raw: Object) -> None:
+    """Say what of a refused configuration is of another type than its schema's, if that is why it
+    was refused. Raises BadRequest."""
+    from .mistakes import mistakes_in
+
+    problems = mistakes_in(resource, raw)
+    if problems:
+        why = problems[0] if len(problems) == 1 else "\n  ".join(("errors:", *problems))
+        raise BadRequest(f"failed to create typed patch object ({_describe(raw)}): {why}")
 
 
 def _describe(obj: Object) -> str:

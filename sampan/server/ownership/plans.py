@@ -11,7 +11,7 @@ keys or values where the schema says so, everything else as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -134,24 +134,30 @@ def _rest(shape: Shape, compile_shape: Compile) -> Callable[[], Node | None] | N
     return _later(each, compile_shape) if isinstance(each, Mapping) else None
 
 
-def _list(shape: Shape, compile_shape: Compile) -> Node | None:
+def list_kind(shape: Shape) -> tuple[str | None, Sequence[str]]:
+    """How items of a list are told apart (map, set or else), and a map's keys."""
     how = shape.get("x-kubernetes-list-type")
-    keys = shape.get("x-kubernetes-list-map-keys") or ()
     if how is None and "merge" in shape.get("x-kubernetes-patch-strategy", "").split(","):
         # Lists that strategic patches merge are associative for apply too.
         key = shape.get("x-kubernetes-patch-merge-key")
-        how, keys = ("map", (key,)) if key else ("set", ())
+        return ("map", (key,)) if key else ("set", ())
+    return how, shape.get("x-kubernetes-list-map-keys") or ()
+
+
+def _list(shape: Shape, compile_shape: Compile) -> Node | None:
+    how, keys = list_kind(shape)
     items = shape.get("items") or {}
     if how == "set":
         return Members()
     if how != "map" or not keys:
         return SCALAR
-    resolved = schema.resolve(dict(items))
-    properties = resolved.get("properties", {})
-    defaults = {
-        name: properties.get(name, {}).get("default", KEY_DEFAULTS.get(name)) for name in keys
-    }
-    return Items(tuple(sorted(keys)), defaults, _later(items, compile_shape))
+    return Items(tuple(sorted(keys)), key_defaults(items, keys), _later(items, compile_shape))
+
+
+def key_defaults(items: Shape, keys: Sequence[str]) -> dict[str, Any]:
+    """What an item of a list has for a key that is not there; None for nothing."""
+    properties = schema.resolve(dict(items)).get("properties", {})
+    return {name: properties.get(name, {}).get("default", KEY_DEFAULTS.get(name)) for name in keys}
 
 
 def _compile_structural(shape: Shape) -> Node | None:

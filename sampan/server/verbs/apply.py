@@ -20,6 +20,7 @@ from ..options import WriteOptions, write_options
 from ..ownership.applying import (
     Application,
     applied,
+    check_types,
     first_applied,
     owned_fields,
     sync_last_applied,
@@ -66,7 +67,12 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
         match_namespace(context, metadata)
         return new
 
-    written = await _update_or_create(context, apply, compute)
+    try:
+        written = await _update_or_create(context, apply, compute)
+    except errors.Invalid:
+        if resource.custom is not None:
+            check_types(resource, raw)
+        raise
     return answer_written(context, request, written)
 
 
@@ -137,7 +143,11 @@ def _parse(body: bytes, duplicates: list[str]) -> Any:
 def _application(context: Context, raw: Object, resource: Descriptor) -> Application:
     reset = reset_of(resource, context.subresource)
     owned = owned_fields(plan_of(resource), raw, reset)
-    config = typed(decode_as(resource, raw).obj, raw, resource, shared=True)
+    try:
+        config = typed(decode_as(resource, raw).obj, raw, resource, shared=True)
+    except BadRequest:
+        check_types(resource, raw)
+        raise
     metadata = config["metadata"]
     metadata.setdefault("name", context.attributes.name)
     check_name(context.attributes.name, config)

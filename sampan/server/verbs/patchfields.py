@@ -14,6 +14,7 @@ from sampan.wire import json as json_wire
 
 from ..body import json_kind, media_type
 from ..exchange import Request
+from ..gotext import go_text
 
 if TYPE_CHECKING:
     from ..writing import Context
@@ -133,16 +134,3 @@ def _go_kind(given: str) -> str:
     return {"number": "int64", "object": "map[string]interface {}", "array": "[]interface {}"}.get(
         kind, kind
     )
-
-
-def go_text(value: Any) -> str:
-    """A JSON value as Go's %v prints it."""
-    if isinstance(value, dict):
-        return f"map[{' '.join(f'{name}:{go_text(value[name])}' for name in sorted(value))}]"
-    if isinstance(value, list):
-        return f"[{' '.join(map(go_text, value))}]"
-    if value is None:
-        return "<nil>"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
