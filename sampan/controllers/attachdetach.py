@@ -33,6 +33,8 @@ from .runtime.controller import Context, Controller
 from .runtime.pods import is_finished
 from .runtime.queue import Request, Requeue
 
+HELD = "Volume is already exclusively attached to one node and can't be attached to another"
+USED, ELSEWHERE = "Volume is already used by ", "different namespaces"
 BY_CLAIM = "scheduled pods by claim"
 BY_VOLUME = "attachments by volume"
 BY_NODE = "attachments by node"
@@ -60,6 +62,8 @@ class AttachDetachController(Controller):
         self.attachments.add_index(BY_NODE, _node)
         self.unmounted_since: dict[tuple[str, str], float] = {}
         """(volume, node) -> since when no pod uses it there."""
+        self.refused: set[tuple[str, str]] = set()
+        """(volume, node) that have been told that it is attached elsewhere: once, as upstream."""
         self.pods.on_change(self._pod_changed)
         self.claims.on_change(self._claim_changed)
         self.volumes.on_change(self._volume_changed)
@@ -88,6 +92,9 @@ class AttachDetachController(Controller):
     def _volume_changed(self, old: Object | None, new: Object | None) -> None:
         volume = new if new is not None else old
         assert volume is not None
+        if new is None:
+            name = volume["metadata"]["name"]
+            self.refused = {item for item in self.refused if item[0] != name}
         if source_of(volume):
             self.add(volume)
 
@@ -153,8 +160,11 @@ class AttachDetachController(Controller):
     async def _attach(self, volume: Object, wish: Wish, found: dict[str, Object]) -> None:
         name, source = volume["metadata"]["name"], source_of(volume)
         if found and is_exclusive(volume):
-            self._refuse(volume, wish, found)
+            if (name, wish.node) not in self.refused:
+                self.refused.add((name, wish.node))
+                self._refuse(volume, wish, found)
             return
+        self.refused.discard((name, wish.node))
         body = {
             "apiVersion": "storage.k8s.io/v1",
             "kind": "VolumeAttachment",
@@ -173,12 +183,10 @@ class AttachDetachController(Controller):
             return
 
     def _refuse(self, volume: Object, wish: Wish, found: dict[str, Object]) -> None:
-        """It is attached elsewhere. Who holds it there is told of, unless it is on its way."""
+        """It is attached elsewhere: tell of who holds it there, if anybody still does."""
         name = volume["metadata"]["name"]
         others = [pod for node, other in self._wishes(volume).items() for pod in other.pods
                   if node in found]  # fmt: skip
-        if not others:
-            return
         for pod in wish.pods:
             space = pod["metadata"]["namespace"]
             seen = sorted(
@@ -186,13 +194,17 @@ class AttachDetachController(Controller):
                 if item["metadata"]["namespace"] == space
             )  # fmt: skip
             hidden = len(others) - len(seen)
-            if seen and hidden:
-                text = f"pod(s) {', '.join(seen)} and {hidden} pod(s) in different namespaces"
+            if not others:
+                text = HELD
+            elif seen and hidden:
+                text = (
+                    USED + f"pod(s) {', '.join(seen)} and {hidden} pod(s) in different namespaces"
+                )
             elif seen:
-                text = f"pod(s) {', '.join(seen)}"
+                text = USED + f"pod(s) {', '.join(seen)}"
             else:
-                text = f"{hidden} pod(s) in different namespaces"
-            text = f'Multi-Attach error for volume "{name}" Volume is already used by {text}'
+                text = USED + f"{hidden} pod(s) in {ELSEWHERE}"
+            text = f'Multi-Attach error for volume "{name}" {text}'
             self.recorder.event(pod, WARNING, "FailedAttachVolume", text)
 
     async def _tell(self, volume: Object, attachment: Object, wish: Wish) -> None:

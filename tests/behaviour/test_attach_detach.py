@@ -107,8 +107,22 @@ async def test_an_exclusive_volume_is_not_attached_twice() -> None:
             lambda: text in {item["message"] for item in there.cache("events").list()}
         )
         assert len(there.cache("volumeattachments", "storage.k8s.io").list()) == 1
+        # The pod goes, and the node has it mounted still: then nobody is to blame.
+        await says(there, "a", volumesInUse=[UNIQUE])
         await there.client.delete(PODS, "p", "default", {"gracePeriodSeconds": 0})
-        await attached(there, "b")
+        await there.client.delete(PODS, "q", "default", {"gracePeriodSeconds": 0})
+        await there.until(lambda: not there.cache("pods").list())
+        await nodes(there, "c")
+        await a_pod(there, "r", "c")
+        text = (
+            'Multi-Attach error for volume "disk" Volume is already exclusively attached to one '
+            "node and can't be attached to another"
+        )
+        await there.until(
+            lambda: text in {item["message"] for item in there.cache("events").list()}
+        )
+        await says(there, "a", volumesInUse=[])
+        await attached(there, "c")
         assert len(there.cache("volumeattachments", "storage.k8s.io").list()) == 1
 
 
