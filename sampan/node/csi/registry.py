@@ -44,6 +44,8 @@ NODE_ID = "csi.volume.kubernetes.io/nodeid"
 CHANGES = inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_DELETE | inotify.IN_MOVED_FROM
 GONE = inotify.IN_DELETE | inotify.IN_MOVED_FROM
 TRIES = 8
+WIPE_S = 30.0
+"""How long a driver of devices may be away, as an update takes (upstream's wipingDelay)."""
 VERSIONS = ("1.", "v1.")
 
 
@@ -72,6 +74,8 @@ class Registry:
         self._homes = homes
         self._names: dict[str, tuple[str, str]] = {}
         """Socket's name -> the driver's type and name."""
+        self._wipes: dict[str, asyncio.Task[None]] = {}
+        """Of drivers of devices that have gone."""
         self._wake = asyncio.Event()
         self._gone: set[str] = set()
 
@@ -95,6 +99,8 @@ class Registry:
         finally:
             loop.remove_reader(fd)
             os.close(fd)
+            for task in self._wipes.values():
+                task.cancel()
 
     def _look(self, fd: int) -> None:
         """The kernel has something to tell."""
@@ -167,6 +173,8 @@ class Registry:
         from ..dra.plugins import Plugin
 
         plugin = Plugin(info["name"], socket, info["supported_versions"])
+        if wipe := self._wipes.pop(plugin.name, None):
+            wipe.cancel()
         return lambda: self._homes.plugins().add(plugin)
 
     async def _introduce(self, driver: Driver) -> None:
@@ -181,6 +189,23 @@ class Registry:
         await self._write_node(driver.name, info["node_id"], segments)
         await self._write_object(driver.name, entry)
 
+    async def _wipe(self, driver: str) -> None:
+        """What a driver of devices offers here is taken away when it stays away: nobody could
+        prepare it."""
+        await self._clock.sleep(WIPE_S)
+        slices = api_resource("resourceslices", "resource.k8s.io")
+        query = {"fieldSelector": f"spec.driver={driver},spec.nodeName={self._node}"}
+        backoff = Backoff(0.1, 10.0)
+        while True:
+            try:
+                await self._client.delete_collection(slices, query=query)
+                return
+            except NotFound:
+                return
+            except (StatusError, OSError) as error:
+                log.info("slices of %s: %s", driver, error)
+            await self._clock.sleep(backoff.next_s())
+
     async def _remove(self, name: str) -> None:
         kind, driver = self._names.pop(name)
         if (kind, driver) in self._names.values():
@@ -188,6 +213,8 @@ class Registry:
         log.info("driver %s has gone", driver)
         if kind == DEVICES_KIND:
             self._homes.plugins().remove(driver)
+            name = f"wipe {driver}"
+            self._wipes[driver] = asyncio.create_task(self._wipe(driver), name=name)
             return
         self._homes.drivers().remove(driver)
         try:

@@ -91,6 +91,10 @@ class Plugins:
     def __init__(self) -> None:
         self._known: dict[str, Plugin] = {}
 
+    @property
+    def names(self) -> list[str]:
+        return [*self._known]
+
     def get(self, name: str) -> Plugin:
         """Raises PluginError."""
         found = self._known.get(name)

@@ -172,6 +172,29 @@ async def test_another_agent_gives_back_what_the_first_has_prepared(
         await eventually(lambda: driver.asked("NodeUnprepareResources"))
 
 
+async def test_the_slices_of_a_driver_that_stays_away_are_taken_away(
+    node: Node, driver: DeviceDriver
+) -> None:
+    def wiped() -> bool:
+        return any(path.endswith("/resourceslices") for path, _ in node.api.deletes)
+
+    async with node.running():
+        await registered(driver)
+        await driver.stop()
+        assert node.agent is not None
+        plugins = node.agent.providers.plugins()
+        await eventually(lambda: not plugins.names)
+        await node.clock.advance(20)
+        await driver.start()
+        await eventually(lambda: plugins.names)
+        await node.clock.advance(20)
+        assert not wiped()
+        await driver.stop()
+        await eventually(lambda: not plugins.names)
+        await node.clock.advance(30)
+        await eventually(wiped)
+
+
 async def test_a_driver_of_an_unknown_version_is_told_so(node: Node, driver: DeviceDriver) -> None:
     driver.versions = ["v1alpha4.Node"]
     async with node.running():
