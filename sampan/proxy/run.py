@@ -34,7 +34,7 @@ from .flows import stale_flows
 from .health import EVERYWHERE, EVERYWHERE_6, Health, HealthPorts, health_of
 from .hostports import PREFIX, has_host_ports, host_rules_of
 from .ranges import Ranges
-from .restoring import say_restored
+from .restoring import say_refused, say_restored
 from .rules import NOTHING, SERVICE_LABEL, Rules, Scope, rules_of
 
 if TYPE_CHECKING:
@@ -338,7 +338,11 @@ class Proxy:
     async def _rebuild(self, *sides: _Side) -> None:
         """In one transaction, and by one process."""
         self.rebuilds += len(sides)
-        await self._nft.apply("".join(side.table.whole() for side in sides))
+        try:
+            await self._nft.apply("".join(side.table.whole() for side in sides))
+        except NftError as error:
+            say_refused(self._recorder, self._config.node_name, "ServiceRulesRefused", error)
+            raise
         for side in sides:
             side.handle = side.find()
 

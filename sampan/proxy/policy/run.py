@@ -27,7 +27,7 @@ from sampan.linux.nft import Nft, NftError
 from sampan.linux.nftwatch import TransactionWatch, table_handle
 
 from ..families import IPV4, Family
-from ..restoring import say_restored
+from ..restoring import say_refused, say_restored
 from .index import PolicyIndex
 from .objects import Key, Pod, Policy, compile_policy, pod_facts
 from .table import PolicyTable
@@ -241,7 +241,11 @@ class PolicyKeeper:
 
     async def _rebuild(self, side: _Side) -> None:
         self.rebuilds += 1
-        await self._nft.apply(side.table.whole(side.index.state()))
+        try:
+            await self._nft.apply(side.table.whole(side.index.state()))
+        except NftError as error:
+            say_refused(self._recorder, self._node_name, "PolicyRulesRefused", error)
+            raise
         side.handle = side.find()
 
     def _say_restored(self, side: _Side) -> None:
