@@ -24,11 +24,14 @@ from sampan.client.informer import Informer
 from .resourcequota_plan import concerns, plan, recount, unknown
 from .runtime.collections import deletable, is_cached
 from .runtime.controller import Context, Controller
+from .runtime.custom import definitions_resource, follow_custom
 from .runtime.queue import Request, Requeue
 
 SETTLE_S = 10.0
 """From a charge to its object in the store it takes milliseconds; no request lives so long behind
 its admission."""
+FILL_S = 0.1
+"""Until the objects of a custom resource that has just come are looked at again."""
 RESYNC_S = 300.0
 """Between counts of a quota nothing happens to, as upstream."""
 
@@ -50,7 +53,17 @@ class ResourceQuotaController(Controller):
             evaluator = evaluator_of(item.group, item.plural) if _is_counted(item) else None
             if evaluator is not None:
                 self._listen(evaluator, self.informer(item))
+        follow_custom(self.informer(definitions_resource()), self._serve, self._forget)
         self.quotas.on_change(self._quota_changed)
+
+    def _serve(self, item: Descriptor) -> None:
+        """A custom resource appears: quotas may count its objects."""
+        evaluator = evaluator_of(item.group, item.plural) if item.namespaced else None
+        if evaluator is not None:
+            self._listen(evaluator, self.context.informers.informer(item))
+
+    def _forget(self, item: Descriptor) -> None:
+        self._counted = [known for known in self._counted if known[1].resource != item]
 
     def _listen(self, evaluator: Evaluator, cache: Informer) -> None:
         self._counted.append((evaluator, cache))
@@ -103,7 +116,9 @@ class ResourceQuotaController(Controller):
         quiet_s = self.clock.monotonic() - self._changed_s.get(request, 0.0)
         settled = quiet_s >= SETTLE_S
         released = self._released.pop(request, {})
-        names = list((quota.get("spec") or {}).get("hard") or ()) if settled else unknown(quota)
+        names = set((quota.get("spec") or {}).get("hard") or ()) if settled else unknown(quota)
+        late = self._uncountable(names)
+        names -= late
         made = plan(quota, released, mask(self._count(quota), names) if names else {})
         if made is not None:
             body = {**quota, "status": {"hard": made.hard, "used": made.used}}
@@ -113,12 +128,23 @@ class ResourceQuotaController(Controller):
                 # Not written, so not given back yet; a conflict is tried again at once.
                 self._put_back(request, released)
                 raise
+        if late:
+            return Requeue(FILL_S)
         # Changes come back at once; what a pod uses that should be gone by now changes with time.
         return Requeue(RESYNC_S if settled else max(SETTLE_S - quiet_s, 0.1))
 
     def _put_back(self, request: Request, released: Amounts) -> None:
         if released and self.quotas.get(*request) is not None:
             self._released[request] = add(self._released.get(request, {}), released)
+
+    def _uncountable(self, names: set[str]) -> set[str]:
+        """Those whose objects have not all been seen yet."""
+        return {
+            name
+            for evaluator, cache in self._counted
+            if not cache.has_synced
+            for name in evaluator.matching(names)
+        }
 
     def _count(self, quota: Object) -> Amounts:
         namespace = quota["metadata"]["namespace"]

@@ -44,10 +44,10 @@ def recount(quota: Object, collections: Collections, now_s: float) -> Amounts:
     return total
 
 
-def unknown(quota: Object) -> list[str]:
+def unknown(quota: Object) -> set[str]:
     """What the quota limits and whose use is not known yet."""
     used = (quota.get("status") or {}).get("used") or {}
-    return [name for name in hard_of(quota) if name not in used]
+    return {name for name in hard_of(quota) if name not in used}
 
 
 def plan(quota: Object, released: Amounts, counted: Amounts) -> Status | None:

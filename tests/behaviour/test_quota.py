@@ -9,6 +9,7 @@ from sampan.api.resources import resource
 from sampan.controllers import resourcequota as controller
 from tests.behaviour.workload_kit import World, world
 from tests.kit.cluster import Answer, Cluster, api_cluster
+from tests.kit.definitions import DEFINITIONS, WIDGETS, definition, widget
 
 CORE = "/api/v1/namespaces/default"
 CM = f"{CORE}/configmaps"
@@ -210,3 +211,23 @@ async def test_drift_is_found_when_the_quota_is_left_alone(monkeypatch: Any) -> 
         quotas = resource("resourcequotas")
         found = await w.client.get(quotas, "q", "default")
         assert found["status"]["used"] == {"secrets": "0"}
+
+
+async def test_objects_of_custom_resources_count(monkeypatch: Any) -> None:
+    """Whether they were there before the quota or come later; drift is found, not made."""
+    monkeypatch.setattr(controller, "SETTLE_S", 0.05)
+    async with world() as w:
+        http = w.cluster.http
+        hard = {"count/widgets.example.com": "2"}
+        assert (await http("POST", DEFINITIONS, definition())).status == 201
+        await http("POST", WIDGETS, widget("a"))
+        await http("POST", QUOTAS, {"metadata": {"name": "q"}, "spec": {"hard": hard}})
+        await w.until(status_is(w, hard, {"count/widgets.example.com": "1"}))
+        assert (await http("POST", WIDGETS, widget("b"))).status == 201
+        wrong = {"status": {"used": {"count/widgets.example.com": "0"}}}
+        await http("PATCH", f"{QUOTAS}/q/status", wrong, content_type=MERGE)
+        await w.until(status_is(w, hard, {"count/widgets.example.com": "2"}))
+        assert (await http("POST", WIDGETS, widget("c"))).status == 403
+        await http("DELETE", f"{WIDGETS}/a")
+        await w.until(status_is(w, hard, {"count/widgets.example.com": "1"}))
+        assert (await http("POST", WIDGETS, widget("c"))).status == 201
