@@ -97,9 +97,10 @@ def decide(state: PodState, now: float) -> Plan:
         plan.done = True
         plan.wake_at = 0
         return plan
-    _resize_pod(state, now, plan)
     if _init(state, now, plan):
         _regular(state, now, plan)
+    # After its containers: what bounds them may not become less than they still have.
+    _resize_pod(state, now, plan)
     if state.sandbox:
         for container in state.spec.get("ephemeralContainers") or ():
             # They are added to a pod that runs, and run once.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from sampan.api.kinds.core.podspec.quality import BEST_EFFORT, BURSTABLE, GUARANTEED, qos_class
 from sampan.api.kinds.core.podspec.resources import total_limits, total_requests
@@ -108,6 +108,20 @@ def pod_resources(spec: Mapping[str, Any], bounds: Bounds) -> Resources:
         memory_limit_bytes=memory and memory + whole(over.get("memory", "0")),
         pids_limit=bounds.pod_pids,
         hugepages=_hugepages(limits, bounds),
+    )
+
+
+def larger(one: Resources, other: Resources) -> Resources:
+    """Room for both; no limit is the largest."""
+
+    def most(left: int, right: int) -> int:
+        return max(left, right) if left and right else 0
+
+    return structs.replace(
+        one,
+        cpu_shares=max(one.cpu_shares, other.cpu_shares),
+        cpu_quota_us=most(one.cpu_quota_us, other.cpu_quota_us),
+        memory_limit_bytes=most(one.memory_limit_bytes, other.memory_limit_bytes),
     )
 
 

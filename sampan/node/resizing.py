@@ -9,7 +9,7 @@ task and no queue of its own: `apply` is one of the worker's operations.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sampan.api.errors import Object
@@ -25,7 +25,14 @@ from .allocation import (
     resizable,
     resize_message,
 )
-from .quality import GUARANTEED, cgroup_parent, cgroup_resources, pod_resources, qos_class
+from .quality import (
+    GUARANTEED,
+    cgroup_parent,
+    cgroup_resources,
+    larger,
+    pod_resources,
+    qos_class,
+)  # fmt: skip
 from .state import RUNNING, Pending, Resizing
 
 if TYPE_CHECKING:
@@ -49,6 +56,7 @@ class Resizer:
             if name in running or (name == WHOLE_POD and running and name in said):
                 state.actuated[name] = given
         self.pod = allocated_pod(state.pod, state.allocated)
+        self._one_by_one = asyncio.Lock()
         worker.parts.ledger.hold(state.uid, demand_of(self.pod["spec"]))
 
     def consider(self) -> bool:
@@ -105,22 +113,29 @@ class Resizer:
         run = state.last(name)
         container = worker.containers.get(name)
         granted = state.allocated.get(name, {})
-        try:
-            if name == WHOLE_POD:
-                await asyncio.to_thread(self._limit_pod)
-            elif run is None or run.state != RUNNING or container is None:
-                return
+        async with self._one_by_one:
+            try:
+                if name == WHOLE_POD:
+                    await asyncio.to_thread(self._limit_pod)
+                elif run is None or run.state != RUNNING or container is None:
+                    return
+                else:
+                    now = {**state.actuated, name: granted}
+                    steps = [state.actuated, now]
+                    pods = [allocated_pod(self.pod, step) for step in steps]
+                    await asyncio.to_thread(self._limit, run.id, container, pods)
+            except RuntimeFailure as error:
+                self._fail(str(error))
             else:
-                await asyncio.to_thread(self._limit, run.id, container)
-        except RuntimeFailure as error:
-            self._fail(str(error))
-        else:
-            state.actuated[name] = granted
-            state.resizing.error = ""
-            state.resizing.retry_at = 0
+                state.actuated[name] = granted
+                state.resizing.error = ""
+                state.resizing.retry_at = 0
 
-    def _limit(self, run_id: str, container: Mapping[str, Any]) -> None:
-        """Raises RuntimeFailure; also for what the kernel could only answer with an OOM kill."""
+    def _limit(self, run_id: str, container: Mapping[str, Any], pods: Sequence[Object]) -> None:
+        """`pods` is the pod before and after this step. While it is taken the pod's own cgroup has
+        room for both, for the kernel lets no group have less than one below it (cgroup v1).
+
+        Raises RuntimeFailure; also for what the kernel could only answer with an OOM kill."""
         parts = self._worker.parts
         wanted = cgroup_resources(self.pod["spec"], container, parts.machine.bounds)
         limit = wanted.memory_limit_bytes
@@ -131,10 +146,18 @@ class Resizer:
                     f'attempting to set container "{container["name"]}" memory limit ({limit}) '
                     f"below current usage ({used})"
                 )
+        group = cgroup_parent(self.pod)
+        before, after, last = (
+            pod_resources(pod["spec"], parts.machine.bounds) for pod in (*pods, self.pod)
+        )
+        after = larger(after, last)
+        room = larger(before, after)
+        if room != before:
+            parts.runtime.limit_group(group, room)
         parts.runtime.limit(run_id, wanted)
         # What bounds the pod follows from its containers.
-        group = pod_resources(self.pod["spec"], parts.machine.bounds)
-        parts.runtime.limit_group(cgroup_parent(self.pod), group)
+        if after != room:
+            parts.runtime.limit_group(group, after)
 
     def _limit_pod(self) -> None:
         """As `_limit`, for the cgroup above the pod's containers."""

@@ -54,7 +54,8 @@ async def test_a_resize_changes_limits_without_a_restart(node: Node) -> None:
             assert (given.cpu_quota_us, given.cpu_shares) == (100_000, 1024)
             assert given.memory_limit_bytes == 128 * MIB
         run = before.removeprefix("crun://")
-        assert [name for name, _ in node.runtime.limits] == [run, "kubepods/poduid-p"]
+        # Its pod has room before it gets more, and less only after it has less (cgroup v1).
+        assert [name for name, _ in node.runtime.limits] == ["kubepods/poduid-p", run]
         await node.until(lambda: said(node, "ResizeCompleted"))
         head, _, body = said(node, "ResizeCompleted")[0].partition(": ")
         assert head == "Pod resize completed"
@@ -63,6 +64,10 @@ async def test_a_resize_changes_limits_without_a_restart(node: Node) -> None:
         assert json.loads(body)["generation"] == 2
         assert said(node, "ResizeStarted")[0].startswith('Pod resize started: {"containers":[')
         assert condition(node, "PodResizeInProgress") is None
+        node.runtime.limits.clear()
+        resize(node, resources("500m", "64Mi"), 3)
+        await node.until(lambda: node.container()["resources"] == resources("500m", "64Mi"))
+        assert [name for name, _ in node.runtime.limits] == [run, "kubepods/poduid-p"]
 
 
 async def test_an_init_container_that_runs_is_resized(node: Node) -> None:
@@ -81,8 +86,30 @@ async def test_an_init_container_that_runs_is_resized(node: Node) -> None:
             f"{PODS}/p", {**pod, "spec": spec, "metadata": {**pod["metadata"], "generation": 2}}
         )
         await node.until(lambda: first()["resources"] == more)
-        (_, given), _ = node.runtime.limits
+        _, (_, given) = node.runtime.limits
         assert given.memory_limit_bytes == 128 * MIB
+
+
+async def test_a_pod_and_its_container_get_more_together(node: Node) -> None:
+    """The pod's own cgroup never has less than the container's: cgroup v1 refuses that."""
+    async with node.running() as agent:
+        spec: dict[str, Any] = {"resources": resources("200m", "64Mi")}
+        node.bind(**spec, container={"resources": resources("100m", "32Mi")})
+        await node.until(lambda: node.container().get("ready"))
+        more = resources("250m", "32Mi")
+        pod = node.pod()
+        spec = {**pod["spec"], "resources": resources("300m", "64Mi")}
+        spec["containers"] = [{**spec["containers"][0], "resources": more}]
+        node.api.put(
+            f"{PODS}/p", {**pod, "spec": spec, "metadata": {**pod["metadata"], "generation": 2}}
+        )
+        await node.until(lambda: not agent.workers["uid-p"].state.resizing.under_way)
+        await node.until(lambda: node.container()["resources"] == more)
+        quotas = {"kubepods/poduid-p": 20_000, "": 10_000}
+        for name, given in node.runtime.limits:
+            quotas[name if name in quotas else ""] = given.cpu_quota_us
+            assert quotas[""] <= quotas["kubepods/poduid-p"]
+        assert quotas == {"kubepods/poduid-p": 30_000, "": 25_000}
 
 
 async def test_what_will_never_fit_is_infeasible(node: Node) -> None:
