@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ class DeviceDriver(Driver):
         self.versions = ["v1.DRAPlugin", "v1beta1.DRAPlugin"]
         self.devices: dict[str, list[str]] = {}
         self.errors: dict[str, str] = {}
+        self.holds: dict[str, asyncio.Event] = {}
+        """Claims whose answer waits, by their name."""
 
     def __mapping__(self) -> dict[str, Handler]:
         known = super().__mapping__()
@@ -35,7 +38,12 @@ class DeviceDriver(Driver):
             for call in CALLS:
 
                 async def handle(stream: Stream[bytes, bytes], call: str = call) -> None:
-                    await stream.send_message(self._claims(call, await stream.recv_message()))
+                    body = await stream.recv_message()
+                    answer = self._claims(call, body)
+                    for claim in decode(REQUEST, body or b"")["claims"]:
+                        if claim["name"] in self.holds:
+                            await self.holds[claim["name"]].wait()
+                    await stream.send_message(answer)
 
                 out[f"{service}{call}"] = Handler(handle, Cardinality.UNARY_UNARY, bytes, bytes)
         return out

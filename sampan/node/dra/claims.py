@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec import Struct, field
@@ -60,8 +62,9 @@ class DeviceClaims:
         self._client = client
         self._plugins = plugins
         self._records = {record.uid: record for record in self._read()}
-        self._turn = asyncio.Lock()
-        """Claims are shared: one pod after the other."""
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """Claims are shared: of those that use one, one after the other. A driver that hangs keeps
+        nobody else waiting."""
 
     def _read(self) -> Iterable[Record]:
         for path in self._folder.glob("*.json"):
@@ -72,13 +75,21 @@ class DeviceClaims:
 
     async def prepare(self, pod: Object) -> None:
         """Raises PluginError, StatusError, OSError; may be called again."""
-        async with self._turn:
-            claims = [await self._claim(pod, name, made) for name, made in names_of(pod)]
-            for claim in claims:
-                for driver in _drivers(claim):
-                    self._plugins.get(driver)
+        claims = [await self._claim(pod, name, made) for name, made in names_of(pod)]
+        for claim in claims:
+            for driver in _drivers(claim):
+                self._plugins.get(driver)
+        async with self._alone(claim["metadata"]["uid"] for claim in claims):
             todo = [self._use(claim, pod["metadata"]["uid"]) for claim in claims]
             await self._ask(PREPARE, [it for it in todo if not it.prepared])
+
+    @asynccontextmanager
+    async def _alone(self, uids: Iterable[str]) -> AsyncIterator[None]:
+        """One after the other for each of these claims; in order, so that nobody waits for ever."""
+        async with AsyncExitStack() as stack:
+            for uid in sorted({*uids}):
+                await stack.enter_async_context(self._turns.setdefault(uid, asyncio.Lock()))
+            yield
 
     async def _claim(self, pod: Object, name: str, made: bool) -> Object:
         """The claim, if the pod may use it."""
@@ -164,7 +175,7 @@ class DeviceClaims:
     async def release(self, uid: str) -> None:
         """The pod's containers have ended: what nobody else uses is given back. Raises
         PluginError; may be called again."""
-        async with self._turn:
+        async with self._alone(r.uid for r in self._records.values() if uid in r.pods):
             mine = [record for record in self._records.values() if uid in record.pods]
             last = [record for record in mine if record.pods == [uid]]
             await self._ask(UNPREPARE, last)

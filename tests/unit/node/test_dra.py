@@ -63,10 +63,10 @@ def claim(node: Node, *pods: str, name: str = "mine", **meta: Any) -> None:
                                       "spec": {}, "status": status})  # fmt: skip
 
 
-def use(node: Node, name: str = "p", request: str = "") -> None:
+def use(node: Node, name: str = "p", request: str = "", claim: str = "mine") -> None:
     wanted = {"name": "gpu", **({"request": request} if request else {})}
     container = {"resources": {"claims": [wanted]}}
-    claims = [{"name": "gpu", "resourceClaimName": "mine"}]
+    claims = [{"name": "gpu", "resourceClaimName": claim}]
     node.bind(name, container=container, resourceClaims=claims)
 
 
@@ -117,6 +117,24 @@ async def test_claims_are_prepared_before_and_given_back_after_the_last_user(
         await eventually(lambda: f"{PODS}/q" not in node.api.objects)
         assert driver.asked("NodeUnprepareResources") == [{"claims": asked}]
         assert not list((node.tmp / "data/dra_claims").iterdir())
+
+
+async def test_a_driver_that_hangs_keeps_no_other_claim_waiting(
+    node: Node, driver: DeviceDriver
+) -> None:
+    hung = asyncio.Event()
+    driver.holds = {"mine": hung}
+    async with node.running():
+        await registered(driver)
+        claim(node, "p")
+        claim(node, "q", name="other")
+        use(node)
+        await eventually(lambda: driver.asked("NodePrepareResources"))
+        use(node, "q", claim="other")
+        await runs(node, "q")
+        assert node.pod()["status"]["phase"] == "Pending"
+        hung.set()
+        await runs(node)
 
 
 async def test_extended_resources_have_a_claim_too(node: Node, driver: DeviceDriver) -> None:
