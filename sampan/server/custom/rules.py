@@ -13,6 +13,8 @@ from typing import Any
 from sampan.api.descriptor import Kind, ScalePaths
 from sampan.api.discovery import rank
 from sampan.api.errors import Cause, MethodNotAllowed, Object
+from sampan.api.fields import quote
+from sampan.api.meta import STANDARD_FINALIZERS
 from sampan.api.structural.jsonpath import at, dotted
 
 from .columns import cells_of, columns_of
@@ -111,11 +113,26 @@ def kind_of(definition: Object, version: Object, rules: Rules, *, terminating: b
         validate=rules.validate,
         validate_status=rules.validate_status,
         prepare=_refuse_new if terminating else None,
+        warnings=doubt_finalizers,
         fields=partial(_selectable, _selected(version)),
         columns=columns_of(version),
         cells=cells_of(version),
         deprecated=deprecation(definition["spec"], version),
     )
+
+
+def doubt_finalizers(obj: Object, old: Object | None) -> list[str]:
+    """New finalizers that two writers might both come to use (registry/customresource/strategy)."""
+    given = obj["metadata"].get("finalizers")
+    if not given:
+        return []
+    before = (old or {"metadata": {}})["metadata"].get("finalizers") or ()
+    return [
+        f"metadata.finalizers: {quote(name)}: prefer a domain-qualified finalizer name including a "
+        "path (/) to avoid accidental conflicts with other finalizer writers"
+        for name in sorted({*given} - {*before} - STANDARD_FINALIZERS)
+        if "/" not in name
+    ]
 
 
 def _refuse_new(obj: Object, old: Object | None) -> None:
