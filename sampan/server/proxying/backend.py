@@ -8,7 +8,6 @@ dialling (`DIAL_S`): proxied requests may last; they end when their client goes.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import cast
@@ -16,6 +15,7 @@ from typing import cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from sampan.api.errors import ServiceUnavailable
+from sampan.wire.address import connect_words
 
 from .headers import Pairs
 from .target import Target
@@ -204,6 +204,6 @@ async def dial(target: Target, make: Callable[[], asyncio.BaseProtocol]) -> tupl
 
 def _reason(error: OSError) -> str:
     # A failed handshake is an OSError with a number of its own.
-    if error.errno is None or type(error).__module__ == "ssl":
+    if type(error).__module__ == "ssl":
         return str(error)
-    return f"connect: {os.strerror(error.errno).lower()}"
+    return f"connect: {connect_words(error)}"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,6 +22,7 @@ import orjson
 from msgspec import Struct
 
 from sampan.api.errors import Object
+from sampan.wire.address import connect_words, join_host_port
 
 from .connection import Broken, Connection
 from .target import Address, CallFailed, Target, addresses_of
@@ -279,11 +279,6 @@ async def _dial(
     except (ConnectionResetError, BrokenPipeError, EOFError):
         raise CallFailed("EOF") from None
     except OSError as error:
-        why = os.strerror(error.errno).lower() if error.errno else str(error)
-        raise CallFailed(f"dial tcp {_joined(address)}: connect: {why}") from None
+        where = join_host_port(address.host, address.port)
+        raise CallFailed(f"dial tcp {where}: connect: {connect_words(error)}") from None
     return transport, protocol
-
-
-def _joined(address: Address) -> str:
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    return f"{host}:{address.port}"
