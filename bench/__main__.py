@@ -25,6 +25,7 @@ from . import (
     memory,
     network,
     node,
+    reads,
     scheduling,
     simulated,
     testing,
@@ -96,6 +97,7 @@ ON_A_CLUSTER: dict[str, Callable[[Path, Cluster], dict[str, float]]] = {
 """Each on a cluster of its own: what one leaves behind, the other would measure."""
 ALONE: dict[str, Callable[[], dict[str, float]]] = {
     "boot": boots,
+    "reads": reads.run,
     "watches": watches.run,
     "memory": memory.run,
     "tracking": tracking.run,
