@@ -26,6 +26,7 @@ FLOWS_MAX = 200
 FLOW_S = 120.0
 # What is dialled is this node's own address; an endpoint that is silent for longer is away.
 DIAL_S = 10.0
+KEEPALIVE_S, KEEPALIVE_COUNT = 30, 4
 
 
 class Carried:
@@ -131,6 +132,7 @@ class Caller(Side):
             reset(self.transport)
             return
         dialled = cast(asyncio.Transport, side.transport)
+        keep_alive(dialled)
         if self.transport.is_closing():
             dialled.close()
             return
@@ -246,6 +248,16 @@ class Flow:
             self.close()
         else:
             self._timer = self._loop.call_later(left, self._look)
+
+
+def keep_alive(transport: asyncio.Transport) -> None:
+    """A pod that went without a word is noticed, and its connections do not stay for ever."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
 
 
 def reset(transport: asyncio.Transport) -> None:
