@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sampan.api.errors import Object
+from sampan.node.downward import Facts
 from sampan.wire.quantity import whole
 
 from .kernel import Kernel
@@ -22,7 +23,7 @@ FRESH = ".fresh"
 
 
 def empty_dir(
-    directory: Path, source: Mapping[str, Any], gid: int, kernel: Kernel, pod: Object
+    directory: Path, source: Mapping[str, Any], gid: int, kernel: Kernel, facts: Facts
 ) -> Path:
     """Make it. One that is there is left as the pod has it: its containers may have changed the
     mode of its root. Raises VolumeError and OSError."""
@@ -30,11 +31,11 @@ def empty_dir(
     if medium == "Memory":
         directory.mkdir(parents=True, exist_ok=True)
         if directory not in kernel.mounted():
-            kernel.tmpfs(directory, memory_size(source, pod), WRITABLE)
+            kernel.tmpfs(directory, memory_size(source, facts), WRITABLE)
             _open_up(directory, gid)
         return directory
     if medium.startswith(HUGE):
-        size = page_size(medium, pod)
+        size = page_size(medium, facts.pod)
         directory.mkdir(parents=True, exist_ok=True)
         if directory not in kernel.mounted():
             kernel.hugetlbfs(directory, size, WRITABLE)
@@ -83,13 +84,13 @@ def page_size(medium: str, pod: Object) -> int:
     return sizes.pop()
 
 
-def memory_size(source: Mapping[str, Any], pod: Object) -> int:
-    """The least of the volume's own limit and what the pod's containers may use of memory
-    (KEP-1967); 0 when nothing limits it."""
-    spec = pod["spec"]
+def memory_size(source: Mapping[str, Any], facts: Facts) -> int:
+    """The least of the volume's own limit, what the pod's containers may use of memory, and what
+    the node has for pods (KEP-1967); 0 when nothing limits it."""
+    spec = facts.pod["spec"]
     limits = [_memory(spec), _sum(spec.get("containers") or ())]
-    if source.get("sizeLimit"):
-        limits.append(whole(source["sizeLimit"]))
+    limits += [whole(size) for size in (source.get("sizeLimit"), facts.allocatable.get("memory"))
+               if size]  # fmt: skip
     return min((limit for limit in limits if limit), default=0)
 
 

@@ -102,9 +102,8 @@ class PodVolumes:
         uid, name = sources.facts.pod["metadata"]["uid"], volume["name"]
         if "emptyDir" in volume:
             folder = self.empty_dir(uid, name)
-            source = volume["emptyDir"] or {}
-            pod = sources.facts.pod
-            return empty_dir(folder, source, sources.fs_group, self._kernel, pod)
+            source, facts = volume["emptyDir"] or {}, sources.facts
+            return empty_dir(folder, source, sources.fs_group, self._kernel, facts)
         if "hostPath" in volume:
             return self._host_path(volume["hostPath"])
         if "image" in volume:

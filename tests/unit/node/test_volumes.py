@@ -235,10 +235,17 @@ async def test_an_empty_dir_keeps_the_mode_its_pod_gave_it(tmp_path: Path) -> No
 
 def test_memory_of_an_empty_dir_is_the_least_of_its_limits() -> None:
     limited = {"resources": {"limits": {"memory": "1Mi"}}}
-    pod = {"spec": {"containers": [limited, limited]}}
-    assert memory_size({"sizeLimit": "1Gi"}, pod) == 2 << 20
-    assert memory_size({"sizeLimit": "1Ki"}, pod) == 1 << 10
-    assert memory_size({}, {"spec": {"containers": [limited, {}]}}) == 0
+
+    def facts(*containers: dict[str, Any], **allocatable: str) -> Facts:
+        return Facts({"spec": {"containers": [*containers]}}, "", "", allocatable)
+
+    both = facts(limited, limited, memory="1Gi")
+    assert memory_size({"sizeLimit": "1Gi"}, both) == 2 << 20
+    assert memory_size({"sizeLimit": "1Ki"}, both) == 1 << 10
+    assert memory_size({}, facts(limited, {})) == 0
+    # Pods cannot use more than what the node has for them.
+    assert memory_size({}, facts(limited, {}, memory="3Ki")) == 3 << 10
+    assert memory_size({"sizeLimit": "1Gi"}, facts({}, memory="3Ki")) == 3 << 10
 
 
 def test_sub_paths_are_made_with_the_volumes_mode(tmp_path: Path) -> None:
