@@ -8,6 +8,7 @@ claims, per claim its own consumers.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from sampan.api.errors import NotFound, Object, StatusError
@@ -17,11 +18,14 @@ from sampan.client.interface import STRATEGIC_PATCH
 
 from . import resourceclaim_plan as planning
 from .runtime.controller import Context, Controller
+from .runtime.metrics import Counters
 from .runtime.owners import BY_CONTROLLER, add_owner_indexes, controller_of, owned, refers_to
 from .runtime.queue import Request
 from .runtime.status import write_status
 
 GROUP = "resource.k8s.io"
+CREATED = "resourceclaim_controller_creates_total"
+CLAIMS = "resourceclaim_controller_resource_claims"
 CONSUMERS = "consumer uid"
 # A request is a claim, or with this before its name a pod: names have no slash.
 POD = "pod/"
@@ -41,6 +45,7 @@ class ResourceClaimController(Controller):
         self.made: dict[tuple[str, str], str] = {}
         """By the pod's uid and its claim: the name of what was made for it, until its status says
         so. What the cache does not show yet is not made twice."""
+        self.counters = Counters({CREATED: ("status", "admin_access")})
         self.pods = self.informer(self.pod_resource)
         self.claims = self.informer(self.resource)
         add_owner_indexes(self.claims)
@@ -75,6 +80,14 @@ class ResourceClaimController(Controller):
         owner = controller_of(claim)
         if owner is not None and refers_to(owner, self.pod_resource):
             self.queue.add(Request(claim["metadata"]["namespace"], POD + owner["name"]))
+
+    def exposition(self) -> str:
+        found = Counter(planning.kind_of(claim) for claim in self.claims.list())
+        lines = [f"# TYPE {CLAIMS} gauge"] if found else []
+        for (allocated, admin, source), count in sorted(found.items()):
+            labels = f'allocated="{allocated}",admin_access="{admin}",source="{source}"'
+            lines.append(f"{CLAIMS}{{{labels}}} {count}")
+        return self.counters.exposition() + "".join(f"{line}\n" for line in lines)
 
     async def reconcile(self, request: Request) -> None:
         if request.name.startswith(POD):
@@ -189,7 +202,13 @@ class ResourceClaimController(Controller):
             if planning.is_for(claim, pod, name):
                 return str(claim["metadata"]["name"])
         body = await self._body(pod, name, template)
-        claim = await self.client.create(self.resource, body, meta["namespace"])
+        admin = planning.has_admin_access(body)
+        try:
+            claim = await self.client.create(self.resource, body, meta["namespace"])
+        except (StatusError, OSError):
+            self.counters.add(CREATED, "failure", admin)
+            raise
+        self.counters.add(CREATED, "success", admin)
         self.made[meta["uid"], name] = claim["metadata"]["name"]
         return str(claim["metadata"]["name"])
 

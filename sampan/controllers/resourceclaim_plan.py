@@ -15,6 +15,8 @@ from .runtime.pods import is_finished, is_terminating
 
 POD_CLAIM = "resource.kubernetes.io/pod-claim-name"
 """Annotation of a claim made for a pod: which of the pod's claims it is."""
+EXTENDED = "resource.kubernetes.io/extended-resource-claim"
+"""The same of a claim that the scheduler made for extended resources (KEP-5004)."""
 FINALIZER = "resource.kubernetes.io/delete-protection"
 """The scheduler's, while devices are allocated to the claim."""
 MAX_RESERVED = 256
@@ -99,6 +101,23 @@ def prefix(pod: str, claim: str) -> str:
     if length <= MAX_PREFIX:
         return whole
     return f"{pod[: len(pod) * MAX_PREFIX // length]}-{claim[: len(claim) * MAX_PREFIX // length]}"
+
+
+def has_admin_access(claim: Object) -> str:
+    """ "true" or "false", as metrics label it."""
+    requests = (claim["spec"].get("devices") or {}).get("requests") or ()
+    asked = any((item.get("exactly") or {}).get("adminAccess") for item in requests)
+    return "true" if asked else "false"
+
+
+def kind_of(claim: Object) -> tuple[str, str, str]:
+    """(is it allocated, has it administrators' access, what it was made for), as metrics say it."""
+    allocated = "true" if (claim.get("status") or {}).get("allocation") else "false"
+    annotations = claim["metadata"].get("annotations") or {}
+    source = "resource_claim_template" if annotations.get(POD_CLAIM) else ""
+    if annotations.get(EXTENDED) == "true":
+        source = "extended_resource"
+    return allocated, has_admin_access(claim), source
 
 
 def claims_by_name(pod: Object) -> dict[str, str]:

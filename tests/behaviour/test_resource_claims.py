@@ -170,3 +170,21 @@ def test_long_names_are_cut_in_proportion() -> None:
     assert prefix("p", "c") == "p-c-"
     assert prefix("p" * 60, "c" * 20) == f"{'p' * 41}-{'c' * 13}"
     assert len(prefix("p" * 253, "c" * 63)) <= 57
+
+
+async def test_claims_are_counted() -> None:
+    async with cluster() as c:
+        await c.create(template())
+        await c.create(pod("p", resourceClaimTemplateName="t"))
+        await c.create(pod("lost", resourceClaimTemplateName="none"))
+        await c.create(claim())
+        await c.settle()
+        running = c._running
+        assert running is not None
+        (found,) = (one for one in running.controllers if one.name == "resource_claim")
+        text = found.exposition()
+        created = "resourceclaim_controller_creates_total"
+        assert f'{created}{{status="success",admin_access="false"}} 1\n' in text
+        gauge = 'resourceclaim_controller_resource_claims{allocated="false",admin_access="false"'
+        assert f'{gauge},source="resource_claim_template"}} 1\n' in text
+        assert f'{gauge},source=""}} 1\n' in text
