@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sampan.linux.cgroups import Usage
 from sampan.node.allocation import Demand, Ledger, Waiter, demand_of, needs_restart
-from tests.unit.node.test_agent import PODS, Node, node
-
-__all__ = ["node"]
+from tests.kit.onenode import PODS, Node, no_server
 
 MIB = 1 << 20
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    no_server(monkeypatch)
+    return Node(tmp_path)
 
 
 def resources(cpu: str, memory: str) -> dict[str, Any]:
