@@ -1,7 +1,8 @@
 """WireGuard devices: made and told their peers, by the kernel's own or a program in its stead.
 
 The kernel's is configured by generic netlink (linux/wireguard.h), in messages that each fit into an
-attribute's 64 KiB: the first replaces all peers, the others add to them. `wireguard-go` makes a TUN
+attribute's 64 KiB. Only what changes is told: a peer that is told of anew loses neither its keys
+nor the address it was last heard from, unless it gets another. `wireguard-go` makes a TUN
 device, lives until that is deleted, and listens at a socket for the same in text (the
 cross-platform interface, https://www.wireguard.com/xplatform/).
 """
@@ -29,6 +30,9 @@ PROGRAM = "wireguard-go"
 SOCKETS = Path("/var/run/wireguard")
 START_S = 10.0
 ANSWER_MAX = 4096
+KEEPALIVE_S = 25
+"""A machine behind NAT is reached where it was last heard from, which routers forget after thirty
+seconds (https://www.wireguard.com/quickstart/)."""
 PEERS_A_MESSAGE = 100
 """Some 150 bytes each with a few networks; a node may carry 64 others, with two networks each."""
 # linux/netlink.h, linux/genetlink.h
@@ -37,10 +41,9 @@ _CONTROL, _GET_FAMILY, _FAMILY_ID, _FAMILY_NAME = 0x10, 3, 1, 2
 _NESTED = 0x8000
 # linux/wireguard.h
 _SET_DEVICE, _VERSION = 1, 1
-_DEVICE_INDEX, _DEVICE_KEY, _DEVICE_FLAGS, _DEVICE_PORT, _DEVICE_PEERS = 1, 3, 5, 6, 8
-_REPLACE_PEERS = 1
-_PEER_KEY, _PEER_FLAGS, _PEER_ENDPOINT, _PEER_NETWORKS = 1, 3, 4, 9
-_REPLACE_NETWORKS = 2
+_DEVICE_INDEX, _DEVICE_KEY, _DEVICE_PORT, _DEVICE_PEERS = 1, 3, 6, 8
+_PEER_KEY, _PEER_FLAGS, _PEER_ENDPOINT, _PEER_KEEPALIVE, _PEER_NETWORKS = 1, 3, 4, 5, 9
+_REMOVE, _REPLACE_NETWORKS = 1, 2
 _NETWORK_FAMILY, _NETWORK_ADDRESS, _NETWORK_BITS = 1, 2, 3
 
 _GENERIC_HEAD = struct.Struct("=BBH")
@@ -64,13 +67,11 @@ class WireguardDevice(Struct, frozen=True):
 
 
 def make(route: Netlink, name: str) -> bool:
-    """Have the device; False where neither the kernel has WireGuard nor a program is there.
+    """Make the device; False where neither the kernel has WireGuard nor a program is there.
     Raises OSError."""
     try:
         route.request(new_wireguard(name))
     except NetlinkError as error:
-        if error.errno == errno.EEXIST:
-            return True
         if error.errno not in (errno.EOPNOTSUPP, errno.ENODEV, errno.EAFNOSUPPORT):
             raise
     else:
@@ -91,49 +92,59 @@ def make(route: Netlink, name: str) -> bool:
     return done.returncode == 0
 
 
-def configure(index: int, device: WireguardDevice, peers: Sequence[WireguardPeer]) -> None:
-    """Give the device its key, its port and just these peers. Raises OSError."""
+def configure(
+    index: int, device: WireguardDevice, peers: Sequence[WireguardPeer], gone: Sequence[str] = ()
+) -> None:
+    """Give the device its key, its port, these peers and no more those with the keys `gone`.
+    Raises OSError."""
     path = SOCKETS / f"{device.name}.sock"
     if path.exists():
         # One that nobody listens at was left by a program that was killed: its device went too.
         with suppress(ConnectionRefusedError):
-            _tell(path, text(device, peers))
+            _tell(path, text(device, peers, gone))
             return
     with Netlink(_GENERIC) as generic:
         family = _family(generic)
-        generic.request(*messages(family, index, device, peers))
+        generic.request(*messages((family, index), device, peers, gone))
 
 
 def messages(
-    family: int, index: int, device: WireguardDevice, peers: Sequence[WireguardPeer]
+    where: tuple[int, int],
+    device: WireguardDevice,
+    peers: Sequence[WireguardPeer],
+    gone: Sequence[str] = (),
 ) -> Iterator[Message]:
-    """What the kernel is told, in order. Pure."""
+    """What the kernel is told, in order; `where` are the family's number and the device's. Pure."""
+    family, index = where
     head = _GENERIC_HEAD.pack(_SET_DEVICE, _VERSION, 0) + _number(_DEVICE_INDEX, index)
-    own = (
-        attribute(_DEVICE_KEY, base64.b64decode(device.private_key))
-        + attribute(_DEVICE_PORT, struct.pack("=H", device.port))
-        + _number(_DEVICE_FLAGS, _REPLACE_PEERS)
+    own = attribute(_DEVICE_KEY, base64.b64decode(device.private_key)) + attribute(
+        _DEVICE_PORT, struct.pack("=H", device.port)
     )
-    for first in range(0, max(1, len(peers)), PEERS_A_MESSAGE):
-        some = peers[first : first + PEERS_A_MESSAGE]
-        told = _nest(_DEVICE_PEERS, *(_nest(0, *_peer(peer)) for peer in some))
+    all_of_them = [*(_nest(0, *_gone(key)) for key in gone)]
+    all_of_them += [_nest(0, *_peer(peer)) for peer in peers]
+    for first in range(0, max(1, len(all_of_them)), PEERS_A_MESSAGE):
+        told = _nest(_DEVICE_PEERS, *all_of_them[first : first + PEERS_A_MESSAGE])
         yield Message(family, 0, head + (b"" if first else own) + told)
 
 
-def text(device: WireguardDevice, peers: Sequence[WireguardPeer]) -> str:
+def text(device: WireguardDevice, peers: Sequence[WireguardPeer], gone: Sequence[str] = ()) -> str:
     """The same for a program's socket. Pure."""
-    lines = [
-        "set=1",
-        f"private_key={_hex(device.private_key)}",
-        f"listen_port={device.port}",
-        "replace_peers=true",
-    ]
+    key = _hex(device.private_key)
+    lines = ["set=1", f"private_key={key}", f"listen_port={device.port}"]
+    for old in gone:
+        lines += [f"public_key={_hex(old)}", "remove=true"]
     for peer in peers:
         host, port = peer.endpoint
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        lines += [f"public_key={_hex(peer.key)}", f"endpoint={shown}", "replace_allowed_ips=true"]
+        lines += [f"public_key={_hex(peer.key)}", f"endpoint={shown}"]
+        lines += [f"persistent_keepalive_interval={KEEPALIVE_S}", "replace_allowed_ips=true"]
         lines += [f"allowed_ip={network}" for network in peer.networks]
     return "\n".join(lines) + "\n\n"
+
+
+def _gone(key: str) -> Iterator[bytes]:
+    yield attribute(_PEER_KEY, base64.b64decode(key))
+    yield _number(_PEER_FLAGS, _REMOVE)
 
 
 def _peer(peer: WireguardPeer) -> Iterator[bytes]:
@@ -147,6 +158,7 @@ def _peer(peer: WireguardPeer) -> Iterator[bytes]:
         address = struct.pack("=HH", socket.AF_INET, socket.htons(port))
         address += socket.inet_aton(host) + bytes(8)
     yield attribute(_PEER_ENDPOINT, address)
+    yield attribute(_PEER_KEEPALIVE, struct.pack("=H", KEEPALIVE_S))
     yield _nest(_PEER_NETWORKS, *(_nest(0, *_network(item)) for item in peer.networks))
 
 

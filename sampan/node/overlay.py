@@ -140,7 +140,8 @@ class Overlay:
             self._public = place.keys.public
             name = secure_name(device.name)
             inner = WireguardDevice(name, place.keys.private, port_of(device.number))
-            self._secure = WireguardEnd(own, inner, device.local)
+            record = place.run / "wireguard"
+            self._secure = WireguardEnd(own, inner, device.local, record)
         self._announce = announce
         self._wake = asyncio.Event()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="overlay")

@@ -3,6 +3,7 @@
     sx~C   for each other machine that has a key too: a peer at the machine's own address, from and
            to which the shares and gateway addresses of its nodes go, and nothing else
 
+A peer keeps the address it was last heard from, which is that of a router where it is behind NAT.
 Keys are in PKI/wireguard.key and .pub; the public one is in the Node (`overlay.WIREGUARD`), which
 nobody but the node and the administrator may write.
 """
@@ -11,8 +12,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, json
 
 from sampan.linux import rtnetlink, wireguard
 from sampan.linux.netlink import Netlink, NetlinkError
@@ -37,34 +39,51 @@ def port_of(number: int) -> int:
 class WireguardEnd:
     """This machine's end."""
 
-    def __init__(self, own: Own, device: WireguardDevice, local: str) -> None:
+    def __init__(self, own: Own, device: WireguardDevice, local: str, record: Path) -> None:
+        """`record` keeps the peers that the device was told of: it outlives an agent."""
         self._own = own
         self._device = device
         self._local = local
+        self._record = record
         self._index = 0
-        self._peers: list[WireguardPeer] | None = None
+        self._peers: list[WireguardPeer] = []
 
     def open(self, route: Netlink) -> bool:
         """Have the device; False where there is no WireGuard. Raises OSError."""
         name = self._device.name
-        if not wireguard.make(route, name):
-            return False
         link = route.link(name)
+        if link is None:
+            if not wireguard.make(route, name):
+                return False
+            self._record.unlink(missing_ok=True)
+            link = route.link(name)
         if link is None:
             raise NetlinkError(errno.ENODEV, f"{name}: gone as soon as made")
         self._index = link.index
         mtu = overlaid_mtu(uplink_mtu(route), self._local)
         route.request(rtnetlink.set_mtu(link.index, mtu))
+        self._peers = self._read()
+        # Also its own key and port, and before it is up: nothing is sent from another.
+        wireguard.configure(link.index, self._device, ())
         self._own.open(route, link.index)
-        self._peers = None
         return True
+
+    def _read(self) -> list[WireguardPeer]:
+        """What the device knows by now."""
+        try:
+            return json.decode(self._record.read_bytes(), type=list[WireguardPeer])
+        except (FileNotFoundError, ValueError):
+            return []
 
     def apply(self, route: Netlink, before: Mapping[str, Peer], wanted: Mapping[str, Peer]) -> None:
         """Reach these nodes and no others."""
         self._own.forget_routes(route, self._index, wanted.values())
         peers = machines(self._own, wanted.values(), self._device.port)
         if peers != self._peers:
-            wireguard.configure(self._index, self._device, peers)
+            gone = {peer.key for peer in self._peers} - {peer.key for peer in peers}
+            news = [peer for peer in peers if peer not in self._peers]
+            wireguard.configure(self._index, self._device, news, sorted(gone))
+            self._record.write_bytes(json.encode(peers))
             self._peers = peers
         for name, peer in wanted.items():
             if before.get(name) == peer:

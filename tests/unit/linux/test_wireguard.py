@@ -40,41 +40,50 @@ def said(key: Any) -> str:
 
 
 def test_the_kernel_is_told_key_port_and_peers() -> None:
-    (message,) = messages(42, 7, DEVICE, PEERS)
+    (message,) = messages((42, 7), DEVICE, PEERS)
     assert message.kind == 42
     found = heard(message.payload)
     assert (found["WGDEVICE_A_IFINDEX"], found["WGDEVICE_A_LISTEN_PORT"]) == (7, 51821)
     assert said(found["WGDEVICE_A_PRIVATE_KEY"]) == KEY
-    # WGDEVICE_F_REPLACE_PEERS
-    assert found["WGDEVICE_A_FLAGS"] == 1
     peers = [dict(item["attrs"]) for item in found["WGDEVICE_A_PEERS"]]
     assert [said(peer["WGPEER_A_PUBLIC_KEY"]) for peer in peers] == [ONE, TWO]
     # WGPEER_F_REPLACE_ALLOWEDIPS
     assert [peer["WGPEER_A_FLAGS"] for peer in peers] == [2, 2]
+    assert [peer["WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL"] for peer in peers] == [25, 25]
     ends = [peer["WGPEER_A_ENDPOINT"] for peer in peers]
     assert [(end["addr"], end["port"]) for end in ends] == [peer.endpoint for peer in PEERS]
     networks = [[item["addr"] for item in peer["WGPEER_A_ALLOWEDIPS"]] for peer in peers]
     assert networks == [list(peer.networks) for peer in PEERS]
 
 
-def test_many_peers_are_told_in_pieces_the_first_of_which_replaces() -> None:
+def test_a_peer_that_is_gone_is_told_before_those_there_are() -> None:
+    (message,) = messages((42, 7), DEVICE, PEERS[:1], [TWO])
+    gone, there = (dict(item["attrs"]) for item in heard(message.payload)["WGDEVICE_A_PEERS"])
+    # WGPEER_F_REMOVE_ME
+    assert (said(gone["WGPEER_A_PUBLIC_KEY"]), gone["WGPEER_A_FLAGS"]) == (TWO, 1)
+    assert said(there["WGPEER_A_PUBLIC_KEY"]) == ONE
+
+
+def test_many_peers_are_told_in_pieces() -> None:
     keys = [base64.b64encode(bytes([number]) * 32).decode() for number in range(101)]
     assert len(keys) == PEERS_A_MESSAGE + 1
     many = [WireguardPeer(key, ("192.0.2.2", 1), ("10.244.1.0/24",)) for key in keys]
-    first, second = (heard(message.payload) for message in messages(42, 7, DEVICE, many))
+    first, second = (heard(message.payload) for message in messages((42, 7), DEVICE, many))
     assert len(first["WGDEVICE_A_PEERS"]) == PEERS_A_MESSAGE
     assert len(second["WGDEVICE_A_PEERS"]) == 1
-    assert "WGDEVICE_A_FLAGS" not in second
-    (only,) = messages(42, 7, DEVICE, [])
-    assert heard(only.payload)["WGDEVICE_A_FLAGS"] == 1
+    assert "WGDEVICE_A_LISTEN_PORT" not in second
+    (only,) = messages((42, 7), DEVICE, [])
+    assert heard(only.payload)["WGDEVICE_A_LISTEN_PORT"] == 51821
 
 
 def test_a_program_is_told_the_same_in_text() -> None:
     one, two = "02" * 32, "03" * 32
-    assert text(DEVICE, PEERS) == (
-        f"set=1\nprivate_key={'01' * 32}\nlisten_port=51821\nreplace_peers=true\n"
-        f"public_key={one}\nendpoint=192.0.2.2:51821\nreplace_allowed_ips=true\n"
+    rest = "persistent_keepalive_interval=25\nreplace_allowed_ips=true\n"
+    assert text(DEVICE, PEERS, [KEY]) == (
+        f"set=1\nprivate_key={'01' * 32}\nlisten_port=51821\n"
+        f"public_key={'01' * 32}\nremove=true\n"
+        f"public_key={one}\nendpoint=192.0.2.2:51821\n{rest}"
         "allowed_ip=10.244.1.0/24\nallowed_ip=fd00:10:244:1::/64\n"
-        f"public_key={two}\nendpoint=[2001:db8::2]:51822\nreplace_allowed_ips=true\n"
+        f"public_key={two}\nendpoint=[2001:db8::2]:51822\n{rest}"
         "allowed_ip=10.244.2.1/32\n\n"
     )
