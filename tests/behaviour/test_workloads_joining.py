@@ -72,6 +72,8 @@ async def test_an_approved_request_is_signed() -> None:
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         assert [item.dotted_string for item in usage] == ["1.3.6.1.5.5.7.3.2"]
         limits = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        authority = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+        assert authority.value.key_identifier
         assert not limits.ca
 
 
