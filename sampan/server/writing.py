@@ -25,6 +25,7 @@ from .changes import Note, with_version
 from .conversion import View, hub_of, written_as
 from .exchange import Attributes, Write
 from .options import DEFAULTS, WriteOptions
+from .owners import ADMITTED, name_owners_once
 from .ownership.recording import record_created, record_updated
 from .strategies import NONE, Strategy
 
@@ -173,6 +174,7 @@ async def _create_once(context: Context, obj: Object) -> Written:
     )
     await server.admission.admit(write)
     obj = write.obj
+    name_owners_once(context, obj, ADMITTED)
     metadata = obj["metadata"]
     rules = resource.rules
     if resource.has_status and resource.plural not in KEEP_STATUS:
@@ -282,6 +284,7 @@ async def _update_once(context: Context, record: Record, compute: Compute) -> Wr
     )
     await server.admission.admit(write)
     new = write.obj
+    name_owners_once(context, new, ADMITTED)
     _prepare(context, new, old)
     with context.strategy.reserve(new, old, context.options.dry_run):
         await _checked(context, _validate, new, old)

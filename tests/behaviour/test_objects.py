@@ -221,3 +221,29 @@ async def test_some_kinds_are_not_replaced_without_their_version() -> None:
             "ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: u, "
             "UID in object meta: "
         )
+
+
+async def test_an_owner_named_twice_is_kept_once() -> None:
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u1"}
+    other = {**owner, "name": "p"}
+    said = (
+        '299 - ".metadata.ownerReferences contains duplicate entries{}; API server dedups owner '
+        "references in 1.20+, and may reject such requests as early as 1.24; please fix your "
+        'requests; duplicate UID(s) observed: u1"'
+    )
+    async with api_cluster() as cluster:
+        body = {"metadata": {"name": "a", "ownerReferences": [owner, other, owner]}}
+        made = await cluster.http("POST", CM, body)
+        assert made.json["metadata"]["ownerReferences"] == [owner, other]
+        assert made.headers.get("Warning") == said.format("")
+        put = await cluster.http("PUT", f"{CM}/a", body)
+        assert put.json["metadata"]["ownerReferences"] == [owner, other]
+        assert put.headers.get("Warning") == said.format("")
+        patch = [{"op": "copy", "from": "/metadata/ownerReferences/0",
+                  "path": "/metadata/ownerReferences/-"}]  # fmt: skip
+        patched = await cluster.http(
+            "PATCH", f"{CM}/a", patch, content_type="application/json-patch+json"
+        )
+        assert patched.json["metadata"]["ownerReferences"] == [owner, other]
+        after = " after mutating admission happens"
+        assert patched.headers.get("Warning") == said.format(after)

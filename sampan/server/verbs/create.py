@@ -13,6 +13,7 @@ from ..answer import answer_written
 from ..body import read_object
 from ..exchange import Attributes, Request, Response
 from ..options import write_options
+from ..owners import name_owners_once
 from ..routes import method_not_allowed
 from ..writing import Context, create, private_copy
 
@@ -34,7 +35,9 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
 def decode_object(context: Context, request: Request, resource: Descriptor) -> Object:
     """The request's object: of the right type, checked against the schema, private."""
     body = read_object(request, resource)
-    return decode_value(context, body.value, resource, body.duplicates, shared=request.local)
+    obj = decode_value(context, body.value, resource, body.duplicates, shared=request.local)
+    name_owners_once(context, obj)
+    return obj
 
 
 def decode_value(
