@@ -16,7 +16,6 @@ class Family(Struct, frozen=True):
     word: str
     kind: str
     loopback: str
-    localhost: str
     refusal: str
     address: type[IPv4Address] | type[IPv6Address]
 
@@ -32,8 +31,8 @@ class Family(Struct, frozen=True):
         return f"{ip}:{port}" if self is IPV4 else f"[{ip}]:{port}"
 
 
-IPV4 = Family("IPv4", "ip", "ipv4_addr", "127.0.0.0/8", "127.0.0.1", "icmp", IPv4Address)
-IPV6 = Family("IPv6", "ip6", "ipv6_addr", "::1/128", "::1", "icmpv6", IPv6Address)
+IPV4 = Family("IPv4", "ip", "ipv4_addr", "127.0.0.0/8", "icmp", IPv4Address)
+IPV6 = Family("IPv6", "ip6", "ipv6_addr", "::1/128", "icmpv6", IPv6Address)
 
 
 def family_of(network: str) -> Family:

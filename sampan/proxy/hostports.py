@@ -17,6 +17,7 @@ from .rules import MASQUERADE_MARK, NOTHING, PROTOCOLS, Rules
 
 # Names of services have no colon, so a pod's key is nobody else's.
 PREFIX = "pod:"
+LOCALHOST = "127.0.0.1"
 
 
 def has_host_ports(pod: Object) -> bool:
@@ -48,7 +49,9 @@ def host_rules_of(pod: Object, family: Family = IPV4) -> Rules:
         )
         if host in ("", "0.0.0.0", "::"):
             anywhere[f"{protocol} . {number}"] = f"goto {chain}"
-            somewhere[f"{family.localhost} . {protocol} . {number}"] = f"goto {chain}"
+            # The kernel routes nothing from ::1 to a pod: that has a listener (`loopback`).
+            if family is IPV4:
+                somewhere[f"{LOCALHOST} . {protocol} . {number}"] = f"goto {chain}"
         else:
             somewhere[f"{family.parse(host)} . {protocol} . {number}"] = f"goto {chain}"
         if protocol == "udp":

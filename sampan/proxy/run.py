@@ -256,7 +256,8 @@ class Proxy:
                 self._asked[key] = health
 
     def _open_doors(self, key: Key, rules: Rules, version: int) -> None:
-        """Node ports at loopback; host ports there are the kernel's. Imported with the first."""
+        """Node ports at loopback. Host ports at 127.0.0.1 are the kernel's, which knows no such way
+        for IPv6. Imported with the first."""
         if self._doors is None:
             if not rules.nodeports:
                 return
@@ -265,7 +266,7 @@ class Proxy:
             networks = [side.scope.pod_network for side in self._sides]
             gateways: dict[int, str] = {item.version: str(item[1]) for item in networks}
             self._doors = Doors(gateways, self._say_taken)
-        if not key[1].startswith(PREFIX):
+        if version == 6 or not key[1].startswith(PREFIX):
             self._doors.want(key, version, rules)
 
     async def _settle_ports(self) -> None:

@@ -11,6 +11,7 @@ from sampan.proxy.destinations import chain_name
 from sampan.proxy.endpoints import Place
 from sampan.proxy.families import IPV6
 from sampan.proxy.hostports import host_rules_of
+from sampan.proxy.loopback import Door, doors_of
 from sampan.proxy.rules import NOTHING, REFUSE, Rules, Scope, elements, rules_of
 
 KEY = "10.96.0.7 . tcp . 80"
@@ -189,10 +190,16 @@ def pod(**port: Any) -> dict[str, Any]:
 def test_host_ports_lead_to_their_pod() -> None:
     found = host_rules_of(pod(hostPort=80))
     assert found.nodeports == {"tcp . 80": "goto host-ns/web/tcp/80"}
+    assert found.services == {"127.0.0.1 . tcp . 80": "goto host-ns/web/tcp/80"}
     assert found.chains["host-ns/web/tcp/80"][-1] == "meta l4proto tcp dnat ip to 10.244.0.5:8080"
     found = host_rules_of(pod(hostPort=53, protocol="UDP", hostIP="127.0.0.1"))
     assert found.services == {"127.0.0.1 . udp . 53": "goto host-ns/web/udp/53"}
     assert found.datagrams == {("10.244.0.5", 8080)}
+    # At ::1 a listener has it, which needs the node's port alone.
+    both = pod(hostPort=80)
+    both["status"]["podIPs"] = [{"ip": "10.244.0.5"}, {"ip": "fd00::5"}]
+    six = host_rules_of(both, IPV6)
+    assert (six.services, doors_of(six, 6)) == ({}, {Door(6, "tcp", 80)})
     over = pod(hostPort=80)
     over["status"]["phase"] = "Failed"
     for other in (pod(), over, pod(hostPort=80, hostIP="} junk")):
