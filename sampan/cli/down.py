@@ -45,7 +45,7 @@ def down(
         if link is None or paths.run.exists():
             # Whatever a crash left behind, or a supervisor that was killed while it stopped.
             wait_for_supervisor(paths)
-            command = [sys.executable, "-m", "sampan", "cleanup", "--name", name]
+            command = [sys.executable, "-P", "-m", "sampan", "cleanup", "--name", name]
             subprocess.run([*command, "--data", str(paths.data)], check=False)
     if purge:
         remove(paths)

@@ -19,7 +19,8 @@ def become(part: str, name: str, data: Path | None, *more: str) -> NoReturn:
     """Turn this process into a part, where no other of the kind runs."""
     paths = paths_of(name, data)
     _locks = hold(paths, part)  # open until this process is the part, and then its own
-    command = [sys.executable, "-m", "sampan", part, "--name", name, "--data", str(paths.data)]
+    command = [sys.executable, "-P", "-m", "sampan", part, "--name", name]
+    command += ["--data", str(paths.data)]
     os.execv(sys.executable, [*command, *more])
 
 

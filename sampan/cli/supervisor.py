@@ -41,7 +41,7 @@ def start(
 ) -> socket.socket:
     """Start a supervisor; the connection it was born with (nothing to wait for or to race)."""
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-m", "sampan", "supervise", "--name", paths.name]
+    command = [sys.executable, "-P", "-m", "sampan", "supervise", "--name", paths.name]
     command += ["--data", str(paths.data), "--client", str(theirs.fileno())]
     if listen:
         command += ["--listen", listen]

@@ -15,6 +15,8 @@ from .multiplex import Stream
 
 TUNNEL = "/sampan/tunnel"
 PROTOCOL = "sampan-tunnel.v1"
+SEEN = b"X-Sampan-Seen"
+"""In the answer: from where the server hears the agent, which a router may have changed."""
 READ_BYTES = 64 << 10
 KEEPALIVE_S, KEEPALIVE_COUNT = 10, 3
 """A machine that vanished without a word is given up after forty seconds, as its Lease."""
@@ -33,6 +35,23 @@ class Carrier:
     async def send(self, data: bytes) -> None:
         self._writer.write(data)
         await self._writer.drain()
+
+
+def switch(seen: str) -> bytes:
+    """The server's answer to an agent that calls from `seen`."""
+    head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "
+    # A socket of both families shows IPv4 within IPv6.
+    address = seen.removeprefix("::ffff:").encode()
+    return head + PROTOCOL.encode() + b"\r\n" + SEEN + b": " + address + b"\r\n\r\n"
+
+
+def read_seen(head: bytes) -> str:
+    """From where the server hears us; "" when it does not say."""
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == SEEN.lower():
+            return value.strip().decode("ascii", "replace")
+    return ""
 
 
 async def pump(stream: Stream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -148,12 +148,16 @@ def outward(
         yield "overlay", overlay.run
     if cluster.address:
         # From another machine, which the server may not be able to call.
+        from sampan.node.tidings import of_address
         from sampan.node.tunnel import Tunnel
 
         def own() -> tuple[str, int]:
             return agent.config.listen_host, agent.registration.port
 
-        yield "tunnel", Tunnel(transport, own, agent.parts.clock).run
+        def seen(ip: str) -> None:
+            agent.tell_of_node(of_address(cluster.address, ip))
+
+        yield "tunnel", Tunnel(transport, own, agent.parts.clock, seen).run
 
 
 def proxy_config(settings: NodeConfig, cluster: config.ClusterConfig) -> ProxyConfig:

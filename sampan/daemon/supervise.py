@@ -159,7 +159,7 @@ class Cluster:
         child_go, part.go = os.pipe2(os.O_CLOEXEC)
         paths = self.paths
         kind = "cleanup" if part.leaving else "control" if part.name == "control" else NODE
-        command = [sys.executable, "-m", "sampan", kind, "--name", paths.name]
+        command = [sys.executable, "-P", "-m", "sampan", kind, "--name", paths.name]
         command += ["--data", str(paths.data)]
         if not part.is_vital:
             command += ["--number", str(part.number)]
@@ -317,7 +317,7 @@ class Cluster:
     def _cleanup(self) -> None:
         """Stop what the cluster still runs on this machine (containers, network, mounts)."""
         paths = self.paths
-        command = [sys.executable, "-m", "sampan", "cleanup", "--name", paths.name]
+        command = [sys.executable, "-P", "-m", "sampan", "cleanup", "--name", paths.name]
         with open(paths.logs / "cleanup.log", "ab", opener=_private) as log:
             subprocess.run(
                 [*command, "--data", str(paths.data)],

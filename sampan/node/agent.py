@@ -107,7 +107,7 @@ class Agent:
         self.evictor = self.keeper.evictor
         self.registration.pressures = self.evictor.observe
         self.recorder = EventRecorder(client, "kubelet", config.name, clock)
-        self.registration.hear = self._tell_of_node
+        self.registration.hear = self.tell_of_node
         tell = self.registration.tell
         self.providers = Providers(config, client, self._kernel, clock, tell)
         self.registration.in_use = self.providers.in_use
@@ -157,7 +157,8 @@ class Agent:
             tally=Tally(),
         )
 
-    def _tell_of_node(self, tidings: Iterable[Tiding]) -> None:
+    def tell_of_node(self, tidings: Iterable[Tiding]) -> None:
+        """As events about the node."""
         for tiding in tidings:
             self.recorder.event(reference(self.config.name), *tiding)
 

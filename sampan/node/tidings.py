@@ -34,6 +34,16 @@ STARTING = (
 )
 
 
+def of_address(own: str, seen: str) -> Iterator[Tiding]:
+    """Of a node that joined from `own`, and that the server hears from `seen`."""
+    if seen and seen != own:
+        text = (
+            f"The server hears this node from {seen}, not from its own address {own}: its pods and"
+            " those of other machines reach each other only where both machines have WireGuard"
+        )
+        yield Tiding(WARNING, "BehindNAT", text)
+
+
 def of_start(name: str, old: Object, new: Mapping[str, Any]) -> Iterator[Tiding]:
     """Of an agent that has begun: `old` is the node as the API had it, {} for a new one, and `new`
     the status it wrote. What is scarce is always told, readiness of an old node where it is written

@@ -17,7 +17,7 @@ from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock
 from sampan.client.http import HttpTransport
 from sampan.client.multiplex import Multiplex, Stream
-from sampan.client.tunnelling import PROTOCOL, TUNNEL, Carrier, keep_alive, pump
+from sampan.client.tunnelling import PROTOCOL, TUNNEL, Carrier, keep_alive, pump, read_seen
 from sampan.wire.spdyconnection import balanced
 
 log = logging.getLogger("sampan.node.tunnel")
@@ -30,13 +30,19 @@ class Tunnel:
     """To the server of `transport`, with its certificate."""
 
     def __init__(
-        self, transport: HttpTransport, own: Callable[[], tuple[str, int]], clock: Clock
+        self,
+        transport: HttpTransport,
+        own: Callable[[], tuple[str, int]],
+        clock: Clock,
+        seen: Callable[[str], None],
     ) -> None:
-        """`own` is where the agent's server listens."""
+        """`own` is where the agent's server listens; `seen` is told from where the server hears
+        the agent."""
         parts = urlsplit(transport.url)
         self._host, self._port = parts.hostname or "", parts.port or 443
         self._transport = transport
         self._own = own
+        self._seen = seen
         self._clock = clock
         self._pumps: set[asyncio.Task[None]] = set()
         self.open = asyncio.Event()
@@ -82,6 +88,7 @@ class Tunnel:
             status = head.split(b" ", 2)[1:2]
             if status != [b"101"]:
                 raise ConnectionRefusedError(f"the server answers {head.splitlines()[0].decode()}")
+            self._seen(read_seen(head))
         except BaseException:
             writer.close()
             raise

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from sampan.api.errors import BadRequest, Forbidden, TooManyRequests
 from sampan.client.multiplex import Multiplex, Stream
-from sampan.client.tunnelling import PROTOCOL, Carrier, keep_alive, pump
+from sampan.client.tunnelling import PROTOCOL, Carrier, keep_alive, pump, switch
 from sampan.wire.spdyconnection import balanced
 
 from .authz.nodes import node_of
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from .app import Server
 
 TUNNELS_MAX = 5000
-SWITCH = (
-    f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n"
-).encode()
 
 _pumps: set[asyncio.Task[None]] = set()
 
@@ -64,7 +61,7 @@ async def serve(server: Server, node: str, transport: asyncio.Transport, receive
     known = tunnels.setdefault(server, {})
     way = partial(dial, multiplex)
     known[node] = way
-    transport.write(SWITCH)
+    transport.write(switch(str((transport.get_extra_info("peername") or ("",))[0])))
     transport.resume_reading()
     try:
         await multiplex.run()

@@ -102,7 +102,8 @@ def _purge(name: str, folder: Path) -> None:
 
 
 def _sampan(command: str, name: str, data: Path, timeout_s: float, *more: str) -> None:
-    line = [sys.executable, "-m", "sampan", command, "--name", name, "--data", str(data), *more]
+    line = [sys.executable, "-P", "-m", "sampan", command, "--name", name]
+    line += ["--data", str(data), *more]
     done = subprocess.run(line, capture_output=True, text=True, timeout=timeout_s, check=False)
     if done.returncode:
         raise RealClusterError(f"sampan {command}: {(done.stderr or done.stdout).strip()}")

@@ -47,6 +47,13 @@ def test_module_is_short_documented_and_well_named(path: Path) -> None:
             assert not node.name.endswith(("Manager", "Helper", "Util")), node.name
 
 
+def test_processes_of_ours_import_nothing_from_where_they_are_started() -> None:
+    """`python -m` looks there first: a folder's json.py would be run, and as root (-P: not so)."""
+    for path in (ROOT / "sampan").rglob("*.py"):
+        text = path.read_text()
+        assert not re.search(r'executable,(?! "-P", "-m").{0,40}"sampan', text), name_of(path)
+
+
 def test_every_package_says_what_may_live_there() -> None:
     for path in (ROOT / "sampan").rglob("__init__.py"):
         assert ast.get_docstring(ast.parse(path.read_text())), name_of(path)

@@ -157,7 +157,7 @@ async def mount_by_fuse(what: str, target: Path, options: Iterable[str], home: i
         given = ",".join(options).replace("nfsvers=", "vers=")
         command = (str(fd), str(home), host, path, given)
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "sampan.node.nfs", *command,
+            sys.executable, "-P", "-m", "sampan.node.nfs", *command,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
             pass_fds=(fd, home) if home >= 0 else (fd,),
