@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from sampan.linux.blockio import Transfers
+
 from .exposition import Family, Row, lines_of
 from .footprint import Footprint
-from .stats import PodUsage, Reading
+from .stats import ContainerUsage, PodUsage, Reading
 from .usage import Store
 
 Labels = Mapping[str, str]
@@ -67,12 +69,28 @@ OF_NETWORK = (
 )  # fmt: skip
 
 
-def cadvisor_text(reading: Reading, cpus: int, stores: Mapping[str, Store] | None = None) -> str:
+# (name, help, figure of Transfers, direction)
+OF_DEVICES = (
+    ("reads_bytes", "Cumulative count of bytes read", "bytes", "Read"),
+    ("reads", "Cumulative count of reads completed", "count", "Read"),
+    ("writes_bytes", "Cumulative count of bytes written", "bytes", "Write"),
+    ("writes", "Cumulative count of writes completed", "count", "Write"),
+)
+
+
+def cadvisor_text(
+    reading: Reading,
+    cpus: int,
+    stores: Mapping[str, Store] | None = None,
+    moved: Mapping[str, Transfers] | None = None,
+) -> str:
+    """`moved` is what containers have read and written, by id."""
     at = int(reading.at * 1000)
     lines: list[str] = []
     for family in (
         *_groups(reading),
         *_disks(reading, stores or {}),
+        *_devices(reading, moved or {}),
         *_network(reading),
         *_machine(reading, cpus),
     ):
@@ -123,15 +141,32 @@ def _disks(reading: Reading, stores: Mapping[str, Store]) -> Iterator[Family]:
         for item in pod.containers if store is not None else ():
             assert store is not None
             root = store.roots.get(item.name, Footprint())
-            labels = _pod_labels(pod) | {
-                "container": item.name, "image": item.image, "name": item.id, "device": "",
-                "id": f"/{pod.cgroup}/{item.id}",
-            }  # fmt: skip
+            labels = _device_labels(pod, item, "")
             used.append((labels, root.size_bytes))
             inodes.append((labels, root.inodes))
     text = "Number of bytes that are consumed by the container on this filesystem."
     yield "container_fs_usage_bytes", "gauge", text, used
     yield "container_fs_inodes_total", "gauge", "Number of Inodes", inodes
+
+
+def _device_labels(pod: PodUsage, item: ContainerUsage, device: str) -> dict[str, str]:
+    return _pod_labels(pod) | {
+        "container": item.name, "image": item.image, "name": item.id, "device": device,
+        "id": f"/{pod.cgroup}/{item.id}",
+    }  # fmt: skip
+
+
+def _devices(reading: Reading, moved: Mapping[str, Transfers]) -> Iterator[Family]:
+    for name, text, figure, direction in OF_DEVICES:
+        rows: list[Row] = [
+            (_device_labels(pod, item, device), float(value))
+            for pod in reading.pods
+            for item in pod.containers
+            if item.id in moved
+            for (device, way), value in getattr(moved[item.id], figure).items()
+            if way == direction
+        ]
+        yield f"container_fs_{name}_total", "counter", text, rows
 
 
 def _network(reading: Reading) -> Iterator[Family]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import web
 
-from sampan.runtime.interface import State
+from sampan.linux.blockio import Transfers
+from sampan.runtime.interface import Runtime, State
 
 from .cadvisor import cadvisor_text
 from .claimstats import ClaimStats, families
@@ -29,7 +30,7 @@ from .visitors import Refused
 
 if TYPE_CHECKING:
     from .agent import Agent
-    from .stats import Stats
+    from .stats import Reading, Stats
 
 PROMETHEUS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -110,7 +111,9 @@ class Pages:
     async def _metrics_cadvisor(self, request: web.Request) -> web.Response:
         stores = await asyncio.to_thread(self._stores.read)
         cpus = self._agent.registration.facts.cpus
-        text = cadvisor_text(await self._stats.read(), cpus, stores)
+        reading = await self._stats.read()
+        moved = await asyncio.to_thread(_moved, self._agent.runtime, reading)
+        text = cadvisor_text(reading, cpus, stores, moved)
         return web.Response(text=text, headers=PROMETHEUS)
 
     async def _summary(self, request: web.Request) -> web.Response:
@@ -188,6 +191,15 @@ async def speak(request: web.Request, pieces: AsyncIterator[bytes]) -> web.WebSo
 
 async def _never() -> None:
     """Nothing is written there any more."""
+
+
+def _moved(runtime: Runtime, reading: Reading) -> dict[str, Transfers]:
+    """What each container has read and written, by id. Blocks."""
+    return {
+        item.id: runtime.transfers(f"{pod.cgroup}/{item.id}")
+        for pod in reading.pods
+        for item in pod.containers
+    }
 
 
 def _listed(items: list[Any]) -> web.Response:

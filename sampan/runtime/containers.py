@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from ..linux import cgroups
 from . import limits
 from .interface import Container, Resources, RuntimeFailure, State
 from .places import Places
+
+if TYPE_CHECKING:
+    from ..linux.blockio import Transfers
 
 
 class Held(Protocol):
@@ -72,6 +75,12 @@ class Containers(Generic[E]):
 
     def group_usage(self, cgroup_parent: str) -> cgroups.Usage:
         return cgroups.usage(f"{self._places.cgroup_root}/{cgroup_parent}")
+
+    def transfers(self, cgroup: str) -> Transfers:
+        # Loaded by who is asked for metrics.
+        from ..linux import blockio
+
+        return blockio.transfers(f"{self._places.cgroup_root}/{cgroup}")
 
     def limit_group(self, cgroup_parent: str, resources: Resources) -> None:
         """Limits for all containers of a group together."""

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, field
 
 from ..linux.cgroups import Usage
+
+if TYPE_CHECKING:
+    from ..linux.blockio import Transfers
 
 
 class RuntimeFailure(Exception):
@@ -293,6 +296,11 @@ class Runtime(Protocol):
 
     def group_usage(self, cgroup_parent: str) -> Usage:
         """What all containers with this `ContainerSpec.cgroup_parent` use now, likewise."""
+        ...
+
+    def transfers(self, cgroup: str) -> Transfers:
+        """What the processes of a group have read from and written to disks, likewise; the group is
+        a `ContainerSpec.cgroup_parent`, or CGROUP_PARENT/ID of a container."""
         ...
 
     def upper(self, container_id: str) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from sampan.aio.clock import Clock
+from sampan.linux.blockio import Transfers
 from sampan.linux.cgroups import Usage
 from sampan.node.interface import PodAddress
 from sampan.runtime.interface import (
@@ -222,6 +223,9 @@ class FakeRuntime:
 
     def pin(self, container_id: str, cpus: str) -> None:
         self.pinned[container_id] = cpus
+
+    def transfers(self, cgroup: str) -> Transfers:
+        return Transfers()
 
     def limit_group(self, cgroup_parent: str, resources: Resources) -> None:
         if "/pod" not in cgroup_parent:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
+from sampan.linux.blockio import Transfers
 from sampan.linux.cgroups import Processor, Usage
 from sampan.node import stats
 from sampan.node.cadvisor import cadvisor_text
@@ -112,7 +113,12 @@ def test_prometheus_texts() -> None:
     assert "node_cpu_usage_seconds_total 15 100000\n" in text
     assert 'pod_memory_working_set_bytes{namespace="ns",pod="p"} 3145728.0 100000\n' in text
     assert text.endswith("resource_scrape_error 0\n")
-    text = cadvisor_text(reading(100, 0), 4)
+    moved = {"id": Transfers({("/dev/vda", "Read"): 4096}, {("/dev/vda", "Read"): 3})}
+    text = cadvisor_text(reading(100, 0), 4, moved=moved)
+    place = 'device="/dev/vda",id="/kubepods/podu/id",image="busybox",name="id"'
+    for name, value in (("reads_bytes", 4096), ("reads", 3)):
+        row = f'container_fs_{name}_total{{container="c",{place},namespace="ns",pod="p"}} {value} '
+        assert row in text
     place = 'id="/kubepods/podu/id",image="busybox",name="id"'
     assert f'container_memory_rss{{container="c",{place},namespace="ns",pod="p"}} 0 ' in text
     place = 'id="/kubepods/podu",image="",interface="eth0",name=""'
