@@ -192,6 +192,7 @@ class StatefulSetController(PodController):
             error = await in_order_or_parallel(stage, do, parallel=todo.parallel)
             if error is not None:
                 break
+        self.note(request, error)
         done = {id(step) for step in made}
         for step in todo.steps():
             if isinstance(step, Create) and id(step) not in done:

@@ -91,11 +91,26 @@ async def test_a_rollout_whose_quota_shrinks_goes_on_when_it_grows() -> None:
         assert conditions["ReplicaFailure"]["reason"] == "FailedCreate"
         assert "exceeded quota: q" in conditions["ReplicaFailure"]["message"]
         assert sum(count for _, count in await said(c, "FailedCreate")) < 40
+        # It is tried again at once, whatever the back-off has come to.
         await c.patch("resourcequota", "q", {"spec": {"hard": {"pods": "4"}}})
-        await c.advance(130)
+        await c.advance(5)
         found = (await c.get("deployment", "web"))["status"]
         assert (found["updatedReplicas"], found["availableReplicas"], found["replicas"]) == (3,) * 3
         assert "ReplicaFailure" not in [item["type"] for item in found["conditions"]]
+
+
+async def test_a_set_goes_on_when_its_quota_goes() -> None:
+    async with cluster() as c:
+        await c.create(quota(1))
+        stateful = {**deployment("db", 2), "kind": "StatefulSet"}
+        await c.create(stateful)
+        await c.advance(300)
+        assert len(await pods(c)) == 1
+        times = sum(count for _, count in await said(c, "FailedCreate"))
+        assert times < 30
+        await c.delete("resourcequota", "q")
+        await c.advance(2)
+        assert len(await pods(c)) == 2
 
 
 async def test_two_owners_with_one_selector_leave_each_others_pods() -> None:

@@ -15,7 +15,7 @@ from sampan.api.errors import Object
 from .containers import containers_of
 from .facts import Facts
 from .strangers import Place
-from .surroundings import SURROUNDINGS, Ask
+from .surroundings import SURROUNDINGS, Ask, about
 from .surroundings import items as _items
 
 JUDGED_NODES = 300
@@ -113,7 +113,7 @@ def gather(ask: Ask, plural: str, namespace: str, name: str, now_s: float) -> Fa
     facts = _base(obj, KINDS[plural], now_s)
     home = "default" if plural in CLUSTER else quote(namespace, safe="")
     events = _items(ask, f"/api/v1/namespaces/{home}/events")
-    facts.events = _about(events, facts)
+    facts.events = about(events, facts)
     facts.owners = _owners(ask, facts.obj, namespace)
     if plural == "pods":
         _nodes(ask, [facts])
@@ -133,7 +133,7 @@ def gather_any(ask: Ask, place: Place, namespace: str, name: str, now_s: float) 
     if obj is None:
         return None
     facts = _base(obj, place.kind, now_s)
-    facts.events = _about(_items(ask, f"/api/v1/namespaces/{home}/events"), facts)
+    facts.events = about(_items(ask, f"/api/v1/namespaces/{home}/events"), facts)
     return facts
 
 
@@ -145,13 +145,6 @@ def _collection(plural: str, namespace: str) -> str:
     if plural in CLUSTER:
         return f"{GROUPS[plural]}/{plural}"
     return f"{GROUPS[plural]}/namespaces/{quote(namespace, safe='')}/{plural}"
-
-
-def _about(events: Iterable[Object], facts: Facts) -> list[Object]:
-    """The object's own events, the oldest first."""
-    uid = facts.obj["metadata"].get("uid")
-    mine = [item for item in events if (item.get("involvedObject") or {}).get("uid") == uid]
-    return sorted(mine, key=lambda item: item.get("lastTimestamp") or item.get("eventTime") or "")
 
 
 def _owners(ask: Ask, obj: Object, namespace: str) -> list[Object]:
@@ -194,7 +187,7 @@ def _parts(ask: Ask, facts: Facts, events: list[Object], namespace: str) -> list
     pods = _owned(_items(ask, _collection("pods", namespace)), uids)
     parts += [_base(pod, "Pod", facts.now_s) for pod in pods[:PARTS]]
     for part in parts:
-        part.events = _about(events, part)
+        part.events = about(events, part)
     _nodes(ask, [part for part in parts if part.kind == "Pod"])
     _logs(ask, [part for part in parts if part.kind == "Pod"])
     return parts

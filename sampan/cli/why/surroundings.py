@@ -6,7 +6,7 @@ looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote
 
@@ -26,6 +26,13 @@ def items(ask: Ask, path: str) -> list[Object]:
     """What a collection holds; nothing if there is none."""
     found: list[Object] = (ask(path) or {}).get("items") or []
     return found
+
+
+def about(events: Iterable[Object], facts: Facts) -> list[Object]:
+    """The object's own events, the oldest first."""
+    uid = facts.obj["metadata"].get("uid")
+    mine = [item for item in events if (item.get("involvedObject") or {}).get("uid") == uid]
+    return sorted(mine, key=lambda item: item.get("lastTimestamp") or item.get("eventTime") or "")
 
 
 def of_pod(ask: Ask, facts: Facts, namespace: str) -> None:
@@ -101,6 +108,9 @@ def of_schedule(ask: Ask, facts: Facts, namespace: str) -> None:
     ]
     jobs.sort(key=lambda item: item["metadata"].get("creationTimestamp") or "")
     facts.parts = [Facts({**job, "kind": "Job"}, now_s=facts.now_s) for job in jobs[-RUNS:]]
+    events = items(ask, f"/api/v1/namespaces/{namespace}/events") if jobs else []
+    for part in facts.parts:
+        part.events = about(events, part)
 
 
 SURROUNDINGS: dict[str, Callable[[Ask, Facts, str], None]] = {

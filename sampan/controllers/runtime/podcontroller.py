@@ -6,7 +6,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import ClassVar
 
-from sampan.api.errors import NotFound, Object, StatusError, is_namespace_terminating
+from sampan.api.errors import (
+    Forbidden,
+    NotFound,
+    Object,
+    StatusError,
+    is_namespace_terminating,
+)
 from sampan.api.resources import resource
 from sampan.client.events import NORMAL, WARNING
 
@@ -43,13 +49,32 @@ class PodController(Controller):
         self.recorder = context.recorder(self.component)
         self.owners = self.informer(self.resource)
         self.pods = self.informer(self.pod_resource)
+        self.refused: set[Request] = set()
+        """Owners whose pods something forbids: a quota, most often."""
         add_owner_indexes(self.pods)
+        self.informer(resource("resourcequotas")).on_change(self._quota_changed)
         self.owners.on_change(self.owner_changed)
         self.pods.on_change(self.pod_changed)
 
     def forget(self, request: Request) -> None:
         """Drop what is known of an owner that is gone."""
         self.expectations.forget(request)
+        self.refused.discard(request)
+
+    def note(self, request: Request, error: Exception | None) -> None:
+        """Pods could not be made: is it something that a quota may end?"""
+        if isinstance(error, Forbidden):
+            self.refused.add(request)
+
+    def _quota_changed(self, old: Object | None, new: Object | None) -> None:
+        """What a quota allows is another thing, or it is gone: who was refused tries again now,
+        and not after a back-off of minutes."""
+        if old is None or (new is not None and _allowed(old) == _allowed(new)):
+            return
+        for request in [*self.refused]:
+            if request.namespace == old["metadata"]["namespace"]:
+                self.refused.discard(request)
+                self.queue.add(request)
 
     def may_adopt(self, owner: Object, pod: Object) -> bool:
         """Is the orphan one that the owner could take?"""
@@ -99,6 +124,7 @@ class PodController(Controller):
         self.expectations.expect_creations(request, count)
         done, error = await slow_start(count, lambda: self._create_pod(owner, next(bodies)))
         self.expectations.created(request, count - done)
+        self.note(request, error)
         if isinstance(error, StatusError) and is_namespace_terminating(error):
             return done, None
         return done, error
@@ -151,3 +177,7 @@ class PodController(Controller):
     async def report(self, owner: Object, status: Object) -> Object | None:
         """The owner with this status; None if there is no such owner any more."""
         return await write_status(self.client, self.resource, owner, status)
+
+
+def _allowed(quota: Object) -> object:
+    return (quota.get("status") or {}).get("hard")
