@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 TIMEOUT_S = 300
 """As Helm's own --timeout: how long hooks and --wait may take."""
 
+
+def seconds(text: str | int) -> int:
+    """Of a time as Helm takes it, or of plain seconds. Raises typer.BadParameter."""
+    words = str(text)
+    if words.isdecimal():
+        return int(words)
+    from sampan.api.times import TimeError, parse_duration_s
+
+    try:
+        return max(1, round(parse_duration_s(words)))
+    except TimeError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 app = typer.Typer(help="Install and manage charts, by Helm's SDK.", no_args_is_help=True)
 
 Release = Annotated[str, typer.Argument(metavar="RELEASE")]
@@ -33,7 +47,14 @@ Values = Annotated[
 Set = Annotated[list[str] | None, typer.Option("--set", help="key=value[,key=value]")]
 SetString = Annotated[list[str] | None, typer.Option("--set-string", help="The same, as text.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Until everything is ready.")]
-Timeout = Annotated[int, typer.Option("--timeout", help="Seconds.")]
+Timeout = Annotated[
+    int,
+    typer.Option("--timeout", parser=seconds, metavar="TIME", help="5m30s, or seconds."),
+]
+Atomic = Annotated[
+    bool,
+    typer.Option("--rollback-on-failure", "--atomic", help="Undo what does not get ready."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Ask the server, change nothing.")]
 Version = Annotated[str | None, typer.Option("--version", help="The chart's version.")]
 Repo = Annotated[str | None, typer.Option("--repo", help="The chart repository's URL.")]
@@ -113,10 +134,16 @@ def show(release: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(release))
         return
-    for field in ("name", "namespace", "status", "revision", "chart"):
-        print(f"{field.upper()}: {release.get(field, '')}")
+    known = release | {"chart": chart_of(release), "last deployed": release.get("deployed_at", "")}
+    for field in ("name", "last deployed", "namespace", "status", "revision", "chart"):
+        print(f"{field.upper()}: {known.get(field, '')}")
     if notes := release.get("notes"):
         print(f"NOTES:\n{notes}")
+
+
+def chart_of(release: dict[str, Any]) -> str:
+    """Name and version in one word, as Helm shows them."""
+    return "-".join(filter(None, (release.get("chart_name"), release.get("chart_version"))))
 
 
 @app.command()
@@ -131,6 +158,7 @@ def install(
     repo: Repo = None,
     create_namespace: Annotated[bool, typer.Option("--create-namespace")] = False,
     wait: Wait = False,
+    atomic: Atomic = False,
     timeout: Timeout = TIMEOUT_S,
     dry_run: DryRun = False,
     name: Name = NAME,
@@ -148,7 +176,8 @@ def install(
             create_namespace=create_namespace,
             chart_version=version,
             chart_repo_url=repo,
-            wait="watcher" if wait else "hookOnly",
+            wait="watcher" if wait or atomic else "hookOnly",
+            rollback_on_failure=atomic,
             timeout=timeout,
             dry_run="server" if dry_run else None,
         )
@@ -170,6 +199,7 @@ def upgrade(
     reuse_values: Annotated[bool, typer.Option("--reuse-values")] = False,
     reset_values: Annotated[bool, typer.Option("--reset-values")] = False,
     wait: Wait = False,
+    atomic: Atomic = False,
     timeout: Timeout = TIMEOUT_S,
     dry_run: DryRun = False,
     name: Name = NAME,
@@ -183,7 +213,8 @@ def upgrade(
         "namespace": namespace,
         "chart_version": version,
         "chart_repo_url": repo,
-        "wait": "watcher" if wait else "hookOnly",
+        "wait": "watcher" if wait or atomic else "hookOnly",
+        "rollback_on_failure": atomic,
         "timeout": timeout,
         "dry_run": "server" if dry_run else None,
     }
@@ -277,7 +308,7 @@ def list_releases(
     if json_output:
         print(json.dumps(found))
         return
-    table(found, ("name", "namespace", "revision", "status", "chart"))
+    table(found, ("name", "namespace", "revision", "updated", "status", "chart", "app version"))
 
 
 @app.command()
@@ -308,7 +339,7 @@ def history(
     if json_output:
         print(json.dumps(found))
         return
-    table(found, ("revision", "status", "chart", "description"))
+    table(found, ("revision", "updated", "status", "chart", "app version"))
 
 
 @app.command()
@@ -366,7 +397,16 @@ def lint(chart: Chart, values: Values = None, sets: Set = None) -> None:
 
 
 def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    cells = [[str(row.get(column, "")) for column in columns] for row in rows]
+    facts = [
+        row
+        | {
+            "chart": chart_of(row),
+            "updated": row.get("deployed_at", ""),
+            "app version": row.get("app_version", ""),
+        }
+        for row in rows
+    ]
+    cells = [[str(row.get(column, "")) for column in columns] for row in facts]
     lines = [[column.upper() for column in columns], *cells]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:

@@ -87,7 +87,8 @@ def test_sampan_helm(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
     run("rollback", "shop", "1")
     assert state(cluster, namespace, "shop") == ("hello", "web:1", 5)
     assert [row["revision"] for row in json.loads(run("history", "shop", "--json"))] == [1, 2, 3]
-    assert run("list").splitlines()[1].split()[:4] == ["shop", namespace, "3", "deployed"]
+    row = run("list").splitlines()[1].split()
+    assert [*row[:3], *row[4:6]] == ["shop", namespace, "3", "deployed", "shop-1.0.0"]
     assert run("uninstall", "shop") == 'release "shop" uninstalled\n'
     text = cluster.user.run("sampan", "helm", "template", "shop", str(CHART)).ok
     assert "# Source: shop/templates/shop.yaml" in text
