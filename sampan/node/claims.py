@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from time import perf_counter
 
 from sampan.api.errors import NotFound, Object, StatusError
 from sampan.api.resources import api_resource
@@ -15,6 +16,7 @@ from .providers import Providers
 from .volumes.claim import Claimed, bound_volume, check_use, check_volume, volume_path
 from .volumes.devices import is_device
 from .volumes.ownership import give_to_group
+from .volumes.plugins import MAP, MOUNT, Note, plugin_of, unnoted
 from .volumes.source import NotYet, VolumeError
 
 PROVIDED = {"csi", "nfs"}
@@ -29,6 +31,8 @@ class Found:
         """By the volume's name."""
         self.again: dict[str, float] = {}
         """When to publish a volume again."""
+        self.plugins: dict[str, str] = {}
+        """What provides it, in upstream's words."""
 
     @property
     def next_at(self) -> float:
@@ -42,9 +46,16 @@ def is_local(pod: Object, volume: Object) -> bool:
 
 
 async def find_volumes(
-    client: Client, providers: Providers, pod: Object, known: Found, now: float
+    client: Client,
+    providers: Providers,
+    pod: Object,
+    known: Found,
+    now: float,
+    *,
+    note: Note = unnoted,
 ) -> None:
-    """Add to `known` what is missing or due; a bound claim does not change.
+    """Add to `known` what is missing or due; a bound claim does not change. `note` is told of
+    each.
 
     Raises VolumeError with the text of the event.
     """
@@ -57,6 +68,7 @@ async def find_volumes(
         if name in known.paths and not (due and now >= due):
             continue
         bound: tuple[Object, Object] | None = None
+        began, good, waits = perf_counter(), False, False
         try:
             if claim:
                 bound = await _bound(client, pod, volume, claim)
@@ -71,15 +83,21 @@ async def find_volumes(
                     made = await _place(pod, volume, bound[1], providers), 0.0
             if made is not None:
                 known.paths[name], known.again[name] = made
+            good = True
         except NotYet:
+            waits = True
             raise
         except (VolumeError, StatusError, OSError) as error:
             step = error.step if isinstance(error, VolumeError) else VolumeError.step
             spec_name = bound[1]["metadata"]["name"] if bound else name
             reason = error.reason if isinstance(error, VolumeError) else ""
-            raise VolumeError(
-                f'{step} failed for volume "{spec_name}" : {error}', reason
-            ) from error
+            text = f'{step} failed for volume "{spec_name}" : {error}'
+            raise VolumeError(text, reason) from error
+        finally:
+            known.plugins[name] = plugin_of(bound[1]["spec"] if bound else volume)
+            operation = MAP if bound is not None and is_block(bound[1]) else MOUNT
+            if not waits:
+                note(known.plugins[name], operation, perf_counter() - began, good)
 
 
 async def _bound(client: Client, pod: Object, volume: Object, name: str) -> tuple[Object, Object]:

@@ -25,7 +25,13 @@ def metrics_text(agent: Agent) -> str:
     """Prometheus text format."""
     tally = agent.parts.tally
     lines: list[str] = []
-    for family in (*_about(agent), *_pods(agent), *_counted(agent, tally), *_process()):
+    for family in (
+        *_about(agent),
+        *_pods(agent),
+        *_volumes(agent),
+        *_counted(agent, tally),
+        *_process(),
+    ):
         lines += lines_of(family)
     lines += histogram_lines(
         "kubelet_pod_start_duration_seconds",
@@ -37,6 +43,15 @@ def metrics_text(agent: Agent) -> str:
         "kubelet_runtime_operations_duration_seconds",
         "[ALPHA] Duration in seconds of runtime operations. Broken down by operation type.",
         [({"operation_type": name}, found) for name, found in sorted(tally.operations.items())],
+    )
+    names = ("volume_plugin", "operation_name", "status")
+    lines += histogram_lines(
+        "storage_operation_duration_seconds",
+        "[ALPHA] Storage operation duration",
+        [
+            ({**dict(zip(names, key, strict=True)), "migrated": "false"}, found)
+            for key, found in sorted(tally.storage.items())
+        ],
     )
     return "\n".join(lines) + "\n"
 
@@ -85,6 +100,23 @@ def _pods(agent: Agent) -> Iterator[Family]:
             ({"static": "true" if static else ""}, counts[static]) for static in (False, True)
         ]
         yield f"kubelet_{name}", "gauge", text, kinds
+
+
+def _volumes(agent: Agent) -> Iterator[Family]:
+    """Those of pods that are to run, and of those whose volumes are there."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for worker in agent.workers.values():
+        plugins = worker.sandbox.plugins().values()
+        if not worker.state.stopped:
+            counts.update((name, "desired_state_of_world") for name in plugins)
+        if worker.sandbox.ready:
+            counts.update((name, "actual_state_of_world") for name in plugins)
+    rows: list[Row] = [
+        ({"plugin_name": name, "state": state}, count)
+        for (name, state), count in sorted(counts.items())
+    ]
+    text = "[ALPHA] Number of volumes in Volume Manager"
+    yield "volume_manager_total_volumes", "gauge", text, rows
 
 
 def _counted(agent: Agent, tally: Tally) -> Iterator[Family]:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from time import perf_counter
 
 from sampan.aio.backoff import Backoff
 from sampan.api.errors import Object, StatusError
@@ -30,6 +31,7 @@ from .providers import claims_devices
 from .pulls import Held
 from .state import Waiting
 from .volumes.place import has_mounts
+from .volumes.plugins import UNMOUNT, plugin_of
 from .volumes.projected import wanted_tokens
 from .volumes.shared import SharedIpc, share_ipc, shares_ipc
 from .volumes.source import NotYet, Sources, Token, VolumeError
@@ -95,7 +97,7 @@ class Sandbox:
             await self._gather_inputs()
             if any("image" in volume for volume in self.pod["spec"].get("volumes") or ()):
                 await mount_images(self._parts, self.pod, await self.pull_secrets())
-            self.volumes = self._parts.volumes.set_up(self.sources(), self._found.paths)
+            self.volumes = self._set_up()
             await attaching
             if not self.etc_files:
                 self.etc_files = self._write_etc()
@@ -153,7 +155,7 @@ class Sandbox:
         if not self.ready:
             return
         try:
-            self._parts.volumes.set_up(self.sources(), self._found.paths)
+            self._set_up()
             self._complained = ""
         except VolumeError as error:
             self._complain("FailedMount", str(error))
@@ -200,7 +202,23 @@ class Sandbox:
             await self._parts.network.detach(self.uid)
         if volumes:
             mounts = has_mounts(self.pod) or shares_ipc(self.pod)
+            began = perf_counter()
             await self._parts.volumes.remove(self.uid, mounts=mounts)
+            # They go together: each took as long as all.
+            for plugin in self.plugins().values():
+                self._parts.tally.store(plugin, UNMOUNT, perf_counter() - began, True)
+
+    def _set_up(self) -> dict[str, Path]:
+        """Make the volumes, or make them anew of what has changed. Raises VolumeError."""
+        volumes, tally = self._parts.volumes, self._parts.tally
+        return volumes.set_up(self.sources(), self._found.paths, tally.store)
+
+    def plugins(self) -> dict[str, str]:
+        """Volume -> what is behind it, in upstream's words."""
+        return {
+            volume["name"]: self._found.plugins.get(volume["name"]) or plugin_of(volume)
+            for volume in self.pod["spec"].get("volumes") or ()
+        }
 
     def sources(self) -> Sources:
         bundles = self._parts.objects.list(BUNDLES)
@@ -295,7 +313,8 @@ class Sandbox:
         parts = self._parts
         try:
             now = parts.clock.now()
-            await find_volumes(parts.client, parts.providers, self.pod, self._found, now)
+            found, note = self._found, parts.tally.store
+            await find_volumes(parts.client, parts.providers, self.pod, found, now, note=note)
         except NotYet as error:
             now = parts.clock.now()
             self._waits_since = self._waits_since or now

@@ -13,6 +13,8 @@ START_BUCKETS = (
     0.5, 1, 2, 3, 4, 5, 6, 8, 10, 20, 30, 45, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200,
     1800, 2700, 3600,
 )  # fmt: skip
+# pkg/volume/util: storageOperationMetric.
+STORAGE_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 25, 50, 120, 300, 600)
 DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -56,6 +58,17 @@ class Tally(Struct):
     """Of its operations."""
     starts: Histogram = field(default_factory=lambda: Histogram(START_BUCKETS))
     """From a pod's first sight to its containers' start, in seconds."""
+
+    storage: dict[tuple[str, str, str], Histogram] = field(default_factory=dict)
+    """Of volumes, in seconds, by plugin, operation and how it ended."""
+
+    def store(self, plugin: str, operation: str, seconds: float, good: bool) -> None:
+        """A volume was mounted, mapped or taken away."""
+        key = plugin, operation, "success" if good else "fail-unknown"
+        found = self.storage.get(key)
+        if found is None:
+            found = self.storage[key] = Histogram(STORAGE_BUCKETS)
+        found.observe(seconds)
 
     def operation(self, name: str, seconds: float, *, failed: bool = False) -> None:
         found = self.operations.get(name)

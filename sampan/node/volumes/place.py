@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Protocol
 
 from sampan.api.errors import Object
@@ -24,6 +25,7 @@ from .host_path import host_path
 from .kernel import Kernel
 from .keyed import keyed_files
 from .kubelet import Kubelet
+from .plugins import MOUNT, Note, plugin_of, unnoted
 from .projected import projected_files
 from .source import DEFAULT_MODE, Sources, VolumeError
 from .subpath import bind_sub_path
@@ -79,21 +81,28 @@ class PodVolumes:
             found |= {entry.name for entry in os.scandir(folder)}
         return found
 
-    def set_up(self, sources: Sources, claims: Mapping[str, Path]) -> dict[str, Path]:
+    def set_up(
+        self, sources: Sources, claims: Mapping[str, Path], note: Note = unnoted
+    ) -> dict[str, Path]:
         """Make every volume of the pod: name -> directory or file. `claims` are the paths of those
-        that are found already, by the volumes' names.
+        that are found already, by the volumes' names; `note` is told of all others.
 
         Repeating it refreshes what comes from the API. Raises VolumeError with the text
         `MountVolume.SetUp failed for volume "x" : ...`.
         """
         out = {}
         for volume in sources.facts.pod["spec"].get("volumes") or ():
+            began, good = perf_counter(), False
             try:
                 out[volume["name"]] = self._set_up(volume, sources, claims)
+                good = True
             except (VolumeError, OSError) as error:
                 raise VolumeError(
                     f'MountVolume.SetUp failed for volume "{volume["name"]}" : {error}'
                 ) from error
+            finally:
+                if volume["name"] not in claims:
+                    note(plugin_of(volume), MOUNT, perf_counter() - began, good)
         return out
 
     def _set_up(
