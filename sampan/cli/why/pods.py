@@ -91,7 +91,15 @@ def node_trouble(facts: Facts) -> str:
 
 def silent_node(facts: Facts) -> Iterator[Finding]:
     trouble = node_trouble(facts)
-    if trouble and "deletionTimestamp" not in facts.obj["metadata"]:
+    name = facts.spec.get("nodeName")
+    if trouble.endswith("does not exist") and not facts.status.get("startTime"):
+        yield Finding(
+            "node/none",
+            f"It is bound to node {name}, which does not exist.",
+            [f"spec.nodeName: {name}"],
+            ["Leave spec.nodeName out: the scheduler finds a node; or correct it."],
+        )
+    elif trouble and "deletionTimestamp" not in facts.obj["metadata"]:
         yield Finding(
             "node/not-ready",
             "Its node is not heard of.",

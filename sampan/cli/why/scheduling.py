@@ -12,6 +12,8 @@ from sampan.api.errors import Object
 from .facts import Facts, Finding, plural, said
 
 SHOWN_NODES = 5
+HOSTNAME = "kubernetes.io/hostname"
+UNMEANT = "unschedulable/node-labels"
 
 
 class Filter(NamedTuple):
@@ -57,9 +59,19 @@ def _taint(facts: Facts, reason: str) -> str:
 def _labels(facts: Facts, reason: str) -> str:
     spec = facts.spec
     if spec.get("nodeSelector"):
-        pairs = ", ".join(f"{key}={value}" for key, value in spec["nodeSelector"].items())
+        pairs = " ".join(f"{key}={value}" for key, value in spec["nodeSelector"].items())
+        host = spec["nodeSelector"].get(HOSTNAME)
+        if host:
+            return f"No other node than {host} will do: {HOSTNAME} in spec.nodeSelector says so."
         return f"Label a node: kubectl label node NAME {pairs}; or change spec.nodeSelector."
     return "Label a node as spec.affinity.nodeAffinity wants it, or loosen that."
+
+
+def _spread(facts: Facts, reason: str) -> str:
+    if "missing required label" in reason:
+        keys = [item["topologyKey"] for item in facts.spec.get("topologySpreadConstraints") or ()]
+        return f"Label the nodes ({', '.join(keys)}), or correct topologyKey: they lack the label."
+    return "Raise maxSkew, use ScheduleAnyway, or add room where there are few pods."
 
 
 def _claims(facts: Facts, reason: str) -> str:
@@ -132,7 +144,7 @@ FILTERS = (
         "unschedulable/spread",
         re.compile(r"topology spread constraints"),
         "it would make the pods uneven",
-        _always("Raise maxSkew, use ScheduleAnyway, or add room where there are few pods."),
+        _spread,
     ),
     Filter(
         "unschedulable/volume-node",
@@ -181,19 +193,22 @@ def no_node(facts: Facts) -> Iterator[Finding]:
     reasons = reasons_of(message)
     if facts.judged:
         reasons = Counter(reason for found in facts.judged.values() for reason in found)
-    known = set()
-    for entry in FILTERS:
+    known: set[str] = set()
+    # Nodes that the pod does not mean say least, where there are others.
+    unmeant = [entry for entry in FILTERS if entry.cause == UNMEANT]
+    for entry in [*(entry for entry in FILTERS if entry.cause != UNMEANT), *unmeant]:
         mine = [reason for reason in reasons if entry.marks.search(reason) and reason not in known]
         if mine:
             known |= {*mine}
             where = list(_where(facts, mine)) or [
                 f"{reasons[item]} node(s): {item}" if reasons[item] else item for item in mine
             ]
+            alone = entry.cause != UNMEANT or known == {*mine}
             yield Finding(
                 entry.cause,
-                f"It has no node: {entry.text}.",
+                f"It has no node: {entry.text}." if alone else "It does not mean other nodes.",
                 where,
-                list(dict.fromkeys(entry.fix(facts, item) for item in mine)),
+                list(dict.fromkeys(entry.fix(facts, item) for item in mine)) if alone else [],
             )
     if not known:
         yield Finding("unschedulable/other", "It has no node.", [message])
@@ -222,15 +237,19 @@ def reasons_of(message: str) -> Counter[str]:
 
 
 def _where(facts: Facts, reasons: list[str]) -> Iterator[str]:
-    """Node by node, what failed there."""
-    rows = []
+    """What failed on which nodes; those of which the same is to be said together."""
+    rows: dict[str, list[str]] = {}
     for node, found in facts.judged.items():
         mine = [_detail(facts, node, item) for item in found if item in reasons]
         if mine:
-            rows.append(f"{node}: {', '.join(mine)}")
-    yield from rows[:SHOWN_NODES]
-    if len(rows) > SHOWN_NODES:
-        yield f"and {plural(len(rows) - SHOWN_NODES, 'node')} more"
+            rows.setdefault(", ".join(mine), []).append(node)
+    for text, names in list(rows.items())[:SHOWN_NODES]:
+        more = len(names) - SHOWN_NODES
+        listed = ", ".join(names[:SHOWN_NODES]) + (f" and {more} more" if more > 0 else "")
+        yield f"{listed}: {text}"
+    left = sum(len(names) for names in list(rows.values())[SHOWN_NODES:])
+    if left:
+        yield f"and {plural(left, 'node')} more"
 
 
 def _detail(facts: Facts, name: str, reason: str) -> str:

@@ -134,6 +134,15 @@ EXAMPLES: list[tuple[str, Facts, str, str]] = [
     ("unschedulable/spread", unschedulable(
         "0/1 nodes are available: 1 node(s) didn't match pod topology spread constraints."),
      "uneven", "maxSkew"),
+    ("unschedulable/spread", unschedulable(
+        "0/1 nodes are available: 1 node(s) didn't match pod topology spread constraints (missing "
+        "required label).", topologySpreadConstraints=[{"topologyKey": "rack"}]),
+     "uneven", "Label the nodes (rack)"),
+    ("unschedulable/node-labels",
+     unschedulable("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.",
+                   nodeSelector={"kubernetes.io/hostname": "n7"}), "labels", "other node than n7"),
+    ("node/none", Facts(pod(nodeName="ghost"), nodes=[{"metadata": {"name": "n1"}}]),
+     "does not exist", "spec.nodeName out"),
     ("unschedulable/volume-node", unschedulable(
         "0/1 nodes are available: 1 node(s) had volume node affinity conflict."),
      "elsewhere", "where its volumes are"),
@@ -294,6 +303,18 @@ def test_each_node_is_judged_as_the_scheduler_does() -> None:
     assert causes["unschedulable/taints"].evidence == [
         "large: node(s) had untolerated taint(s) (gpu:NoSchedule)"
     ]
+
+
+def test_nodes_that_are_not_meant_say_least() -> None:
+    ports, labels = "didn't have free ports", "didn't match Pod's node affinity/selector"
+    facts = unschedulable(f"0/9 nodes are available: 1 node(s) {ports}, 8 node(s) {labels}.")
+    facts.judged = {f"n{number}": [f"node(s) {labels}"] for number in range(8)}
+    facts.judged["mine"] = [f"node(s) {ports}"]
+    first, second = findings_of(facts)
+    assert (first.cause, first.evidence) == ("unschedulable/ports", [f"mine: node(s) {ports}"])
+    assert (second.text, second.fix) == ("It does not mean other nodes.", [])
+    # Nodes of which the same is to be said are told together.
+    assert second.evidence == [f"n0, n1, n2, n3, n4 and 3 more: node(s) {labels}"]
 
 
 def test_an_extended_resource_that_is_sought_among_devices_is_not_asked_of_nodes() -> None:
