@@ -1,4 +1,4 @@
-"""Connection tracking: make the kernel forget flows whose destination was rewritten and is gone.
+"""Connection tracking: its limits, and flows to forget whose destination was rewritten and is gone.
 
 UDP has no end of connection. As long as a client keeps sending, its flow keeps the endpoint that
 was chosen first, even when that is no more; so the flow has to be forgotten. Calls block for
@@ -7,15 +7,25 @@ as long as the kernel takes to walk its table: use a worker thread.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
+from pathlib import Path
 from typing import NamedTuple
 
 from .netlink import attribute, attributes
 
+log = logging.getLogger("sampan.network")
+
+LIMITS = Path("/proc/sys/net/netfilter")
+# As kube-proxy has them (--conntrack-tcp-timeout-close-wait, --conntrack-min,
+# --conntrack-max-per-core). By the kernel's own minute half-closed connections through a service
+# are cut while a backend is thinking.
+CLOSE_WAIT_S = 3600
+ENTRIES, ENTRIES_PER_PROCESSOR = 131_072, 32_768
 _NETLINK_NETFILTER = 12
 _GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
@@ -37,6 +47,22 @@ _TIMEOUT_S = 10
 _ENOENT = 2
 
 UDP = 17
+
+
+def raise_limits(folder: Path = LIMITS, processors: int | None = None) -> None:
+    """Those of a machine that are higher stay; so does what may not be written (the number of
+    entries is the machine's, not a network namespace's)."""
+    count = processors or os.cpu_count() or 1
+    for name, least in (
+        ("nf_conntrack_tcp_timeout_close_wait", CLOSE_WAIT_S),
+        ("nf_conntrack_max", max(ENTRIES, ENTRIES_PER_PROCESSOR * count)),
+    ):
+        path = folder / name
+        try:
+            if int(path.read_text()) < least:
+                path.write_text(str(least))
+        except (OSError, ValueError) as error:
+            log.debug("%s stays as it is: %s", name, error)
 
 
 class Flow(NamedTuple):

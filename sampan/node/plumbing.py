@@ -18,6 +18,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from sampan.linux import netns, nft, rtnetlink
+from sampan.linux.conntrack import raise_limits
 from sampan.linux.netlink import Netlink, NetlinkError, ignoring
 from sampan.linux.nft import NftError
 from sampan.linux.nftwatch import table_handle
@@ -89,6 +90,8 @@ class Plumbing:
         self._write_sysctl("net/ipv4/ip_forward", "1")
         self._make_bridge(route)
         self._apply_rules()
+        # The rules have made sure that there is connection tracking.
+        raise_limits()
 
     def heal(self) -> str:
         """Make the table anew when somebody removed it, as `nft flush ruleset` does; its name, or
