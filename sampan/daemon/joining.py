@@ -17,6 +17,7 @@ import binascii
 import json
 import secrets
 import ssl
+import time
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import aclosing, suppress
@@ -201,9 +202,21 @@ async def join(child: Child) -> Joined:
             raise Refused(_refusal(error)) from error
         if known is not None:
             return Joined(known, known)
+        if "certificate is not yet valid" in str(error) or "certificate has expired" in str(error):
+            # Its CA was believed by its hash a moment before, so it is the time that is wrong.
+            raise Refused(wrong_clock(options.server, time.time())) from error
         raise OSError(f"cannot reach {options.server}: {error}") from error
     config.write(paths, cluster)
     return Joined(cluster, known)
+
+
+def wrong_clock(server: str, now_s: float) -> str:
+    """What is wrong where the server's certificate is not of this time."""
+    shown = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now_s))
+    return (
+        f"the certificate of {server} is not valid at this machine's time, {shown} UTC: set the"
+        " clock of whichever machine is wrong, and join again"
+    )
 
 
 class Joined(NamedTuple):

@@ -1,0 +1,54 @@
+"""Why a machine does not join, where no server is needed to say so."""
+
+from __future__ import annotations
+
+import ssl
+from argparse import Namespace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sampan.daemon import config, joining
+from sampan.daemon.child import Refused
+from sampan.paths import ClusterPaths
+
+SERVER = "https://192.0.2.1:6443"
+
+
+def child(folder: Path) -> Any:
+    paths = ClusterPaths("c", folder / "data", folder / "run")
+    return SimpleNamespace(paths=paths, options=Namespace(server=SERVER, node_name="n"))
+
+
+@pytest.mark.parametrize("why", ["certificate is not yet valid", "certificate has expired"])
+async def test_a_clock_that_is_wrong_is_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    async def fail(*_: Any) -> None:
+        raise ssl.SSLCertVerificationError(1, f"certificate verify failed: {why}")
+
+    monkeypatch.setattr(joining, "_certify_client", fail)
+    with pytest.raises(Refused, match="not valid at this machine's time"):
+        await joining.join(child(tmp_path))
+    # A node that joined before lives on by what was agreed: its clock may be set right.
+    known = config.ClusterConfig("c", 0, "n", "10.244.0.0/16", "10.96.0.0/12", "h", 1, "i")
+    config.write(child(tmp_path).paths, known)
+    monkeypatch.setattr(joining, "_register", fail)
+    assert (await joining.join(child(tmp_path))).cluster == known
+
+
+async def test_a_server_that_is_away_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any) -> None:
+        raise ConnectionRefusedError("connection refused")
+
+    monkeypatch.setattr(joining, "_certify_client", fail)
+    with pytest.raises(OSError, match=f"cannot reach {SERVER}: connection refused"):
+        await joining.join(child(tmp_path))
+
+
+def test_the_time_is_shown_as_it_is_here() -> None:
+    assert "2026-01-02 03:04:05 UTC" in joining.wrong_clock(SERVER, 1767323045.0)
