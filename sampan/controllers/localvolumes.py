@@ -35,6 +35,7 @@ from .localvolumes_plan import (
     CLAIM,
     Origin,
     hosts,
+    is_populated,
     is_ready,
     node_of,
     refusal,
@@ -107,7 +108,7 @@ class LocalVolumeController(Controller):
 
     async def _provision(self, claim: Object) -> None:
         kind = self.classes.get("", class_of(claim) or "")
-        if kind is None or claim["metadata"].get("deletionTimestamp"):
+        if kind is None or claim["metadata"].get("deletionTimestamp") or is_populated(claim):
             return
         chosen = annotation(claim, SELECTED_NODE)
         if not chosen and kind.get("volumeBindingMode") == FIRST_CONSUMER:

@@ -25,8 +25,6 @@ def refusal(claim: Object) -> str:
     """Why no directory can be what the claim asks for, "" if one can."""
     spec = claim["spec"]
     source = spec.get("dataSourceRef") or spec.get("dataSource")
-    if source and (source.get("apiGroup") or "", source.get("kind")) not in SOURCES:
-        return f"{LOCAL} makes volumes from claims and snapshots, and from no {source.get('kind')}"
     if source and source.get("namespace") not in (None, "", claim["metadata"]["namespace"]):
         return f"{LOCAL} makes volumes from claims of the same namespace alone"
     if spec.get("selector"):
@@ -41,6 +39,13 @@ class Origin(Struct, frozen=True):
     node: str
     name: str
     """Of the directory, or file, that the node copies."""
+
+
+def is_populated(claim: Object) -> bool:
+    """Does the claim begin with something that neither is a claim nor a snapshot? Then somebody
+    else fills a volume and gives it to the claim (KEP-1495), as external-provisioner has it."""
+    source = claim["spec"].get("dataSourceRef") or claim["spec"].get("dataSource")
+    return bool(source) and (source.get("apiGroup") or "", source.get("kind")) not in SOURCES
 
 
 def snapshot_source(claim: Object) -> str:

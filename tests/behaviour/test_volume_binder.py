@@ -382,3 +382,24 @@ async def test_a_claim_for_a_pods_own_volume() -> None:
         )
         await there.client.delete(PODS, "p", "default")
         await there.until(lambda: claims.get("default", "p-v") is None)
+
+
+async def test_who_populates_a_claim_is_left_to_it() -> None:
+    """No volume is made for it, and nothing is said: a populator gives it one (KEP-1495)."""
+    calls: list[str] = []
+
+    async def node_call(node: str, method: str, path: str) -> tuple[int, str]:
+        calls.append(path)
+        return 200, '{"path": "/x"}'
+
+    async with world(node_call=node_call) as there:
+        await there.client.create(NODES, {"metadata": {"name": "n1"}})
+        marks = {"annotations": {"volume.kubernetes.io/selected-node": "n1"}}
+        source = {"apiGroup": "example.com", "kind": "Bucket", "name": "b"}
+        for name, spec in (("filled", {"dataSourceRef": source}), ("plain", {})):
+            body = claim(name, storageClassName="standard", **spec)
+            body["metadata"] |= marks
+            await there.client.create(CLAIMS, body, "default")
+        await phase(there, "persistentvolumeclaims", "plain", "Bound")
+        assert len(calls) == 1
+        assert "ProvisioningFailed" not in str(await there.events())

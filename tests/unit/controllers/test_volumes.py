@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from sampan.api.volumes import best_match, is_bound_to, mismatch
-from sampan.controllers.localvolumes_plan import hosts, refusal, snapshot_source, volume_for
+from sampan.controllers.localvolumes_plan import (
+    hosts,
+    is_populated,
+    refusal,
+    snapshot_source,
+    volume_for,
+)
 from sampan.controllers.volumebinder_metrics import exposition
 
 RWO, RWX = "ReadWriteOnce", "ReadWriteMany"
@@ -96,7 +102,8 @@ def test_volumes_begin_as_copies_of_claims_and_snapshots_alone() -> None:
     assert refusal(claim(dataSource=snapshot)) == ""
     assert snapshot_source(claim(dataSource=snapshot)) == "s"
     bucket = {"apiGroup": "example.com", "kind": "Bucket", "name": "s"}
-    assert "from no Bucket" in refusal(claim(dataSourceRef=bucket))
+    assert is_populated(claim(dataSourceRef=bucket))
+    assert not any(is_populated(claim(dataSourceRef=item)) for item in (snapshot, None))
     assert snapshot_source(claim(dataSourceRef=bucket)) == ""
     other = {"kind": "PersistentVolumeClaim", "name": "s"}
     assert refusal(claim(dataSource=other, dataSourceRef=other)) == ""
