@@ -18,7 +18,8 @@ KINDS = frozenset({Kind.A, Kind.AAAA})
 
 def candidates(name: str, namespace: str, domain: str, host: Sequence[str]) -> list[str]:
     """The names that a pod of `namespace` tries after `name`, in its order; none unless `name` is
-    its first try. `host` are the search domains of the node, which pods have too."""
+    its first try. `host` are the search domains of the node, which pods have too, and the pod's
+    own, which come last."""
     first = f".{namespace}.svc.{domain}"
     meant = name.removesuffix(first)
     if not namespace or meant == name or not meant:

@@ -68,6 +68,7 @@ _BY_ADDRESS = "dns-pod"
 _STREAM_BYTES = 65535
 # No service has this name.
 NOT_KEPT = "-"
+HOST_TOO = "ClusterFirstWithHostNet"
 
 
 class DnsConfig(Struct, frozen=True):
@@ -244,8 +245,13 @@ class DnsServer:
         if query.kind not in KINDS or not query.flags & RD:
             return []
         for pod in self._pods.by_index(_BY_ADDRESS, asker):
-            namespace = pod["metadata"]["namespace"]
-            return candidates(query.name, namespace, self._config.domain, self._forwarder.search)
+            namespace, spec = pod["metadata"]["namespace"], pod["spec"]
+            if spec.get("dnsPolicy", "ClusterFirst") not in ("ClusterFirst", HOST_TOO):
+                # Its search list is all its own.
+                return []
+            own = (spec.get("dnsConfig") or {}).get("searches") or ()
+            host = (*self._forwarder.search, *(item.rstrip(".").lower() for item in own))
+            return candidates(query.name, namespace, self._config.domain, host)
         return []
 
     def _answer_at_once(self, query: Query, limit: int, asker: str = "") -> tuple[list[bytes], str]:

@@ -235,24 +235,38 @@ async def test_a_pods_search_list_is_walked_for_it(rig: Rig) -> None:
     await rig.feed.put(SERVICES.format("other", "web"), web)
     await changed
     assert (await rig.ask(first)).header.rcode == 3
-    seen = asyncio.Event()
-    stop = rig.server._pods.on_change(lambda old, new: seen.set())
-    pod = {
+    pod: dict[str, Any] = {
         "metadata": {"namespace": "mine", "name": "client"},
         "spec": {},
         "status": {"podIP": "127.0.0.1"},
     }
-    await rig.feed.put("/api/v1/namespaces/mine/pods/client", pod)
-    async with asyncio.timeout(5):
-        await seen.wait()
-    stop()
+    await put_pod(rig, pod)
     reply = await rig.ask(first)
     assert [str(item.rdata) for item in reply.rr] == ["web.other.svc.cluster.local.", "10.96.1.1"]
     # The other half of the client's question must not say that there is no such name.
     assert (await rig.ask(first, "AAAA")).header.rcode == 0
+    # What is in a list of the pod's own comes before the name as it stands.
+    pod["spec"] = {"dnsConfig": {"searches": ["Other.svc.cluster.local."]}}
+    await put_pod(rig, pod)
+    (alias, _) = (await rig.ask("web.mine.svc.cluster.local")).rr
+    assert str(alias.rdata) == "web.other.svc.cluster.local."
+    pod["spec"] = {"dnsPolicy": "None"}
+    await put_pod(rig, pod)
+    assert (await rig.ask(first)).header.rcode == 3
+    pod["spec"] = {}
+    await put_pod(rig, pod)
     # Whom it asks by the name servers nobody can tell: the client goes on by itself.
     assert (await rig.ask("example.com.mine.svc.cluster.local")).header.rcode == 3
     assert (await rig.ask("web.other.another.svc.cluster.local")).header.rcode == 3
+
+
+async def put_pod(rig: Rig, pod: dict[str, Any]) -> None:
+    seen = asyncio.Event()
+    stop = rig.server._pods.on_change(lambda old, new: seen.set())
+    await rig.feed.put("/api/v1/namespaces/mine/pods/client", {**pod})
+    async with asyncio.timeout(5):
+        await seen.wait()
+    stop()
 
 
 async def put(rig: Rig, name: str, ip: str) -> None:
