@@ -20,6 +20,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -196,8 +197,9 @@ class Containerd:
         """Where the layers up to this chain id are, uppermost first. Raises RuntimeFailure."""
         view = f"sampan-{secrets.token_hex(8)}"
         text = await self._ctr("snapshots", "view", "--mounts", view, chain)
-        # Who looks needs no view of its own: the image holds what is below.
-        await self._ctr("snapshots", "rm", view)
+        # The image holds what is below. Its collector may have taken the view already.
+        with suppress(RuntimeFailure):
+            await self._ctr("snapshots", "rm", view)
         return layers_of(json.loads(text))
 
     async def _ctr(self, *words: str) -> str:

@@ -38,13 +38,14 @@ _SHM = "/dev/shm"
 _PROPAGATION = {"rslave": HOST_TO_CONTAINER, "rshared": BIDIRECTIONAL}
 
 
-def sandbox_config(spec: ContainerSpec, group: str) -> dict[str, Any]:
-    """Of the pod that a container belongs to."""
+def sandbox_config(spec: ContainerSpec, group: str, attempt: int = 0) -> dict[str, Any]:
+    """Of the pod that a container belongs to; `attempt` tells it from those the pod had before."""
     notes = spec.annotations
     metadata = {
         "name": notes.get(POD_NAME, ""),
         "uid": notes.get(POD_UID, ""),
         "namespace": notes.get(POD_NAMESPACE, ""),
+        "attempt": attempt,
     }
     return {
         "metadata": metadata,

@@ -88,6 +88,8 @@ class CriRuntime(Containers[Entry]):
         self.images = CriImages(server)
         self._pause = pause
         self._sandboxes: dict[str, asyncio.Future[str]] = {}
+        self._attempts: dict[str, int] = {}
+        """Of the pods whose sandbox is not their first."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening = asyncio.Lock()
         self._is_open = False
@@ -120,6 +122,8 @@ class CriRuntime(Containers[Entry]):
                 self._sandboxes[item["labels"].get(POD_UID, "")] = found
             else:
                 stopped.add(item["id"])
+                uid, attempt = item["labels"].get(POD_UID, ""), item["metadata"]["attempt"] + 1
+                self._attempts[uid] = max(self._attempts.get(uid, 0), attempt)
         for item in (await self._server.call("ListContainers"))["containers"]:
             container, pid = await self._look(item["id"])
             if item["pod_sandbox_id"] in stopped:
@@ -212,7 +216,7 @@ class CriRuntime(Containers[Entry]):
     async def _make_sandbox(self, spec: ContainerSpec, uid: str, group: str) -> str:
         if spec.network_namespace:
             (self._server.pods / uid).write_text(spec.network_namespace)
-        config = sandbox_config(spec, group)
+        config = sandbox_config(spec, group, self._attempts.get(uid, 0))
         sandbox: str = (await self._server.call("RunPodSandbox", config=config))["pod_sandbox_id"]
         return sandbox
 
@@ -319,6 +323,7 @@ class CriRuntime(Containers[Entry]):
             self._sandboxes.pop(uid, None)
         await self._remove_sandbox(entry.sandbox)
         if uid not in self._sandboxes:
+            self._attempts.pop(uid, None)
             (self._server.pods / uid).unlink(missing_ok=True)
             cgroups.prune(entry.cgroup)
 

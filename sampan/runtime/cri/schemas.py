@@ -29,11 +29,14 @@ NAMESPACES: Schema = {
     "target_id": (4, TEXT),
 }
 PROFILE: Schema = {"profile_type": (1, INT), "localhost_ref": (2, TEXT)}
+_OF_SANDBOX: Schema = {
+    "name": (1, TEXT),
+    "uid": (2, TEXT),
+    "namespace": (3, TEXT),
+    "attempt": (4, INT),
+}
 SANDBOX: Schema = {
-    "metadata": (
-        1,
-        {"name": (1, TEXT), "uid": (2, TEXT), "namespace": (3, TEXT), "attempt": (4, INT)},
-    ),
+    "metadata": (1, _OF_SANDBOX),
     "hostname": (2, TEXT),
     "log_directory": (3, TEXT),
     "dns_config": (4, {"servers": (1, [TEXT]), "searches": (2, [TEXT]), "options": (3, [TEXT])}),
@@ -137,7 +140,19 @@ CALLS: Final[dict[str, tuple[str, Schema, Schema]]] = {
     "ListPodSandbox": (
         RUNTIME,
         NOTHING,
-        {"items": (1, [{"id": (1, TEXT), "state": (3, INT), "labels": (5, MAP)}])},
+        {
+            "items": (
+                1,
+                [
+                    {
+                        "id": (1, TEXT),
+                        "metadata": (2, _OF_SANDBOX),
+                        "state": (3, INT),
+                        "labels": (5, MAP),
+                    }
+                ],
+            )
+        },
     ),
     "CreateContainer": (
         RUNTIME,

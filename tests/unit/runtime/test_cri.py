@@ -12,7 +12,8 @@ from sampan.aio.grpc import NOT_FOUND, UNAVAILABLE, RpcError
 from sampan.runtime.cri import runtime as cri
 from sampan.runtime.cri import schemas
 from sampan.runtime.cri.containerd import Containerd, layers_of
-from sampan.runtime.interface import Container, RuntimeFailure, State
+from sampan.runtime.cri.messages import POD_UID
+from sampan.runtime.interface import Container, ContainerSpec, RuntimeFailure, State
 
 
 class Server:
@@ -25,11 +26,20 @@ class Server:
         self.looks = 0
         self.failure: RpcError | None = None
         """What it says from the second look on."""
+        self.sandboxes: list[dict[str, Any]] = []
+        self.calls: list[tuple[str, Any]] = []
 
     async def open(self, pause: bytes) -> None:
         pass
 
     async def call(self, name: str, **asked: Any) -> dict[str, Any]:
+        self.calls.append((name, asked))
+        if name == "ListPodSandbox":
+            return {"items": self.sandboxes}
+        if name == "RunPodSandbox":
+            return {"pod_sandbox_id": "s2"}
+        if name == "CreateContainer":
+            return {"container_id": "c2"}
         if name == "ListContainers":
             return {"containers": [{"id": "c1", "pod_sandbox_id": "s1"}]}
         if name != "ContainerStatus":
@@ -38,8 +48,9 @@ class Server:
         if self.looks > 1 and self.failure is not None:
             raise self.failure
         times = {"created_at": 1, "started_at": 2, "finished_at": 0}
-        status = {"annotations": {}, "image_ref": "i", "state": schemas.RUNNING, **times}
-        return {"status": {**status, "exit_code": 0, "reason": ""}, "info": {}}
+        state = schemas.EXITED if self.sandboxes else schemas.RUNNING
+        status = {"annotations": {POD_UID: "u"}, "image_ref": "i", "state": state, **times}
+        return {"status": {**status, "exit_code": 255, "reason": "Unknown"}, "info": {}}
 
 
 @pytest.mark.parametrize(
@@ -60,6 +71,30 @@ async def test_what_the_server_lost_has_ended(
     assert (gone.id, gone.state, gone.exit_code) == ("c1", State.EXITED, cri.LOST_EXIT_CODE)
     assert gone.finished_at > 0
     assert runtime.list() == [gone]
+
+
+async def test_after_a_reboot_a_pod_has_another_sandbox(tmp_path: Path) -> None:
+    """Under another attempt, as the name of the first is taken; which goes with its containers."""
+    server = Server(tmp_path)
+    server.sandboxes = [
+        {"id": name, "state": 1, "labels": {POD_UID: "u"}, "metadata": {"attempt": attempt}}
+        for attempt, name in enumerate(("s0", "s1"))
+    ]
+    runtime = cri.CriRuntime(cast(Containerd, server), tmp_path, "root", b"")
+    await runtime.open()
+    (found,) = runtime.list()
+    assert (found.state, found.reason, found.rebooted) == (State.EXITED, "Unknown", True)
+    removed = [asked["pod_sandbox_id"] for name, asked in server.calls if "RemovePod" in name]
+    assert removed == ["s0"]
+    spec = ContainerSpec("c2", "i", ["a"], [], annotations={POD_UID: "u"})
+    await runtime.create(spec)
+    (config,) = (asked["config"] for name, asked in server.calls if name == "RunPodSandbox")
+    assert config["metadata"]["attempt"] == 2
+    await runtime.delete("c1")
+    assert server.calls[-1] == ("RemovePodSandbox", {"pod_sandbox_id": "s1"})
+    # The pod's new one is still known.
+    await runtime.create(spec)
+    assert [name for name, _ in server.calls].count("RunPodSandbox") == 1
 
 
 def test_where_an_images_layers_are() -> None:
