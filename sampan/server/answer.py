@@ -18,8 +18,10 @@ from .negotiate import JSON, PLAIN, YAML, Form, form_of
 if TYPE_CHECKING:
     from .writing import Context, Written
 
-MAX_WARNINGS_BYTES = 4096
-"""Upstream cuts warnings there, so that proxies do not drop the answer for its headers."""
+MAX_WARNINGS = 4096
+"""Characters of warnings that are sent whole. Where there are more each is cut to `CUT_WARNING`, so
+that proxies do not drop the answer for its headers (endpoints/filters/warning.go)."""
+CUT_WARNING = 256
 
 
 def answer_written(context: Context, request: Request, written: Written) -> Response:
@@ -88,12 +90,20 @@ def dump_yaml(obj: Object) -> bytes:
 def warning_headers(warnings: list[str]) -> list[tuple[str, str]]:
     """Warning headers (RFC 7234, code 299), each once."""
     headers = []
-    left = MAX_WARNINGS_BYTES
-    for text in dict.fromkeys(warnings):
-        left -= len(text)
-        if left < 0:
-            break
+    for text in _fitting(list(dict.fromkeys(warnings))):
         quoted = text.replace("\\", "\\\\").replace('"', '\\"')
         clean = "".join(letter if letter.isprintable() else " " for letter in quoted)
         headers.append(("Warning", f'299 - "{clean}"'))
     return headers
+
+
+def _fitting(texts: list[str]) -> list[str]:
+    if sum(map(len, texts)) <= MAX_WARNINGS:
+        return texts
+    shown, length = [], 0
+    for text in texts:
+        if length >= MAX_WARNINGS:
+            break
+        shown.append(text[:CUT_WARNING])
+        length += len(shown[-1])
+    return shown

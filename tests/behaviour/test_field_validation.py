@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.kit.cluster import Answer, Cluster, api_cluster
+from tests.kit.cluster import ADMIN, Answer, Cluster, api_cluster, request_of
 
 from .test_ownership import DEPLOYMENTS, JSON, MAPS, MERGE, STRATEGIC, config, deployment
 
@@ -240,3 +240,20 @@ async def test_a_scale_is_checked_too() -> None:
         warned = await cluster.http("PATCH", f"{path}Warn", patch, content_type=MERGE)
         assert warned.json["spec"] == {"replicas": 3}
         assert "unknown field" in warned.headers["Warning"]
+
+
+async def test_many_warnings_are_cut_and_counted() -> None:
+    async with api_cluster() as cluster:
+
+        async def warned(*names: str) -> list[str]:
+            body = {"metadata": {"name": "a"}, **dict.fromkeys(names, 1)}
+            context = request_of("POST", f"{MAPS}?dryRun=All", body, ADMIN, "application/json", "")
+            answer = await cluster.server.handle(context)
+            return [value for name, value in answer.headers if name == "Warning"]
+
+        few = await warned("x" * 300, "y")
+        assert [len(text) for text in few] == [326, 27]
+        assert [len(text) for text in await warned("x" * 5000)] == [265], "cut, not left out"
+        many = await warned(*(f"{number:0300}" for number in range(40)))
+        assert {len(text) for text in many} == {265}
+        assert len(many) == 16
