@@ -193,6 +193,18 @@ def default_class(classes: Iterable[Object]) -> str:
     return str(min(m["name"] for m in found if m.get("creationTimestamp", "") == newest))
 
 
+def is_allowed(storage_class: Object, labels: Mapping[str, str]) -> bool:
+    """May a volume of the class be made on a node with these labels (allowedTopologies)?"""
+    topologies = storage_class.get("allowedTopologies")
+    return not topologies or any(
+        all(
+            labels.get(item.get("key", "")) in (item.get("values") or ())
+            for item in term.get("matchLabelExpressions") or ()
+        )
+        for term in topologies
+    )
+
+
 def claim_name(pod_name: str, volume: Mapping[str, Any]) -> str:
     """The claim behind a pod's volume, "" for volumes of other types."""
     if volume.get("persistentVolumeClaim"):

@@ -116,14 +116,14 @@ class LocalVolumeController(Controller):
         name = f"pvc-{claim['metadata']['uid']}"
         if self.volumes.get("", name) is not None:
             return
-        why, origin = refusal(claim), None
+        why, origin = refusal(claim, kind), None
         if not why and source_of(claim):
             try:
                 origin = await self._origin(claim)
                 chosen = chosen or origin.node
             except Unprovisioned as error:
                 why = str(error)
-        node = self.nodes.get("", chosen) if chosen else hosts(self.nodes.list(), claim)
+        node = self.nodes.get("", chosen) if chosen else hosts(self.nodes.list(), claim, kind)
         if node is None and chosen and await self.nodes.get_live("", chosen) is None:
             # It has gone since it was chosen: the scheduler is to choose again.
             changed = without_annotation(claim, SELECTED_NODE)

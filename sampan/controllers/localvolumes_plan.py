@@ -8,7 +8,7 @@ from zlib import crc32
 from msgspec import Struct
 
 from sampan.api.errors import Object
-from sampan.api.volumes import LOCAL, PROVISIONED_BY, PROVISIONER_FINALIZER
+from sampan.api.volumes import LOCAL, PROVISIONED_BY, PROVISIONER_FINALIZER, is_allowed
 
 from .runtime.conditions import condition
 
@@ -21,8 +21,13 @@ NODE = f"{LOCAL}-node"
 """Annotation: the node that has the directory (its hostname label may be anything)."""
 
 
-def refusal(claim: Object) -> str:
-    """Why no directory can be what the claim asks for, "" if one can."""
+def refusal(claim: Object, kind: Object) -> str:
+    """Why no directory can be what the claim and its class ask for, "" if one can."""
+    if kind.get("mountOptions"):
+        return (
+            "Mount options are not supported by the provisioner but StorageClass "
+            f'"{kind["metadata"]["name"]}" has mount options [{" ".join(kind["mountOptions"])}]'
+        )
     spec = claim["spec"]
     source = spec.get("dataSourceRef") or spec.get("dataSource")
     if source and source.get("namespace") not in (None, "", claim["metadata"]["namespace"]):
@@ -61,14 +66,16 @@ def source_of(claim: Object) -> str:
     return str(source.get("name") or "")
 
 
-def hosts(nodes: Iterable[Object], claim: Object) -> Object | None:
-    """A node for a claim that does not wait for its pod: any that is ready and not cordoned, and
-    always the same one for the same claim."""
+def hosts(nodes: Iterable[Object], claim: Object, kind: Object) -> Object | None:
+    """A node for a claim that does not wait for its pod: any that its class allows, that is ready
+    and not cordoned, and always the same one for the same claim."""
     ready = sorted(
         (
             node
             for node in nodes
-            if not (node.get("spec") or {}).get("unschedulable") and is_ready(node)
+            if not (node.get("spec") or {}).get("unschedulable")
+            and is_ready(node)
+            and is_allowed(kind, node["metadata"].get("labels") or {})
         ),
         key=lambda node: str(node["metadata"]["name"]),
     )

@@ -16,6 +16,7 @@ from sampan.api.volumes import (
     annotation,
     best_match,
     class_of,
+    is_allowed,
     size_of,
 )
 from sampan.scheduler.guest import Guest
@@ -101,13 +102,4 @@ def reaches(volume: Object, node: NodeState) -> bool:
 def _can_make(kind: Object | None, node: NodeState) -> bool:
     if kind is None or kind.get("provisioner", "") in ("", NO_PROVISIONER):
         return False
-    topologies = kind.get("allowedTopologies")
-    if not topologies:
-        return True
-    return any(
-        all(
-            node.labels.get(item.get("key", "")) in (item.get("values") or ())
-            for item in term.get("matchLabelExpressions") or ()
-        )
-        for term in topologies
-    )
+    return is_allowed(kind, node.labels)

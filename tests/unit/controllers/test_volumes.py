@@ -95,20 +95,28 @@ def test_who_a_volume_is_kept_for() -> None:
     assert not is_bound_to(volume("a"), claim())
 
 
+def refusal_of(claim: Any, **kind: Any) -> str:
+    return refusal(claim, {"metadata": {"name": "standard"}} | kind)
+
+
 def test_volumes_begin_as_copies_of_claims_and_snapshots_alone() -> None:
-    assert refusal(claim()) == ""
-    assert refusal(claim(volumeMode="Block")) == ""
+    assert refusal_of(claim()) == ""
+    assert refusal_of(claim(volumeMode="Block")) == ""
     snapshot = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "s"}
-    assert refusal(claim(dataSource=snapshot)) == ""
+    assert refusal_of(claim(dataSource=snapshot)) == ""
     assert snapshot_source(claim(dataSource=snapshot)) == "s"
     bucket = {"apiGroup": "example.com", "kind": "Bucket", "name": "s"}
     assert is_populated(claim(dataSourceRef=bucket))
     assert not any(is_populated(claim(dataSourceRef=item)) for item in (snapshot, None))
     assert snapshot_source(claim(dataSourceRef=bucket)) == ""
     other = {"kind": "PersistentVolumeClaim", "name": "s"}
-    assert refusal(claim(dataSource=other, dataSourceRef=other)) == ""
-    assert "same namespace" in refusal(claim(dataSourceRef=other | {"namespace": "other"}))
-    assert "Selector" in refusal(claim(selector={"matchLabels": {"a": "b"}}))
+    assert refusal_of(claim(dataSource=other, dataSourceRef=other)) == ""
+    assert "same namespace" in refusal_of(claim(dataSourceRef=other | {"namespace": "other"}))
+    assert refusal_of(claim(), mountOptions=["a", "b=c"]) == (
+        "Mount options are not supported by the provisioner but StorageClass "
+        '"standard" has mount options [a b=c]'
+    )
+    assert "Selector" in refusal_of(claim(selector={"matchLabels": {"a": "b"}}))
 
 
 def test_a_claim_that_does_not_wait_gets_a_node_that_is_ready() -> None:
@@ -117,10 +125,14 @@ def test_a_claim_that_does_not_wait_gets_a_node_that_is_ready() -> None:
         return {"metadata": {"name": name}, "spec": spec, "status": {"conditions": conditions}}
 
     there = [node("a", "False"), node("b", "True"), node("c", "True", unschedulable=True)]
-    found = hosts(there, claim())
+    found = hosts(there, claim(), {})
     assert found is not None
     assert found["metadata"]["name"] == "b"
-    assert hosts(there[:1], claim()) is None
+    assert hosts(there[:1], claim(), {}) is None
+    terms = [{"matchLabelExpressions": [{"key": "zone", "values": ["z"]}]}]
+    assert hosts(there, claim(), {"allowedTopologies": terms}) is None
+    there[1]["metadata"]["labels"] = {"zone": "z"}
+    assert hosts(there, claim(), {"allowedTopologies": terms}) == there[1]
 
 
 def test_a_volume_carries_what_keeps_it_where_it_is() -> None:
