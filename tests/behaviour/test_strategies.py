@@ -30,7 +30,7 @@ FLAGS = {
     "CustomResourceDefinition": "gvd", "APIService": "v",
     "ControllerRevision": "", "DaemonSet": "g", "Deployment": "ga", "ReplicaSet": "g",
     "StatefulSet": "g", "HorizontalPodAutoscaler": "", "CronJob": "g", "Job": "go",
-    "CertificateSigningRequest": "", "Lease": "cv", "EndpointSlice": "gl", "FlowSchema": "g",
+    "CertificateSigningRequest": "", "ClusterTrustBundle": "v", "Lease": "cv", "EndpointSlice": "gl", "FlowSchema": "g",
     "PriorityLevelConfiguration": "g", "IPAddress": "", "Ingress": "g", "IngressClass": "g",
     "NetworkPolicy": "g", "ServiceCIDR": "", "RuntimeClass": "v", "PodDisruptionBudget": "gv",
     "ClusterRole": "c", "ClusterRoleBinding": "c", "Role": "c", "RoleBinding": "c",

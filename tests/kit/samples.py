@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 from sampan.api.descriptor import Descriptor
 from sampan.api.resources import builtin
 
-from .cluster import Cluster
+from .cluster import Cluster, server_files
 
 POD: dict[str, Any] = {"containers": [{"name": "c0", "image": "web"}]}
 LABELS = {"app": "web"}
@@ -181,6 +181,8 @@ def sample(resource: Descriptor, name: str) -> dict[str, Any]:
             "signerName": "example.com/signer",
             "usages": ["client auth"],
         }
+    if resource.kind == "ClusterTrustBundle":
+        made["spec"] = {"trustBundle": (server_files() / "ca.crt").read_text()}
     return made
 
 

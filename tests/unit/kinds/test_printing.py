@@ -221,6 +221,11 @@ ROWS: list[tuple[str, str, dict[str, Any], list[Any]]] = [
         ["5m", "a/b", "me", "60m", "Approved,Issued"],
     ),
     (
+        "clustertrustbundles", "certificates.k8s.io",
+        {"spec": {"signerName": "a/b", "trustBundle": "x"}},
+        ["a/b"],
+    ),
+    (
         "rolebindings", "rbac.authorization.k8s.io",
         {"roleRef": {"kind": "Role", "name": "r"},
          "subjects": [{"kind": "ServiceAccount", "name": "s", "namespace": "n"},
