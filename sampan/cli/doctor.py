@@ -13,10 +13,13 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
+
+from sampan.linux.nft import find
 
 from .options import Json
 
@@ -28,6 +31,8 @@ NAMESPACES = ("mnt", "net", "pid", "ipc", "uts")
 INOTIFY_WATCHES = 8192
 INOTIFY_INSTANCES = 128
 PORTS = {6443: "the API server", 10250: "the node agent"}
+# Names of the devices that pods hang off the node by.
+PODS = "sv*"
 CLONE_NEWNS = 0x20000
 
 
@@ -93,6 +98,29 @@ def forwarding() -> str:
     return "IP forwarding is off and cannot be turned on: sysctl -w net.ipv4.ip_forward=1"
 
 
+def firewall() -> str:
+    """Pods' packets are forwarded, and every chain at that hook has to let them through: Docker's
+    and firewalls' drop what they do not know. Theirs are not ours to change."""
+    listing = _nft("-j", "list", "chains")
+    for family, table, name in dropping_chains(json.loads(listing or "{}")):
+        if f'"{PODS}"' not in _nft("list", "chain", family, table, name):
+            rule = f"nft insert rule {family} {table} {name}"
+            return (
+                f"chain {name} of table {family} {table} drops pods' traffic: "
+                f"{rule} iifname '{PODS}' accept; {rule} oifname '{PODS}' accept"
+            )
+    return ""
+
+
+def dropping_chains(listing: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Chains of others that drop what is forwarded, by `nft -j list chains`."""
+    for item in listing.get("nftables", ()):
+        chain = item.get("chain") or {}
+        drops = chain.get("hook") == "forward" and chain.get("policy") == "drop"
+        if drops and not chain["table"].startswith("sampan-"):
+            yield chain["family"], chain["table"], chain["name"]
+
+
 def ports() -> str:
     for port, what in PORTS.items():
         with socket.socket() as probe:
@@ -132,10 +160,21 @@ CHECKS: tuple[tuple[str, Callable[[], str]], ...] = (
     ("crun", crun),
     ("conmon", conmon),
     ("ip forwarding", forwarding),
+    ("firewall", firewall),
     ("ports", ports),
     ("inotify limits", inotify),
     ("disk", disk),
 )
+
+
+def _nft(*arguments: str) -> str:
+    """What nft prints; "" where it is missing or may not look, which other checks say."""
+    path = find("nft")
+    try:
+        run = subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return run.stdout if run.returncode == 0 else ""
 
 
 def _program(name: str, package: str) -> str:
