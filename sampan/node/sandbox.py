@@ -31,7 +31,7 @@ from .providers import claims_devices
 from .pulls import Held
 from .state import Waiting
 from .volumes.place import has_mounts
-from .volumes.plugins import UNMOUNT, plugin_of
+from .volumes.plugins import MADE_ANEW, UNMOUNT, plugin_of
 from .volumes.projected import wanted_tokens
 from .volumes.shared import SharedIpc, share_ipc, shares_ipc
 from .volumes.source import NotYet, Sources, Token, VolumeError
@@ -59,7 +59,7 @@ class Sandbox:
         self._narrator = narrator
         self._changed = changed
         self.pod = pod
-        self.ip = ""
+        self.ip, self.other_ip = "", ""
         self.namespace_path = ""
         self.volumes: dict[str, Path] = {}
         self.etc_files: dict[str, Path] = {}
@@ -210,8 +210,11 @@ class Sandbox:
 
     def _set_up(self) -> dict[str, Path]:
         """Make the volumes, or make them anew of what has changed. Raises VolumeError."""
-        volumes, tally = self._parts.volumes, self._parts.tally
-        return volumes.set_up(self.sources(), self._found.paths, tally.store)
+        return self._parts.volumes.set_up(self.sources(), self._found.paths, self._note)
+
+    def _note(self, plugin: str, operation: str, seconds: float, good: bool) -> None:
+        if not self.ready or plugin in MADE_ANEW:
+            self._parts.tally.store(plugin, operation, seconds, good)
 
     def plugins(self) -> dict[str, str]:
         """Volume -> what is behind it, in upstream's words."""
@@ -261,9 +264,16 @@ class Sandbox:
     def _facts(self) -> Facts:
         parts = self._parts
         ip = parts.config.address if self.pod["spec"].get("hostNetwork") else self.ip
-        ips = parts.config.addresses_of(ip)
+        ips = self.ips if ip == self.ip else parts.config.addresses_of(ip)
         host = parts.config
         return Facts(self.pod, ip, host.address, parts.allocatable, ips, host.addresses)
+
+    @property
+    def ips(self) -> list[str]:
+        """All addresses: a pod network has said both, or the second follows from the first."""
+        if self.other_ip:
+            return [self.ip, self.other_ip]
+        return self._parts.config.addresses_of(self.ip)
 
     def _lookup(self, plural: str, name: str) -> Object | None:
         return self._parts.objects.get(plural, self.pod["metadata"]["namespace"], name)
@@ -280,7 +290,7 @@ class Sandbox:
             text = f"Failed to create pod sandbox: {error}"
             raise self._held("FailedCreatePodSandBox", text) from error
         self.namespace_path = str(address.namespace_path)
-        self.ip = address.ip
+        self.ip, self.other_ip = address.ip, address.other_ip
 
     async def _renew(self) -> None:
         now = self._parts.clock.now()
@@ -342,8 +352,7 @@ class Sandbox:
         node_hosts = Path("/etc/hosts").read_text(errors="replace") if shared else ""
         name = Path("/etc/hostname").read_text().strip() if shared else hostname(pod, domain)
         resolv = resolver(pod, parts.host_resolver, parts.config.dns_ip, domain)
-        ips = parts.config.addresses_of(self.ip)
-        texts = (hosts_text(pod, ips, domain, node_hosts), f"{name}\n", resolv.text())
+        texts = (hosts_text(pod, self.ips, domain, node_hosts), f"{name}\n", resolv.text())
         out = {}
         for target, text in zip(ETC, texts, strict=True):
             path = folder / target.rpartition("/")[2]

@@ -15,6 +15,12 @@ Note = Callable[[str, str, float, bool], None]
 MOUNT, UNMOUNT, MAP = "volume_mount", "volume_unmount", "map_volume"
 
 
+MADE_ANEW = frozenset(
+    f"kubernetes.io/{name}" for name in ("configmap", "secret", "downward-api", "projected")
+)
+"""Those whose volumes are mounted again whenever something changes (RequiresRemount)."""
+
+
 def plugin_of(source: Mapping[str, Any]) -> str:
     """Of a pod's volume, or of the spec of a PersistentVolume."""
     csi = source.get("csi")
