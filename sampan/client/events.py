@@ -99,6 +99,9 @@ class EventRecorder:
         annotations: Mapping[str, str] | None = None,
     ) -> None:
         """Note that something happened to `obj` (any object with kind, or an ObjectReference)."""
+        if self._queue.full():
+            self.dropped += 1
+            return
         about = reference(obj, field_path) if "metadata" in obj else {**obj}
         now = _timestamp(self._clock.now())
         event = {
@@ -121,10 +124,7 @@ class EventRecorder:
             "reportingComponent": self._component,
             "reportingInstance": self._host,
         }
-        try:
-            self._queue.put_nowait(event)
-        except asyncio.QueueFull:
-            self.dropped += 1
+        self._queue.put_nowait(event)
 
     async def run(self) -> None:
         """Write what is noted, one after the other, for ever."""

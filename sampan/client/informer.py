@@ -253,7 +253,7 @@ class Informer:
         if old is not None and old["metadata"].get("uid") != obj["metadata"].get("uid"):
             self._remove(key)
             old = None
-        obj = self._slim(obj)
+        obj = self._slim(obj, old)
         self._objects[key] = obj
         self._by_namespace.setdefault(key[0], {})[key[1]] = obj
         for function, entries in self._indexes.values():

@@ -29,20 +29,24 @@ class Sharing:
     def __init__(self) -> None:
         self._parts: dict[bytes, Any] = {}
 
-    def slim(self, obj: Object) -> Object:
-        """The object as it is to be kept. What it was made of is not changed."""
+    def slim(self, obj: Object, old: Object | None = None) -> Object:
+        """The object as it is to be kept. What it was made of is not changed. `old` is what was
+        kept of it before: most of a pod stays as it was, which is seen sooner than sought."""
         metadata = obj["metadata"]
         if "managedFields" in metadata:
             kept = {name: value for name, value in metadata.items() if name != "managedFields"}
             obj = {**obj, "metadata": kept}
         if obj.get("kind") == "Pod" and (spec := obj.get("spec")):
-            shared = {name: self._shared(value) for name, value in spec.items()}
+            was = (old.get("spec") or {}) if old is not None else {}
+            shared = {name: self._shared(value, was.get(name)) for name, value in spec.items()}
             obj = {**obj, "spec": shared}
         return obj
 
-    def _shared(self, value: Any) -> Any:
+    def _shared(self, value: Any, was: Any) -> Any:
         if not value or type(value) not in (list, dict):
             return value
+        if was == value:
+            return was
         made = dumps(value, option=OPT_SORT_KEYS)
         if len(made) < LEAST_BYTES:
             return value

@@ -43,3 +43,11 @@ def test_no_more_parts_than_said(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(10):
         share.slim(pod("a", f"image-{number}"))
     assert len(share._parts) == 3
+
+
+def test_what_stays_as_it_was_is_what_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    share = Sharing()
+    first = share.slim(pod("a"))
+    monkeypatch.setattr(sharing, "dumps", None)
+    second = share.slim(pod("a"), first)
+    assert second["spec"]["containers"] is first["spec"]["containers"]
