@@ -93,7 +93,10 @@ def resource_value(
         raise UnknownField(f"Unsupported container resource : {ref['resource']}")
     quantity = ((container.get("resources") or {}).get(kind) or {}).get(name)
     if quantity is None and kind == "limits":
-        quantity = facts.allocatable.get(name)
+        # Its pod's, where that has one of its own (KEP-2837), or all the node has to give.
+        whole_pod = (facts.pod["spec"].get("resources") or {}).get("limits") or {}
+        shared = whole_pod.get(name) if name in ("cpu", "memory") else None
+        quantity = shared or facts.allocatable.get(name)
     divisor = ref.get("divisor") or "1"
     if str(divisor) == "0":
         divisor = "1"

@@ -67,9 +67,10 @@ class Bounds(Struct, frozen=True):
 def cgroup_resources(
     spec: Mapping[str, Any], container: Mapping[str, Any], bounds: Bounds
 ) -> Resources:
-    """The container's cgroup values; a missing request takes the limit's place."""
+    """The container's cgroup values; a missing request takes the limit's place. One without limits
+    has its pod's, which programs look for in their own cgroup (getCPULimit, KEP-2837)."""
     resources = container.get("resources") or {}
-    limits = resources.get("limits") or {}
+    limits = {**inherited_limits(spec), **(resources.get("limits") or {})}
     requests = resources.get("requests") or {}
     cpu_limit = _milli(limits, "cpu")
     cpu = cpu_limit if "cpu" not in requests and cpu_limit else _milli(requests, "cpu")
@@ -81,6 +82,12 @@ def cgroup_resources(
         oom_score_adj=oom_score_adj(spec, container, bounds.memory_bytes),
         hugepages=_hugepages(limits, bounds),
     )
+
+
+def inherited_limits(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What a container has that says nothing of its own."""
+    own = (spec.get("resources") or {}).get("limits") or {}
+    return {name: own[name] for name in ("cpu", "memory") if name in own}
 
 
 def pod_resources(spec: Mapping[str, Any], bounds: Bounds) -> Resources:

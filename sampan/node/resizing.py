@@ -9,7 +9,7 @@ task and no queue of its own: `apply` is one of the worker's operations.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sampan.api.errors import Object
@@ -29,10 +29,11 @@ from .quality import (
     GUARANTEED,
     cgroup_parent,
     cgroup_resources,
+    inherited_limits,
     larger,
     pod_resources,
     qos_class,
-)  # fmt: skip
+)
 from .state import RUNNING, Pending, Resizing
 
 if TYPE_CHECKING:
@@ -169,7 +170,23 @@ class Resizer:
             raise RuntimeFailure(
                 f"attempting to set pod memory limit ({limit}) below current usage ({used})"
             )
-        runtime.limit_group(group, wanted)
+        bounds = self._worker.parts.machine.bounds
+        had = allocated_pod(self.pod, self._worker.state.actuated)
+        room = larger(pod_resources(had["spec"], bounds), wanted)
+        runtime.limit_group(group, room)
+        for run_id, container in self._heirs():
+            runtime.limit(run_id, cgroup_resources(self.pod["spec"], container, bounds))
+        if room != wanted:
+            runtime.limit_group(group, wanted)
+
+    def _heirs(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Running containers without limits of their own, who have their pod's."""
+        names = inherited_limits(self.pod["spec"])
+        for name, container in tuple(self._worker.containers.items()):
+            own = (container.get("resources") or {}).get("limits") or {}
+            run = self._worker.state.last(name)
+            if run is not None and run.state == RUNNING and names.keys() - own.keys():
+                yield run.id, container
 
     def _fail(self, text: str) -> None:
         state = self._worker.state

@@ -213,11 +213,13 @@ async def test_a_pods_own_resources_are_its_cgroups(node: Node) -> None:
         node.api.put(f"{PODS}/p", {**pod, "spec": wanted, "metadata": meta})
         await node.until(lambda: node.pod()["status"]["resources"] == resources("1", "64Mi"))
         assert node.pod()["status"]["allocatedResources"] == resources("1", "64Mi")["requests"]
-        ((group, changed),) = node.runtime.limits
+        (group, changed), (run, own) = node.runtime.limits
         assert (group, changed.cpu_quota_us) == ("kubepods/poduid-p", 100_000)
+        # A container without limits has its pod's.
+        assert (run, own.cpu_quota_us) == (node.runtime.only().id, 100_000)
         await node.until(lambda: said(node, "ResizeCompleted"))
     async with node.running():
-        assert len(node.runtime.limits) == 1
+        assert len(node.runtime.limits) == 2
 
 
 async def test_a_wish_made_while_no_agent_ran_is_found(node: Node) -> None:

@@ -280,6 +280,19 @@ def test_quality_and_cgroup_values(row: Any) -> None:
     assert parent == f"kubepods/{folder}podu"
 
 
+def test_a_container_without_limits_has_its_pods() -> None:
+    """Programs look for them in their own cgroup, and in the downward API (KEP-2837)."""
+    bare, own = {"name": "c"}, {"name": "d", "resources": {"limits": {"cpu": "100m"}}}
+    spec = {"containers": [bare, own], "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}
+    made = [cgroup_resources(spec, item, Bounds(4 * GIB)) for item in (bare, own)]
+    assert [item.cpu_quota_us for item in made] == [100_000, 10_000]
+    assert [item.memory_limit_bytes for item in made] == [GIB, GIB]
+    facts = Facts({"metadata": {}, "spec": spec}, "", "", {"cpu": "8", "memory": "4Gi"})
+    for kind, values in (("cpu", ("1", "1")), ("memory", (str(GIB), str(GIB)))):
+        ref = {"resource": f"limits.{kind}"}
+        assert tuple(resource_value(facts, ref, item) for item in (bare, own)) == values
+
+
 def test_downward_api() -> None:
     resources = {"limits": {"cpu": "1500m"}, "requests": {"memory": "1Mi"}}
     container = {"name": "c", "resources": resources}
