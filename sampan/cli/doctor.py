@@ -19,8 +19,6 @@ from typing import Any
 
 import typer
 
-from sampan.linux.nft import find
-
 from .options import Json
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -98,12 +96,23 @@ def forwarding() -> str:
     return "IP forwarding is off and cannot be turned on: sysctl -w net.ipv4.ip_forward=1"
 
 
-def firewall() -> str:
+def look_at_chains() -> subprocess.Popen[str] | None:
+    """Ask nft while something else is done; `firewall` reads what it says. None without nft."""
+    path = shutil.which("nft")
+    if path is None:
+        return None
+    command = [path, "-j", "list", "chains"]
+    silent = subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=silent, stdout=subprocess.PIPE, stderr=silent, text=True)
+
+
+def firewall(looking: subprocess.Popen[str] | None = None) -> str:
     """Pods' packets are forwarded, and every chain at that hook has to let them through: Docker's
     and firewalls' drop what they do not know. Theirs are not ours to change."""
-    listing = _nft("-j", "list", "chains")
+    asked = looking or look_at_chains()
+    listing = asked.communicate()[0] if asked is not None else ""
     for family, table, name in dropping_chains(json.loads(listing or "{}")):
-        if f'"{PODS}"' not in _nft("list", "chain", family, table, name):
+        if f'"{PODS}"' not in _rules(family, table, name):
             rule = f"nft insert rule {family} {table} {name}"
             return (
                 f"chain {name} of table {family} {table} drops pods' traffic: "
@@ -167,14 +176,10 @@ CHECKS: tuple[tuple[str, Callable[[], str]], ...] = (
 )
 
 
-def _nft(*arguments: str) -> str:
-    """What nft prints; "" where it is missing or may not look, which other checks say."""
-    path = find("nft")
-    try:
-        run = subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return ""
-    return run.stdout if run.returncode == 0 else ""
+def _rules(family: str, table: str, name: str) -> str:
+    """Of a chain, as nft prints them."""
+    command = ["nft", "list", "chain", family, table, name]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def _program(name: str, package: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ import typer
 from sampan.client import kubeconfig as files
 from sampan.paths import ClusterPaths
 
+from .doctor import firewall, look_at_chains
 from .image import runtime_of
 from .nodes import NODES_MAX, check_runtime, node_numbers, resize
 from .options import NAME, Data, Json, Name, context_of, fail, paths_of
@@ -77,6 +79,7 @@ def up(
         keep_simulation(paths, simulate)
     link = connect(paths)
     running = link is not None
+    looking = None if running else look_at_chains()
     if link is None:
         link = start(paths, listen, nodes, foreground=foreground, runtime=runtime)
     status = wait_ready(link, f"cluster {name}", str(paths.data))
@@ -91,6 +94,8 @@ def up(
     if not no_merge:
         merge(paths)
     report(paths, status, seconds, running=running, merged=not no_merge, as_json=json_output)
+    if looking is not None and (trouble := firewall(looking)):
+        print(f"warning: {trouble}", file=sys.stderr)
     if foreground and not running:
         stay(link)
 

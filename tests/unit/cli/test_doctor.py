@@ -33,17 +33,23 @@ def test_chains_that_drop_what_is_forwarded() -> None:
 
 def test_what_to_do_about_them_is_said_until_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = {"list": ""}
-
-    listing = {"nftables": [chain("filter", hook="forward", policy="drop")]}
-
-    def nft(*arguments: str) -> str:
-        return json.dumps(listing) if "chains" in arguments else rules["list"]
-
-    monkeypatch.setattr(doctor, "_nft", nft)
+    listing = json.dumps({"nftables": [chain("filter", hook="forward", policy="drop")]})
+    monkeypatch.setattr(doctor, "_rules", lambda *chain: rules["list"])
+    monkeypatch.setattr(doctor, "look_at_chains", lambda: Said(listing))
     said = firewall()
     assert said.startswith("chain FORWARD of table ip filter drops pods' traffic: ")
     assert "nft insert rule ip filter FORWARD iifname 'sv*' accept" in said
     rules["list"] = 'chain FORWARD { iifname "sv*" counter accept }'
     assert not firewall()
-    monkeypatch.setattr(doctor, "_nft", lambda *arguments: "")
+    monkeypatch.setattr(doctor, "look_at_chains", lambda: None)
     assert not firewall()
+
+
+class Said:
+    """A process that has printed this."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def communicate(self) -> tuple[str, None]:
+        return self._text, None
