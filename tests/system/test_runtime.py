@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from sampan.linux import cgroups, inotify, mounts, processes
+from sampan.linux import cgroups, inotify, processes
 from sampan.runtime.build import Directory, File, ImageConfig, Symlink, build_layer, pack_archive
 from sampan.runtime.images import ImageStore
 from sampan.runtime.interface import (
@@ -29,7 +29,7 @@ from sampan.runtime.interface import (
 from sampan.runtime.oci import OciRuntime
 from sampan.runtime.records import read_record, write_record
 from sampan.runtime.streams import collect
-from tests.kit.containers import container_spec, next_exit, node_namespace
+from tests.kit.containers import container_spec, mounted_below, next_exit, node_namespace
 from tests.kit.images import busybox_archive
 
 pytestmark = pytest.mark.root
@@ -51,11 +51,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A node's folders, with an image; at the end nothing may be left of all containers."""
     place = tmp_path_factory.mktemp("node")
     with node_namespace(place, ROOT):
-        inside = mounts.list_mounts()
+        inside = mounted_below(place)
         store = ImageStore(place / "images")
         asyncio.run(_load(store, place))
         yield place
-        assert mounts.list_mounts() == inside
+        assert mounted_below(place) == inside
         files = [path.name for path in (place / "run").rglob("*") if not path.is_dir()]
         assert set(files) <= {"mnt", "mnt.lock"}
         assert not list((place / "data/containers").iterdir())
