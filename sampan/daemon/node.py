@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from sampan.aio.clock import Clock, SystemClock
 from sampan.aio.tasks import Supervisor
 from sampan.client.api import Client
-from sampan.client.events import EventRecorder
+from sampan.client.events import WARNING, EventRecorder
 from sampan.client.http import HttpTransport
 from sampan.client.informer import Informers
 from sampan.dns.serve import DnsConfig, DnsServer
@@ -109,6 +109,9 @@ async def run(child: Child) -> None:
         client,
         informers,
         DnsConfig(host=cluster.gateway, service_ip=cluster.dns_ip, node_name=cluster.node_name),
+    )
+    dns.complain = lambda found, why: recorder.event(
+        found, WARNING, "InvalidNameServers", f"{why}; name servers stay as they were"
     )
     credentials = Credentials(child, identity, transport, agent, registry)
     try:

@@ -15,7 +15,7 @@ import logging
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -116,6 +116,8 @@ class DnsServer:
         self._waiting: set[asyncio.Task[None]] = set()
         self._talks: set[asyncio.Task[None]] = set()
         self._clock = clock
+        self.complain: Callable[[Object, str], None] | None = None
+        """Told of a ConfigMap that makes no sense, and why; what was before it goes on."""
         self.metrics = Metrics(self._kept)
         self._forwarder.answered = self._forwarded
         self.ready = asyncio.Event()
@@ -170,6 +172,8 @@ class DnsServer:
             self._forwarder.route(routes.parse_routes(data, self._own))
         except ValueError as error:
             log.warning("ConfigMap %s/%s: %s", routes.NAMESPACE, routes.NAME, error)
+            if new is not None and self.complain is not None:
+                self.complain({**new, "kind": "ConfigMap", "apiVersion": "v1"}, str(error))
 
     @asynccontextmanager
     async def _measured(self) -> AsyncIterator[None]:

@@ -212,6 +212,8 @@ async def test_what_was_asked_is_counted_under_the_names_of_coredns(rig: Rig) ->
 async def test_a_config_map_sets_who_is_asked_and_nonsense_changes_nothing(rig: Rig) -> None:
     path = "/api/v1/namespaces/kube-system/configmaps/kube-dns"
     wanted = {"a.test": (("192.0.2.1", 0),)}
+    told: list[tuple[str, str]] = []
+    rig.server.complain = lambda found, why: told.append((found["kind"], why.split(":")[0]))
     for text, expected in (
         ('{"a.test": ["192.0.2.1"]}', wanted), ("nonsense", wanted), ("", {}),
     ):  # fmt: skip
@@ -224,6 +226,7 @@ async def test_a_config_map_sets_who_is_asked_and_nonsense_changes_nothing(rig: 
             await seen.wait()
         stop()
         assert rig.server._forwarder._routes.stubs == expected
+    assert told == [("ConfigMap", "stubDomains")]
 
 
 async def test_a_pods_search_list_is_walked_for_it(rig: Rig) -> None:
