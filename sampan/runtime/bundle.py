@@ -107,7 +107,9 @@ def build_process(spec: ContainerSpec, around: Surroundings) -> dict[str, Any]:
         "user": {
             "uid": security.uid,
             "gid": security.gid,
-            "additionalGids": list(security.supplemental_gids),
+            # With its own group among them, which it could else lay down to get by a file that
+            # gives that group less than others (CVE-2022-2995, CVE-2023-25173).
+            "additionalGids": list(dict.fromkeys((security.gid, *security.supplemental_gids))),
         },
         "args": list(spec.args),
         "env": [f"{name}={value}" for name, value in env.items()],
