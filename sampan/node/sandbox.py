@@ -275,6 +275,13 @@ class Sandbox:
             return [self.ip, self.other_ip]
         return self._parts.config.addresses_of(self.ip)
 
+    def addresses(self, ip: str, known: Object) -> list[str]:
+        """As `ips`, of a pod with the first address `ip`, also when its network is gone or was not
+        looked at yet: then as its status `known` has them."""
+        if not self.ip and ip and ip == known.get("podIP"):
+            return [item["ip"] for item in known.get("podIPs") or ({"ip": ip},)]
+        return self.ips if self.ip else self._parts.config.addresses_of(ip)
+
     def _lookup(self, plural: str, name: str) -> Object | None:
         return self._parts.objects.get(plural, self.pod["metadata"]["namespace"], name)
 

@@ -298,7 +298,7 @@ class PodWorker:
         """Send the status if it says something new."""
         self.state.sandbox = self.sandbox.ready
         self.state.ip = self.sandbox.ip or self.state.ip or self.state.known.get("podIP", "")
-        self.state.ips = self.parts.config.addresses_of(self.state.ip)
+        self.state.ips = self.sandbox.addresses(self.state.ip, self.state.known)
         config = self.parts.config
         status = pod_status(self.state, now, config.address, config.addresses)
         if status != self._last_status:
@@ -410,7 +410,7 @@ class PodWorker:
         now = self.parts.clock.now()
         if not self._gone:
             state.ip = self.sandbox.ip or state.known.get("podIP", "")
-            state.ips = self.parts.config.addresses_of(state.ip)
+            state.ips = self.sandbox.addresses(state.ip, state.known)
             config = self.parts.config
             status = pod_status(state, now, config.address, config.addresses)
             self.parts.reports.put(state.pod, status)

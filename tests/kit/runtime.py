@@ -246,6 +246,8 @@ class FakeNetwork:
 
     def __init__(self, folder: Path = Path("/run/fake")) -> None:
         self.given: dict[str, PodAddress] = {}
+        self.other_ip = ""
+        """Of every pod, where the network gives two as a CNI plugin may."""
         self.error = ""
         self._folder = folder
         self._next = 2
@@ -258,7 +260,8 @@ class FakeNetwork:
         if self.error:
             raise OSError(self.error)
         if pod_uid not in self.given:
-            self.given[pod_uid] = PodAddress(self._folder / pod_uid, f"10.244.0.{self._next}")
+            ip = f"10.244.0.{self._next}"
+            self.given[pod_uid] = PodAddress(self._folder / pod_uid, ip, self.other_ip)
             self._next += 1
         return self.given[pod_uid]
 

@@ -73,6 +73,19 @@ async def test_pod_runs_with_one_status_write(node: Node) -> None:
         ]
 
 
+async def test_a_second_address_is_what_the_network_says(node: Node) -> None:
+    """Not always at the place of the first in a share of the node's: a CNI plugin has its own."""
+    node.network.other_ip = "fd66::2"
+    async with node.running():
+        node.bind(container={"command": ["sleep", "1d"]})
+        await node.until(lambda: node.pod()["status"]["phase"] == "Running")
+        both = [{"ip": "10.244.0.2"}, {"ip": "fd66::2"}]
+        assert node.pod()["status"]["podIPs"] == both
+        node.runtime.exit(node.runtime.only().id, 1)
+        await node.until(lambda: node.container()["restartCount"] == 1)
+        assert node.pod()["status"]["podIPs"] == both
+
+
 async def test_deleted_pod_is_stopped_reported_and_let_go(node: Node) -> None:
     node.runtime.obeys = lambda number: None
     async with node.running():
