@@ -19,7 +19,7 @@ from sampan.client.interface import WatchEvent
 from sampan.store.interface import Compacted, FutureRevision, Record
 
 from ..events import Lines, lines_of
-from ..exchange import Attributes, Request, Stream
+from ..exchange import Attributes, Request, Stream, Upgrade
 from ..fanout import Batch, Entry
 from ..listoptions import ListOptions, check_not_ahead, list_options, too_large
 from ..negotiate import JSON, PLAIN, watch_form_of
@@ -48,7 +48,7 @@ class Start(Struct, frozen=True):
     """The end of what was there is marked by a bookmark."""
 
 
-def handle(server: Server, request: Request, attributes: Attributes) -> Stream:
+def handle(server: Server, request: Request, attributes: Attributes) -> Stream | Upgrade:
     resource = attributes.resource
     assert resource is not None
     form = PLAIN if request.local else watch_form_of(request.headers.get("accept", ""))
@@ -66,6 +66,12 @@ def handle(server: Server, request: Request, attributes: Attributes) -> Stream:
     lines = Lines(server, selection, form, request.param("includeObject"))
     if request.local:
         return Stream(watch.events(lines), content_type=JSON)
+    if request.upgradable:
+        # Browsers' clients alone ask so.
+        from ..watchsockets import is_websocket, watch_by_messages
+
+        if is_websocket(request):
+            return watch_by_messages(request, watch.lines(lines))
     direct = watch.write_by if lines.plain and told is selection else None
     return Stream(watch.lines(lines), content_type=JSON, direct=direct)
 
