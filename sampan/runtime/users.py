@@ -41,6 +41,9 @@ def with_user(spec: ContainerSpec, rootfs: Path) -> ContainerSpec:
     else:
         entry = _entry(_fields(rootfs, "/etc/passwd", 7), 2, str(security.uid))
         home = entry[5] if entry else ""
+        theirs = _memberships(rootfs, entry[0]) if entry and security.image_groups else ()
+        gids = list(dict.fromkeys([*security.supplemental_gids, *theirs]))
+        security = structs.replace(security, supplemental_gids=gids)
     env = spec.env
     if not any(name == "HOME" for name, _ in env):
         env = [*env, ("HOME", home or "/")]
@@ -50,8 +53,9 @@ def with_user(spec: ContainerSpec, rootfs: Path) -> ContainerSpec:
 def resolve_user(rootfs: Path, text: str) -> User:
     """From "user[:group]", each a number or a name, as image configurations and CRI write it.
 
-    A number needs no entry; without a group it takes the one of its entry, else 0. Only a user
-    given without a group has supplementary groups. Raises RuntimeFailure.
+    A number needs no entry; without a group it takes the one of its entry, else 0. The image's
+    groups of the user are its own whatever its first one is, as containerd has it for pods
+    (KEP-3619). Raises RuntimeFailure.
     """
     name, _, group = text.partition(":")
     entry = None
@@ -67,9 +71,8 @@ def resolve_user(rootfs: Path, text: str) -> User:
         uid, gid, home = number, 0, ""
     else:
         raise RuntimeFailure(f"unable to find user {name}: no matching entries in passwd file")
-    if group:
-        return User(uid, _group(rootfs, group), (), home)
     login = entry[0] if entry is not None else ""
+    gid = _group(rootfs, group) if group else gid
     return User(uid, gid, _memberships(rootfs, login) if login else (), home)
 
 

@@ -28,9 +28,10 @@ def rootfs(tmp_path: Path) -> Path:
         ("1000", User(1000, 1001, [50], "/srv/app")),
         ("0", User(0, 0, [10], "/root")),
         ("4242", User(4242, 0)),
-        ("app:staff", User(1000, 50, (), "/srv/app")),
+        ("app:staff", User(1000, 50, [50], "/srv/app")),
+        ("1000:3000", User(1000, 3000, [50], "/srv/app")),
         ("4242:4343", User(4242, 4343)),
-        (":staff", User(0, 50, (), "/root")),
+        (":staff", User(0, 50, [10], "/root")),
     ],
 )
 def test_resolved(rootfs: Path, text: str, user: User) -> None:
@@ -70,6 +71,14 @@ def test_fifo_as_passwd_does_not_block(rootfs: Path) -> None:
     (rootfs / "etc/passwd").unlink()
     os.mkfifo(rootfs / "etc/passwd")
     assert resolve_user(rootfs, "5") == User(5, 0)
+
+
+def test_root_by_default_has_its_groups_too(rootfs: Path) -> None:
+    """Unless the pod wants none of the image's (supplementalGroupsPolicy: Strict)."""
+    for wanted, gids in ((True, [7, 10]), (False, [7])):
+        security = Security(supplemental_gids=[7], image_groups=wanted)
+        spec = ContainerSpec(id="x", image="", args=[], env=[], security=security)
+        assert with_user(spec, rootfs).security.supplemental_gids == gids
 
 
 def test_home_comes_from_the_entry(rootfs: Path) -> None:
