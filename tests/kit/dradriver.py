@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +58,35 @@ class DeviceDriver(Driver):
             value: dict[str, Any] = {"error": self.errors.get(claim["name"], "")}
             if call == "NodePrepareResources":
                 value["devices"] = [
-                    {"request_names": [request], "pool_name": "p", "device_name": "d",
-                     "cdi_device_ids": ids}
+                    {
+                        "request_names": [request] if request else [],
+                        "pool_name": "p",
+                        "device_name": "d",
+                        "cdi_device_ids": ids,
+                    }
                     for request, ids in self.devices.items()
-                ]  # fmt: skip
+                ]
             rows.append({"key": claim["uid"], "value": value})
         return encode(CALLS[call], {"claims": rows})
 
     def _GetInfo(self, message: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         info = super()._GetInfo(message)
         return {**info, "type": "DRAPlugin", "supported_versions": self.versions}
+
+
+async def serve(name: str, folder: Path, registry: Path, cdi: str) -> None:
+    """As a program: every claim gets the CDI device, until the program is ended."""
+    driver = DeviceDriver(name, folder, registry)
+    driver.devices = {"": [cdi]}
+    await driver.start()
+    print("serving", flush=True)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await driver.stop()
+        print([call for call, _ in driver.calls], flush=True)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]))

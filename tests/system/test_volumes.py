@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from tests.kit.images import busybox_archive
 from tests.kit.machine import NOTHING, traces
 from tests.kit.nfsserver import nfs_server
 from tests.kit.ports import free_port
+from tests.system import device_scenes as devices
 from tests.system import volume_scenes as scenes
 
 pytestmark = pytest.mark.root
@@ -348,7 +350,13 @@ def test_block_volumes_are_devices(world: World) -> None:
     world.apply(reader)
     world.finish(["block-reader"])
     assert world.said["block-reader"] == ["kept", "refused"]
-    world.user.kubectl("delete", "pod/block-writer", "pod/block-reader", "--now").ok
+    # What it holds is kept by a snapshot, and had again from it.
+    world.user.sampan("addon", "enable", "snapshots").ok
+    world.apply(*scenes.restored())
+    world.finish(["restored"])
+    assert world.said["restored"] == ["kept"]
+    pods = [f"pod/{name}" for name in ("block-writer", "block-reader", "restored")]
+    world.user.kubectl("delete", "--now", *pods).ok
     eventually(lambda: str(loops(world)), "[]")
 
 
@@ -437,3 +445,39 @@ def test_volumes_that_others_provide_are_taken_back(world: World, disks: Path) -
     eventually(lambda: str([item for item in kubelet_mounts(world) if "csi" in item]), "[]")
     assert [path.name for path in disks.iterdir()] == ["disk"]
     assert (disks / "disk/log").read_text() == "kept\n"
+
+
+# Devices
+
+
+def test_a_device_of_a_claim_is_in_the_container(world: World, tmp_path: Path) -> None:
+    """DRA from the driver's socket to what CDI says of the device."""
+    cdi = Path("/var/run/cdi")
+    there = cdi.exists()
+    cdi.mkdir(exist_ok=True)
+    file = cdi / f"sampan-test-{os.getpid()}.json"
+    file.write_text(json.dumps(devices.spec(str(tmp_path))))
+    registry = str(world.user.data / "node/plugins_registry")
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "tests.kit.dradriver", devices.DRIVER, str(tmp_path / "driver"),
+         registry, devices.CDI],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "serving\n"
+        world.apply(*devices.offered(world.user.get("nodes")["items"][0]["metadata"]["name"]))
+        world.apply(devices.user())
+        world.finish(["device"])
+        assert world.said["device"] == ["one", "hooked", "device"]
+        # The pod has ended: its device is given back, and the claim goes.
+        eventually(lambda: str(world.user.get("resourceclaims")["items"]), "[]")
+        driver.send_signal(signal.SIGINT)
+        calls = driver.communicate(timeout=10)[0]
+        assert calls.endswith("'NodePrepareResources', 'NodeUnprepareResources']\n")
+    finally:
+        driver.kill()
+        driver.wait()
+        file.unlink()
+        if not there:
+            cdi.rmdir()
