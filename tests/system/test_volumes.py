@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -333,9 +334,11 @@ def test_mounts_spread_as_far_as_asked(world: World, host: Path) -> None:
 
 def loops(world: World) -> list[str]:
     """Files of the node's volumes that loop devices show."""
-    found = [
-        path.read_text().strip() for path in Path("/sys/block").glob("loop*/loop/backing_file")
-    ]
+    found = []
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        # Others' come and go.
+        with suppress(OSError):
+            found.append(path.read_text().strip())
     return [name for name in found if name.startswith(str(world.user.data))]
 
 

@@ -344,6 +344,21 @@ def devices() -> list[Obj]:
     return out
 
 
+def restored() -> list[Obj]:
+    """A snapshot of the block volume, and a pod with a volume that begins with it."""
+    group = "snapshot.storage.k8s.io"
+    taken = {"apiVersion": f"{group}/v1", "kind": "VolumeSnapshot", "metadata": {"name": "taken"},
+             "spec": {"source": {"persistentVolumeClaimName": "block"}}}  # fmt: skip
+    claim, reader, _ = devices()
+    claim["metadata"]["name"] = "restored"
+    source = {"apiGroup": group, "kind": "VolumeSnapshot", "name": "taken"}
+    claim["spec"]["dataSource"] = source
+    reader["metadata"]["name"] = "restored"
+    reader["spec"]["containers"][0]["command"] = ["head", "-c", "4", "/dev/disk"]
+    reader["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] = "restored"
+    return [taken, claim, reader]
+
+
 def sharing(server: str, path: str, nodes: list[str]) -> list[Obj]:
     """A share of a file server behind a claim and in a pod itself, on the nodes given in turn."""
     size = {"storage": "1Gi"}
