@@ -80,7 +80,7 @@ def _check_spec(spec: Object, out: list[Cause]) -> None:
     if not capacity:
         out.append(fields.required("spec.capacity"))
     if "storage" not in capacity or len(capacity) > 1:
-        out.append(fields.not_supported("spec.capacity", capacity, ("storage",)))
+        out.append(fields.not_supported("spec.capacity", capacity or fields.NIL, ("storage",)))
     for resource, value in capacity.items():
         check_positive_quantity(value, f"spec.capacity[{resource}]", out)
     policy = spec.get("persistentVolumeReclaimPolicy")
