@@ -101,7 +101,7 @@ def test_status_of_a_claim() -> None:
         "allocatedResources": {"memory": "1", "storage": "1Gi"},
     }
     causes = resource("persistentvolumeclaims").rules.validate_status(claim(status=status), None)
-    only = 'Unsupported value: null: supported values: "storage"'
+    only = 'Unsupported value: {}: supported values: "storage"'
     assert [str(cause) for cause in causes] == [
         "status.capacity[storage]: Invalid value: -1: must be a valid resource quantity",
         'status.allocatedResourceStatus: Unsupported value: "storage": supported values: '
