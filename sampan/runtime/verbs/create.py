@@ -131,7 +131,7 @@ def surroundings(spec: ContainerSpec, rootfs: Path, cgroup: str) -> Surroundings
         cgroup=f"/{cgroup}",
         oom_score_adj=allowed_oom_score(spec.resources.oom_score_adj),
         all_capabilities=own_capabilities() if privileged else (),
-        devices=[*(host_devices() if privileged else ()), *_given_devices(spec)],
+        devices=_devices(spec),
         seccomp=_load_profile(spec.security.seccomp),
         seccomp_program=default_filter(spec.security.capabilities),
     )
@@ -192,6 +192,13 @@ def host_devices() -> Sequence[Mapping[str, Any]]:
             if stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode):
                 found.append(_device(path, info))
     return found
+
+
+def _devices(spec: ContainerSpec) -> Sequence[Mapping[str, Any]]:
+    """The host's for a privileged container, and the spec's in their place where paths are the
+    same. Raises RuntimeFailure."""
+    host = host_devices() if spec.security.privileged else ()
+    return [*{item["path"]: item for item in (*host, *_given_devices(spec))}.values()]
 
 
 def _given_devices(spec: ContainerSpec) -> Iterator[Mapping[str, Any]]:

@@ -13,7 +13,8 @@ from sampan.node.volumes.formatting import format_and_mount
 from sampan.node.volumes.local import LocalVolumes
 from sampan.node.volumes.source import MapError, VolumeError
 from sampan.runtime.bundle import Surroundings, build_config
-from sampan.runtime.interface import ContainerSpec, Device, Security
+from sampan.runtime.interface import ContainerSpec, Device, RuntimeFailure, Security
+from sampan.runtime.verbs.create import surroundings
 from tests.kit.runtime import FakeKernel
 
 NAME = "pvc-62bb990e-6e3e-4d0c-a80c-56bde485be73"
@@ -155,3 +156,18 @@ def test_a_container_may_do_with_its_device_what_is_said() -> None:
     assert linux(Security(privileged=True))["resources"]["devices"] == [
         {"allow": True, "access": "rwm"}
     ]
+
+
+def test_a_privileged_container_gets_its_device_once(tmp_path: Path) -> None:
+    """Under a path that the host has, too, it is the one that was asked for."""
+    given = ContainerSpec(
+        id="c", image="i", args=[], env=[], devices=[Device("/dev/null", "/dev/zero")],
+        security=Security(privileged=True),
+    )  # fmt: skip
+    found = [item for item in surroundings(given, tmp_path, "c").devices
+             if item["path"] == "/dev/null"]  # fmt: skip
+    assert [(item["major"], item["minor"]) for item in found] == [(1, 5)]
+    plain = ContainerSpec(id="c", image="i", args=[], env=[],
+                          devices=[Device("/dev/x", str(tmp_path))])  # fmt: skip
+    with pytest.raises(RuntimeFailure, match="is not a device node"):
+        surroundings(plain, tmp_path, "c")
