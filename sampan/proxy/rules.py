@@ -198,7 +198,9 @@ class _Draft:
         return not self._sticky and not self._inside_local and len(behind.all) <= SLOTS
 
     def _is_near(self, item: Endpoint) -> bool:
-        return ip_address(item.ip) in self._scope.pod_network
+        """Is it here? Pods of a CNI plugin have addresses of their own kind; slices that somebody
+        writes may not name a node."""
+        return item.local or ip_address(item.ip) in self._scope.pod_network
 
     def _chain(
         self, prefix: str, suffix: str, protocol: str, behind: Behind, *, local: bool

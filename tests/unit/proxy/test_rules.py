@@ -105,6 +105,15 @@ def test_node_ports_leave_with_the_nodes_address_unless_the_policy_is_local() ->
     assert found.chains["ext-ns/web/tcp/http"] == ("goto all-ns/web/tcp/http",)
 
 
+def test_pods_of_this_node_are_near_whatever_their_addresses() -> None:
+    """A CNI plugin has networks of its own; who writes slices need not say a node."""
+    plugged = rules_of(service(), [slice_of(endpoint("10.66.0.5"))], SCOPE)
+    assert plugged.hairpins == {"10.66.0.5"}
+    nameless = {key: value for key, value in endpoint("10.244.0.5").items() if key != "nodeName"}
+    assert rules_of(service(), [slice_of(nameless)], SCOPE).hairpins == {"10.244.0.5"}
+    assert not rules_of(service(), [slice_of(endpoint("10.66.0.5", "there"))], SCOPE).hairpins
+
+
 def test_a_local_policy_falls_back_to_what_leaves_this_node() -> None:
     local = service(internalTrafficPolicy="Local")
     leaving = endpoint("10.244.0.5", ready=False, serving=True, terminating=True)
@@ -124,7 +133,10 @@ def test_each_family_has_rules_of_its_own() -> None:
     both = service(clusterIPs=["10.96.0.7", "fd00:2::7"])
     slices = [
         slice_of(endpoint("10.244.0.5")),
-        {**slice_of(endpoint("fd00:1::5"), endpoint("fd00:1:0:1::6")), "addressType": "IPv6"},
+        {
+            **slice_of(endpoint("fd00:1::5"), endpoint("fd00:1:0:1::6", "there")),
+            "addressType": "IPv6",
+        },
     ]
     key = "fd00:2::7 . tcp . 80"
     found = rules_of(both, slices, scope)
