@@ -81,6 +81,10 @@ CODES = {
 }
 
 
+NEVER_RAN = "StartError"
+"""Why a run ended that never began."""
+
+
 def crashing(facts: Facts) -> Iterator[Finding]:
     for item in containers_of(facts):
         ended = item.ended
@@ -89,6 +93,8 @@ def crashing(facts: Facts) -> Iterator[Finding]:
         again = item.waiting.get("reason") == "CrashLoopBackOff"
         if not ended or (code == 0 and not again) or not (again or restarts or item.init):
             continue
+        if ended.get("reason") == NEVER_RAN:
+            continue  # there is no log; what the runtime said is said of its start
         if ended.get("reason") == "OOMKilled":
             limit = ((item.spec.get("resources") or {}).get("limits") or {}).get("memory")
             yield Finding(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .containers import Container, containers_of, upper
+from .containers import NEVER_RAN, Container, containers_of, upper
 from .facts import Facts, Finding, said
 
 
@@ -132,6 +132,8 @@ def configuration(facts: Facts) -> Iterator[Finding]:
             "StartError",
         ):
             yield _start_error(item, message)
+        elif not item.running and item.ended.get("reason") == NEVER_RAN:
+            yield _start_error(item, item.ended.get("message") or "")
 
 
 def _start_error(item: Container, message: str) -> Finding:

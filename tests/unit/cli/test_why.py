@@ -43,12 +43,12 @@ def waiting(reason: str, message: str = "", *events: Any, **status: Any) -> Any:
     return Facts(pod({"containerStatuses": [state]}, nodeName="n"), [*events])
 
 
-def crashed(code: int, reason: str = "Error", **container: Any) -> Any:
+def crashed(code: int, reason: str = "Error", message: str = "", **container: Any) -> Any:
     state = {
         "name": "main",
         "restartCount": 4,
         "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}},
-        "lastState": {"terminated": {"exitCode": code, "reason": reason}},
+        "lastState": {"terminated": {"exitCode": code, "reason": reason, "message": message}},
     }
     return Facts(pod({"containerStatuses": [state]}, container=container, nodeName="n"))
 
@@ -166,6 +166,9 @@ EXAMPLES: list[tuple[str, Facts, str, str]] = [
      "not there", "Create the configmap cm"),
     ("container/start", waiting("RunContainerError", "exec: no such file or directory"),
      "cannot be started", "command"),
+    # It never ran, so there is no log to look at.
+    ("container/start", crashed(128, "StartError", message="executable file not found",
+                                command=["serve"]), "cannot be started", "has no 'serve'"),
     ("volume/mount", waiting("ContainerCreating", "",
                              said("FailedMount", 'secret "tls" not found')),
      "mounted", "Create the secret tls"),
