@@ -1,7 +1,7 @@
 """Reads asked for by wrk, which takes an answer in a fraction of the load tool's time.
 
 The load tool is Python: large lists are as fast as it can take them (`bench.ceiling`). Here the
-server is what is measured. The same pods as the tool's, over TLS, with a bearer token and RBAC.
+server is what is measured. The same pods as the load tool makes, over TLS, with a bearer token and RBAC.
 
     python -m bench.reads
 """
@@ -12,12 +12,13 @@ import asyncio
 import json
 import re
 import subprocess
-from typing import Any
 
+from sampan.api.errors import Object
 from sampan.api.resources import resource
 from sampan.client.api import Client
 
 from .cluster import Cluster, boot
+from .memory import pod as like_pod
 from .simulated import ask
 
 PODS = 3_300
@@ -34,29 +35,9 @@ ASKED = {
 """Path and connections, as the load tool's."""
 
 
-def pod(number: int) -> dict[str, Any]:
-    container = {
-        "name": "c",
-        "image": "nginx:1.25",
-        "ports": [{"containerPort": 80}],
-        "env": [{"name": "A", "value": "b"}],
-        "resources": {
-            "requests": {"cpu": "10m", "memory": "16Mi"},
-            "limits": {"memory": "128Mi"},
-        },
-        "livenessProbe": {"httpGet": {"path": "/", "port": 80}},
-        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-    }
+def pod(number: int) -> Object:
     labels = {"app": "nginx", "tier": "web", "x": "7" if number < MARKED else str(number)}
-    return {
-        "metadata": {"name": f"p{number}", "labels": labels},
-        "spec": {
-            "containers": [container],
-            "volumes": [{"name": "data", "emptyDir": {}}],
-            "tolerations": [{"operator": "Exists"}],
-            "nodeName": "no-such-node",
-        },
-    }
+    return {**like_pod(number), "metadata": {"name": f"p{number}", "labels": labels}}
 
 
 async def fill(client: Client) -> None:
