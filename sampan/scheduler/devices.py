@@ -338,12 +338,7 @@ class Devices:
 
     def _live(self, guest: Guest) -> list[Object]:
         """Its claims. Raises DevicesTaken when one is not allocated any more."""
-        cache = self._open()[0]
-        found = [cache.get(guest.namespace, name) for name in guest.devices]
-        if guest.special:
-            found += [it for it in cache.list(guest.namespace)
-                      if extended.is_claim_of(it, guest.uid)]  # fmt: skip
-        claims = [claim for claim in found if claim is not None]
+        claims = self._claims_of(guest)
         for claim in claims:
             uid = claim["metadata"]["uid"]
             if not (claim.get("status") or {}).get("allocation") and uid not in self._assumed:
@@ -355,17 +350,25 @@ class Devices:
             for claim in claims
         ]
 
+    def _claims_of(self, guest: Guest) -> list[Object]:
+        """Those that are there, the one for extended resources too."""
+        cache = self._open()[0]
+        found = [cache.get(guest.namespace, name) for name in guest.devices]
+        if guest.special:
+            listed = cache.list(guest.namespace)
+            found += [item for item in listed if extended.is_claim_of(item, guest.uid)]
+        return [claim for claim in found if claim is not None]
+
     def idle_claim(self, guest: Guest) -> Object | None:
         """An allocated claim nobody uses, which keeps the pod from the nodes that could take it:
         giving its devices back may help (PostFilter)."""
         if self._caches is None:
             return None
         now, idle = self._clock.now(), []
-        for name in guest.devices:
-            claim = self._caches[0].get(guest.namespace, name)
-            status = (claim or {}).get("status") or {}
+        for claim in self._claims_of(guest):
+            status = claim.get("status") or {}
             others = [item for item in status.get("reservedFor") or () if item["uid"] != guest.uid]
-            if claim is not None and status.get("allocation") and not others:
+            if status.get("allocation") and not others:
                 idle.append(claim)
         failed = (claim for claim in idle if readiness.is_given_up(claim, now))
         return next(failed, idle[0] if idle else None)

@@ -302,7 +302,7 @@ class Scheduler:
         elif guest.nominated and not failure.waits:
             self._nodes.nominate(guest, "")
         self._queue.park(guest.uid, self._clock.monotonic(), failure.stuck)
-        idle = self._devices.idle_claim(guest) if guest.devices else None
+        idle = self._devices.idle_claim(guest) if guest.has_devices else None
         if idle is not None and DEVICES & failure.stuck.plugins:
             return self._free_devices(idle)
         return self._tell_failure(pod, guest, failure, below)

@@ -204,6 +204,50 @@ async def test_an_extended_resource_is_had_from_devices() -> None:
         assert len(await cluster.list("resourceclaims")) == 1
 
 
+async def test_what_a_try_that_failed_has_left_keeps_a_pod_from_no_node() -> None:
+    """The claim for extended resources is there, with a device of a node that will not do now."""
+    async with await Cluster.start(Options(nodes=3, virtual_time=True)) as cluster:
+        resources = "example.com/gpu"
+        await offered(cluster, node_1=[device("g0", "8Gi")], node_2=[device("g0", "8Gi")])
+        found = await cluster.get("deviceclass", "gpu")
+        spec = {**found["spec"], "extendedResourceName": resources}
+        classes = resource("deviceclasses", "resource.k8s.io")
+        await cluster.client.update(classes, {**found, "spec": spec})
+        early = pod("early")
+        amounts = {"requests": {resources: "1"}, "limits": {resources: "1"}}
+        early["spec"]["containers"][0]["resources"] = amounts
+        early["spec"] |= {"resourceClaims": [], "schedulingGates": [{"name": "a.b/wait"}]}
+        uid = (await cluster.create(early))["metadata"]["uid"]
+        request = "container-0-request-0"
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": "early", "uid": uid, "controller": True}
+        meta = {
+            "name": "left", "namespace": "default", "ownerReferences": [owner],
+            "annotations": {"resource.kubernetes.io/extended-resource-claim": "true"},
+            "finalizers": ["resource.kubernetes.io/delete-protection"],
+        }  # fmt: skip
+        asked = {"devices": {"requests": [{**wanted()["devices"]["requests"][0], "name": request}]}}
+        left = await cluster.create(
+            {**API, "kind": "ResourceClaim", "metadata": meta, "spec": asked}
+        )
+        mine = {"key": "metadata.name", "operator": "In", "values": ["node-1"]}
+        result = {"request": request, "driver": DRIVER, "pool": "node-1", "device": "g0"}
+        status = {
+            "allocation": {
+                "nodeSelector": {"nodeSelectorTerms": [{"matchFields": [mine]}]},
+                "devices": {"results": [result]},
+            },
+            "reservedFor": [{"resource": "pods", "name": "early", "uid": uid}],
+        }
+        claims = resource("resourceclaims", "resource.k8s.io")
+        await cluster.client.update(claims, {**left, "status": status}, "status")
+        await cluster.patch("node", "node-1", {"spec": {"unschedulable": True}})
+        await cluster.patch("pod", "early", {"spec": {"schedulingGates": None}})
+        await cluster.advance(60)
+        assert (await cluster.get("pod", "early"))["spec"].get("nodeName") == "node-2"
+        (claim,) = await cluster.list("resourceclaims")
+        assert claim["status"]["allocation"]["devices"]["results"][0]["pool"] == "node-2"
+
+
 async def test_pods_share_a_claim_and_stay_where_its_devices_are() -> None:
     async with await Cluster.start(Options(nodes=3, virtual_time=True)) as cluster:
         await offered(cluster, node_2=[device("g0", "8Gi")])
