@@ -150,8 +150,8 @@ def _believe_told(state: PodState) -> None:
         run.id: run
         for status in _statuses(state)
         for field in ("state", "lastState")
-        if (run := remembered({**status, "state": status.get(field) or {}, "lastState": {}}))
-        and "terminated" in (status.get(field) or {})
+        if ((status.get(field) or {}).get("terminated") or {}).get("containerID")
+        and (run := remembered({**status, "state": status[field], "lastState": {}}))
     }
     for runs in state.attempts.values():
         for index, run in enumerate(runs):
@@ -173,9 +173,14 @@ def _begin_again(state: PodState) -> None:
     over = state.known.get("phase") in ("Succeeded", "Failed")
     if over or state.policy == "Never" or is_finished(state):
         return
-    inits = [item["name"] for item in state.spec.get("initContainers") or ()]
-    state.fresh = {*inits, *(item["name"] for item in state.spec["containers"])}
-    state.again = {name for name in inits if state.last(name) is not None}
+    old = {name for name, runs in state.attempts.items() if runs[-1].id in state.rebooted}
+    regular = {item["name"] for item in state.spec["containers"]}
+    if (state.attempts.keys() & regular) - old:
+        # An agent before us has brought it that far again.
+        return
+    state.fresh = old
+    # Those added for debugging run once.
+    state.again = old & {item["name"] for item in state.spec.get("initContainers") or ()}
 
 
 def known_health(state: PodState, name: str, run: Attempt) -> Health | None:

@@ -128,8 +128,8 @@ class PodState(Struct):
     again: set[str] = field(default_factory=set)
     """Containers that were killed to be started anew, whatever their policy and exit code."""
 
-    rebooted: bool = False
-    """The machine was started anew: what containers had in common is gone."""
+    rebooted: frozenset[str] = frozenset()
+    """Ids of runs from before the machine was started anew: what they had in common is gone."""
     fresh: set[str] = field(default_factory=set)
     """Containers whose runs so far do not count, as the whole pod has been started anew."""
     hooking: set[str] = field(default_factory=set)

@@ -76,7 +76,7 @@ class PodWorker:
             pod,
             attempts=group_attempts(found, _containers(pod), parts.images),
             known=pod.get("status") or {},
-            rebooted=any(item.rebooted for item in found),
+            rebooted=frozenset(item.id for item in found if item.rebooted),
         )
         self.resizer = Resizer(self)
         self.containers = _containers(self.resizer.pod)

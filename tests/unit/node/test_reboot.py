@@ -72,6 +72,29 @@ async def test_a_pod_starts_from_its_first_init_container(node: Node) -> None:
         assert init(node, "lastState", 0)["terminated"]["reason"] == "Completed"
         assert node.pod()["status"]["phase"] == "Running"
         assert "SandboxChanged" in node.reasons()
+    async with node.running():
+        # What ran before the reboot is still remembered, and no reason to begin again.
+        await settle()
+        assert names(node) == ["c", "side"]
+        assert init(node, "restartCount", 0) == 1
+
+
+async def test_an_agent_that_ends_on_the_way_back(node: Node) -> None:
+    """The next one goes on where it was: what has run again is not run once more."""
+    inits = [{"name": name, "image": "busybox"} for name in ("one", "two")]
+    async with node.running():
+        node.bind(initContainers=inits)
+        await end(node, "one")
+        await end(node, "two")
+        await node.until(lambda: node.container()["ready"])
+    reboot(node)
+    async with node.running():
+        await end(node, "one")
+        await node.until(lambda: names(node) == ["two"])
+    async with node.running():
+        await end(node, "two")
+        await node.until(lambda: node.container()["ready"])
+        assert [init(node, "restartCount", index) for index in (0, 1)] == [1, 1]
 
 
 async def test_what_was_over_stays_as_it_was(node: Node) -> None:
