@@ -147,6 +147,9 @@ async def test_default_tolerations() -> None:
             ("node.kubernetes.io/not-ready", 300),
             ("node.kubernetes.io/unreachable", 300),
         ]
+        # They come back when somebody sends the pod without them.
+        answer = await patch(cluster, f"{NS}/pods/none", {"spec": {"tolerations": None}})
+        assert (answer.status, answer.json["spec"]["tolerations"]) == (200, spec["tolerations"])
 
 
 async def test_a_pod_waits_for_the_account_of_its_new_namespace() -> None:

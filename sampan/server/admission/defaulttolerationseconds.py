@@ -29,4 +29,4 @@ def mutate(server: Server, write: Write) -> None:
         spec["tolerations"] = [*tolerations, *added]
 
 
-PLUGIN = Plugin("DefaultTolerationSeconds", {("", "pods"): ("CREATE",)}, mutate)
+PLUGIN = Plugin("DefaultTolerationSeconds", {("", "pods"): ("CREATE", "UPDATE")}, mutate)
