@@ -91,11 +91,14 @@ def crashing(facts: Facts) -> Iterator[Finding]:
         code = ended.get("exitCode")
         restarts = item.status.get("restartCount") or 0
         again = item.waiting.get("reason") == "CrashLoopBackOff"
-        if not ended or (code == 0 and not again) or not (again or restarts or item.init):
+        for_memory = ended.get("reason") == "OOMKilled"
+        if not ended or (code == 0 and not again):
+            continue
+        if not (again or restarts or item.init or for_memory):
             continue
         if ended.get("reason") == NEVER_RAN:
             continue  # there is no log; what the runtime said is said of its start
-        if ended.get("reason") == "OOMKilled":
+        if for_memory:
             limit = ((item.spec.get("resources") or {}).get("limits") or {}).get("memory")
             yield Finding(
                 "container/oom",

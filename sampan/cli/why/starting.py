@@ -27,7 +27,7 @@ PULLS = (
     ),
     Pull(
         "image/not-found",
-        re.compile(r"not found|manifest unknown|404|no such", re.I),
+        re.compile(r"not found|manifest unknown|404|no such(?! host)", re.I),
         "there is no such image",
         "Check the name and tag of {image}; sampan image ls shows what the node has, and "
         "sampan image load FILE brings one from an archive.",

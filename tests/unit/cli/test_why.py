@@ -175,6 +175,11 @@ EXAMPLES: list[tuple[str, Facts, str, str]] = [
     ("container/crash", crashed(1), "exit code 1", "--previous"),
     ("container/crash", crashed(127), "command is not found", "PATH"),
     ("container/crash", crashed(0, "Completed"), "though nothing is wrong", "foreground"),
+    ("container/oom", Facts(pod({"phase": "Failed", "containerStatuses": [{
+        "name": "main", "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+    }]}, nodeName="n")), "more memory", "Set requests.memory"),
+    ("image/unreachable", waiting("ErrImagePull", "dial tcp: lookup web.invalid: no such host"),
+     "reached", "network"),
     ("container/oom", crashed(137, "OOMKilled", resources={"limits": {"memory": "64Mi"}}),
      "more memory", "Raise limits.memory above 64Mi"),
     ("probe/readiness", probed("readinessProbe", "Readiness", ready=False),
