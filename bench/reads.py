@@ -1,7 +1,7 @@
 """Reads asked for by wrk, which takes an answer in a fraction of the load tool's time.
 
 The load tool is Python: large lists are as fast as it can take them (`bench.ceiling`). Here the
-server is what is measured. The same pods as the load tool makes, over TLS, with a bearer token and RBAC.
+server is what is measured. The same pods as the load tool makes, over TLS, with a token and RBAC.
 
     python -m bench.reads
 """
