@@ -9,6 +9,7 @@ import os
 import resource as process_resource
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +113,8 @@ def _lines(server: Server) -> Iterator[str]:
     yield _sample(name, {"request_kind": "readOnly"}, reading)
     yield _sample(name, {"request_kind": "mutating"}, mutating)
     yield from _head("apiserver_longrunning_requests", "gauge", "Active long-running requests.")
-    yield _sample("apiserver_longrunning_requests", {"verb": "WATCH"}, len(server.watchers))
+    for (key, scope), count in _watches(server).items():
+        yield _sample("apiserver_longrunning_requests", _labels(key, scope), count)
     yield from _head("apiserver_watch_events_total", "counter", "Number of events sent in watches.")
     yield _sample("apiserver_watch_events_total", {}, metrics.watch_events)
     yield from _head("apiserver_storage_objects", "gauge", "Number of stored objects by resource.")
@@ -128,6 +130,16 @@ def _lines(server: Server) -> Iterator[str]:
     yield from _head("kubernetes_build_info", "gauge", text)
     yield _sample("kubernetes_build_info", BUILD, 1)
     yield from process_lines()
+
+
+def _watches(server: Server) -> Counter[tuple[Key, str]]:
+    """Those that are open, by what they watch."""
+    found: Counter[tuple[Key, str]] = Counter()
+    for watcher in server.watchers:
+        target = watcher.selection.resource
+        key = ("WATCH", target.group, target.version, target.plural, "")
+        found[key, "namespace" if watcher.namespace else "cluster"] += 1
+    return found
 
 
 def _identity_lines(server: Server) -> Iterator[str]:

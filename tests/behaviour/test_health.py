@@ -60,6 +60,13 @@ async def test_metrics_count_what_was_asked() -> None:
         lines = [line for line in text.splitlines() if not line.startswith("#")]
         assert all(sample.match(line) for line in lines)
         assert len(lines) == len({line.rsplit(" ", 1)[0] for line in lines})
+        stream = cluster.stream(f"{CM}?watch=true&sendInitialEvents=true&allowWatchBookmarks=true"
+                                "&resourceVersionMatch=NotOlderThan")  # fmt: skip
+        await anext(stream)
+        text = (await cluster.http("GET", "/metrics")).body.decode()
+        watched = labels.replace("GET", "WATCH").replace('resource",comp', 'namespace",comp')
+        assert f"apiserver_longrunning_requests{{{watched}}} 1\n" in text
+        await stream.aclose()
 
 
 async def test_pages_for_people() -> None:
