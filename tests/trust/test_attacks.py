@@ -317,7 +317,7 @@ def believing(patch: Patch) -> None:
     patch.setattr(Inflated, "digest", told)
 
 
-FOLLOWED = without(subpath, "open_in_root", follow)
+FOLLOWED = without(subpath, "open_within", follow)
 BENEATH = without(layers, "open_beneath", follow)
 ATTACKS: dict[Callable[[Path], bool], Callable[[Patch], None]] = {
     sub_path_through_a_link: FOLLOWED,
