@@ -8,7 +8,7 @@ may not use compression, and a compressed name may only point backwards.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
@@ -52,6 +52,7 @@ _OPT = struct.Struct(">BHHIH")
 _POINTER = 0xC0
 # A pointer has fourteen bits.
 _FURTHEST = 0x3FFF
+_ASKED = b"\xc0\x0c"
 _NAME_BYTES = 255
 _LABEL_BYTES = 63
 _DO = 0x8000
@@ -255,20 +256,24 @@ def respond(query: Query, sections: Sections, limit: int, *, authoritative: bool
     body = [query.question]
     spare = limit - (_OPT.size if query.edns else 0)
     size = HEADER.size + len(query.question)
-    # The question's name stands right behind the header; other owners where they are first.
-    places = {query.name: HEADER.size}
+    # Names that were there before are pointed at (RFC 1035, section 4.1.4). The question's own
+    # stands right behind the header.
+    pointers = {query.name: _ASKED}
     counts = []
     for part in (sections.answers, sections.authority, sections.additional):
         fitting = 0
         for record in part:
-            encoded = _encode(record, places)
+            owner, kind, ttl_s, data = record
+            pointer = pointers.get(owner)
+            name = encode_name(owner) if pointer is None else pointer
+            encoded = name + _TAIL.pack(kind, IN, ttl_s, len(data)) + data
             if size + len(encoded) > spare:
                 # Additional records are a courtesy: without them the answer is still whole.
                 if part is not sections.additional:
                     flags |= TC
                 break
-            if size <= _FURTHEST:
-                places.setdefault(record.owner, size)
+            if pointer is None and size <= _FURTHEST:
+                pointers[owner] = (_POINTER << 8 | size).to_bytes(2, "big")
             size += len(encoded)
             fitting += 1
             body.append(encoded)
@@ -302,16 +307,6 @@ def truncate(body: bytes, limit: int) -> bytes:
 def opt_record(code: int = 0, *, dnssec: bool = False) -> bytes:
     """Our EDNS record, with the upper bits of the response code."""
     return _OPT.pack(0, Kind.OPT, OUR_BYTES, (code >> 4) << 24 | (_DO if dnssec else 0), 0)
-
-
-def _encode(record: Record, places: Mapping[str, int]) -> bytes:
-    """`places`: where names stand that were there before (RFC 1035, section 4.1.4)."""
-    place = places.get(record.owner)
-    if place is None:
-        owner = encode_name(record.owner)
-    else:
-        owner = (_POINTER << 8 | place).to_bytes(2, "big")
-    return owner + _TAIL.pack(record.kind, IN, record.ttl_s, len(record.data)) + record.data
 
 
 def srv_data(weight: int, port: int, target: str) -> bytes:
