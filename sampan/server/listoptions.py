@@ -7,15 +7,17 @@ storage.ValidateListOptions, errors included.
 from __future__ import annotations
 
 import base64
-import binascii
+import re
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
-from orjson import JSONDecodeError, dumps, loads
+from orjson import dumps
 
 from sampan.api import errors, fields
 from sampan.api.errors import BadRequest, Cause, StatusError
+from sampan.wire import json as json_wire
 
+from .body import json_kind
 from .exchange import Request
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ MATCH = "resourceVersionMatch"
 MAX_INT64 = (1 << 63) - 1
 MAX_UINT64 = (1 << 64) - 1
 TOKEN_VERSION = "meta.k8s.io/v1"
+NO_TOKEN = re.compile(r"[^A-Za-z0-9_-]")
+ILLEGAL = "illegal base64 data at input byte"
 
 
 class ListOptions(Struct, frozen=True):
@@ -175,14 +179,20 @@ def make_token(revision: int, last_key: str, prefix: str) -> str:
 def read_token(token: str, prefix: str) -> tuple[int, str]:
     """(revision, key the page begins behind) of a token. Revision 0 is now: upstream's -1, which
     the token of an expired list carries. Raises BadRequest."""
+    if strange := NO_TOKEN.search(token):
+        raise _bad_token(f"continue key is not valid: {ILLEGAL} {strange.start()}")
+    if len(token) % 4 == 1:
+        raise _bad_token(f"continue key is not valid: {ILLEGAL} {len(token) - 1}")
     try:
-        raw = loads(base64.b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True))
-    except (binascii.Error, ValueError) as error:
-        # Go's decoder says at which byte it stopped; ours says why.
-        why = str(error) if isinstance(error, JSONDecodeError) else "illegal base64 data"
-        raise _bad_token(f"continue key is not valid: {why}") from None
+        raw = json_wire.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    except ValueError as error:
+        raise _bad_token(f"continue key is not valid: {error}") from None
+    if raw is None:
+        raw = {}
     if not isinstance(raw, dict):
-        raise _bad_token("continue key is not valid: json: cannot unmarshal into a token")
+        kind = json_kind(raw)
+        why = f"json: cannot unmarshal {kind} into Go value of type storage.continueToken"
+        raise _bad_token(f"continue key is not valid: {why}")
     version, revision, start = raw.get("v", ""), raw.get("rv", 0), raw.get("start", "")
     if version != TOKEN_VERSION:
         raise _bad_token(

@@ -87,7 +87,13 @@ def token(**values: object) -> str:
 
 
 BAD_TOKENS = (
-    ("%%%", "continue key is not valid: illegal base64 data"),
+    ("%%%", "continue key is not valid: illegal base64 data at input byte 0"),
+    ("ab=d", "continue key is not valid: illegal base64 data at input byte 2"),
+    ("abcde", "continue key is not valid: illegal base64 data at input byte 4"),
+    ("abc", "continue key is not valid: invalid character 'i' looking for beginning of value"),
+    ("W10", "continue key is not valid: json: cannot unmarshal array into Go value of type "
+     "storage.continueToken"),
+    ("bnVsbA", "continue key is not valid: server does not recognize this encoded version "),
     (token(v="v2"), "continue key is not valid: server does not recognize this encoded version v2"),
     (token(rv=0), "continue key is not valid: incorrect encoded start resourceVersion "
      "(version meta.k8s.io/v1)"),
