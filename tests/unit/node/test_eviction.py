@@ -123,6 +123,9 @@ async def test_a_disk_that_is_full_costs_one_pod(
         with monkeypatch.context() as patch:
             patch.setattr(node.api, "request", silent)
             await node.clock.advance(11)
+            await node.until(lambda: agent.workers["uid-greedy"].state.stopped)
+            # The next look finds the disk as full as before, and somebody's end to clean up.
+            await node.clock.advance(11)
             await node.until(lambda: greedy.id not in node.runtime.containers)
             await node.clock.advance(2)
             await node.until(lambda: agent.evictor.conditions == ("DiskPressure",))
