@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 from sampan.paths import ClusterPaths, cluster_names, cluster_paths
@@ -19,6 +20,9 @@ def ls(json_output: Json = False) -> None:
     found = [facts for name in cluster_names() if (facts := facts_of(cluster_paths(name)))]
     if json_output:
         print(json.dumps(found))
+        return
+    if not found:
+        print("there are no clusters; make one with: sampan up", file=sys.stderr)
         return
     rows = [COLUMNS] + [tuple(str(facts[column]) for column in COLUMNS) for facts in found]
     widths = [max(len(row[at]) for row in rows) for at in range(len(COLUMNS))]
