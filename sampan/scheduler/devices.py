@@ -4,7 +4,7 @@ its devices (resource.k8s.io/v1).
 The caches are begun by the first pod that has claims, and one short task waits until they are
 filled: a cluster without drivers pays nothing. What
 `assume` decides counts at once, for claims and for devices, until the cache shows it or `forget`
-takes it back. Memory: what selectors say of each device is kept until slices or classes change.
+takes it back. What selectors say of each device is kept in `selecting`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from sampan.aio.clock import Clock
 from sampan.api.errors import NotFound, Object
@@ -29,6 +28,7 @@ from .extended import class_of
 from .guest import Guest
 from .nodes import Nodes, NodeState
 from .plugins.dynamic_resources import Need, is_usable, plan
+from .selecting import UNKNOWN, Selecting
 from .shares import consumed
 
 GROUP = "resource.k8s.io"
@@ -39,7 +39,6 @@ NOT_CREATED = "ResourceClaim not created yet"
 IN_USE = "resourceclaim in use"
 SPECIAL = "extended/"
 """Before a pod's uid: that of the claim for its extended resources until it is made."""
-UNKNOWN = "the cluster's devices are not known yet"
 
 
 class DevicesTaken(OSError):
@@ -65,13 +64,14 @@ class Devices:
         """Pods that wait until their devices are ready."""
         self._filling: asyncio.Task[None] | None = None
         self._pools: Pools | None = None
-        self._matching: dict[str, tuple[list[Device], list[Device]]] = {}
+        self._selecting = Selecting(changed)
 
     def close(self) -> None:
         for stop in self._stops:
             stop()
         if self._filling is not None:
             self._filling.cancel()
+        self._selecting.clear()
 
     def _open(self) -> tuple[Informer, Informer, Informer]:
         if self._caches is None:
@@ -104,7 +104,7 @@ class Devices:
 
     def _on_offer(self, old: Object | None, new: Object | None) -> None:
         self._pools = None
-        self._matching.clear()
+        self._selecting.clear()
         self._changed()
 
     # What a pod asks
@@ -230,14 +230,9 @@ class Devices:
                 *(body.get("selectors") or ()),
             )
         ]
-        key = "\n\0".join(texts)
-        found = self._matching.get(key)
-        if found is None:
-            assert self._pools is not None
-            chosen = select(name, texts, self._pools.devices)
-            found = [one for one in chosen if one.whole], [one for one in chosen if not one.whole]
-            self._matching[key] = found
-        return found
+        assert self._pools is not None
+        chosen = self._selecting.of(name, texts, self._pools.devices)
+        return [one for one in chosen if one.whole], [one for one in chosen if not one.whole]
 
     # What is decided
 
@@ -386,29 +381,3 @@ class Devices:
 def _is_reserved(claim: Object, guest: Guest) -> bool:
     reserved = (claim.get("status") or {}).get("reservedFor") or ()
     return any(item.get("uid") == guest.uid for item in reserved)
-
-
-def select(name: str, texts: Sequence[str], devices: Sequence[Device]) -> list[Device]:
-    """The devices for which every expression is true. Raises Impossible when one cannot be asked:
-    upstream then refuses the pod too, so that nobody gets a device by an accident."""
-    # CEL is loaded where there are devices to select.
-    from sampan.api.cel.devices import compile_selector, device_value
-    from sampan.api.cel.errors import EvaluationError
-
-    if not texts:
-        return [*devices]
-    try:
-        programs = [compile_selector(text) for text in texts]
-    except Exception as error:
-        raise Impossible(f"request {name}: selector does not compile: {error}") from error
-    out = []
-    for device in devices:
-        try:
-            value: Any = device_value(device.id[0], device.device)
-            if all(program.evaluate({"device": value}) is True for program in programs):
-                out.append(device)
-        except EvaluationError as error:
-            driver, pool, one = device.id
-            text = f"request {name}: device {driver}/{pool}/{one}: CEL runtime error: {error}"
-            raise Impossible(text) from error
-    return out

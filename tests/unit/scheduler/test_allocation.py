@@ -14,8 +14,8 @@ from sampan.scheduler.allocation import (
     Search,
     allocation_of,
 )
-from sampan.scheduler.devices import select
 from sampan.scheduler.nodes import NodeState, read_node
+from sampan.scheduler.selecting import Selecting
 from sampan.scheduler.shares import consumed, taken_by
 
 DRIVER = "gpu.example.com"
@@ -44,7 +44,7 @@ def claim(pools: Pools, *requests: Any, **devices: Any) -> Claim:
     for choices in listed:
         alternatives = []
         for name, body in choices:
-            wanted = select(name, body.pop("cel", []), pools.devices)
+            wanted = Selecting(list).of(name, body.pop("cel", []), pools.devices)
             whole, broken = [x for x in wanted if x.whole], [x for x in wanted if not x.whole]
             alternatives.append(Request(name, body, whole, broken))
         found.append(alternatives)
@@ -222,4 +222,4 @@ def test_configurations_of_class_and_claim_go_with_the_devices() -> None:
 def test_a_selector_that_cannot_be_asked_stops_the_pod() -> None:
     pools = Pools([piece([device("g0")])])
     with pytest.raises(Impossible, match=r"request g: device .*/pool/g0: CEL runtime"):
-        select("g", ['device.attributes["gpu.example.com"].absent == 1'], pools.devices)
+        Selecting(list).of("g", ['device.attributes["gpu.example.com"].absent == 1'], pools.devices)
