@@ -135,7 +135,7 @@ def cluster_names() -> list[str]:
     """The clusters of this machine, in order: those with data where it is by default, and those
     that run (or were left by a crash), wherever their data is."""
     standard = cluster_paths()
-    found = set()
+    found: set[str] = set()
     for folder in (standard.data.parent, standard.run.parent):
         with contextlib.suppress(FileNotFoundError, PermissionError):
             found.update(name for name in os.listdir(folder) if NAME.match(name))

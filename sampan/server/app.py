@@ -36,7 +36,7 @@ from .conversion import view_of
 from .custom.catalog import Catalog
 from .deadlines import Deadlines
 from .deleteoptions import parse_delete_options
-from .exchange import Answer, Attributes, Request, Response, Stream, User
+from .exchange import Answer, Attributes, Request, Response, User
 from .fairness.debug import dump
 from .fairness.fairness import Fairness, Flow
 from .local import LocalTransport
@@ -68,7 +68,7 @@ Change = Callable[[Object], Object]
 Handler = Callable[["Server", Request, Attributes], Coroutine[Any, Any, Answer]]
 
 # Verbs that only look into memory.
-SYNCHRONOUS: Mapping[str, Callable[[Server, Request, Attributes], Response | Stream]] = {
+SYNCHRONOUS: Mapping[str, Callable[[Server, Request, Attributes], Answer]] = {
     "get": get.handle,
     "list": list_verb.handle,
     "watch": watch.handle,

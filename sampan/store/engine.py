@@ -11,11 +11,13 @@ window of history is cut by `WINDOW_EVENTS`, `WINDOW_BYTES` and `WINDOW_AGE_S`, 
 
 A journal that fails once is never asked again: the state on disk is unknown (a page whose fsync
 failed is marked clean), so every later write fails and `failed()` raises, which ends the process.
+So does a subscriber that raises: what is in memory may no longer be what is stored.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -24,6 +26,8 @@ from typing import Any, NamedTuple, Protocol
 from .hub import Callback, Hub, Watch
 from .interface import Event, Range, Record, RevisionMismatch, StoreError
 from .mvcc import State
+
+log = logging.getLogger("sampan.store")
 
 WINDOW_EVENTS = 50_000
 """Most events kept for watches and older reads: about two minutes at full write speed."""
@@ -158,7 +162,14 @@ class Engine:
             key = (event.record or event.previous).key  # type: ignore[union-attr]
             if self._pending[key][0] == event.revision:
                 del self._pending[key]
-        self._hub.publish([write.event for write in batch])
+        try:
+            self._hub.publish([write.event for write in batch])
+        except Exception as failure:
+            # Who missed an event knows less than the store from now on, and would not learn it: a
+            # process that begins anew lists what is durable.
+            log.exception("a subscriber failed at revision %d", batch[-1].event.revision)
+            self._fail(failure, batch)
+            return
         for write in batch:
             if not write.done.done():
                 write.done.set_result(_result(write.event))

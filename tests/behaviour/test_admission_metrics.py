@@ -16,8 +16,9 @@ DEFAULT_ON = (
     "Priority", "DefaultTolerationSeconds", "DefaultStorageClass", "StorageObjectInUseProtection",
     "PersistentVolumeClaimResize", "RuntimeClass", "CertificateApproval", "CertificateSigning",
     "ClusterTrustBundleAttest", "CertificateSubjectRestriction", "DefaultIngressClass",
-    "PodTopologyLabels", "PodResizeValidator", "MutatingAdmissionPolicy", "MutatingAdmissionWebhook",
-    "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook", "ResourceQuota",
+    "PodTopologyLabels", "PodResizeValidator", "MutatingAdmissionPolicy",
+    "MutatingAdmissionWebhook", "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook",
+    "ResourceQuota",
 )  # fmt: skip
 """In upstream's order; those of kinds that are not served (PodGroup) aside."""
 

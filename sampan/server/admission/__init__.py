@@ -52,7 +52,8 @@ __all__ = ["CHAIN", "Admission", "Plugin"]
 
 # The order is upstream's (AllOrderedPlugins): each plugin sees what those above it have set. Left
 # out are those of kinds that are off by default upstream and not served here: PodGroup and
-# Workload (PodGroupProtection, PodGroupWorkloadExists, JobValidation); and NodeDeclaredFeatureValidator, as nodes declare no features.
+# Workload (PodGroupProtection, PodGroupWorkloadExists, JobValidation); and
+# NodeDeclaredFeatureValidator, as nodes declare no features.
 CHAIN: tuple[Plugin, ...] = (
     namespacelifecycle.PLUGIN,  # first, so that a missing namespace is what one hears about
     limitranger.PLUGIN,  # requests and limits, before anything counts them

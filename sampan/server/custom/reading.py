@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sampan.api.errors import InternalError, Object
 
 from ..conversion import view_of
-from ..exchange import Attributes, Request, Response, Stream
+from ..exchange import Answer, Attributes, Request
 from .webhook import Unconverted
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 RETRIES = 10_000
 """Objects of the past a read may come upon, each converted by a call of its own."""
 
-Read = Callable[["Server", Request, Attributes], Response | Stream]
+Read = Callable[["Server", Request, Attributes], Answer]
 
 
 async def read_prepared(
     server: Server, request: Request, attributes: Attributes, read: Read
-) -> Response | Stream:
+) -> Answer:
     """Convert what a read will see, then read. Raises StatusErrors."""
     resource = attributes.resource
     assert resource is not None

@@ -209,14 +209,14 @@ def test_pods_go_with_their_node() -> None:
 
 
 def test_the_older_annotation_of_topology_counts_more() -> None:
-    for annotations, wanted in (
+    for given, wanted in (
         ({"service.kubernetes.io/topology-mode": "Auto"}, True),
         ({"service.kubernetes.io/topology-aware-hints": "auto"}, True),
         ({"service.kubernetes.io/topology-aware-hints": "Disabled",
           "service.kubernetes.io/topology-mode": "Auto"}, False),
     ):  # fmt: skip
         owner = service()
-        owner["metadata"]["annotations"] = annotations
+        owner["metadata"]["annotations"] = given
         assert is_automatic(owner) is wanted
 
 

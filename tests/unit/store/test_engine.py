@@ -167,6 +167,21 @@ async def test_a_failed_journal_is_never_asked_again() -> None:
         await store.failed()
 
 
+async def test_a_subscriber_that_fails_ends_the_store() -> None:
+    """It would go on with less than what is stored; and nobody may wait for ever."""
+    store = engine.Engine(State(), NoJournal())
+
+    def fail(_: object) -> None:
+        raise TypeError("a fault in what listens")
+
+    store.subscribe("/registry/", fail)
+    for number in range(2):
+        with pytest.raises(StoreError):
+            await asyncio.wait_for(store.put(f"/registry/{number}", b"1"), 5)
+    with pytest.raises(StoreError):
+        await asyncio.wait_for(store.failed(), 5)
+
+
 async def test_history_ends_at_compaction() -> None:
     store = MemoryStore()
     for number in range(10):
