@@ -34,7 +34,15 @@ SPREAD := --numprocesses logical --maxprocesses 8
 test: setup ## lint and every test, with real containers and real clients
 	$(MAKE) --no-print-directory --jobs 2 --output-sync lint clients
 	$(PY) -m pytest tests --ignore tests/system --ignore tests/trust $(SPREAD) --dist loadfile
+	$(MAKE) --no-print-directory --jobs 2 --output-sync test-nodes test-clients
+
+# Both wait for containers and connections more than they compute: side by side they take little
+# more time than the longer one.
+.PHONY: test-nodes test-clients
+test-nodes: setup
 	$(PY) -m pytest tests/system tests/trust
+
+test-clients: setup clients
 	.venv-clients/bin/python -m pytest tests/clients
 	.venv-clients/bin/python -m pytest examples/operator
 
