@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 SAMPAN := .venv/bin/sampan
 
-.PHONY: help setup clients demo test lint bench trust clean
+.PHONY: help setup clients demo test test-nodes test-clients lint bench trust clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -36,13 +36,12 @@ test: setup ## lint and every test, with real containers and real clients
 	$(PY) -m pytest tests --ignore tests/system --ignore tests/trust $(SPREAD) --dist loadfile
 	$(MAKE) --no-print-directory --jobs 2 --output-sync test-nodes test-clients
 
-# Both wait for containers and connections more than they compute: side by side they take little
-# more time than the longer one.
-.PHONY: test-nodes test-clients
-test-nodes: setup
+# These two wait for containers and connections more than they compute: side by side they take
+# little more time than the longer one.
+test-nodes: setup ## the part of the tests that runs clusters and containers
 	$(PY) -m pytest tests/system tests/trust
 
-test-clients: setup clients
+test-clients: setup clients ## the part of the tests that runs real clients
 	.venv-clients/bin/python -m pytest tests/clients
 	.venv-clients/bin/python -m pytest examples/operator
 
