@@ -5,7 +5,7 @@ SAMPAN := .venv/bin/sampan
 .PHONY: help setup clients demo test test-nodes test-clients lint bench trust clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: .venv/.ready ## install everything into .venv (and Debian packages, when root)
 
