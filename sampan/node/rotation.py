@@ -25,6 +25,8 @@ log = logging.getLogger("sampan.node.rotation")
 HURRY_S = 0.25
 CALM_S = 10.0
 """As long nothing grows fast before the looks become rare again."""
+TRIM_BYTES = 1 << 30
+"""Copied by the kernel at a time."""
 FAST_SHARE = 4
 """A log that grew by this part of its size since the last look grows fast."""
 
@@ -74,8 +76,8 @@ class Rotation:
             try:
                 size = os.stat(path).st_size
                 if container.state != State.RUNNING:
-                    if size > self._size_max * self._files_max:
-                        self._trim(path, size)
+                    if size > self._size_max and size > (room := self._room(path)):
+                        _trim(path, size - room)
                     continue
                 before = self._sizes.get(container.id, 0)
                 fast = fast or size - before > self._size_max // FAST_SHARE
@@ -99,18 +101,10 @@ class Rotation:
         self._reopen(container_id)
         self._prune(path)
 
-    def _trim(self, path: Path, size: int) -> None:
-        """What a container said that ended before anybody looked: no more than others keep."""
-        draft = path.with_name(f"{path.name}.new")
-        left = self._size_max * self._files_max
-        with open(path, "rb") as source, open(draft, "wb") as target:
-            source.seek(size - left)
-            # From the start of a line on.
-            source.readline(LINE_MAX)
-            offset = source.tell()
-            while sent := os.sendfile(target.fileno(), source.fileno(), offset, left):
-                offset += sent
-        draft.replace(path)
+    def _room(self, path: Path) -> int:
+        """What the present file may hold beside the former ones."""
+        former = sum(os.stat(old).st_size for old in rotated(path))
+        return max(self._size_max, self._size_max * self._files_max - former)
 
     def _prune(self, path: Path) -> None:
         """The newest files, as many as there may be and as many bytes."""
@@ -121,6 +115,19 @@ class Rotation:
             # unless it is more than that by itself.
             if place >= self._files_max or room < 0:
                 old.unlink(missing_ok=True)
+
+
+def _trim(path: Path, excess: int) -> None:
+    """What a container said that ended before anybody looked: no more than others keep."""
+    draft = path.with_name(f"{path.name}.new")
+    with open(path, "rb") as source, open(draft, "wb") as target:
+        source.seek(excess)
+        # From the start of a line on.
+        source.readline(LINE_MAX)
+        offset = source.tell()
+        while sent := os.sendfile(target.fileno(), source.fileno(), offset, TRIM_BYTES):
+            offset += sent
+    draft.replace(path)
 
 
 def rotated(path: Path) -> list[Path]:

@@ -138,6 +138,19 @@ def test_what_an_ended_container_said_is_cut_too(tmp_path: Path) -> None:
     assert path.read_bytes().endswith(b"line 099\n")
 
 
+def test_what_an_ended_container_said_counts_with_its_former_files(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    for number in (1, 2):
+        path.with_name(f"0.log.{number}").write_bytes(b"former %03d\n" % number)
+    path.write_bytes(b"".join(b"line %03d\n" % number for number in range(9)))
+    ended = replace(container(path), state=State.EXITED)
+    found = Rotation(lambda: [ended], lambda _: None, FakeClock(), (20, 4))
+    for _ in range(2):
+        found.look()
+        assert sum(item.stat().st_size for item in tmp_path.iterdir()) <= 80
+        assert path.read_bytes().splitlines()[0] == b"line 003"
+
+
 async def test_what_grows_fast_is_looked_at_often(tmp_path: Path) -> None:
     path, clock = tmp_path / "0.log", FakeClock()
     looks = 0
