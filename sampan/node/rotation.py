@@ -74,7 +74,7 @@ class Rotation:
         for container in self._containers():
             path = container.log_path
             try:
-                size = os.stat(path).st_size
+                size = self._size(container)
                 if container.state != State.RUNNING:
                     if size > self._size_max and size > (room := self._room(path)):
                         _trim(path, size - room)
@@ -90,6 +90,23 @@ class Rotation:
             sizes[container.id] = size
         self._sizes = sizes
         return fast
+
+    def _size(self, container: Container) -> int:
+        """Of the present file. There is none where an agent was killed when it had renamed the
+        file and not yet opened another: all that was said since then is in the former one."""
+        path = container.log_path
+        try:
+            return os.stat(path).st_size
+        except FileNotFoundError:
+            former = rotated(path)
+            if not former:
+                raise
+        if container.state == State.RUNNING:
+            self._reopen(container.id)
+            self._prune(path)
+        else:
+            former[-1].rename(path)
+        return os.stat(path).st_size
 
     def _rotate(self, container_id: str, path: Path) -> None:
         # Unique and in order, whatever the clock does within a second or between two.

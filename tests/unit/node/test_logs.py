@@ -151,6 +151,25 @@ def test_what_an_ended_container_said_counts_with_its_former_files(tmp_path: Pat
         assert path.read_bytes().splitlines()[0] == b"line 003"
 
 
+@pytest.mark.parametrize("state", [State.RUNNING, State.EXITED])
+def test_a_rotation_that_was_broken_off_is_ended(tmp_path: Path, state: State) -> None:
+    """The agent was killed after the renaming: the former file went on growing."""
+    path = tmp_path / "0.log"
+    path.with_name("0.log.1").write_bytes(b"".join(b"line %03d\n" % n for n in range(50)))
+    found = Rotation(
+        lambda: [replace(container(path), state=state)],
+        lambda _: path.touch(),
+        FakeClock(),
+        (20, 3),
+    )
+    for _ in range(2):
+        rotation.look()
+    assert path.exists()
+    assert sum(item.stat().st_size for item in tmp_path.iterdir()) <= 60
+    if state == State.EXITED:
+        assert path.read_bytes().endswith(b"line 049\n")
+
+
 async def test_what_grows_fast_is_looked_at_often(tmp_path: Path) -> None:
     path, clock = tmp_path / "0.log", FakeClock()
     looks = 0
