@@ -156,12 +156,8 @@ def test_a_rotation_that_was_broken_off_is_ended(tmp_path: Path, state: State) -
     """The agent was killed after the renaming: the former file went on growing."""
     path = tmp_path / "0.log"
     path.with_name("0.log.1").write_bytes(b"".join(b"line %03d\n" % n for n in range(50)))
-    found = Rotation(
-        lambda: [replace(container(path), state=state)],
-        lambda _: path.touch(),
-        FakeClock(),
-        (20, 3),
-    )
+    found = replace(container(path), state=state)
+    rotation = Rotation(lambda: [found], lambda _: path.touch(), FakeClock(), (20, 3))
     for _ in range(2):
         rotation.look()
     assert path.exists()
