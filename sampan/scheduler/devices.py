@@ -2,9 +2,9 @@
 its devices (resource.k8s.io/v1).
 
 The caches are begun by the first pod that has claims, and one short task waits until they are
-filled: a cluster without drivers pays nothing. What
-`assume` decides counts at once, for claims and for devices, until the cache shows it or `forget`
-takes it back. What selectors say of each device is kept in `selecting`.
+filled: a cluster without drivers pays nothing. What `assume` decides counts at once, for claims and
+for devices, until the cache shows it or `forget` takes it back. What selectors say of each device
+is kept in `selecting`.
 """
 
 from __future__ import annotations

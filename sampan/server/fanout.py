@@ -4,10 +4,10 @@ Watchers of the same namespace and selection are one `Group`. A change is looked
 it may concern: groups whose selection fixes a name, field or label are found by that value, so that
 a node agent's watch of its own pods costs the writers of other pods nothing. What a group is to
 get waits in `pending`; a round hands it, as one shared `Batch`, to every member. Small groups get
-it at once; larger ones by the `Pump`, work worth `SLICE` members in a turn of the loop, so that
-writers are served between slices however many watch and however much there is to tell. What happens
-meanwhile is for the next rounds, `ROUND_BYTES` in each: the more there is to do, the cheaper an
-event gets.
+it at once; larger ones by the `Pump`: the `FIRST` members before the writer is answered, then work
+worth `SLICE` members in a turn of the loop, so that writers are served between slices however many
+watch and however much there is to tell. What happens meanwhile is for the next rounds,
+`ROUND_BYTES` in each: the more there is to do, the cheaper an event gets.
 
 Bounds: what waits in `pending` doubles the slices again and again, so that writers who go on are
 slowed to what the watchers can be told: some thousands of events at most. A member that does not
