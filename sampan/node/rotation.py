@@ -1,6 +1,6 @@
 """Container logs are cut at a size; the last files are kept, and no more bytes than they may have.
 
-`beat` is called at the agent's ticks: one stat per running container. The full file is renamed and
+`beat` is called at the agent's ticks: one stat per container. The full file is renamed and
 the runtime opens a new one under the old name; a reader that follows the log goes on with it.
 Task: at most one, only while some log grows fast: then they are looked at every `HURRY_S`, so that
 a container that floods its log fills no disk between two ticks (upstream: ten seconds).
@@ -73,13 +73,16 @@ class Rotation:
         fast, sizes = False, {}
         for container in self._containers():
             path = container.log_path
+            if container.state == State.CREATED:
+                continue
             try:
-                size = self._size(container)
-                if container.state != State.RUNNING:
-                    if size > self._size_max and size > (room := self._room(path)):
-                        _trim(path, size - room)
+                size, before = self._size(container), self._sizes.get(container.id)
+                if container.state == State.EXITED:
+                    sizes[container.id] = size if size == before else self._settle(path)
                     continue
-                before = self._sizes.get(container.id, 0)
+                if before is None:
+                    before = 0
+                    self._prune(path)
                 fast = fast or size - before > self._size_max // FAST_SHARE
                 if size >= self._size_max:
                     self._rotate(container.id, path)
@@ -90,6 +93,17 @@ class Rotation:
             sizes[container.id] = size
         self._sizes = sizes
         return fast
+
+    def _settle(self, path: Path) -> int:
+        """Cut what an ended container has left to what it may keep; the size of the present file.
+        Its former files are looked at too: the agent that renamed the last may have been killed
+        before it could prune them."""
+        _draft(path).unlink(missing_ok=True)
+        self._prune(path)
+        size = os.stat(path).st_size
+        if size > self._size_max and size > (room := self._room(path)):
+            _trim(path, size - room)
+        return os.stat(path).st_size
 
     def _size(self, container: Container) -> int:
         """Of the present file. There is none where an agent was killed when it had renamed the
@@ -136,7 +150,7 @@ class Rotation:
 
 def _trim(path: Path, excess: int) -> None:
     """What a container said that ended before anybody looked: no more than others keep."""
-    draft = path.with_name(f"{path.name}.new")
+    draft = _draft(path)
     with open(path, "rb") as source, open(draft, "wb") as target:
         source.seek(excess)
         # From the start of a line on.
@@ -145,6 +159,10 @@ def _trim(path: Path, excess: int) -> None:
         while sent := os.sendfile(target.fileno(), source.fileno(), offset, TRIM_BYTES):
             offset += sent
     draft.replace(path)
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")
 
 
 def rotated(path: Path) -> list[Path]:

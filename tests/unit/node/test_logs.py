@@ -166,6 +166,20 @@ def test_a_rotation_that_was_broken_off_is_ended(tmp_path: Path, state: State) -
         assert path.read_bytes().endswith(b"line 049\n")
 
 
+@pytest.mark.parametrize("state", [State.RUNNING, State.EXITED])
+def test_former_files_that_a_killed_agent_did_not_prune_are(tmp_path: Path, state: State) -> None:
+    """It was killed after the new file had been opened."""
+    path = tmp_path / "0.log"
+    path.with_name("0.log.1").write_bytes(b"x" * 500)
+    path.with_name("0.log.2").write_bytes(b"former")
+    if state == State.EXITED:
+        path.with_name("0.log.new").write_bytes(b"y" * 50)
+    path.write_bytes(b"end")
+    found = replace(container(path), state=state)
+    Rotation(lambda: [found], lambda _: None, FakeClock(), (20, 3)).look()
+    assert sorted(item.read_bytes() for item in tmp_path.iterdir()) == [b"end", b"former"]
+
+
 async def test_what_grows_fast_is_looked_at_often(tmp_path: Path) -> None:
     path, clock = tmp_path / "0.log", FakeClock()
     looks = 0
