@@ -9,7 +9,7 @@ process; what comes beyond waits its turn.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -131,20 +131,21 @@ class ImageStore:
         """Import every image of an archive that is for this machine. All or nothing per image.
         Raises ImageDamaged, OSError."""
         async with self._unpackers:
-            ids = await asyncio.to_thread(self._load, archive)
+            given = await asyncio.to_thread(self._load, archive)
         images = self._catalog.images()
-        return [images[image_id] for image_id in ids if image_id in images]
+        return [images[key].given(names) for key, names in given.items() if key in images]
 
-    def _load(self, path: Path) -> Sequence[str]:
-        ids: list[str] = []
+    def _load(self, path: Path) -> Mapping[str, Sequence[str]]:
+        """Id -> what the archive calls the image."""
+        given: dict[str, Sequence[str]] = {}
         with (
             self._catalog.workspace() as space,
             archive.open_archive(path, space) as contents,
         ):
             for number, found in enumerate(archive.images_of(contents, machine())):
                 self._load_one(contents, found, space / str(number))
-                ids.append(found.config.id)
-        return ids
+                given[found.config.id] = [*given.get(found.config.id, ()), *found.names]
+        return given
 
     def _load_one(self, contents: archive.Contents, found: archive.Found, space: Path) -> None:
         for attempt in range(_ATTEMPTS):

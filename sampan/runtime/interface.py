@@ -6,12 +6,13 @@ endpoint. Errors carry a `reason` the agent can show.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ..linux.cgroups import Usage
 
@@ -68,6 +69,10 @@ class Image(Struct, frozen=True):
     added_at: float = 0.0
     """When it came (again), in seconds since the epoch."""
 
+    def given(self, names: Collection[str]) -> Image:
+        """The image with only these of its tags: those that whoever brought it gave it."""
+        return replace(self, tags=[tag for tag in self.tags if tag in names])
+
 
 class Images(Protocol):
     """The local image store. Safe for several processes at once (files and atomic renames)."""
@@ -84,7 +89,8 @@ class Images(Protocol):
         ...
 
     async def load(self, archive: Path) -> Sequence[Image]:
-        """Import a docker or OCI archive (tar, tar.gz). All or nothing. Raises ImageDamaged."""
+        """Import a docker or OCI archive (tar, tar.gz). All or nothing; each image with the tags
+        that the archive gives it, not with others it has here. Raises ImageDamaged."""
         ...
 
     async def pull(self, reference: str, credentials: Credentials | None = None) -> Image:

@@ -103,7 +103,7 @@ class CriImages:
             names = await self._server.load(archive)
             await self.refresh()
         found = {image.id: image for name in names if (image := self.find(name)) is not None}
-        return [*found.values()]
+        return [image.given(names) for image in found.values()]
 
     async def pull(self, reference: str, credentials: Credentials | None = None) -> Image:
         name = parse(reference)

@@ -88,7 +88,8 @@ async def test_what_is_known_already_is_not_written_again(
     before = [path.stat().st_ino for path in files]
     assert await store.load(archive) == [image]
     assert [path.stat().st_ino for path in files] == before
-    await store.load(write(tmp_path, pack_archive([BASE], CONFIG, "b:1")))
+    (again,) = await store.load(write(tmp_path, pack_archive([BASE], CONFIG, "b:1")))
+    assert list(again.tags) == ["docker.io/library/b:1"], "what was loaded, not all it is called"
     other = ImageStore(tmp_path / "images").find("a:1")
     assert other is not None
     assert list(other.tags) == ["docker.io/library/a:1", "docker.io/library/b:1"]
