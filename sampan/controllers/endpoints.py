@@ -19,6 +19,7 @@ from .endpoints_plan import (
     selects_pods,
     target,
 )
+from .endpoints_triggers import Triggers, stamped
 from .runtime.backends import on_backend_change
 from .runtime.controller import Context, Controller
 from .runtime.labels import add_label_index, selected
@@ -46,6 +47,7 @@ class EndpointsController(Controller):
         self.services = self.informer(resource("services"))
         self.pods = self.informer(resource("pods"))
         self.endpoints = self.informer(self.resource)
+        self.triggers = Triggers()
         add_label_index(self.pods)
         self.services.on_change(self.add_changed)
         self.endpoints.on_change(self._endpoints_changed)
@@ -64,6 +66,7 @@ class EndpointsController(Controller):
         service = self.services.get(*request)
         found = self.endpoints.get(*request)
         if service is None:
+            self.triggers.forget(request)
             if found is not None and _is_ours(found):
                 await self._delete(found)
             return
@@ -71,12 +74,15 @@ class EndpointsController(Controller):
             return
         pods = [*selected(self.pods, request.namespace, service["spec"]["selector"])]
         self.queue.rest(request, PACE_S * len(pods))
+        since = self.triggers.since(request, service, pods)
         wanted = body_of(service, backends(service, pods, families(service)[0]))
         try:
             if found is None:
-                await self.client.create(self.resource, wanted, request.namespace)
+                body = _stamped(wanted, since)
+                await self.client.create(self.resource, body, request.namespace)
             elif _differs(found, wanted):
-                await self.client.update(self.resource, _merged(found, wanted))
+                body = _stamped(_merged(found, wanted), since)
+                await self.client.update(self.resource, body)
         except (NotFound, AlreadyExists):
             # Gone with its namespace; or made by someone else, whose event brings us back.
             return
@@ -170,6 +176,11 @@ def _merged(found: Object, wanted: Object) -> Object:
     meta = {**found["metadata"], "labels": wanted["metadata"]["labels"]}
     meta["annotations"] = annotations
     return {**found, "metadata": meta, "subsets": wanted["subsets"]}
+
+
+def _stamped(body: Object, since: str) -> Object:
+    annotations = stamped(body["metadata"].get("annotations"), since)
+    return {**body, "metadata": {**body["metadata"], "annotations": annotations}}
 
 
 def _differs(found: Object, wanted: Object) -> bool:

@@ -13,6 +13,7 @@ from sampan.api.resources import resource
 from sampan.client.events import NORMAL, WARNING, EventRecorder
 
 from .endpoints_plan import ZONE_LABEL, backends, families, fingerprint, matches, selects_pods
+from .endpoints_triggers import Triggers
 from .endpointslice_plan import (
     MANAGED_LABEL,
     MANAGER,
@@ -43,6 +44,7 @@ class EndpointSliceController(Controller):
         self.resource = resource("endpointslices", "discovery.k8s.io")
         self.service_resource = resource("services")
         self.expectations = Expectations(context.clock)
+        self.triggers = Triggers()
         self.recorder: EventRecorder | None = None
         self.unhinted: dict[Request, dict[str, str]] = {}
         """What was told of services of topology-mode Auto, by family."""
@@ -97,6 +99,7 @@ class EndpointSliceController(Controller):
             # The garbage collector takes the slices: the service owns them.
             self.expectations.forget(request)
             self.displaced.pop(request, None)
+            self.triggers.forget(request)
             return None
         if not selects_pods(service):
             return None
@@ -104,6 +107,7 @@ class EndpointSliceController(Controller):
         if waiting_s:
             return Requeue(waiting_s)
         pods = [*selected(self.pods, request.namespace, service["spec"]["selector"])]
+        since = self.triggers.since(request, service, pods)
         found = {family: backends(service, pods, family) for family in families(service)}
         self.queue.rest(request, PACE_S * len(pods))
         names = {item.node for group in found.values() for item in group}
@@ -119,7 +123,9 @@ class EndpointSliceController(Controller):
             from .endpointslice_zones import zone_shares
 
             shares = zone_shares(self.nodes.list())
-        todo = plan(service, self.service_resource, found, existing, nodes, shares=shares)
+        todo = plan(
+            service, self.service_resource, found, existing, nodes, shares=shares, since=since
+        )
         await self._apply(request, todo)
         if todo.unhinted or request in self.unhinted:
             self._tell_hints(service, request, todo.unhinted)

@@ -21,6 +21,7 @@ from .endpoints_plan import (
     is_headless,
     target,
 )
+from .endpoints_triggers import stamped
 from .runtime.owners import controller_reference
 
 # --max-endpoints-per-slice
@@ -33,8 +34,6 @@ _DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 NAME_LABEL = "kubernetes.io/service-name"
 MANAGED_LABEL = "endpointslice.kubernetes.io/managed-by"
 MANAGER = "endpointslice-controller.k8s.io"
-# Written by others on slices; kept as they are.
-CHANGE_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 
 
 class Plan(Struct):
@@ -69,9 +68,11 @@ def plan(
     nodes: Mapping[str, Object],
     *,
     shares: Mapping[str, float] | None = None,
+    since: str = "",
 ) -> Plan:
     """Slices to write. `backends` by address family; `resource` is services'; `nodes` by name.
-    `shares` are the zones' parts of all processors, for a service of topology-mode Auto."""
+    `shares` are the zones' parts of all processors, for a service of topology-mode Auto; `since` is
+    when the changes began that are written now."""
     result = Plan()
     by_family: dict[str, list[Object]] = {family: [] for family in backends}
     for body in sorted(existing, key=lambda item: str(item["metadata"]["name"])):
@@ -87,6 +88,11 @@ def plan(
             every = [entry for item in slices for entry in item.endpoints]
             result.unhinted[family] = assign_zones(every, shares)
         _settle(result, service, resource, family, slices)
+    for body in (*result.create, *result.update):
+        meta = body["metadata"]
+        annotations = stamped(meta.get("annotations"), since)
+        if annotations != (meta.get("annotations") or {}):
+            body["metadata"] = {**meta, "annotations": annotations}
     return result
 
 

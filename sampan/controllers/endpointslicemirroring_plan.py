@@ -10,7 +10,8 @@ from msgspec import Struct, field
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
 
-from .endpointslice_plan import CHANGE_TIME, MANAGED_LABEL, NAME_LABEL
+from .endpoints_triggers import ANNOTATION as CHANGE_TIME
+from .endpointslice_plan import MANAGED_LABEL, NAME_LABEL
 from .runtime.owners import controller_reference
 
 MANAGER = "endpointslicemirroring-controller.k8s.io"

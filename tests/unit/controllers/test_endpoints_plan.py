@@ -246,3 +246,23 @@ def test_hints_say_for_whom_an_endpoint_is(distribution: str | None, hints: Obje
     )
     assert ready.get("hints") == hints
     assert "hints" not in unready
+
+
+def test_slices_that_are_written_say_since_when() -> None:
+    owner = service()
+    nodes: dict[str, Object] = {"n1": {"metadata": {}}}
+    key = "endpoints.kubernetes.io/last-change-trigger-time"
+
+    def written(pods: list[Object], existing: list[Object], since: str) -> list[Object]:
+        found = {"IPv4": backends(owner, pods, "IPv4")}
+        todo = plan(owner, SERVICES, found, existing, nodes, since=since)
+        return [*todo.create, *todo.update]
+
+    [made] = written([pod(0)], [], "t1")
+    assert made["metadata"]["annotations"] == {key: "t1"}
+    made["metadata"] |= {"name": "web-1", "annotations": {key: "t1", "other": "stays"}}
+    assert written([pod(0)], [made], "t2") == []
+    [again] = written([pod(0), pod(1)], [made], "t2")
+    assert again["metadata"]["annotations"] == {key: "t2", "other": "stays"}
+    [again] = written([], [made], "")
+    assert again["metadata"]["annotations"] == {"other": "stays"}
