@@ -35,6 +35,9 @@ from .mortal import Mortal
 
 QUIET_TURNS = 30
 """Turns of the loop without a write or work, after which nothing more is on its way."""
+STILL_TURNS = 2_000
+"""The same while a reconcile is under way: what it waits for then is time (the server gives a
+namespace some to get its service account), which does not pass by itself."""
 MOST_TURNS = 50_000
 """More are a loop that never ends; a step takes a few thousand."""
 PATTERNS = ("crash", "missed", "stale")
@@ -182,17 +185,23 @@ class World:
 
     async def settle(self) -> None:
         """Until nothing more happens at this moment; controllers that died are started anew."""
-        quiet, turns, revision = 0, 0, self.cluster.store.revision
-        while quiet < QUIET_TURNS:
+        quiet, turns, progress = 0, 0, self._progress()
+        while quiet < (QUIET_TURNS if self.life.running.idle else STILL_TURNS):
             await asyncio.sleep(0)
             turns += 1
             assert turns < MOST_TURNS, "work without end"
             if self.life.transport.dead.is_set():
                 await self.life.end()
                 await self._live()
-            busy = not self.life.running.idle or self.cluster.store.revision != revision
-            quiet = 0 if busy else quiet + 1
-            revision = self.cluster.store.revision
+            before, progress = progress, self._progress()
+            quiet = quiet + 1 if progress == before else 0
+
+    def _progress(self) -> tuple[int, ...]:
+        """What has been done so far: it is another after every step."""
+        queues = [controller.queue for controller in self.life.running.controllers]
+        added = sum(queue.metrics.adds for queue in queues)
+        waiting = sum(len(queue) for queue in queues)
+        return self.cluster.store.revision, len(self.lives), added, waiting
 
     async def advance(self, seconds: float) -> None:
         await self.settle()

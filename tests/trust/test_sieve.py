@@ -190,6 +190,7 @@ async def run(plan: Plan) -> Ending:
         made: set[str] = set()
         world.pods.on_change(lambda old, new: made.add((new or old or {})["metadata"]["uid"]))
         await play(world)
+        assert world.life.running.idle
         listed = (essence(item) for item in objects_in(world.cluster) if counts(item))
         writes = sum(life.transport.writes for life in world.lives)
         return Ending(Counter(listed), len(made), writes, world.seen, len(world.lives))
