@@ -7,8 +7,8 @@ import binascii
 from typing import TYPE_CHECKING
 
 from sampan.api.errors import Object
+from sampan.wire.certificate import Malformed, read_requested
 
-from ..authn.certificate import Malformed, read_requested
 from ..authz.authorizer import MASTERS
 from ..exchange import Write
 from .certificateapproval import GROUP

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from sampan.api.fields import quote
 from sampan.api.resources import resource
+from sampan.wire.certificate import Malformed, read_requested
 
-from ..authn.certificate import Malformed, read_requested
 from ..authz.nodes import node_of
 from ..exchange import Write
 from .certificatesubjectrestriction import decode_request

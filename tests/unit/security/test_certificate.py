@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 
-from sampan.server.authn.certificate import Malformed, read_requested, read_subject
+from sampan.wire.certificate import Malformed, read_requested, read_subject
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 BEGIN = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)

@@ -1,4 +1,4 @@
-"""The subject of a client certificate, read from its DER bytes.
+"""The subject of a certificate and when it ends, read from its DER bytes.
 
 TLS has already verified the certificate against the cluster's CA; only what Kubernetes gives a
 meaning is read here: common name (the user), organizations (the groups), the user's UID, and when
