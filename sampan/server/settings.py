@@ -19,9 +19,10 @@ def load(server: Server) -> None:
 
 
 def load_audit(server: Server) -> None:
-    """Begin, change or end the audit log, by its policy. Raises ValueError and OSError."""
+    """Begin, change or end the audit log, by its policy. Raises ValueError and OSError. The file
+    stays open when only the policy changes: what is under way is still written of."""
     folder, target = server.config.folder, server.config.audit_log
-    made = None
+    before, made = server.audit, None
     if folder is not None and target is not None and (folder / AUDIT_POLICY).exists():
         # Imported only where there is a policy.
         from .audit import Audit
@@ -30,7 +31,7 @@ def load_audit(server: Server) -> None:
 
         policy = read(folder / AUDIT_POLICY)
         if policy is not None:
-            made = Audit(server, policy, Log(target))
-    before, server.audit = server.audit, made
-    if before is not None:
+            made = Audit(server, policy, Log(target) if before is None else before.log)
+    server.audit = made
+    if before is not None and made is None:
         before.close()

@@ -278,3 +278,40 @@ async def test_the_file_rotates_and_a_full_disk_stops_nothing(
 def test_a_policy_that_is_none_is_refused(policy: Any, why: str) -> None:
     with pytest.raises(BadPolicy, match=why.replace("*", r"\*")):
         parse(policy)
+
+
+async def test_a_log_that_is_closed_or_taken_away_is_never_another_file(tmp_path: Path) -> None:
+    """The number of a closed descriptor is given to the next file that is opened."""
+    log = audit_log.Log(tmp_path / "audit.log")
+    log.write({"a": 1})
+    log.close()
+    other = os.open(tmp_path / "other", os.O_WRONLY | os.O_CREAT)
+    log.write({"a": 2})
+    await asyncio.sleep(0)
+    os.close(other)
+    assert (tmp_path / "other").read_bytes() == b""
+    assert written(tmp_path) == [{"a": 1}]
+
+
+async def test_a_log_goes_on_when_its_file_was_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_log, "SIZE_BYTES", 1)
+    log = audit_log.Log(tmp_path / "audit.log")
+    log.write({"a": 1})
+    log.flush()
+    log.path.unlink()
+    log.write({"a": 2})
+    log.close()
+    assert (written(tmp_path), log.lost) == ([{"a": 2}], 0)
+
+
+async def test_a_watch_that_outlives_its_policy_is_written_of_as_it_was(tmp_path: Path) -> None:
+    async with audited(tmp_path, EVERYTHING, omitStages=STAGES) as cluster:
+        watch = cluster.stream(f"{NS}/configmaps?watch=1")
+        await cluster.http("POST", f"{NS}/configmaps", {"metadata": {"name": "c"}})
+        while (await anext(watch))["object"]["metadata"]["name"] != "c":
+            pass
+        settings.load(cluster.server)
+        await watch.aclose()  # type: ignore[attr-defined]
+    assert [event["verb"] for event in written(tmp_path)] == ["create", "watch"]

@@ -2,7 +2,8 @@
 
 Bounds: `BUFFER_BYTES` wait for the end of the turn, then they are written at once; the file is
 renamed at `SIZE_BYTES` and `FILES` old ones are kept. What cannot be written is counted and told in
-the log, once in a while: a full disk must not stop the cluster.
+the log, once in a while: a full disk must not stop the cluster. A descriptor that is closed is never
+written to: its number may be another file's by then.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import logging
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -49,7 +51,9 @@ class Log:
         self._size = os.fstat(self._fd).st_size
 
     def write(self, event: Object) -> None:
-        """Put an event into the log."""
+        """Put an event into the log. Behind `close` there is none, and requests still end."""
+        if self._fd < 0:
+            return
         self.written += 1
         line = orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
         self._lines.append(line)
@@ -82,16 +86,21 @@ class Log:
                 log.error("%s: %s; %d events are lost", self.path, error, self.lost)
 
     def _rotate(self) -> None:
-        """Rename the file and begin another. Names sort by time, as upstream's do."""
-        os.close(self._fd)
+        """Rename the file and begin another. Names sort by time, as upstream's do. Raises OSError,
+        and then goes on with the file there is."""
         now = time.time()
         stamp = time.strftime("%Y-%m-%dT%H-%M-%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}"
         stem, suffix = self.path.stem, self.path.suffix
-        self.path.rename(self.path.with_name(f"{stem}-{stamp}{suffix}"))
+        with suppress(FileNotFoundError):  # Somebody has taken it away.
+            self.path.rename(self.path.with_name(f"{stem}-{stamp}{suffix}"))
         for old in sorted(self.path.parent.glob(f"{stem}-*{suffix}"))[:-FILES]:
             old.unlink(missing_ok=True)
+        before = self._fd
         self._open()
+        os.close(before)
 
     def close(self) -> None:
+        """Write what waits; nothing more comes in."""
         self.flush()
         os.close(self._fd)
+        self._fd = -1

@@ -38,7 +38,8 @@ NOBODY = User("")
 
 
 class Audit:
-    """Of one server, by one policy. `close` it when the policy changes."""
+    """Of one server, by one policy. The next policy's gets its log; `close` it where there is no
+    next one."""
 
     def __init__(self, server: Server, policy: Policy, log: Log) -> None:
         self._server = server
