@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from sampan.api.errors import Object
 
@@ -35,6 +35,9 @@ class Access(Struct, frozen=True):
     key: str = ""
     token: str = ""
     insecure: bool = False
+    username: str = ""
+    password: str = ""
+    """Basic authentication: webhooks may want it, an API server takes none."""
 
 
 def user_path() -> Path:
@@ -47,10 +50,7 @@ def user_path() -> Path:
 
 def read(path: Path, context: str = "") -> Access:
     """The access of `context`, or of the current one. Raises KubeconfigError."""
-    try:
-        config = _parse(path.read_text(), path)
-    except OSError as error:
-        raise KubeconfigError(f"{path}: {error.strerror}") from error
+    config = _load(path)
     name = context or config.get("current-context") or ""
     if not name:
         raise KubeconfigError(f"{path}: no current-context is set")
@@ -60,14 +60,35 @@ def read(path: Path, context: str = "") -> Access:
     url = str(cluster.get("server") or "")
     if not url:
         raise KubeconfigError(f"{path}: the cluster of context {name!r} has no server")
-    token = str(user.get("token") or "") or _text(user, "tokenFile", path).strip()
-    return Access(
+    return structs.replace(
+        _credentials(user, path),
         url=url,
         ca=_pem(cluster, "certificate-authority", path),
+        insecure=bool(cluster.get("insecure-skip-tls-verify")),
+    )
+
+
+def read_users(path: Path) -> tuple[dict[str, Access], str]:
+    """Every user's credentials by its name, without a server, and the name of the current
+    context's user ("" for none). Raises KubeconfigError."""
+    config = _load(path)
+    users = {
+        str(item.get("name") or ""): _credentials(item.get("user") or {}, path)
+        for item in config.get("users") or []
+    }
+    name = config.get("current-context") or ""
+    chosen = _entry(config, "contexts", name, path) if name else {}
+    return users, str(chosen.get("user") or "")
+
+
+def _credentials(user: dict[str, Any], path: Path) -> Access:
+    return Access(
+        url="",
         cert=_pem(user, "client-certificate", path),
         key=_pem(user, "client-key", path),
-        token=token,
-        insecure=bool(cluster.get("insecure-skip-tls-verify")),
+        token=str(user.get("token") or "") or _text(user, "tokenFile", path).strip(),
+        username=str(user.get("username") or ""),
+        password=str(user.get("password") or ""),
     )
 
 
@@ -203,6 +224,13 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.unlink(missing_ok=True)
+
+
+def _load(path: Path) -> Object:
+    try:
+        return _parse(path.read_text(), path)
+    except OSError as error:
+        raise KubeconfigError(f"{path}: {error.strerror}") from error
 
 
 def _parse(text: str, path: Path) -> Object:

@@ -8,7 +8,7 @@ whose object was not stored after all is found by the quota controller.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sampan.api.errors import NotFound, Object
@@ -26,12 +26,14 @@ from sampan.api.quota.evaluators import evaluator_of
 from sampan.api.resources import resource
 
 from ..exchange import Write
+from .configuration import settings_of, versioned
 from .plugin import EVERYTHING, Plugin, refuse
 
 if TYPE_CHECKING:
     from ..app import Server
 
 RESIZE = "resize"
+CONFIGURATION = "apiserver.config.k8s.io/v1"
 
 
 class Quotas:
@@ -40,7 +42,7 @@ class Quotas:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._names: dict[str, dict[str, None]] = {}
-        self.limited = tuple(map(limited_of, server.config.quota_limited))
+        self.limited = tuple(map(limited_of, _limited(server)))
 
     def start(self) -> None:
         self._server.observe(resource("resourcequotas"), self._changed)
@@ -66,6 +68,17 @@ class Quotas:
             names[metadata["name"]] = None
         if had != self.some:
             self._server.admission.forget()
+
+
+def _limited(server: Server) -> Sequence[Mapping[str, object]]:
+    """The limitedResources of the server's configuration or the administrator's. Raises
+    ValueError."""
+    settings = settings_of(server.config.folder, "ResourceQuota")
+    found = versioned(settings, CONFIGURATION, "ResourceQuotaConfiguration", ("limitedResources",))
+    items = found.get("limitedResources") or ()
+    if not all(isinstance(item, dict) for item in items):
+        raise ValueError("limitedResources: must be a list of objects")
+    return (*server.config.quota_limited, *items)
 
 
 async def validate(server: Server, write: Write) -> None:

@@ -7,9 +7,12 @@ private temporary file, as TLS reads it from files only.
 from __future__ import annotations
 
 import atexit
+import base64
 import os
 import tempfile
 from pathlib import Path
+
+from msgspec import structs
 
 from sampan.client.kubeconfig import Access, KubeconfigError, read
 
@@ -23,14 +26,24 @@ def target_of_kubeconfig(path: Path) -> Target:
     access = read(path)
     if not access.url.startswith(("https://", "http://")):
         raise KubeconfigError(f"{path}: the server must be an http or https address")
-    headers = (("Authorization", f"Bearer {access.token}"),) if access.token else ()
-    return Target(
-        access.url,
-        ca=access.ca.encode(),
+    return with_credentials(
+        Target(access.url, ca=access.ca.encode(), insecure=access.insecure), access
+    )
+
+
+def with_credentials(target: Target, access: Access) -> Target:
+    """The target, shown the certificate, token or password of `access`."""
+    words = ""
+    if access.token:
+        words = f"Bearer {access.token}"
+    elif access.username:
+        pair = f"{access.username}:{access.password}"
+        words = f"Basic {base64.b64encode(pair.encode()).decode()}"
+    return structs.replace(
+        target,
         client_cert=_pair(access),
         client_key=None,
-        insecure=access.insecure,
-        headers=headers,
+        headers=(("Authorization", words),) if words else (),
     )
 
 

@@ -25,9 +25,10 @@ PASSING = frozenset({429, 500, 504})
 RESET = "connection reset by peer"
 
 
-async def ask_again(ask: Callable[[], Awaitable[Object]], clock: Clock) -> Object:
+async def ask_again(
+    ask: Callable[[], Awaitable[Object]], clock: Clock, pause_s: float = FIRST_PAUSE_S
+) -> Object:
     """What `ask` answers, at the first or a later try. Raises CallFailed, the last."""
-    pause_s = FIRST_PAUSE_S
     for left in reversed(range(TRIES)):
         try:
             return await ask()

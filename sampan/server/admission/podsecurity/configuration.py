@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from ..configuration import read, settings_of
 from .levels import LEVELS, MODES, Choice, Standard, version_of
 
 FILE = "pod-security.yaml"
@@ -37,11 +38,12 @@ def configuration_of(folder: Path | None) -> Configuration:
     """The configuration in the administrator's folder; without a file, nothing is enforced.
     Raises ValueError for a file that is wrong: a cluster must not start less safe than asked."""
     path = None if folder is None else folder / FILE
-    if path is None or not path.exists():
-        return Configuration()
-    import yaml
-
-    raw = yaml.safe_load(path.read_text())
+    if path is not None and path.exists():
+        raw = read(path)
+    else:
+        raw = settings_of(folder, "PodSecurity").raw
+        if raw is None:
+            return Configuration()
     if not isinstance(raw, dict) or raw.get("kind") != KIND:
         raise ValueError(f"{FILE}: not a {KIND}")
     return parse_configuration(raw)

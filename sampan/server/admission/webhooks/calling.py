@@ -36,6 +36,9 @@ async def call(server: Server, write: Write, hook: Hook, request: Object) -> Ver
         )
     try:
         target = hook.target
+        credentials = server.admission.hooks.credentials.get(hook.kind)
+        if credentials is not None:
+            target = credentials.shown_to(target)
     except CallFailed as error:
         raise CallFailed(f"could not get REST client: {error.message}") from None
     try:

@@ -6,6 +6,7 @@ while there are webhooks; both are made anew when a configuration or the resourc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
@@ -18,11 +19,13 @@ from sampan.api.selectors import Selector, from_label_selector
 from ...exchange import Write
 from ...webhooks.target import Target
 from ...webhooks.target import target_of as call_target_of
+from ..configuration import has_configuration
 from .metrics import WebhookMetrics
 from .rules import GROUP, Asked, Candidates, Rule, is_exempt, rule_of, target_of
 
 if TYPE_CHECKING:
     from ...app import Server
+    from .credentials import Credentials
 
 VERSIONS = ("v1", "v1beta1")
 """Of AdmissionReview, that we speak."""
@@ -87,9 +90,15 @@ class Hooks:
         self._configurations: dict[str, dict[str, Object]] = {name: {} for name in PLURALS}
         self._hooks: dict[str, tuple[Hook, ...]] = {"admit": (), "validate": ()}
         self._candidates = Candidates(server, self._find)
+        self.credentials: Mapping[str, Credentials] = {}
+        """Shown to webhooks, by their kind; none unless the administrator configured some."""
 
     def start(self) -> None:
         self._server.expositions.append(self.metrics.exposition)
+        if has_configuration(self._server.config.folder):
+            from .credentials import credentials_of
+
+            self.credentials = credentials_of(self._server.config.folder)
         for plural in PLURALS:
             self._server.observe(resource(plural, GROUP), self._observer(plural))
 
