@@ -125,6 +125,19 @@ class ClusterPaths:
     def token(self) -> Path:
         return self.data / "admin.token"
 
+    def keep_place(self) -> None:
+        """Write into the run folder where the data is, for commands that know the name alone."""
+        (self.run / "data").write_text(str(self.data))
+
+    def place(self) -> Path | None:
+        """The data folder of the cluster of this name that runs, or was left by a crash; None
+        where nothing says so."""
+        try:
+            found = Path((self.run / "data").read_text())
+            return found if found.is_dir() else None
+        except OSError:
+            return None
+
 
 def registry_port(slot: int, chosen: int) -> int:
     """Of a cluster's own registry: `chosen` in its file, or by its slot; 0 for none (-1 chosen)."""

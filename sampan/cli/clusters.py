@@ -6,9 +6,9 @@ import json
 import sys
 from typing import Any
 
-from sampan.paths import ClusterPaths, cluster_names, cluster_paths
+from sampan.paths import ClusterPaths, cluster_names
 
-from .options import Json
+from .options import Json, paths_of
 from .supervisor import connect, statuses
 
 COLUMNS = ("name", "status", "nodes", "api", "data")
@@ -17,7 +17,7 @@ COLUMNS = ("name", "status", "nodes", "api", "data")
 def ls(json_output: Json = False) -> None:
     """List the clusters of this machine. One that is stopped and has its data elsewhere than
     by default is not known."""
-    found = [facts for name in cluster_names() if (facts := facts_of(cluster_paths(name)))]
+    found = [facts for name in cluster_names() if (facts := facts_of(paths_of(name, None)))]
     if json_output:
         print(json.dumps(found))
         return

@@ -15,7 +15,7 @@ import typer
 from sampan.client import kubeconfig as files
 from sampan.paths import ClusterPaths
 
-from .options import NAME, Data, Name, context_of, fail, paths_of, strangers
+from .options import NAME, Data, Name, context_of, fail, owner_of, paths_of, strangers
 from .progress import Progress
 from .supervisor import connect, statuses
 
@@ -29,6 +29,8 @@ def down(
 ) -> None:
     """Stop a cluster: its processes, containers, network. Its data stays."""
     paths = paths_of(name, data)
+    if (owner := owner_of(paths)) not in ("", name):
+        fail(f"{paths.data} is of cluster {owner}; stop that with: sampan down --name {owner}")
     link = connect(paths)
     if link is not None and (status := next(statuses(link), None)):
         where = Path(status["data"])

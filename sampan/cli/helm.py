@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import NAME, Data, Json, Name, fail, paths_of
+from .options import NAME, Data, Json, Name, fail, not_running, paths_of
 
 if TYPE_CHECKING:
     import helm_python
@@ -93,9 +93,10 @@ def errors() -> Iterator[None]:
 def releases(name: str, data: Path | None, namespace: str) -> Iterator[helm_python.Config]:
     """The releases of a cluster's namespace."""
     helm = sdk()
-    config = paths_of(name, data).kubeconfig
+    paths = paths_of(name, data)
+    config = paths.kubeconfig
     if not config.exists():
-        fail(f"there is no cluster {name}; start it with: sampan up --name {name}")
+        fail(not_running(paths))
     with errors(), helm.Config(kubeconfig_path=config, namespace=namespace) as found:
         yield found
 

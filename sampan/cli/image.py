@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from .options import NAME, Data, Json, Name, fail, make_data, paths_of
+from .options import NAME, Data, Json, Name, fail, not_running, paths_of
 
 if TYPE_CHECKING:
     from sampan.paths import ClusterPaths
@@ -52,7 +52,9 @@ def store_of(paths: ClusterPaths) -> ImageStore:
     """The store of a cluster, running or not. Imported here: other commands need none of it."""
     from sampan.runtime.images import ImageStore
 
-    make_data(paths)
+    if not paths.data.is_dir():
+        # A folder that a slip of the name would leave behind.
+        fail(not_running(paths))
     return ImageStore(paths.images, settings=paths.registry_settings)
 
 
@@ -64,8 +66,10 @@ def wait(work: Coroutine[Any, Any, Answer], what: str = "") -> Answer:
 
     try:
         return asyncio.run(work)
-    except (RuntimeFailure, OSError) as error:
+    except RuntimeFailure as error:
         fail(f"{what}{error}")
+    except OSError as error:
+        fail(f"{what}{error.strerror or error}")
 
 
 @app.command()

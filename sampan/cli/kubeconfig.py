@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .options import NAME, Data, Name, fail, paths_of
+from .options import NAME, Data, Name, fail, not_running, paths_of
 
 
 def kubeconfig(
@@ -15,7 +15,8 @@ def kubeconfig(
     path: Annotated[bool, typer.Option("--path", help="Print the file's path instead.")] = False,
 ) -> None:
     """Print a cluster's admin kubeconfig (it holds a key: keep it private)."""
-    file = paths_of(name, data).kubeconfig
+    paths = paths_of(name, data)
+    file = paths.kubeconfig
     if not file.exists():
-        fail(f"there is no cluster {name}; start it with: sampan up --name {name}")
+        fail(not_running(paths))
     print(file if path else file.read_text(), end="\n" if path else "")

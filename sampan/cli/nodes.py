@@ -16,7 +16,7 @@ from sampan.paths import ClusterPaths
 
 from . import api
 from .image import runtime_of
-from .options import NAME, Data, Name, fail, paths_of
+from .options import NAME, Data, Name, fail, not_running, paths_of
 from .progress import Progress
 from .supervisor import START_TIMEOUT_S, Status, connect, is_ready, statuses
 
@@ -135,7 +135,7 @@ def _wait(link: socket.socket, is_done: Callable[[Status], bool]) -> Status:
 def _follow(paths: ClusterPaths) -> tuple[socket.socket, Status]:
     link = connect(paths)
     if link is None:
-        fail(f"cluster {paths.name} is not running; start it with: sampan up --name {paths.name}")
+        fail(not_running(paths))
     return link, next(statuses(link))
 
 

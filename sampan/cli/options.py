@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -21,10 +23,34 @@ NAME = DEFAULT_NAME
 
 
 def paths_of(name: str, data: Path | None) -> ClusterPaths:
+    """The paths of the cluster that is meant. Where it runs its name says which it is, so that
+    --data needs to be given to `up` alone."""
     try:
-        return cluster_paths(name, data)
+        paths = cluster_paths(name, data)
     except ValueError as error:
         fail(str(error))
+    place = paths.place() if data is None else None
+    return paths if place is None else cluster_paths(name, place)
+
+
+def owner_of(paths: ClusterPaths) -> str:
+    """The name of the cluster that a data folder is of; "" where there is none."""
+    try:
+        return str(json.loads(paths.config.read_bytes())["name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def not_running(paths: ClusterPaths, more: str = "") -> str:
+    """What to say of a cluster that does not run, or never did, and how to start it."""
+    here = paths.data.exists()
+    command = "sampan up" if paths.name == NAME else f"sampan up --name {paths.name}"
+    if here and paths.data != cluster_paths(paths.name).data:
+        command += f" --data {paths.data}"
+    state = f"cluster {paths.name} is not running" if here else f"there is no cluster {paths.name}"
+    # Who typed sudo for `up` forgets it afterwards.
+    hint = " (root's clusters are seen by root alone: try sudo)" if os.geteuid() else ""
+    return f"{state}; start it with: {command}{more}{hint}"
 
 
 def make_data(paths: ClusterPaths) -> None:

@@ -40,6 +40,7 @@ def hold(paths: ClusterPaths, part: str) -> list[int]:
             fcntl.flock(lock, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             fail(f"this machine runs cluster {paths.name} already; give another --name")
+    paths.keep_place()
     return locks
 
 

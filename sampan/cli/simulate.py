@@ -10,7 +10,7 @@ import typer
 
 from sampan.paths import ClusterPaths
 
-from .options import NAME, Data, Name, fail, make_data, paths_of
+from .options import NAME, Data, Name, fail, make_data, not_running, paths_of
 from .progress import Progress
 from .supervisor import Status, connect, statuses
 
@@ -35,7 +35,7 @@ def simulate(
     link = connect(paths)
     if link is None and not paths.config.exists():
         # It would leave a folder, and a later cluster of the name nodes that nobody expects.
-        fail(f"there is no cluster {name}; start it with: sampan up --name {name} --simulate ...")
+        fail(not_running(paths, " --simulate ..."))
     keep_simulation(paths, text)
     if link is None:
         print(f"{name} is stopped; it will simulate this when it is started")

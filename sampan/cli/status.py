@@ -11,7 +11,7 @@ import typer
 from sampan.version import GIT_VERSION, VERSION
 
 from . import api
-from .options import NAME, Data, Json, Name, paths_of
+from .options import NAME, Data, Json, Name, fail, not_running, paths_of
 from .supervisor import connect, statuses
 
 
@@ -20,8 +20,10 @@ def status(name: Name = NAME, data: Data = None, json_output: Json = False) -> N
     paths = paths_of(name, data)
     link = connect(paths)
     if link is None:
-        print(json.dumps({"name": name, "running": False}) if json_output else f"{name}: stopped")
-        raise typer.Exit(1)
+        if json_output:
+            print(json.dumps({"name": name, "running": False}))
+            raise typer.Exit(1)
+        fail(not_running(paths))
     facts = next(statuses(link))
     link.close()
     facts["running"] = True

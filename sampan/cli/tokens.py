@@ -23,7 +23,7 @@ from sampan.paths import ClusterPaths
 from sampan.wire.address import join_host_port
 
 from . import api
-from .options import NAME, Data, Json, Name, fail, paths_of
+from .options import NAME, Data, Json, Name, fail, not_running, paths_of
 from .supervisor import connect, statuses
 
 app = typer.Typer(help="Let other machines join: tokens.", no_args_is_help=True)
@@ -115,7 +115,7 @@ def running_url(paths: ClusterPaths) -> str:
             return str(next(statuses(link))["parts"]["control"].get("url", ""))
     # `sampan server` has no supervisor; it listens where its configuration says.
     if not paths.config.exists():
-        fail(f"there is no cluster {paths.name}; start it with: sampan up --name {paths.name}")
+        fail(not_running(paths))
     host, port = listening(paths)
     return f"https://{join_host_port('127.0.0.1' if host in EVERYWHERE else host, port)}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -12,6 +13,7 @@ import typer
 
 from sampan.client import kubeconfig as files
 from sampan.paths import ClusterPaths
+from sampan.wire.address import join_host_port
 
 from .doctor import firewall, look_at_chains
 from .image import runtime_of
@@ -30,6 +32,7 @@ from .supervisor import (
     wait_end,
 )
 
+RUNTIMES = ("crun", "containerd")
 PROGRAMS = {"crun": "crun", "conmon": "conmon", "nft": "nftables"}
 """Program -> the Debian package that has it."""
 
@@ -41,14 +44,14 @@ def up(
         str, typer.Option(metavar="HOST:PORT", help="Where the API listens [127.0.0.1:6443].")
     ] = "",
     nodes: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--nodes",
             metavar="N",
             help="How many nodes on this machine [as it is; 1].",
             show_default=False,
         ),
-    ] = 0,
+    ] = None,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay until Ctrl-C, then stop the cluster.")
     ] = False,
@@ -69,10 +72,12 @@ def up(
     """Start a cluster and wait until it is ready; a running one is left as it is."""
     began = time.monotonic()
     paths = paths_of(name, data)
-    if not 0 <= nodes <= NODES_MAX:
+    if nodes is not None and not 1 <= nodes <= NODES_MAX:
         fail(f"--nodes {nodes}: use 1 to {NODES_MAX}")
+    if runtime not in ("", *RUNTIMES):
+        fail(f"--runtime {runtime!r}: use {' or '.join(RUNTIMES)}")
     wanted = runtime or runtime_of(paths)
-    if nodes > 1:
+    if nodes and nodes > 1:
         check_runtime(wanted)
     check_machine(wanted)
     if simulate:
@@ -81,8 +86,16 @@ def up(
     running = link is not None
     looking = None if running else look_at_chains()
     if link is None:
-        link = start(paths, listen, nodes, foreground=foreground, runtime=runtime)
-    status = wait_ready(link, f"cluster {name}", str(paths.data))
+        link = start(paths, listen, nodes or 0, foreground=foreground, runtime=runtime)
+    else:
+        check_choices(paths, listen, runtime)
+    try:
+        status = wait_ready(link, f"cluster {name}", str(paths.data))
+    except KeyboardInterrupt:
+        if not foreground:
+            command = f"sampan down --name {name}"
+            print(f"sampan: cluster {name} goes on starting; stop it: {command}", file=sys.stderr)
+        raise
     if nodes and nodes != len(node_numbers(status)):
         status = resize(paths, link, status, nodes)
     if simulate:
@@ -108,6 +121,22 @@ def check_machine(runtime: str = "crun") -> None:
     for program, package in (PROGRAMS | further).items():
         if shutil.which(program) is None:
             fail(f"{program} is missing; install it with: apt-get install {package}")
+
+
+def check_choices(paths: ClusterPaths, listen: str, runtime: str) -> None:
+    """End the command where a cluster that runs was made, or started, otherwise than is asked."""
+    try:
+        kept = json.loads(paths.config.read_bytes())
+    except (OSError, ValueError):
+        return
+    host, _, port = listen.rpartition(":")
+    wanted = (host.strip("[]").replace("localhost", "127.0.0.1") or "127.0.0.1", port)
+    now = (kept["listen_host"], str(kept["listen_port"]))
+    if listen and wanted != now:
+        text = f"cluster {paths.name} runs already, and listens on {join_host_port(*now)}"
+        fail(f"{text}; to change that, stop it first with: sampan down --name {paths.name}")
+    if runtime not in ("", used := kept.get("runtime", RUNTIMES[0])):
+        fail(f"the cluster's containers are run by {used}; a new one can have {runtime}")
 
 
 def wait_ready(link: Any, what: str, data: str) -> Status:
@@ -162,8 +191,6 @@ def report(
     context = context_of(paths.name)
     url = status["parts"]["control"].get("url", "")
     if as_json:
-        import json
-
         facts = {
             "name": paths.name,
             "running": running,
@@ -179,7 +206,10 @@ def report(
         print(f"cluster {paths.name} is running at {url}")
     else:
         print(f"cluster {paths.name} is ready at {url} after {seconds:.2f} s")
-    if merged:
+    if merged and (person := os.environ.get("SUDO_USER", "root")) != "root":
+        command = f"sudo sampan kubeconfig --name {paths.name} > FILE; export KUBECONFIG=FILE"
+        print(f"root's kubectl uses it now (context {context}); for {person}: {command}")
+    elif merged:
         print(f"kubectl uses it now (context {context}); elsewhere: KUBECONFIG={kubeconfig}")
     else:
         print(f"use it with: export KUBECONFIG={kubeconfig}")

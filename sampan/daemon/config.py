@@ -266,6 +266,9 @@ def ensure(paths: ClusterPaths, listen: str, runtime: str = "") -> ClusterConfig
             raise ValueError(f"runtime {runtime!r}: use {' or '.join(RUNTIMES)}")
         now = replace(create(paths, listen, neighbours(paths)), runtime=runtime or CRUN)
         write(paths, now)
+    elif now.name != paths.name:
+        # Rules, mounts and addresses go by the name: two would fight for them.
+        raise ValueError(f"{paths.data} is of cluster {now.name}; use --name {now.name}")
     elif runtime not in ("", now.runtime):
         text = f"the cluster's containers are run by {now.runtime}"
         raise ValueError(f"{text}; a new one can have {runtime}")

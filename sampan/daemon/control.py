@@ -103,6 +103,7 @@ async def run(child: Child) -> None:
         begin = await asyncio.to_thread(load_loops)
         running = await begin(child, cluster, server, supervisor, scheduling)
         child.say(state="ready")
+        log.info("the API server listens at %s, with data in %s", cluster.url, paths.data)
         settle_memory()
         try:
             await supervisor.wait()

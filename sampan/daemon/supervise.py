@@ -108,6 +108,7 @@ class Cluster:
         except BlockingIOError:
             print(f"cluster {self.paths.name} is already running", file=sys.stderr)
             return 1
+        self.paths.keep_place()
         server = self._listen()
         self._catch_signals()
         if self.first_client >= 0:

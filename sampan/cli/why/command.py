@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sampan.cli import api
-from sampan.cli.options import NAME, Data, Name, fail, paths_of
+from sampan.cli.options import NAME, Data, Name, fail, not_running, paths_of
 from sampan.cli.supervisor import connect, statuses
 
 
@@ -35,7 +35,7 @@ def why(
     paths = paths_of(name, data)
     link = connect(paths)
     if link is None:
-        fail(f"cluster {name} is not running; start it with: sampan up --name {name}")
+        fail(not_running(paths))
     url = next(statuses(link))["parts"]["control"].get("url", "")
     link.close()
 

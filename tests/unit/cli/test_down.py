@@ -45,3 +45,13 @@ def test_what_a_cluster_made_is_removed(tmp_path: Path) -> None:
         (paths.data / name).write_text("")
     remove(paths)
     assert not paths.data.exists()
+
+
+def test_data_of_another_cluster_is_left_alone(tmp_path: Path) -> None:
+    paths = cluster_paths("mine", tmp_path)
+    paths.config.write_text('{"name": "mine"}')
+    command = [sys.executable, "-m", "sampan", "down", "--name", "yours", "--purge"]
+    done = subprocess.run([*command, "--data", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "sampan down --name mine" in done.stderr
+    assert paths.config.exists()

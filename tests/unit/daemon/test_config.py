@@ -88,3 +88,9 @@ def test_machines_may_be_reached_by_either_family() -> None:
         assert (found.url, found.underlay) == (url, underlay)
         # The service of the API is of IPv4.
         assert advertised(found) == (host if host == "192.0.2.1" else "10.243.0.1")
+
+
+def test_a_folder_is_of_one_cluster(tmp_path: Path) -> None:
+    module.write(ClusterPaths("c", tmp_path / "data", tmp_path / "run" / "c"), config())
+    with pytest.raises(ValueError, match="is of cluster c; use --name c"):
+        begin(ClusterPaths("d", tmp_path / "data", tmp_path / "run" / "d"), "127.0.0.1:7443")
