@@ -146,8 +146,10 @@ class SpdyChannels:
                         return False
                     self._changed.clear()
                     changed = asyncio.ensure_future(self._changed.wait())
-                    await asyncio.wait((changed, lost), return_when=asyncio.FIRST_COMPLETED)
-                    changed.cancel()
+                    try:
+                        await asyncio.wait((changed, lost), return_when=asyncio.FIRST_COMPLETED)
+                    finally:
+                        changed.cancel()
         except TimeoutError:
             return False
         finally:

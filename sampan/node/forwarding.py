@@ -154,7 +154,7 @@ async def forward_streams(carrier: Carrier, pod: Pod) -> None:
 
 
 def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and 0 < int(text[:6]) < 65536
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536
 
 
 def _request_of(stream: Stream, kind: str) -> str:

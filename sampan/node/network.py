@@ -7,7 +7,8 @@ on the cluster's bridge, which is there before the first pod and has no ports of
 know each other's hardware address beforehand: no ARP, no waiting. See docs/designs/001-network.md.
 
 Task: one worker thread; kernel calls run there in the order they were asked for, and the event loop
-never waits. Its queue is as long as the number of pods being started or stopped (`max_pods`).
+never waits. Its queue is as long as the number of pods being started or stopped (`max_pods`), and
+one look at our table: what is heard of nftables meanwhile is looked at once more after it.
 Addresses are on disk (`addresses.py`), all else is in the kernel: an agent that starts again asks
 for each pod once more and gets the same.
 """
@@ -61,7 +62,8 @@ class BridgeNetwork:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._ready: dict[str, PodAddress] = {}
         self._watch: TransactionWatch | None = None
-        self._healing: asyncio.Future[None] | None = None
+        self._healing: asyncio.Task[None] | None = None
+        self._heard = False
         self.restored: Callable[[str], None] | None = None
         """Told the name of a table that somebody else removed, once it is there again."""
 
@@ -127,12 +129,16 @@ class BridgeNetwork:
         """Somebody changed nftables: look after our table, which takes some 50 us."""
         if self._watch is not None:
             self._watch.drain()
-            self._healing = asyncio.ensure_future(self._heal())
+            self._heard = True
+            if self._healing is None or self._healing.done():
+                self._healing = asyncio.create_task(self._heal(), name="pods' table")
 
     async def _heal(self) -> None:
-        table = await self._run(self._plumbing.heal)
-        if table and self.restored is not None:
-            self.restored(table)
+        while self._heard:
+            self._heard = False
+            table = await self._run(self._plumbing.heal)
+            if table and self.restored is not None:
+                self.restored(table)
 
     async def _run(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, call)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from sampan.aio.clock import Clock
 
@@ -20,13 +21,16 @@ class Pulse:
         self._event.set()
         self._event = asyncio.Event()
 
-    async def wait(self, seconds: float | None = None) -> None:
-        """Until the next beat, or that long."""
-        waiter = self._event.wait()
+    def wait(self, seconds: float | None = None) -> Awaitable[None]:
+        """Until the next beat from now on, also one before this is awaited; or that long."""
+        return self._wait(self._event, seconds)
+
+    async def _wait(self, event: asyncio.Event, seconds: float | None) -> None:
         if seconds is None:
-            await waiter
+            await event.wait()
             return
-        tasks = [asyncio.ensure_future(waiter), asyncio.ensure_future(self._clock.sleep(seconds))]
+        waiter = asyncio.ensure_future(event.wait())
+        tasks = [waiter, asyncio.ensure_future(self._clock.sleep(seconds))]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -297,6 +297,8 @@ class Registration:
         """For ever: Lease and status."""
         while True:
             pause_s = RENEW_S
+            # Before the look: what changes while it is written is told by the next.
+            self._look.clear()
             try:
                 async with asyncio.timeout(RENEW_S):
                     await self._beat()
@@ -328,7 +330,6 @@ class Registration:
         self._look.set()
 
     async def _tick(self, pause_s: float) -> None:
-        self._look.clear()
         waits = [
             asyncio.ensure_future(self._clock.sleep(pause_s)),
             asyncio.ensure_future(self._look.wait()),

@@ -112,12 +112,13 @@ class Registry:
     async def _settle(self, failures: dict[str, int]) -> bool:
         """Make what is registered what there are sockets for; false when it is to be tried
         again."""
+        # What goes from here on is for the next time, which its event has asked for.
+        gone, self._gone = self._gone, set()
         present = {entry.name for entry in os.scandir(self._folder) if _is_socket(entry)}
-        for name in self._names.keys() & (self._gone | (self._names.keys() - present)):
+        for name in self._names.keys() & (gone | (self._names.keys() - present)):
             await self._remove(name)
-        for name in self._gone | (failures.keys() - present):
+        for name in gone | (failures.keys() - present):
             failures.pop(name, None)
-        self._gone.clear()
         for name in sorted(present - self._names.keys()):
             if failures.get(name, 0) >= TRIES:
                 continue

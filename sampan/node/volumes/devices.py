@@ -51,6 +51,9 @@ class Users:
             with suppress(OSError):
                 users.rmdir()
 
+    def has(self, uid: str) -> bool:
+        return any((users / uid).is_symlink() for users in self._volumes())
+
     def uids(self) -> set[str]:
         return {entry.name for users in self._volumes() for entry in os.scandir(users)}
 
@@ -62,7 +65,8 @@ class Users:
 
 
 class Devices:
-    """Those of one node. Everything is synchronous; `map` and `mount` may take a while."""
+    """Those of one node. Everything is synchronous; `map` and `mount` may take a while (a file
+    system is made), and `release` waits for them: all three are to be called in a thread."""
 
     def __init__(self, data: Path, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -116,6 +120,10 @@ class Devices:
         with self._one_by_one:
             self._mapped.remove(uid, self._detach)
             self._mounted.remove(uid, self._unmount)
+
+    def serves(self, uid: str) -> bool:
+        """Does a pod use one? Cheap."""
+        return self._mapped.has(uid) or self._mounted.has(uid)
 
     def users(self) -> set[str]:
         """The uids of pods that use one."""

@@ -3,7 +3,8 @@ quotas of projects where the file system has them; volumes of mode Block are fil
 snapshot is a copy beside them, which shares its blocks where the file system can.
 
 A name is `pvc-` or `snapshot-` and a uid, nothing else, so no request leads elsewhere; what is in a
-directory is its pods' own, and links in it are never followed. Making and removing can be repeated.
+directory is its pods' own, and links in it are never followed. Making and removing can be repeated,
+also while the first time is not over: of one volume they are done one after the other.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 import shutil
 from hashlib import sha256
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from sampan.linux.projectquota import UNSUPPORTED, give_project, limit_project
 
@@ -32,6 +34,7 @@ class LocalVolumes:
     def __init__(self, data: Path, kernel: Kernel) -> None:
         self._folder = data / "storage"
         self._kernel = kernel
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def path(self, name: str) -> Path:
         """Raises ValueError for what is no name of ours."""
@@ -50,6 +53,11 @@ class LocalVolumes:
         """
         path = self.path(name)
         origin = self.path(source) if source else None
+        async with self._turns.setdefault(name, asyncio.Lock()):
+            await self._make(path, size_bytes, origin, block=block)
+        return path
+
+    async def _make(self, path: Path, size_bytes: int, origin: Path | None, *, block: bool) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             make = _make_file if block or (origin and origin.is_file()) else _make
@@ -60,23 +68,26 @@ class LocalVolumes:
                 self._kernel.grow_loop(path)
         elif size_bytes:
             _limit(path, size_bytes)
-        return path
 
     async def remove(self, name: str) -> Path:
         """Raises OSError."""
         path = self.path(name)
+        async with self._turns.setdefault(name, asyncio.Lock()):
+            await self._remove(path)
+        return path
+
+    async def _remove(self, path: Path) -> None:
         if path.is_file():
             self._kernel.detach_loop(path)
             path.unlink()
         if not path.is_dir():
-            return path
+            return
         for point in reversed(self._kernel.mounted()):
             # A pod may have left a mount of its own here (mountPropagation: Bidirectional).
             if point.is_relative_to(path):
                 self._kernel.detach(point)
         _limit(path, 0)
         await asyncio.to_thread(shutil.rmtree, path)
-        return path
 
 
 def _make(path: Path, size_bytes: int, origin: Path | None) -> None:
