@@ -131,7 +131,9 @@ class Keys:
 
         header = _decode_object(token.partition(".")[0])
         keys = self._public
-        named = header.get("kid")
+        named = header.get("kid") or ""
+        if not isinstance(named, str):
+            raise BadToken("not a JSON web token")
         candidates = [keys[named]] if named in keys else list(keys.values()) if not named else []
         for key in candidates:
             if header.get("alg") != key.algorithm:

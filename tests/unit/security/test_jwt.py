@@ -51,6 +51,14 @@ def test_what_a_library_signs_we_verify(key: Keys, private: ec.EllipticCurvePriv
         assert key.verify(token) == CLAIMS
 
 
+@pytest.mark.parametrize("kid", [[], ["a"], {"a": 1}, 5])
+def test_the_name_of_a_key_may_be_anything_and_is_refused(key: Keys, kid: object) -> None:
+    head = encode_part(orjson.dumps({"alg": "ES256", "kid": kid}))
+    _, _, rest = key.sign(CLAIMS).partition(".")
+    with pytest.raises(BadToken):
+        key.verify(f"{head}.{rest}")
+
+
 def test_another_key_is_refused(key: Keys) -> None:
     stranger = ec.generate_private_key(ec.SECP256R1())
     for headers in ({"kid": key.signer.id}, {}):
