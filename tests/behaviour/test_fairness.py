@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from sampan.server.connection import Connection
-from sampan.server.exchange import User
+from sampan.server.exchange import Attributes, User
 from sampan.server.fairness import fairness
 from sampan.server.listeners import Listeners
 from tests.kit.cluster import Cluster, api_cluster
@@ -280,3 +281,48 @@ async def test_waiting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
         state.seats = 0
         made = await cluster.http("POST", MAPS, {"metadata": {"name": "m"}}, user=MODEST)
         assert made.status == 201
+
+
+@pytest.mark.parametrize("seats", [0, 1])
+async def test_a_turn_that_comes_as_the_wait_ends_keeps_no_seat(
+    monkeypatch: pytest.MonkeyPatch, seats: int
+) -> None:
+    """Seats that nobody gives back would be fewer for ever."""
+    monkeypatch.setattr(fairness, "WAIT_S", 0.0)
+    async with api_cluster(tokens=TOKENS) as cluster:
+        flows = cluster.server.fairness
+        asked = Attributes(MODEST, "create")
+        flow = flows.classify(asked)
+
+        async def answer() -> str:
+            return "answered"
+
+        waiting = asyncio.create_task(flows.later(flow, asked, seats, answer))
+        # In the turn in which its time is up, and before that is heard.
+        asyncio.get_running_loop().call_soon(flows._serve)
+        assert await waiting == "answered"
+        assert (flow.level.seats, flow.level.executing, flow.level.waiting) == (0, 0, 0)
+
+
+async def test_an_answer_whose_client_left_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with api_cluster(tokens=TOKENS) as cluster:
+        flows = cluster.server.fairness
+        asked = Attributes(MODEST, "create")
+        flow = flows.classify(asked)
+        made = []
+
+        async def answer() -> None:
+            raise AssertionError("nobody is there to hear it")
+
+        def run() -> Any:
+            made.append(answer())
+            return made[0]
+
+        waiting = asyncio.create_task(flows.later(flow, asked, 1, run))
+        await asyncio.sleep(0)
+        flows._serve()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert inspect.getcoroutinestate(made[0]) == inspect.CORO_CLOSED
+        assert (flow.level.seats, flow.level.executing, flow.level.waiting) == (0, 0, 0)

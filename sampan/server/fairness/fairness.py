@@ -336,7 +336,13 @@ class Fairness:
         """Answer a request when its turn has come. Raises Rejected."""
         made: list[Any] = []
         entry = self.wait(flow, attributes, seats, lambda: made.append(_outcome(run)))
-        await self.turn_of(flow, entry)
+        try:
+            await self.turn_of(flow, entry)
+        except BaseException:
+            if made and isinstance(made[0], Coroutine):
+                # Its turn came, but its client left.
+                made[0].close()
+            raise
         try:
             answer = made[0]
             if isinstance(answer, Exception):
@@ -352,6 +358,9 @@ class Fairness:
             async with asyncio.timeout(WAIT_S):
                 await entry.done
         except TimeoutError:
+            if entry.done.done() and not entry.done.cancelled():
+                # The turn came at the last moment, with its seats.
+                return
             entry.gone = True
             self.metrics.reject(flow.schema.name, flow.level.name, "time-out")
             raise Rejected from None
