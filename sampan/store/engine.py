@@ -148,7 +148,12 @@ class Engine:
         batch = [self._open.popleft() for _ in range(count)]
         dead, self._dead = self._dead, []
         events = [write.event for write in batch]
-        future = self._journal.append(events, dead, self._state.oldest)
+        try:
+            future = self._journal.append(events, dead, self._state.oldest)
+        except Exception as failure:
+            # Nobody would answer these writers, nor any later one.
+            self._fail(failure, batch)
+            return
         future.add_done_callback(lambda done: self._landed(batch, done))
 
     def _landed(self, batch: Sequence[_Write], done: asyncio.Future[None]) -> None:

@@ -146,6 +146,19 @@ async def test_reads_show_only_what_is_durable() -> None:
     assert (await second).modified == 2
 
 
+async def test_a_journal_that_takes_no_batch_ends_the_store() -> None:
+    class Refusing(NoJournal):
+        def append(self, *_: object) -> asyncio.Future[None]:
+            raise OverflowError("too large to be sealed")
+
+    store = engine.Engine(State(), Refusing())
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            await asyncio.wait_for(store.put("/registry/a", b"1"), 5)
+    with pytest.raises(StoreError):
+        await asyncio.wait_for(store.failed(), 5)
+
+
 async def test_a_failed_journal_is_never_asked_again() -> None:
     class Broken(NoJournal):
         calls = 0
