@@ -2,8 +2,8 @@
 
 Bounds: `BUFFER_BYTES` wait for the end of the turn, then they are written at once; the file is
 renamed at `SIZE_BYTES` and `FILES` old ones are kept. What cannot be written is counted and told in
-the log, once in a while: a full disk must not stop the cluster. A descriptor that is closed is never
-written to: its number may be another file's by then.
+the log, once in a while: a full disk must not stop the cluster. A descriptor that is closed is
+never written to: its number may be another file's by then.
 """
 
 from __future__ import annotations
