@@ -293,7 +293,8 @@ class AgentServer:
 
     def _worker(self, request: web.Request) -> PodWorker:
         namespace, name = request.match_info["namespace"], request.match_info["pod"]
-        for worker in self._agent.workers.values():
+        # The newest: one that was removed by force may still be ending.
+        for worker in reversed(self._agent.workers.values()):
             if worker.narrator.name == name and worker.narrator.namespace == namespace:
                 return worker
         raise Refused(404, "pod does not exist\n")

@@ -7,6 +7,7 @@ by one look at its directory.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -176,7 +177,8 @@ class Providers:
             await self.shares().release(uid)
         if (folder / CSI_FOLDER).exists():
             await self.csi().release(uid)
-        self.devices.release(uid)
+        if self.devices.serves(uid):
+            await asyncio.to_thread(self.devices.release, uid)
 
     def close(self) -> None:
         """Connections end; volumes stay."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -24,7 +23,8 @@ from msgspec.structs import replace
 from sampan.api.errors import Object
 from sampan.runtime.interface import Container
 
-from .attempts import attempt_of, group_attempts, known_health, remember_lost, seconds_of
+from .adoption import adopt
+from .attempts import attempt_of, group_attempts
 from .ending import (
     delete_object,
     grace_of_deletion,
@@ -42,7 +42,7 @@ from .pulse import Pulse
 from .resizing import Resizer
 from .sandbox import Sandbox
 from .starting import start_container
-from .state import CREATED, EXITED, RUNNING, Attempt, Health, PodState, Waiting
+from .state import EXITED, RUNNING, Attempt, Health, PodState, Waiting
 from .status import pod_status
 from .stopping import stop_container
 from .translate import CONTAINER_NAME
@@ -50,7 +50,6 @@ from .translate import CONTAINER_NAME
 log = logging.getLogger("sampan.node.worker")
 
 QUIET_S = 1.0
-SANDBOX_CHANGED = "Pod sandbox changed, it will be killed and re-created."
 CONFIG_REASONS = ("CreateContainerConfigError", "ContainerCreating", "PodInitializing")
 
 
@@ -86,6 +85,7 @@ class PodWorker:
         self._preparing: asyncio.Task[None] | None = None
         self._release: asyncio.Task[None] | None = None
         self._renewal: asyncio.Task[None] | None = None
+        self._adoption: asyncio.Task[None] | None = None
         self.grace_limit_s: float | None = None
         """Less than what the pod asks for, when the agent ends it."""
         self._gone = False
@@ -173,7 +173,7 @@ class PodWorker:
     async def run(self) -> None:
         """Until the pod is gone. Cancelling it leaves the containers alone."""
         try:
-            await self._adopt()
+            self._adoption = await adopt(self)
             while not self._gone and not self._is_deleted():
                 seen = self.pulse.count
                 wake_at = self._step()
@@ -201,31 +201,6 @@ class PodWorker:
     def ends(self) -> bool:
         """The pod is being deleted."""
         return self._gone or self._is_deleted()
-
-    async def _adopt(self) -> None:
-        """Take over what an earlier agent left."""
-        state = self.state
-        for runs in state.attempts.values():
-            for run in [run for run in runs if run.state == CREATED]:
-                # The agent died between making and starting it; it is made anew.
-                runs.remove(run)
-                await self.parts.runtime.delete(run.id)
-        remember_lost(state)
-        if state.fresh:
-            self.narrator.pod("Normal", "SandboxChanged", SANDBOX_CHANGED)
-        # What a deadline counts from outlives the agent.
-        started = self.state.known.get("startTime")
-        state.started_at = seconds_of(started) if started else self.parts.clock.now()
-        if state.known.get("phase") in ("Succeeded", "Failed"):
-            state.stopped = True
-        elif any(run.state == RUNNING for runs in state.attempts.values() for run in runs):
-            with suppress(Exception):
-                await self.prepared()
-            # A wish that came while no agent ran.
-            self._take_resources()
-            for name, runs in state.attempts.items():
-                if runs[-1].state == RUNNING:
-                    self.watch_health(name, runs[-1], known_health(state, name, runs[-1]))
 
     def _step(self) -> float:
         """Decide, set in motion, report; returns when to look again (0: not by time)."""
@@ -377,7 +352,7 @@ class PodWorker:
         self.state.health.pop(name, None)
 
     async def _restart(self, kill: Kill) -> None:
-        """Kill a container whose probe failed; its exit starts it again."""
+        """Kill a container while its pod lives on; its exit starts it again, if it is to be."""
         self.commit(kill.name)
         grace = grace_of_restart(self, kill.name, kill.probe, hasty=kill.hasty)
         await stop_container(self, kill.name, kill.why, grace, hook=not kill.hasty)
@@ -437,6 +412,8 @@ class PodWorker:
 
     async def _end_starts(self) -> None:
         """Break off what has made nothing yet (a pull, say); wait for the rest."""
+        if self._adoption is not None:
+            self._adoption.cancel()
         for operation in tuple(self._operations.values()):
             if operation.stoppable:
                 operation.task.cancel()
@@ -456,9 +433,8 @@ class PodWorker:
         for prober in self.probers.values():
             prober.stop()
         tasks = [item.task for item in self._operations.values()]
-        tasks += [
-            task for task in (self._release, self._renewal, self._preparing) if task is not None
-        ]
+        around = (self._release, self._renewal, self._adoption, self._preparing)
+        tasks += [task for task in around if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -7,6 +7,7 @@ import os
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -231,6 +232,32 @@ async def test_agent_restart_keeps_containers_and_cleans_up(node: Node) -> None:
         assert node.network.given.keys() == {"uid-stay"}
         node.runtime.exit(before["stay"], 3)
         await node.until(lambda: node.container("stay")["restartCount"] == 1)
+
+
+async def test_tokens_of_containers_that_run_on_are_renewed_however_the_agent_began(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = {"serviceAccountToken": {"path": "token", "expirationSeconds": 1000}}
+    async with node.running():
+        node.bind(volumes=[{"name": "v", "projected": {"sources": [source]}}])
+        await node.until(lambda: node.pod()["status"]["phase"] == "Running")
+    (volume,) = (node.tmp / "run/volatile").glob("*/v")
+    monkeypatch.setattr(node.api, "tokens", 0)
+    post = node.api._post
+
+    def refuse(path: str, body: Any) -> Any:
+        if path.endswith("/token"):
+            raise ConnectionRefusedError("the server is away")
+        return post(path, body)
+
+    monkeypatch.setattr(node.api, "_post", refuse)
+    async with node.running():
+        monkeypatch.setattr(node.api, "_post", post)
+        assert node.api.tokens == 0
+        await node.clock.advance(1)
+        assert node.api.tokens == 1
+        await node.clock.advance(800)
+        assert read(str(volume), "token") == "token-2"
 
 
 async def test_machine_reboot_restarts_with_a_higher_count(node: Node) -> None:
