@@ -73,11 +73,7 @@ class ServiceAddresses:
         number, family = int(ipaddress.ip_address(text)), family_of(text)
         pools = self._pools.get(family, {})
         if not any(number in pool for pool in pools.values()):
-            known = ",".join(dict.fromkeys(cidr for _, cidr in pools))
-            return (
-                f"the provided network does not match the current range; {text} is not in the "
-                f"valid range. The range of valid IPs is {known}"
-            )
+            return "the provided network does not match the current range"
         if number in self._taken[family]:
             return "provided IP is already allocated"
         self._taken[family].add(number)

@@ -138,8 +138,10 @@ def _query(server: Server, request: Request, prefix: str) -> Query:
     if options is NO_OPTIONS:
         return NOW
     revision, after = revision_of(server, options, prefix)
-    # A negative limit is none, as upstream.
-    return Query(max(options.limit, 0), after, revision)
+    # A negative limit is none, as upstream; so is any of a list that may be of whatever version,
+    # which upstream's watch cache gives whole: some of its clients count on that.
+    limit = 0 if options.version == "0" and not options.token else max(options.limit, 0)
+    return Query(limit, after, revision)
 
 
 def expired(token: str, after: str, prefix: str) -> Expired:
