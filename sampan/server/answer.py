@@ -60,6 +60,13 @@ def encode(obj: Object, form: Form = PLAIN) -> Response:
     return Response(200, dumps(obj))
 
 
+def cacheable(response: Response, said: str) -> Response:
+    """The answer, with what caches may do with it."""
+    head = [("Content-Type", response.content_type), ("Cache-Control", said)]
+    response.headers, response.content_type = [*head, *response.headers], ""
+    return response
+
+
 PRETTY_AGENTS = ("curl", "Wget", "Mozilla/5.0")
 """User agents of people, who are shown indented JSON unless they say otherwise, as upstream."""
 

@@ -366,7 +366,8 @@ class Server:
             # Imported when first asked for, which on most days is never.
             from . import openapi
 
-            answer = openapi.answer(request.path, accept, self.resources, request.headers)
+            digest = request.param("hash")
+            answer = openapi.answer(request.path, accept, self.resources, request.headers, digest)
         if answer is None:
             raise unknown_resource()
         if answer.body is None and not request.local:
@@ -379,7 +380,7 @@ class Server:
         from .aggregation.discovery import answer_openapi
 
         answer = await answer_openapi(self, request, accept) or openapi.answer(
-            request.path, accept, self.resources, request.headers
+            request.path, accept, self.resources, request.headers, request.param("hash")
         )
         if answer is None:
             raise unknown_resource()

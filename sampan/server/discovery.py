@@ -78,7 +78,7 @@ def _response(document: Object, form: str) -> Response:
     media = "application/json"
     if form:
         media = f"application/json;g=apidiscovery.k8s.io;v={form};as=APIGroupDiscoveryList"
-    headers = (("ETag", etag), ("Vary", "Accept"), ("Cache-Control", "no-cache, private"))
+    headers = (("ETag", etag), ("Vary", "Accept"))
     return Response(200, body, None, media, headers)
 
 

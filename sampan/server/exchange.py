@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .fairness.fairness import Flow
     from .options import WriteOptions
 
+NOT_KEPT = ("Cache-Control", "no-cache, private")
+"""What caches are told about answers, unless these say something else."""
 NO_EXTRA: Mapping[str, Sequence[str]] = {}
 
 
@@ -91,6 +93,7 @@ class Response(Struct):
     body: bytes | None = None
     obj: Any = None
     content_type: str = "application/json"
+    """"" when `headers` say it, and what caches may do."""
     headers: Sequence[tuple[str, str]] = ()
 
 
@@ -101,7 +104,7 @@ class Stream(Struct):
     chunks: AsyncIterator[Any]
     status: int = 200
     content_type: str = "application/json"
-    """"" when `headers` say it."""
+    """As a Response's."""
     headers: Sequence[tuple[str, str]] = ()
     length: int | None = None
     """Of the whole body, when it is known beforehand."""

@@ -12,6 +12,8 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from .exchange import NOT_KEPT
+
 if TYPE_CHECKING:
     from .app import Server
     from .connection import Connection
@@ -52,16 +54,17 @@ class Listeners:
             connection.abort()
 
     def head(self, status: int, content_type: str) -> bytes:
-        """The first lines of an answer, up to and with Date."""
+        """The first lines of an answer, up to and with Date. Without a content type it is the
+        answer's own headers that say what it is, and what caches may do with it."""
         second = int(time.time())
         if second != self._date[0]:
             text = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(second))
             self._date = (second, f"Date: {text}\r\n".encode())
         made = self._heads.get((status, content_type))
         if made is None:
+            kept = "{}: {}\r\n".format(*NOT_KEPT)
             made = self._heads[status, content_type] = (
                 f"HTTP/1.1 {status} {HTTP_STATUS.get(status, '')}\r\n"
-                "Cache-Control: no-cache, private\r\n"
-                + (f"Content-Type: {content_type}\r\n" if content_type else "")
+                + (f"{kept}Content-Type: {content_type}\r\n" if content_type else "")
             ).encode()
         return made + self._date[1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -20,6 +21,7 @@ from sampan.api.errors import NotAcceptable, Object
 from sampan.api.schema import read_descriptions
 from sampan.version import GIT_VERSION
 
+from .answer import cacheable
 from .discovery import versions_of
 from .exchange import Response
 from .openapi_paths import definitions_of, paths_of
@@ -31,6 +33,9 @@ GZIP_LEVEL = 5
 """Twelve to one in a fraction of the time of level 9."""
 JSON = "application/json"
 JSON_TYPES = frozenset(("application/json", "application/*", "*/*", ""))
+YEAR_S = 365 * 86400
+"""For how long a document asked for by its hash may be kept: what has another content has another
+URL (KEP-2896)."""
 
 
 class Document(NamedTuple):
@@ -47,9 +52,10 @@ _cache: WeakKeyDictionary[Registry, dict[str, Document]] = WeakKeyDictionary()
 
 
 def answer(
-    path: str, accept: str, resources: Registry, headers: Mapping[str, str]
+    path: str, accept: str, resources: Registry, headers: Mapping[str, str], digest: str = ""
 ) -> Response | None:
-    """The answer for an OpenAPI path; None when the path is none, or of nothing served."""
+    """The answer for an OpenAPI path; None when the path is none, or of nothing served. `digest`
+    is the hash that a document is asked for by: who has a former one is sent to the present."""
     path = path.rstrip("/")
     if not path.startswith("/openapi/"):
         return None
@@ -64,12 +70,28 @@ def answer(
         body = _body(path, media, resources)
         if body is None:
             return None
-        found = made[path + media] = _packed(body, media, stamp)
-    return respond(found, headers)
+        group, version = _group_version(path.removeprefix("/openapi/v3/"))
+        # The index names this one, so it is what says whether a document is the same.
+        tag = _digest(_items(resources, group, version)) if version else ""
+        found = made[path + media] = _packed(body, media, stamp, tag)
+    if not digest or not path.startswith("/openapi/v3/"):
+        return respond(found, headers)
+    present = found.etag.strip('"')
+    if digest != present:
+        where = ("Location", f"{path}?hash={present}")
+        return Response(301, b"", content_type=found.media, headers=[where])
+    return lasting(respond(found, headers))
 
 
-def _packed(body: bytes, media: str, stamp: tuple[Any, ...]) -> Document:
-    etag = f'"{hashlib.sha256(body).hexdigest()[:32].upper()}"'
+def lasting(response: Response) -> Response:
+    """The answer, as one that never changes."""
+    expires = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + YEAR_S))
+    response.headers = [("Expires", expires), *response.headers]
+    return cacheable(response, "public, immutable")
+
+
+def _packed(body: bytes, media: str, stamp: tuple[Any, ...], tag: str = "") -> Document:
+    etag = f'"{tag or hashlib.sha256(body).hexdigest()[:32].upper()}"'
     return Document(gzip.compress(body, GZIP_LEVEL, mtime=0), etag, media, stamp)
 
 

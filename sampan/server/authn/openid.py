@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sampan.api.errors import Object
 from sampan.wire.json import dumps
 
+from ..answer import cacheable
 from ..exchange import Response
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 DISCOVERY = "/.well-known/openid-configuration"
 KEYS = "/openid/v1/jwks"
-MAX_AGE = (("Cache-Control", "public, max-age=3600"),)
+MAX_AGE = "public, max-age=3600"
 
 
 def answer(server: Server, path: str) -> Response | None:
@@ -28,8 +29,9 @@ def answer(server: Server, path: str) -> Response | None:
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": server.authn.tokens.keys.algorithms(),
         }
-        return Response(body=dumps(discovery), headers=MAX_AGE)
+        return cacheable(Response(body=dumps(discovery)), MAX_AGE)
     if path == KEYS:
         keys = {"keys": server.authn.tokens.keys.public_jwks()}
-        return Response(body=dumps(keys), content_type="application/jwk-set+json", headers=MAX_AGE)
+        made = Response(body=dumps(keys), content_type="application/jwk-set+json")
+        return cacheable(made, MAX_AGE)
     return None

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from urllib.parse import quote, urlencode
 
-from ..exchange import Request, Response, Stream, Upgrade
+from ..exchange import NOT_KEPT, Request, Response, Stream, Upgrade
 from . import headers as passing
 from .backend import Backend, dial
 from .headers import PATH_SAFE, Pairs
@@ -37,7 +37,7 @@ async def relay(request: Request, target: Target) -> Response | Stream | Upgrade
     if not target.path and request.method in ("GET", "HEAD"):
         # Relative links of the backend's root would lead elsewhere.
         where = quote(request.path, safe=PATH_SAFE) + "/" + (f"?{query}" if query else "")
-        return Response(301, b"", content_type="", headers=[("Location", where)])
+        return Response(301, b"", content_type="", headers=[NOT_KEPT, ("Location", where)])
     _, made = await dial(target, lambda: Backend(bodiless=request.method == "HEAD"))
     assert isinstance(made, Backend)
     sending = asyncio.create_task(_send(request, target, made))
@@ -127,6 +127,7 @@ def _answer(
             length = None
     if status in BODILESS:
         length = None
+    pairs = [NOT_KEPT, *pairs]
     return Stream(chunks, status, "", pairs, length=length, bodiless=status in BODILESS)
 
 

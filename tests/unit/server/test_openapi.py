@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -136,6 +138,26 @@ def test_answers_are_packed_and_known_by_their_tag(registry: Registry) -> None:
     assert same.status == 304
     with pytest.raises(NotAcceptable):
         openapi.answer(path, MEDIA_TYPE, registry, {})
+
+
+def test_a_document_is_kept_by_its_hash(registry: Registry) -> None:
+    where = get("/openapi/v3", registry)["paths"]["apis/apps/v1"]["serverRelativeURL"]
+    path, _, digest = where.partition("?hash=")
+    found = openapi.answer(path, "", registry, {}, digest)
+    assert found is not None
+    assert found.status == 200
+    headers = dict(found.headers)
+    assert headers["Cache-Control"] == "public, immutable"
+    assert headers["Content-Type"] == "application/json"
+    assert headers["ETag"] == f'"{digest}"'
+    left_s = parsedate_to_datetime(headers["Expires"]).timestamp() - time.time()
+    assert 364 * 86400 < left_s < 366 * 86400
+    former = openapi.answer(path, "", registry, {}, "ABC")
+    assert former is not None
+    assert (former.status, dict(former.headers)) == (301, {"Location": where})
+    plain = openapi.answer(path, "", registry, {})
+    assert plain is not None
+    assert "Cache-Control" not in dict(plain.headers)
 
 
 def fields(data: bytes) -> list[tuple[int, bytes]]:
