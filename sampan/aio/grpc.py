@@ -30,8 +30,8 @@ class RpcError(Exception):
     def __init__(self, code: int, message: str) -> None:
         self.code = code
         self.message = message
-        name = CODES[code] if 0 <= code < len(CODES) else f"Code({code})"
-        super().__init__(f"rpc error: code = {name} desc = {message}")
+        self.name = CODES[code] if 0 <= code < len(CODES) else f"Code({code})"
+        super().__init__(f"rpc error: code = {self.name} desc = {message}")
 
 
 class Peer:

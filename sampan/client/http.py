@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -41,6 +42,14 @@ KEPT_ALIVE_S = 60.0
 UNHEARD_MS = 8_000
 """What was sent and not acknowledged for so long never will be. The kernel by itself would go on
 for a quarter of an hour, with pauses that outlast the fault that caused them."""
+
+
+UNANSWERED = "<error>"
+Answered = Callable[[str, str, float], None]
+
+
+def _ignore(method: str, code: str, seconds: float) -> None:
+    pass
 
 
 class HttpTransport:
@@ -85,6 +94,8 @@ class HttpTransport:
         }
         if access.token:
             self._headers["Authorization"] = f"Bearer {access.token}"
+        self.answered: Answered = _ignore
+        """Is told of every answer: method, code and seconds; the code is "<error>" without one."""
         self._requests: aiohttp.ClientSession | None = None
         self._watches: aiohttp.ClientSession | None = None
 
@@ -147,6 +158,7 @@ class HttpTransport:
         if body is not None:
             data = body if isinstance(body, bytes) else orjson.dumps(body)
             headers = {"Content-Type": content_type}
+        began = perf_counter()
         try:
             async with self._requests.request(
                 method,
@@ -159,7 +171,9 @@ class HttpTransport:
                 raw = await answer.read()
                 status = answer.status
         except aiohttp.ClientError as error:
+            self.answered(method, UNANSWERED, perf_counter() - began)
             raise _unreachable(self.url, error) from error
+        self.answered(method, str(status), perf_counter() - began)
         if status >= 400:
             raise _error(status, raw)
         return _decode(status, raw)
@@ -172,12 +186,14 @@ class HttpTransport:
             # Unlimited: each watch is one long-lived connection, and the informers bound them.
             self._watches = self._session(0, None)
         splitter = LineSplitter()
+        began = perf_counter()
         try:
             async with self._watches.get(
                 self._address(path, {**query, "watch": "true"}),
                 allow_redirects=False,
                 ssl=self._tls(),
             ) as answer:
+                self.answered("GET", str(answer.status), perf_counter() - began)
                 if answer.status >= 400:
                     raise _error(answer.status, await answer.read())
                 async for chunk in answer.content.iter_any():

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from sampan.aio.clock import Clock, SystemClock
 from sampan.aio.tasks import Supervisor
+from sampan.api.errors import StatusError
 from sampan.client.api import Client
 from sampan.client.events import WARNING, EventRecorder
 from sampan.client.http import HttpTransport
@@ -37,6 +38,7 @@ from sampan.proxy.families import IPV4, IPV6
 from sampan.proxy.policy.run import PolicyKeeper
 from sampan.proxy.restoring import say_restored
 from sampan.proxy.run import Proxy, ProxyConfig
+from sampan.proxy.status import Status
 from sampan.version import GIT_VERSION
 
 from . import config
@@ -93,6 +95,9 @@ async def run(child: Child) -> None:
     informers = Informers(client, supervisor, clock)
     images = images_of(paths, runtime)
     agent = Agent(settings, client, runtime, images, network, clock=clock, informers=informers)
+    agent.client_cert = paths.pki / f"{identity}.crt"
+    host = transport.url.partition("://")[2]
+    transport.answered = partial(agent.parts.tally.request, host)
     pair = paths.pki / f"{identity}.crt", paths.pki / f"{identity}.key"
     joined = pair if has_joined(child) else None
     registry = node_registry(cluster, settings, images, client, joined)
@@ -119,6 +124,8 @@ async def run(child: Child) -> None:
         supervisor.start("certificates", lambda: credentials.run(client, cluster, clock))
         supervisor.start("events of services", recorder.run)
         supervisor.start("proxy", proxy.run)
+        supervisor.start("the proxy's pages", Status(
+            proxy, informers, cluster.node_name, cluster.gateway).run)  # fmt: skip
         supervisor.start("network policies", policies.run)
         supervisor.start("dns", dns.run)
         for name, task in outward(paths, cluster, agent, transport, informers):
@@ -233,8 +240,13 @@ class Credentials:
             if due_of(self._pki / f"{name}.crt") > clock.now():
                 continue
             key = new_key()
-            async with asyncio.timeout(REQUEST_S):
-                certificate = await request_certificate(client, key, node, alternatives)
+            try:
+                async with asyncio.timeout(REQUEST_S):
+                    certificate = await request_certificate(client, key, node, alternatives)
+            except (OSError, ValueError, StatusError, TimeoutError):
+                use = "server" if alternatives else "client"
+                self._agent.parts.tally.renewals_failed[use] += 1
+                raise
             write_pair(self._pki, name, key, certificate)
             self.reload()
         return min(due_of(self._pki / f"{name}.crt") for name in wanted)

@@ -86,6 +86,8 @@ class Agent:
         """Why no more pods are taken: reason and message of those that come all the same."""
         self.renew: Callable[[], None] = lambda: None
         """Tells the agent's server that its certificate's files are new."""
+        self.client_cert = config.cert
+        """The node's certificate as a client, where that is another."""
         self.supervisor = Supervisor(clock)
         self._informers = informers or Informers(client, self.supervisor, clock)
         self._runtime = runtime
@@ -127,7 +129,8 @@ class Agent:
 
     def _parts(self, images: Images) -> Parts:
         config, clock, client = self.config, self._clock, self._client
-        allocatable = self.registration.allocatable
+        allocatable, tally = self.registration.allocatable, Tally()
+        self.providers.note = tally.time
         return Parts(
             config=config,
             clock=clock,
@@ -135,14 +138,14 @@ class Agent:
             runtime=self._runtime,
             images=images,
             network=self._network,
-            pulls=Pulls(images, clock, accesses_of(config)),
+            pulls=Pulls(images, clock, accesses_of(config), tally),
             volumes=PodVolumes(config.data, config.run, self._kernel, self.providers),
             kernel=self._kernel,
             providers=self.providers,
             objects=Objects(self._informers),
             tokens=Tokens(client, clock),
             services=self._informers.informer(api_resource("services")),
-            reports=Reports(client, clock),
+            reports=Reports(client, clock, tally=tally),
             recorder=self.recorder,
             machine=Machine(
                 self.keeper.bounds(),
@@ -154,7 +157,7 @@ class Agent:
             ledger=Ledger(allocatable),
             creating=asyncio.Semaphore(CREATES_PER_CPU * (os.cpu_count() or 1)),
             processors=self.keeper.processors,
-            tally=Tally(),
+            tally=tally,
         )
 
     def tell_of_node(self, tidings: Iterable[Tiding]) -> None:
@@ -296,6 +299,7 @@ class Agent:
             reason, text = refused
             worker.state.failure = (reason, f"{PREFIX}{text}")
             worker.state.refused = True
+            self.parts.tally.rejected[reason] += 1
             worker.narrator.pod("Warning", reason, text)
         if not found:
             self._warm()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from .tally import Histogram
+from .timings import Histogram
 
 Row = tuple[Mapping[str, str], float]
 Family = tuple[str, str, str, Iterable[Row]]

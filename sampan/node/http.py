@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import aclosing, closing, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import aclosing, closing, contextmanager, suppress
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -23,6 +24,8 @@ from .logs import LogOptions, read_log
 from .starting import log_path
 from .state import RUNNING
 from .stats import Stats
+from .tally import Tally
+from .timings import ANSWER
 from .usage import read
 from .visitors import Refused, Visitors
 
@@ -41,6 +44,14 @@ SHUTDOWN_S = 1.0
 # <linux/in.h>: bind to an address that does not exist yet.
 IP_FREEBIND = 15
 PLAIN = "text/plain; charset=utf-8"
+METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "CONNECT"})
+LONG_RUNNING = frozenset({"exec", "attach", "portForward", "debug"})
+PAGES = LONG_RUNNING | {
+    "checkpoint", "configz", "containerLogs", "deletedLogs", "healthz", "metrics",
+    "metrics/cadvisor", "metrics/probes", "metrics/resource", "pods", "runningpods", "stats",
+    "volumes",
+}  # fmt: skip
+"""What a request is counted by; anybody may ask for anything."""
 PROXIED = "Sampan-Proxied"
 """Set by the API server on what a user sends through nodes/proxy: the right to that is none to run
 commands in pods."""
@@ -139,6 +150,10 @@ class AgentServer:
         @web.middleware
         async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
             """Those who may, and errors as text."""
+            with counted(self._agent.parts.tally, request.method, request.path):
+                return await answer(request, handler)
+
+        async def answer(request: web.Request, handler: Any) -> web.StreamResponse:
             certificate = request.transport and request.transport.get_extra_info("peercert")
             try:
                 await self._visitors.admit(
@@ -324,6 +339,27 @@ def refuse_proxied(request: web.Request) -> None:
     """No sessions through nodes/proxy, and no volumes."""
     if PROXIED in request.headers:
         raise Refused(403, "nodes/proxy opens no sessions in pods and touches no volumes")
+
+
+@contextmanager
+def counted(tally: Tally, method: str, path: str) -> Iterator[None]:
+    """A request, in upstream's words (pkg/kubelet/server: trimURLPath, isLongRunningRequest)."""
+    first, _, rest = path.lstrip("/").partition("/")
+    shown = f"{first}/{rest.partition('/')[0]}" if first == "metrics" and rest else first
+    labels = (
+        method if method in METHODS else "other",
+        shown if shown in PAGES else "other",
+        "readwrite",
+        "true" if first in LONG_RUNNING else "false",
+    )
+    tally.answers[labels] += 1
+    tally.answering[labels] += 1
+    began = perf_counter()
+    try:
+        yield
+    finally:
+        tally.answering[labels] -= 1
+        tally.time(ANSWER, perf_counter() - began, *labels)
 
 
 class _Session:

@@ -6,14 +6,19 @@ import os
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sampan.version import GIT_VERSION
+from sampan.wire.certificate import read_subject
+from sampan.wire.pem import read_blocks
 
 from .exposition import Family, Row, histogram_lines, lines_of
 from .manifests import is_static
 from .tally import Tally
+from .timings import OPERATION, TIMINGS, Histogram
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -30,29 +35,21 @@ def metrics_text(agent: Agent) -> str:
         *_pods(agent),
         *_volumes(agent),
         *_counted(agent, tally),
+        *_spoken(tally),
+        *_certificates(agent),
         *_process(),
     ):
         lines += lines_of(family)
-    lines += histogram_lines(
-        "kubelet_pod_start_duration_seconds",
-        "[ALPHA] Duration in seconds from kubelet seeing a pod for the first time to the pod "
-        "starting to run",
-        [({}, tally.starts)],
-    )
-    lines += histogram_lines(
-        "kubelet_runtime_operations_duration_seconds",
-        "[ALPHA] Duration in seconds of runtime operations. Broken down by operation type.",
-        [({"operation_type": name}, found) for name, found in sorted(tally.operations.items())],
-    )
-    names = ("volume_plugin", "operation_name", "status")
-    lines += histogram_lines(
-        "storage_operation_duration_seconds",
-        "[ALPHA] Storage operation duration",
-        [
-            ({**dict(zip(names, key, strict=True)), "migrated": "false"}, found)
-            for key, found in sorted(tally.storage.items())
-        ],
-    )
+    for name, timing in TIMINGS.items():
+        series = tally.timings.get(name, {} if timing.labels else {(): Histogram(timing.bounds)})
+        lines += histogram_lines(
+            name,
+            f"[ALPHA] {timing.text}",
+            [
+                (dict(zip(timing.labels, values, strict=True)), found)
+                for values, found in sorted(series.items())
+            ],
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -141,12 +138,25 @@ def _counted(agent: Agent, tally: Tally) -> Iterator[Family]:
     text = "[ALPHA] Cumulative number of runtime operations by operation type."
     rows = [
         ({"operation_type": name}, sum(found.counts))
-        for name, found in sorted(tally.operations.items())
+        for (name,), found in sorted(tally.timings.get(OPERATION, {}).items())
     ]
     yield "kubelet_runtime_operations_total", "counter", text, rows
     text = "[ALPHA] Cumulative number of runtime operation errors by operation type."
     rows = [({"operation_type": name}, n) for name, n in sorted(tally.errors.items())]
     yield "kubelet_runtime_operations_errors_total", "counter", text, rows
+    text = "[ALPHA] Cumulative number of the run_podsandbox operation errors by "
+    rows = [({"runtime_handler": name}, n) for name, n in sorted(tally.failed_sandboxes.items())]
+    yield (
+        "kubelet_run_podsandbox_errors_total", "counter", f"{text}RuntimeClass.Handler.", rows
+    )  # fmt: skip
+    text = "[ALPHA] Cumulative number pod admission rejections by the Kubelet."
+    rows = [({"reason": name}, n) for name, n in sorted(tally.rejected.items())]
+    yield "kubelet_admission_rejections_total", "counter", text, rows
+    text = "[ALPHA] Total number of images garbage collected by the kubelet, whether through disk "
+    rows = [({"reason": name}, n) for name, n in sorted(agent.collector.removed.items())]
+    yield (
+        "kubelet_image_garbage_collected_total", "counter", f"{text}usage or image age.", rows
+    )  # fmt: skip
     text = "Statuses written to the API"
     sent = agent.parts.reports.sent
     yield "sampan_node_status_writes_total", "counter", text, [({}, sent)]
@@ -155,12 +165,57 @@ def _counted(agent: Agent, tally: Tally) -> Iterator[Family]:
     yield "sampan_node_events_dropped_total", "counter", text, [({}, dropped)]
 
 
+def _spoken(tally: Tally) -> Iterator[Family]:
+    """Of the agent's server, and with the API's."""
+    names = ("method", "path", "server_type", "long_running")
+    text = "[ALPHA] Number of the http requests received since the server started"
+    yield "kubelet_http_requests_total", "counter", text, _rows(names, tally.answers)
+    text = "[ALPHA] Number of the inflight http requests"
+    yield "kubelet_http_inflight_requests", "gauge", text, _rows(names, tally.answering)
+    text = "[ALPHA] Number of HTTP requests, partitioned by status code, method, and host."
+    rows = _rows(("code", "method", "host"), tally.requests)
+    yield "rest_client_requests_total", "counter", text, rows
+
+
+def _rows(names: Sequence[str], counts: Counter[Any]) -> list[Row]:
+    return [
+        (dict(zip(names, key, strict=True)), count) for key, count in sorted(counts.items())
+    ]  # fmt: skip
+
+
+def _certificates(agent: Agent) -> Iterator[Family]:
+    """How long the node's two certificates last: +Inf where a file says nothing, as upstream."""
+    now, failed = agent.clock.now(), agent.parts.tally.renewals_failed
+    for use, path in (("client", agent.client_cert), ("server", agent.config.cert)):
+        text = f"[ALPHA] Gauge of the TTL (time-to-live) of the Kubelet's {use} certificate."
+        rows: list[Row] = [({}, expiry_of(path) - now)]
+        yield f"kubelet_certificate_manager_{use}_ttl_seconds", "gauge", text, rows
+    text = "[ALPHA] Counter of certificate renewal errors."
+    count = failed["client"]
+    name = "kubelet_certificate_manager_client_expiration_renew_errors"
+    yield name, "counter", text, [({}, count)]
+    count = failed["server"]
+    yield "kubelet_server_expiration_renew_errors", "counter", text, [({}, count)]
+
+
+def expiry_of(path: Path) -> float:
+    """When the certificate of a file ends, in seconds since the epoch."""
+    try:
+        block = next(read_blocks(path.read_text()))
+        return read_subject(block.data).expires_s
+    except (OSError, StopIteration, ValueError):
+        return inf
+
+
 def _process() -> Iterator[Family]:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     figures = (
         ("cpu_seconds_total", "counter", usage.ru_utime + usage.ru_stime,
          "Total user and system CPU time spent in seconds."),
-        ("resident_memory_bytes", "gauge", _resident_bytes(), "Resident memory size in bytes."),
+        ("resident_memory_bytes", "gauge", _memory_bytes(1), "Resident memory size in bytes."),
+        ("virtual_memory_bytes", "gauge", _memory_bytes(0), "Virtual memory size in bytes."),
+        ("max_fds", "gauge", resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+         "Maximum number of open file descriptors."),
         ("open_fds", "gauge", len(os.listdir("/proc/self/fd")), "Number of open file descriptors."),
         ("start_time_seconds", "gauge", round(STARTED_AT, 2),
          "Start time of the process since unix epoch in seconds."),
@@ -169,6 +224,6 @@ def _process() -> Iterator[Family]:
         yield f"process_{name}", kind, text, [({}, value)]
 
 
-def _resident_bytes() -> int:
+def _memory_bytes(field: int) -> int:
     with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+        return int(file.read().split()[field]) * resource.getpagesize()

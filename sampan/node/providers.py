@@ -63,6 +63,8 @@ class Providers:
         self._report = report
         self.kubelet = Kubelet(config.data, kernel)
         self.devices = Devices(config.data, kernel)
+        self.note: Callable[..., None] | None = None
+        """Is told how long calls to CSI drivers took (`Tally.time`); set before any registers."""
         self._drivers: Drivers | None = None
         self._csi: CsiVolumes | None = None
         self._shares: Shares | None = None
@@ -104,7 +106,7 @@ class Providers:
         if self._drivers is None:
             from .csi.drivers import Drivers
 
-            self._drivers = Drivers()
+            self._drivers = Drivers(self.note) if self.note else Drivers()
         return self._drivers
 
     def csi(self) -> CsiVolumes:

@@ -21,6 +21,8 @@ from .keyring import Key, keys_for
 from .machine import CRASH_CAP_S, CRASH_INITIAL_S, go_duration
 from .narration import Narrator
 from .state import Waiting
+from .tally import Tally
+from .timings import IMAGE_PULL, size_class
 
 # How long a failed pull shows as ErrImagePull before it is ImagePullBackOff.
 FRESH_S = 3.0
@@ -44,11 +46,16 @@ class _Failure(Struct, frozen=True):
 class Pulls:
     """Gets an image ready for a container, or says why it is not."""
 
-    def __init__(self, images: Images, clock: Clock, accesses: Accesses) -> None:
+    def __init__(
+        self, images: Images, clock: Clock, accesses: Accesses, tally: Tally | None = None
+    ) -> None:
         self._images = images
         self._clock = clock
         self._accesses = accesses
+        self._tally = tally or Tally()
         self._failures: dict[tuple[str, str], _Failure] = {}
+        self._spans: dict[str, tuple[float, float]] = {}
+        """By pod, from when to when its images were pulled."""
 
     def is_free(self, container: Mapping[str, Any]) -> bool:
         """Whether the image is here, and any pod may use it: no secrets are needed."""
@@ -62,6 +69,11 @@ class Pulls:
         """The pod is gone."""
         for key in [key for key in self._failures if key[0] == uid]:
             del self._failures[key]
+        self._spans.pop(uid, None)
+
+    def span(self, uid: str) -> tuple[float, float]:
+        """From the beginning of the pod's first pull to the end of its last."""
+        return self._spans.get(uid, (0.0, 0.0))
 
     def forget_image(self, image_id: str) -> None:
         """The image is gone."""
@@ -125,11 +137,12 @@ class Pulls:
         name = container.get("image", "")
         key = (narrator.uid, name)
         narrator.container(container, "Normal", "Pulling", f'Pulling image "{name}"')
-        began = self._clock.monotonic()
+        began, since = self._clock.monotonic(), self._clock.now()
         try:
             image = await self._try_keys(name, keys)
         except RuntimeFailure as error:
             now = self._clock.now()
+            self._tally.operation("pull_image", self._clock.monotonic() - began, failed=True)
             old = self._failures.get(key)
             delay = min(old.delay_s * 2, CRASH_CAP_S) if old else CRASH_INITIAL_S
             text = str(error)
@@ -140,7 +153,11 @@ class Pulls:
             narrator.container(container, "Warning", "Failed", "Error: ErrImagePull")
             raise Held(Waiting("ErrImagePull", text, now + FRESH_S)) from error
         self._failures.pop(key, None)
-        took = go_duration(self._clock.monotonic() - began)
+        self._spans[narrator.uid] = self._spans.get(narrator.uid, (since,))[0], self._clock.now()
+        seconds = self._clock.monotonic() - began
+        self._tally.operation("pull_image", seconds)
+        self._tally.time(IMAGE_PULL, seconds, size_class(image.size_bytes))
+        took = go_duration(seconds)
         narrator.container(
             container,
             "Normal",

@@ -19,6 +19,8 @@ from sampan.client.interface import STRATEGIC_PATCH
 
 from .manifests import is_static
 from .status import status_patch
+from .tally import Tally
+from .timings import POD_STATUS
 
 RESTATE_S = 0.5
 """Our node's own end of silence should be heard first, or the same is said of the pod again."""
@@ -47,12 +49,15 @@ class _Pod:
 class Reports:
     """Sends statuses for all pods of the node."""
 
-    def __init__(self, client: Client, clock: Clock, *, remember: bool = True) -> None:
+    def __init__(
+        self, client: Client, clock: Clock, *, remember: bool = True, tally: Tally | None = None
+    ) -> None:
         """Without `remember` nothing is kept of a pod all of whose statuses are sent; what the API
         knows of it is then taken from the pod when there is more to say."""
         self._remember = remember
         self._client = client
         self._clock = clock
+        self._tally = tally
         self._pods: dict[str, _Pod] = {}
         self._shown: dict[str, Object] = {}
         self.sent = 0
@@ -132,6 +137,7 @@ class Reports:
         try:
             if after_s:
                 await self._clock.sleep(after_s)
+            began = self._clock.monotonic()
             while entry.latest is not None:
                 status, entry.latest = entry.latest, None
                 patch = status_patch(entry.acknowledged, status, entry.uid)
@@ -155,6 +161,9 @@ class Reports:
                     await self._clock.sleep(backoff.next_s())
                 else:
                     self.sent += 1
+                    if self._tally is not None:
+                        self._tally.time(POD_STATUS, self._clock.monotonic() - began)
+                    began = self._clock.monotonic()
                     backoff.reset()
                     entry.acknowledged = answer.get("status") or {}
                     entry.version = int(answer["metadata"].get("resourceVersion") or 0)

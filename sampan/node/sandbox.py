@@ -30,6 +30,7 @@ from .parts import Parts
 from .providers import claims_devices
 from .pulls import Held
 from .state import Waiting
+from .timings import RUN_SANDBOX
 from .volumes.place import has_mounts
 from .volumes.plugins import MADE_ANEW, UNMOUNT, plugin_of
 from .volumes.projected import wanted_tokens
@@ -38,6 +39,7 @@ from .volumes.source import NotYet, Sources, Token, VolumeError
 
 log = logging.getLogger("sampan.node.sandbox")
 
+NOT_MADE = "FailedCreatePodSandBox"
 ETC = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 # After a failure that no watch will end (the network, the server) we try again: upstream's figures
 # for volumes, durationBeforeRetry 0.5 s to 2 min 2 s.
@@ -86,8 +88,19 @@ class Sandbox:
 
     async def prepare(self) -> None:
         """Raises Held when something is missing; the next call goes on from there."""
+        began, tally = self._parts.clock.monotonic(), self._parts.tally
+        await self._prepare()
+        tally.pods += 1
+        tally.time(RUN_SANDBOX, self._parts.clock.monotonic() - began, self._handler)
+
+    @property
+    def _handler(self) -> str:
+        name: str = self.pod["spec"].get("runtimeClassName") or ""
+        return name
+
+    async def _prepare(self) -> None:
         self._hold()
-        if self.pod["spec"].get("runtimeClassName"):
+        if self._handler:
             await self._check_handler()
         if claims_devices(self.pod):
             await self._prepare_devices()
@@ -111,13 +124,12 @@ class Sandbox:
             raise self._held("FailedMount", str(error)) from error
         except (OSError, ValueError, RuntimeFailure) as error:
             text = f"Failed to create pod sandbox: {error}"
-            raise self._held("FailedCreatePodSandBox", text) from error
+            raise self._held(NOT_MADE, text) from error
         finally:
             await asyncio.gather(attaching, return_exceptions=True)
         self._complained = ""
         self._backoff.reset()
         self.ready = True
-        self._parts.tally.pods += 1
 
     async def _check_handler(self) -> None:
         from .handlers import NoHandler, check_handler
@@ -126,7 +138,7 @@ class Sandbox:
             await check_handler(self._parts.client, self.pod)
         except (NoHandler, StatusError, OSError) as error:
             text = f"Failed to create pod sandbox: {error}"
-            raise self._held("FailedCreatePodSandBox", text) from error
+            raise self._held(NOT_MADE, text) from error
 
     async def _prepare_devices(self) -> None:
         from .dra.plugins import PluginError
@@ -184,7 +196,7 @@ class Sandbox:
             await ensure_pause(self._parts, self.pod, self.namespace_path)
         except RuntimeFailure as error:
             text = f"Failed to create pod sandbox: {error}"
-            raise self._held("FailedCreatePodSandBox", text) from error
+            raise self._held(NOT_MADE, text) from error
 
     async def remove(self, *, volumes: bool) -> None:
         """Give the network back, and the volumes when nothing can use them any more."""
@@ -295,7 +307,7 @@ class Sandbox:
             address = await self._parts.network.attach(self.uid)
         except Exception as error:
             text = f"Failed to create pod sandbox: {error}"
-            raise self._held("FailedCreatePodSandBox", text) from error
+            raise self._held(NOT_MADE, text) from error
         self.namespace_path = str(address.namespace_path)
         self.ip, self.other_ip = address.ip, address.other_ip
 
@@ -370,6 +382,8 @@ class Sandbox:
 
     def _held(self, reason: str, text: str) -> Held:
         self._complain(reason, text)
+        if reason == NOT_MADE:
+            self._parts.tally.failed_sandboxes[self._handler] += 1
         return self._wait()
 
     def _wait(self) -> Held:

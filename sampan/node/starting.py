@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 from sampan.runtime.interface import ContainerSpec, Image, RuntimeFailure, State
 
 from .allocation import WHOLE_POD, NotEnough
-from .attempts import attempt_of
+from .attempts import attempt_of, seconds_of
 from .downward import UnknownField
 from .ending import grace_of_restart
 from .environment import ConfigError, variables
 from .hooks import POST_START_FAILED, hook_of, run_hook
 from .looks import Target
+from .manifests import is_static
 from .providers import claims_devices
 from .pulls import Held
-from .state import EXITED, Attempt, Waiting
+from .state import EXITED, Attempt, Waiting, is_sidecar
 from .stopping import stop_container
+from .timings import POD_START, POD_START_SLI, POD_START_TOTAL
 from .translate import SHM, Place, container_spec, sub_path
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ async def _create_and_start(
     run = attempt_of(started, container, image)
     old = worker.record(name, run)
     if not run.restart_count and all(map(worker.state.last, _regular_names(worker))):
-        parts.tally.starts.observe(max(0.0, parts.clock.now() - worker.state.started_at))
+        _note_start(worker)
     if name in worker.state.allocated:
         worker.state.actuated[name] = container.get("resources") or {}
     if WHOLE_POD in worker.state.allocated:
@@ -118,6 +120,33 @@ async def _create_and_start(
     for past in old:
         await _forget_run(worker, name, past)
     return run
+
+
+def _note_start(worker: PodWorker) -> None:
+    """All of the pod's containers have started for the first time (pod_startup_latency_tracker)."""
+    state, tally, now = worker.state, worker.parts.tally, worker.parts.clock.now()
+    tally.time(POD_START, max(0.0, now - state.started_at))
+    created = state.pod["metadata"].get("creationTimestamp")
+    if created and not is_static(state.pod):
+        total = max(0.0, now - seconds_of(created))
+        tally.time(POD_START_TOTAL, total)
+        tally.time(POD_START_SLI, max(0.0, total - _prelude(worker)))
+
+
+def _prelude(worker: PodWorker) -> float:
+    """How long images were pulled or init containers ran, which counts once while it is both."""
+    runs = [
+        run
+        for item in worker.state.spec.get("initContainers") or ()
+        for run in worker.state.attempts.get(item["name"]) or ()
+        if run.state == EXITED and not is_sidecar(item)
+    ]
+    spans = [(run.started_at, run.finished_at) for run in runs if run.started_at]
+    until = took = 0.0
+    for begin, end in sorted([*spans, worker.parts.pulls.span(worker.state.uid)]):
+        took += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return took
 
 
 def _kind(worker: PodWorker, name: str) -> str:

@@ -56,7 +56,9 @@ async def stop_container(
         )  # fmt: skip
     # After a wait at least a moment is left (upstream: two seconds).
     least = clock.now() + min(2.0, grace()) if waited else 0.0
+    since = clock.monotonic()
     await _signal(worker, name, lambda: max(began + grace(), least))
+    worker.parts.tally.operation("stop_container", clock.monotonic() - since)
 
 
 async def _pre_stop(

@@ -2,43 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
 
 from msgspec import Struct, field
 
-# pkg/kubelet/metrics: podStartupDurationBuckets; client_golang's DefBuckets.
-START_BUCKETS = (
-    0.5, 1, 2, 3, 4, 5, 6, 8, 10, 20, 30, 45, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200,
-    1800, 2700, 3600,
-)  # fmt: skip
-# pkg/volume/util: storageOperationMetric.
-STORAGE_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 25, 50, 120, 300, 600)
-DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-
-
-class Histogram(Struct):
-    bounds: Sequence[float]
-    counts: list[int] = field(default_factory=list)
-    total: float = 0.0
-
-    def observe(self, value: float) -> None:
-        if not self.counts:
-            self.counts = [0] * (len(self.bounds) + 1)
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-    def rows(self) -> Iterator[tuple[str, str, float]]:
-        """(suffix, value of `le` or "", figure), cumulative as Prometheus wants them."""
-        seen = 0
-        for bound, count in zip(self.bounds, self.counts or [0] * len(self.bounds), strict=False):
-            seen += count
-            yield "_bucket", f"{bound:g}", seen
-        number = sum(self.counts)
-        yield "_bucket", "+Inf", number
-        yield "_sum", "", self.total
-        yield "_count", "", number
+from .timings import OPERATION, REQUEST, STORAGE, TIMINGS, Histogram, Series
 
 
 class Tally(Struct):
@@ -52,29 +20,44 @@ class Tally(Struct):
     restarts: int = 0
     probes: Counter[tuple[str, str, str, str, str, str]] = field(default_factory=Counter)
     """Looks, by kind, result, container, pod, namespace and uid; of pods that are there."""
-    operations: dict[str, Histogram] = field(default_factory=dict)
-    """Of the container runtime, in seconds."""
+    timings: dict[str, Series] = field(default_factory=dict)
+    """How long things took, by family."""
     errors: Counter[str] = field(default_factory=Counter)
-    """Of its operations."""
-    starts: Histogram = field(default_factory=lambda: Histogram(START_BUCKETS))
-    """From a pod's first sight to its containers' start, in seconds."""
+    """Of the container runtime's operations."""
+    failed_sandboxes: Counter[str] = field(default_factory=Counter)
+    """By the handler of their runtime class."""
+    rejected: Counter[str] = field(default_factory=Counter)
+    """Pods that the node did not take, by reason."""
+    answers: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    """Of the agent's own server, by method, path, kind of server and whether they go on."""
+    answering: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    """Those of the moment."""
+    requests: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """To the API, by code, method and host."""
+    renewals_failed: Counter[str] = field(default_factory=Counter)
+    """Of the node's certificates, by name."""
 
-    storage: dict[tuple[str, str, str], Histogram] = field(default_factory=dict)
-    """Of volumes, in seconds, by plugin, operation and how it ended."""
+    def time(self, family: str, seconds: float, *values: str) -> None:
+        """Something of that family took so long; `values` are those of its labels."""
+        series = self.timings.setdefault(family, {})
+        found = series.get(values)
+        if found is None:
+            found = series[values] = Histogram(TIMINGS[family].bounds)
+        found.observe(seconds)
+
+    def request(self, host: str, method: str, code: str, seconds: float) -> None:
+        """The API has answered."""
+        self.requests[code, method, host] += 1
+        self.time(REQUEST, seconds, method, host)
 
     def store(self, plugin: str, operation: str, seconds: float, good: bool) -> None:
         """A volume was mounted, mapped or taken away."""
-        key = plugin, operation, "success" if good else "fail-unknown"
-        found = self.storage.get(key)
-        if found is None:
-            found = self.storage[key] = Histogram(STORAGE_BUCKETS)
-        found.observe(seconds)
+        ending = "success" if good else "fail-unknown"
+        self.time(STORAGE, seconds, plugin, operation, ending, "false")
 
     def operation(self, name: str, seconds: float, *, failed: bool = False) -> None:
-        found = self.operations.get(name)
-        if found is None:
-            found = self.operations[name] = Histogram(DEFAULT_BUCKETS)
-        found.observe(seconds)
+        """Of the container runtime; `name` is the CRI's."""
+        self.time(OPERATION, seconds, name)
         if failed:
             self.errors[name] += 1
 

@@ -45,6 +45,7 @@ from .starting import start_container
 from .state import EXITED, RUNNING, Attempt, Health, PodState, Waiting
 from .status import pod_status
 from .stopping import stop_container
+from .timings import POD_WORKER
 from .translate import CONTAINER_NAME
 
 log = logging.getLogger("sampan.node.worker")
@@ -91,6 +92,8 @@ class PodWorker:
         self._gone = False
         self._last_status: Object | None = None
         self._stop_began = 0.0
+        self._sort = "create"
+        """What the next step answers, in upstream's words."""
 
     # What happens around it
 
@@ -98,6 +101,8 @@ class PodWorker:
         """The pod changed: its labels, an image, or it is to be deleted, or sooner than it was."""
         old = self.state.pod["metadata"]
         self.state.pod = pod
+        if self._sort == "sync":
+            self._sort = "update"
         self.parts.reports.saw(pod)
         self._take_resources()
         for field in ("labels", "annotations"):
@@ -176,7 +181,7 @@ class PodWorker:
             self._adoption = await adopt(self)
             while not self._gone and not self._is_deleted():
                 seen = self.pulse.count
-                wake_at = self._step()
+                wake_at = self._timed_step()
                 if self.pulse.count == seen:
                     await self._rest(wake_at)
             await self._stop()
@@ -201,6 +206,13 @@ class PodWorker:
     def ends(self) -> bool:
         """The pod is being deleted."""
         return self._gone or self._is_deleted()
+
+    def _timed_step(self) -> float:
+        began = self.parts.clock.monotonic()
+        wake_at = self._step()
+        self.parts.tally.time(POD_WORKER, self.parts.clock.monotonic() - began, self._sort)
+        self._sort = "sync"
+        return wake_at
 
     def _step(self) -> float:
         """Decide, set in motion, report; returns when to look again (0: not by time)."""

@@ -7,16 +7,25 @@ minutes, after which it counts as failed and is tried again by whoever wanted it
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
-from sampan.aio.grpc import INTERNAL, Peer, RpcError
+from sampan.aio.grpc import CODES, INTERNAL, Peer, RpcError
 from sampan.wire.messages import decode, encode
 from sampan.wire.protobuf import ProtobufError
 
+from ..timings import CSI
 from .schemas import CALLS
 
 TIMEOUT_S = 120.0
+Note = Callable[..., None]
+"""Takes a family of timings, seconds, and the values of its labels (`Tally.time`)."""
+
+
+def _ignore(family: str, seconds: float, *values: str) -> None:
+    pass
 
 
 class UnknownDriver(LookupError):
@@ -34,10 +43,18 @@ class Driver:
         self.socket = socket
         self._peer = Peer(socket)
         self._abilities: frozenset[int] | None = None
+        self.note: Note = _ignore
 
     async def call(self, name: str, **message: Any) -> dict[str, Any]:
         """Raises RpcError."""
-        return await ask(self._peer, name, message)
+        began, code = perf_counter(), CODES[0]
+        try:
+            return await ask(self._peer, name, message)
+        except RpcError as error:
+            code = error.name
+            raise
+        finally:
+            self.note(CSI, perf_counter() - began, self.name, CALLS[name][0] + name, code, "false")
 
     async def abilities(self) -> frozenset[int]:
         """NodeServiceCapability types. Raises RpcError."""
@@ -65,7 +82,9 @@ async def ask(peer: Peer, name: str, message: dict[str, Any]) -> dict[str, Any]:
 class Drivers:
     """By name."""
 
-    def __init__(self) -> None:
+    def __init__(self, note: Note = _ignore) -> None:
+        """`note` is told how long calls took."""
+        self._note = note
         self._known: dict[str, Driver] = {}
         self._awaited: dict[str, asyncio.Event] = {}
 
@@ -80,6 +99,7 @@ class Drivers:
         """A driver that registers again takes the place of what it was."""
         self.remove(driver.name)
         self._known[driver.name] = driver
+        driver.note = self._note
         if driver.name in self._awaited:
             self._awaited.pop(driver.name).set()
 
