@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.behaviour.test_policies import POLICIES, binding, policy, put
+from tests.kit.clock import FakeClock
 from tests.kit.cluster import Answer, Cluster, api_cluster
 from tests.kit.definitions import (
     DEFINITIONS,
@@ -255,6 +257,26 @@ async def test_stored_versions_are_remembered_until_they_are_taken_out() -> None
         assert answer.json["status"]["storedVersions"] == ["v2"]
         patch = {"spec": {"versions": [version("v2")]}}
         assert (await cluster.http("PATCH", ONE, patch, content_type=MERGE)).status == 200
+
+
+async def test_a_deletion_that_is_refused_is_tried_again() -> None:
+    """Nobody would touch the definition again, which would hold its name for ever."""
+    clock = FakeClock()
+    async with api_cluster(clock=clock) as cluster:
+        await cluster.http("POST", DEFINITIONS, definition())
+        await cluster.http("POST", WIDGETS, widget("a"))
+        rule = {"apiGroups": ["example.com"], "apiVersions": ["*"], "operations": ["DELETE"],
+                "resources": ["widgets"]}  # fmt: skip
+        kept = policy(validations=[{"expression": "false"}],
+                      matchConstraints={"resourceRules": [rule]})  # fmt: skip
+        await put(cluster, kept, binding())
+        assert (await cluster.http("DELETE", ONE)).status == 200
+        await clock.advance(5)
+        assert (await cluster.http("GET", f"{WIDGETS}/a")).status == 200
+        unbound = f"{POLICIES}validatingadmissionpolicybindings/b"
+        assert (await cluster.http("DELETE", unbound)).status == 200
+        await clock.advance(60)
+        assert (await cluster.http("GET", ONE)).status == 404
 
 
 async def test_a_definition_waits_for_its_last_object() -> None:

@@ -2,7 +2,8 @@
 
 An observer of the cache, so that a definition is served by the time its writer hears that it is
 stored, and at a start before the first request. Definitions that are being deleted have a task
-each (`cleanup`), at most as many as there are definitions.
+each (`cleanup`), at most as many as there are definitions. What is refused (by a policy, by a
+webhook that is away) is tried again, `FIRST_RETRY_S` later at first and `RETRY_S` in the end.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 
+from sampan.aio.backoff import Backoff
 from sampan.api.descriptor import Descriptor
-from sampan.api.errors import Object, StatusError
+from sampan.api.errors import NotFound, Object, StatusError
 from sampan.api.resources import resource
 from sampan.store.interface import StoreError
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sampan.server.custom")
 
 DEFINITIONS = resource("customresourcedefinitions", "apiextensions.k8s.io")
+FIRST_RETRY_S, RETRY_S = 1.0, 60.0
 
 
 class Entry(Struct):
@@ -167,10 +170,20 @@ class Catalog:
         task.add_done_callback(lambda done: self._tasks.pop(what, None))
 
     async def _run(self, what: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        try:
-            await work()
-        except (StatusError, StoreError) as error:
-            log.warning("%s: %s", what, error)
+        backoff = Backoff(FIRST_RETRY_S, RETRY_S)
+        while True:
+            try:
+                await work()
+                return
+            except NotFound:
+                # The definition has gone.
+                return
+            except StoreError as error:
+                log.warning("%s: %s", what, error)
+                return
+            except StatusError as error:
+                log.warning("%s: %s", what, error)
+            await self._server.clock.sleep(backoff.next_s())
 
 
 def _names(definition: Object) -> Any:
