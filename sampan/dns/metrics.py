@@ -1,25 +1,23 @@
-"""What the name server counts, under CoreDNS's names, and the port where it is read.
+"""What the name server counts, under CoreDNS's names.
 
 Counting is on the way of each answer. What answers to the same question have in common is found
 out once (`Note`); the rest is a bisection, a fraction of a microsecond.
-Tasks: one per connection to the port, for at most `ANSWER_S`; at most `MAX_CONNECTIONS` at once.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 
 from msgspec import Struct, field
 
+from sampan.aio.pages import NOTHING, response
 from sampan.version import VERSION
+from sampan.wire.exposition import CONTENT_TYPE, Buckets
 
 from .message import Code, Kind
 
-ANSWER_S = 5.0
-MAX_CONNECTIONS = 20
 # Buckets of CoreDNS (plugin/metrics/vars, plugin.TimeBuckets).
 _SECONDS = tuple(0.00025 * 2**n for n in range(16))
 # So many kinds of answers are counted apart before they are added up.
@@ -35,29 +33,6 @@ _CODES = {
     Code.OK: "NOERROR", Code.FORMAT: "FORMERR", Code.SERVER_FAILURE: "SERVFAIL",
     Code.NO_NAME: "NXDOMAIN", Code.NOT_IMPLEMENTED: "NOTIMP", Code.REFUSED: "REFUSED",
 }  # fmt: skip
-
-
-class Buckets:
-    """One histogram."""
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def add(self, value: float, times: int = 1) -> None:
-        self.counts[bisect_left(self.bounds, value)] += times
-        self.total += value * times
-
-    def lines(self, name: str, labels: str) -> Iterator[str]:
-        count = 0
-        for bound, number in zip((*self.bounds, "+Inf"), self.counts, strict=True):
-            count += number
-            yield f'{name}_bucket{{{labels},le="{bound}"}} {count}'
-        yield f"{name}_sum{{{labels}}} {self.total}"
-        yield f"{name}_count{{{labels}}} {count}"
 
 
 class _Sizes(Struct):
@@ -147,6 +122,10 @@ class Metrics:
         self._settle()
         return "\n".join(self._lines()) + "\n"
 
+    def page(self, path: str) -> bytes:
+        """What the port says."""
+        return response((200, CONTENT_TYPE, self.text()) if path == "/metrics" else NOTHING)
+
     def _lines(self) -> Iterator[str]:
         name = "coredns_dns_requests_total"
         yield f"# TYPE {name} counter"
@@ -201,37 +180,3 @@ class Metrics:
 
 def _code(code: int) -> str:
     return _CODES[Code(code)] if code in _CODES else str(code)
-
-
-class MetricsPort:
-    """Speaks just enough HTTP for a scraper: GET /metrics, one request per connection."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._open = 0
-
-    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._open >= MAX_CONNECTIONS:
-            writer.close()
-            return
-        self._open += 1
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(self._answer(head))
-                await writer.drain()
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass
-        finally:
-            self._open -= 1
-            writer.close()
-
-    def _answer(self, head: bytes) -> bytes:
-        words = head.split(b" ", 2)
-        if words[0] != b"GET" or len(words) < 2 or words[1].split(b"?")[0] != b"/metrics":
-            return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        body = self._metrics.text().encode()
-        return (
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
-            b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body)
-        )

@@ -23,6 +23,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sampan.aio.clock import Clock
+from sampan.aio.pages import Pages, bind_early, serve_pages
 from sampan.aio.tasks import Supervisor
 from sampan.api.errors import Object
 from sampan.api.resources import api_resource
@@ -48,15 +49,13 @@ from .message import (
     respond,
     truncate,
 )
-from .metrics import Kept, Metrics, MetricsPort, Note
+from .metrics import Kept, Metrics, Note
 from .publish import Place, Publisher
 from .routes import Server
 from .search import KINDS, candidates
 
 log = logging.getLogger("sampan.dns")
 
-# Linux: bind to an address that no device has yet (the pod network may come up later).
-_IP_FREEBIND = 15
 # Enough for a busy node's resolvers; each question over TCP is rare and short.
 MAX_CONNECTIONS = 200
 IDLE_S = 10.0
@@ -181,14 +180,16 @@ class DnsServer:
         if not self._config.metrics_port:
             yield
             return
-        place = replace(self._config, port=self._config.metrics_port)
         try:
-            listener = _bound(place, socket.SOCK_STREAM)
+            listener = bind_early(self._config.host, self._config.metrics_port)
         except OSError as error:
-            log.error("no metrics: %s", error)
+            log.error(
+                "no metrics at %s:%d: %s", self._config.host, self._config.metrics_port, error
+            )
             yield
             return
-        async with await asyncio.start_server(MetricsPort(self.metrics).converse, sock=listener):
+        [server] = await serve_pages(Pages(self.metrics.page), [listener])
+        async with server:
             yield
 
     def _service_changed(self, old: Object | None, new: Object | None) -> None:
@@ -427,15 +428,9 @@ def fitting(query: Query, body: bytes, limit: int) -> bytes:
 
 
 def _bound(config: DnsConfig, kind: int) -> socket.socket:
-    sock = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
-        sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-        if kind == socket.SOCK_STREAM:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((config.host, config.port))
+        return bind_early(config.host, config.port, kind)
     except OSError as error:
-        sock.close()
         raise OSError(
             error.errno, f"DNS cannot listen on {config.host}:{config.port}: {error.strerror}"
         ) from error
-    return sock

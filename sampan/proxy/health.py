@@ -1,8 +1,7 @@
 """healthCheckNodePort: external load balancers ask whether this node has endpoints of a service.
 
-Tasks: one per open connection, which is closed after its answer or `ANSWER_S`; at most
-`MAX_CONNECTIONS` at once, further ones are closed unanswered. The answers are those of upstream's
-proxy (pkg/proxy/healthcheck): 200 with endpoints, 503 without.
+Tasks: as `aio.pages`. The answers are those of upstream's proxy (pkg/proxy/healthcheck): 200 with
+endpoints, 503 without.
 """
 
 from __future__ import annotations
@@ -14,17 +13,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
+from sampan.aio.pages import HEAD_BYTES, NOTHING, Pages, response
 from sampan.api.errors import Object
 
 from .endpoints import port_number
 
 log = logging.getLogger("sampan.proxy")
 
-ANSWER_S = 5.0
-# A load balancer asks every few seconds; anything more is somebody else.
-MAX_CONNECTIONS = 100
 EVERYWHERE, EVERYWHERE_6 = "0.0.0.0", "::"
-_REASONS = {200: "OK", 503: "Service Unavailable"}
 
 Key = tuple[str, str]
 
@@ -67,14 +63,9 @@ def answer(health: Health) -> bytes:
         "serviceProxyHealthy": True,
     }
     # Byte for byte as upstream: some read it line by line.
-    body = json.dumps(said, indent="\t")
-    head = (
-        f"HTTP/1.1 {code} {_REASONS[code]}\r\nContent-Type: application/json\r\n"
-        "X-Content-Type-Options: nosniff\r\n"
-        f"X-Load-Balancing-Endpoint-Weight: {health.endpoints}\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
-    return (head + body).encode()
+    page = code, "application/json", json.dumps(said, indent="\t")
+    weight = f"X-Load-Balancing-Endpoint-Weight: {health.endpoints}"
+    return response(page, "X-Content-Type-Options: nosniff", weight)
 
 
 class HealthPorts:
@@ -90,7 +81,6 @@ class HealthPorts:
         self._hosts = hosts
         self._health: dict[Key, Health] = {}
         self._servers: dict[Key, tuple[int, asyncio.Server]] = {}
-        self._open = 0
 
     async def settle(self, changes: Mapping[Key, Health | None]) -> None:
         """What is said about these services from now on. A port that is taken is logged."""
@@ -119,21 +109,9 @@ class HealthPorts:
         self._health.clear()
 
     async def _listen(self, key: Key, port: int) -> asyncio.Server:
-        async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if self._open >= MAX_CONNECTIONS:
-                writer.close()
-                return
-            self._open += 1
-            try:
-                async with asyncio.timeout(ANSWER_S):
-                    await reader.readuntil(b"\r\n\r\n")
-                    if key in self._health:
-                        writer.write(answer(self._health[key]))
-                        await writer.drain()
-            except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-                pass
-            finally:
-                self._open -= 1
-                writer.close()
+        def say(path: str) -> bytes:
+            found = self._health.get(key)
+            return answer(found) if found is not None else response(NOTHING)
 
-        return await asyncio.start_server(converse, self._hosts, port, limit=8192)
+        converse = Pages(say).converse
+        return await asyncio.start_server(converse, self._hosts, port, limit=HEAD_BYTES)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ from .families import family_of
 from .flows import stale_flows
 from .health import EVERYWHERE, EVERYWHERE_6, Health, HealthPorts, health_of
 from .hostports import PREFIX, has_host_ports, host_rules_of
+from .metrics import Metrics
 from .ranges import Ranges
 from .restoring import say_refused, say_restored
 from .rules import NOTHING, SERVICE_LABEL, Rules, Scope, rules_of
@@ -95,6 +97,7 @@ class Proxy:
         self._node: Informer | None = None
         self._place = Place(config.node_name)
         self._sides = [*_sides(config, self._place)]
+        self.metrics = Metrics([side.table.family.name for side in self._sides])
         self._nft = nft or Nft()
         self._changed: set[Key] = set()
         self._wake = asyncio.Event()
@@ -135,6 +138,7 @@ class Proxy:
             await self._rebuild(*self._sides)
             await self._forget_flows()
             await self._settle_ports()
+            self.metrics.settled()
             self.ready.set()
             while True:
                 await self._wake.wait()
@@ -155,6 +159,19 @@ class Proxy:
         for side in self._sides:
             await self._nft.apply(side.table.remove())
 
+    def scopes(self) -> Iterable[Scope]:
+        """One for each family."""
+        return [side.scope for side in self._sides]
+
+    def services(self) -> Iterable[Object]:
+        """As they are known now."""
+        return self._services.list()
+
+    def slices_of(self, service: Object) -> Iterable[Object]:
+        """Its EndpointSlices."""
+        meta = service["metadata"]
+        return self._slices.by_index(_INDEX, f"{meta['namespace']}/{meta['name']}")
+
     def _subscribe(self) -> list[Callable[[], None]]:
         return [
             self._services.on_change(self._service_changed),
@@ -165,9 +182,11 @@ class Proxy:
     def _service_changed(self, old: Object | None, new: Object | None) -> None:
         meta = (new or old or {})["metadata"]
         self._ranges.see(new)
+        self.metrics.service_changed()
         self._mark((meta["namespace"], meta["name"]))
 
     def _slice_changed(self, old: Object | None, new: Object | None) -> None:
+        self.metrics.slice_changed(new)
         for item in (old, new):
             for key in _service_of(item) if item is not None else ():
                 namespace, _, name = key.partition("/")
@@ -211,6 +230,7 @@ class Proxy:
     def _plan(self) -> list[str]:
         """The transaction of each side for what has changed since the last one."""
         keys, self._changed = self._changed, set()
+        self.metrics.planned()
         scripts = []
         for side in self._sides:
             table, version = side.table, side.scope.pod_network.version
@@ -286,15 +306,20 @@ class Proxy:
                 await self._rebuild(side)
                 self._say_restored(side)
             elif script:
+                began = time.perf_counter()
                 try:
                     await self._nft.apply(script)
                 except NftError as error:
                     log.warning("making table %s anew: %s", side.table.name, error)
+                    self.metrics.failed(side.table.family.name)
                     await self._rebuild(side)
+                else:
+                    self._count(began, side)
                 if side.table.has_stale_chains:
                     self._wake.set()
         await self._forget_flows()
         await self._settle_ports()
+        self.metrics.settled()
 
     def _check_protocols(self, key: Key, service: Object | None) -> None:
         """The rules for SCTP are made whether or not the kernel has it for pods; said once."""
@@ -331,21 +356,31 @@ class Proxy:
         """After the rules have changed: a flow forgotten earlier would come back as it was."""
         stale, self._stale = self._stale, set()
         if stale:
+            began = time.perf_counter()
             try:
-                await asyncio.to_thread(forget, stale)
+                count = await asyncio.to_thread(forget, stale)
+                self.metrics.forgot(count, time.perf_counter() - began)
             except OSError as error:
                 log.warning("old UDP flows stay until they end by themselves: %s", error)
 
     async def _rebuild(self, *sides: _Side) -> None:
         """In one transaction, and by one process."""
         self.rebuilds += len(sides)
+        began = time.perf_counter()
         try:
             await self._nft.apply("".join(side.table.whole() for side in sides))
         except NftError as error:
+            for side in sides:
+                self.metrics.failed(side.table.family.name)
             say_refused(self._recorder, self._config.node_name, "ServiceRulesRefused", error)
             raise
         for side in sides:
             side.handle = side.find()
+        self._count(began, *sides, whole=True)
+
+    def _count(self, began: float, *sides: _Side, whole: bool = False) -> None:
+        for side in sides:
+            self.metrics.synced(side.table.family.name, time.perf_counter() - began, whole=whole)
 
     def _say_restored(self, side: _Side) -> None:
         table = f"{side.table.family.word} {side.table.name}"
