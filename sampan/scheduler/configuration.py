@@ -55,12 +55,11 @@ def profiles_of(configuration: Object | None) -> dict[str, Profile]:
     version, kind = configuration.get("apiVersion") or "", configuration.get("kind")
     if not version.startswith(API_GROUP) or kind != "KubeSchedulerConfiguration":
         raise ValueError(f"{version}, {kind}: expected a KubeSchedulerConfiguration")
-    if configuration.get("extenders"):
-        raise ValueError("extenders: nobody is asked by HTTP here; see docs/scheduling.md, plugins")
     backoff_of(configuration)
+    others = _others(configuration)
     profiles: dict[str, Profile] = {}
     for item in configuration.get("profiles") or [{}]:
-        profile = _profile(item)
+        profile = _profile(item, others)
         if profile.name in profiles:
             raise ValueError(f"two profiles named {profile.name}")
         profiles[profile.name] = profile
@@ -79,8 +78,22 @@ def backoff_of(configuration: Object | None) -> tuple[float, float]:
     return float(first), float(most)
 
 
-def _profile(item: Object) -> Profile:
+def _others(configuration: Object) -> frozenset[str]:
+    """The resources that extenders alone count."""
+    if not configuration.get("extenders"):
+        return frozenset()
+    from .extender import settings_of
+
+    return frozenset[str]().union(*(item.ignored for item in settings_of(configuration)))
+
+
+def _profile(item: Object, others: frozenset[str]) -> Profile:
+    """`others` are resources that somebody else gives out."""
     arguments = {entry["name"]: entry.get("args") or {} for entry in item.get("pluginConfig") or ()}
+    if others:
+        fit = arguments.get("NodeResourcesFit") or {}
+        ignored = [*(fit.get("ignoredResources") or ()), *sorted(others)]
+        arguments["NodeResourcesFit"] = {**fit, "ignoredResources": ignored}
     if arguments.get("InterPodAffinity", {}).get("hardPodAffinityWeight", 1) != 1:
         raise ValueError("InterPodAffinity: hardPodAffinityWeight is 1 here")
     plugins = item.get("plugins") or {}

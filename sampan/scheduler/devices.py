@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from sampan.aio.clock import Clock
 from sampan.api.errors import NotFound, Object
@@ -93,6 +93,14 @@ class Devices:
         for cache in self._caches or ():
             await cache.synced()
         self._changed()
+
+    @property
+    def filling(self) -> Awaitable[None] | None:
+        """What to wait for before a pod is judged that devices may matter to: who judged it by
+        empty caches would say that it fits nowhere. None when they are filled."""
+        self._open()
+        task = self._filling
+        return None if task is None or task.done() else asyncio.shield(task)
 
     def _on_claim(self, old: Object | None, new: Object | None) -> None:
         claim = new or old or {}

@@ -8,7 +8,9 @@ that were tried since).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -19,13 +21,15 @@ from .nodes import Nodes, NodeState
 from .plugins import RELATIONS
 from .preemption import Plan, Surroundings, plan
 from .profile import Profile
-from .verdict import explain, histogram, prepare, stop_of, verdicts_of
+from .verdict import States, Verdict, explain, histogram, prepare, stop_of, verdicts_of
 
 NEVER = "not eligible due to preemptionPolicy=Never."
 LEAVING = "not eligible due to a terminating pod on the nominated node."
 UNDER_WAY = "waiting for the preemption for this pod to be finished"
 VOLUMES = frozenset({"VolumeBinding", "VolumeZone", "VolumeRestrictions", "NodeVolumeLimits"})
 DEVICES = frozenset({"DynamicResources"})
+EXTENDER = "Extender"
+"""Stands for whom we ask over HTTP: nobody knows what would change its mind."""
 RELATED = frozenset(item.name for item in RELATIONS) - {"VolumeBinding", "VolumeZone"} - DEVICES
 
 
@@ -49,10 +53,20 @@ class Failure(Struct, frozen=True):
     """Others are leaving for this pod already: its nomination stays."""
 
 
+class Situation(NamedTuple):
+    """Where a pod stands that fits nowhere."""
+
+    states: States
+    verdicts: dict[str, Verdict]
+    why: str
+    """Why it may send nobody away now."""
+    may_preempt: bool
+
+
 class Failing:
     def __init__(self, nodes: Nodes, around: Callable[[], Surroundings]) -> None:
         self._nodes = nodes
-        self._around = around
+        self.around = around
         self._known: dict[Hashable, Failure] = {}
         self._stamp: Hashable = None
         self.preempting: set[str] = set()
@@ -91,24 +105,39 @@ class Failing:
         return found
 
     def _look(self, guest: Guest) -> Failure:
+        found = self.situation(guest)
+        result = Plan()
+        if found.may_preempt:
+            result = plan(guest, self._nodes, found.verdicts, found.states, self.around())
+        return self.conclude(guest, found, result)
+
+    def situation(
+        self, guest: Guest, told: Mapping[str, Verdict] = MappingProxyType({})
+    ) -> Situation:
+        """Why no node fits; `told` is what others say of nodes that fit by our own filters."""
         nodes = self._nodes
         states = prepare(guest, nodes)
         verdicts = verdicts_of(guest, nodes, states)
-        count = len(nodes.by_name)
-        result, why = Plan(), self._ineligible(guest)
-        if not why and guest.profile.preempts:
-            result = plan(guest, nodes, verdicts, states, self._around())
-            if not result.node:
-                why = f"0/{count} nodes are available: {histogram(result.reasons)}."
+        for name, verdict in told.items():
+            if name in nodes.by_name:
+                verdicts.setdefault(name, verdict)
+        why = self._ineligible(guest)
+        return Situation(states, verdicts, why, not why and guest.profile.preempts)
+
+    def conclude(self, guest: Guest, found: Situation, result: Plan) -> Failure:
+        """`result` is whom it may send away."""
+        count, why = len(self._nodes.by_name), found.why
+        if found.may_preempt and not result.node:
+            why = result.why or f"0/{count} nodes are available: {histogram(result.reasons)}."
         stuck = Stuck(
             guest.demand.shape,
-            frozenset(item.plugin for item in verdicts.values()),
+            frozenset(item.plugin for item in found.verdicts.values()),
             guest.priority,
             guest.profile,
             guest.demand,
         )
         return Failure(
-            explain(verdicts, count, stop_of(states), why),
+            explain(found.verdicts, count, stop_of(found.states), why),
             stuck,
             result,
             why in (LEAVING, UNDER_WAY),
@@ -161,3 +190,8 @@ def devices_help(stuck: Stuck) -> bool:
 def coming_helps(stuck: Stuck) -> bool:
     """A pod was placed, or its labels changed, or those of a namespace."""
     return bool(stuck.plugins & RELATED)
+
+
+def any_for_extenders(helps: Callable[[Stuck], bool]) -> Callable[[Stuck], bool]:
+    """`helps`, and whatever happens for those whom an extender refused."""
+    return lambda stuck: EXTENDER in stuck.plugins or helps(stuck)

@@ -9,7 +9,7 @@ taken. Terms and order are upstream's (KEP-564's successor, scheduling/preemptio
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import Struct, field
@@ -45,6 +45,8 @@ class Plan(Struct):
     node: str = ""
     victims: list[Guest] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
+    why: str = ""
+    """Why nothing came of it, where that is no matter of nodes."""
 
 
 class Surroundings(Struct, frozen=True):
@@ -52,6 +54,15 @@ class Surroundings(Struct, frozen=True):
 
     budgets: Sequence[Object] = ()
     started: Callable[[Guest], str] = lambda guest: ""
+
+
+class Candidate(NamedTuple):
+    """A node that the pod would fit once its victims are gone."""
+
+    node: str
+    victims: list[Guest]
+    violations: int
+    """Victims whose going is against a budget."""
 
 
 def plan(
@@ -63,43 +74,60 @@ def plan(
 ) -> Plan:
     """`verdicts` and `states` are why the pod fits no node. `states` are left as they were."""
     result = Plan()
-    best: Price | None = None
-    enough = max(LEAST_CANDIDATES, len(nodes.by_name) // CANDIDATES_SHARE)
+    found = candidates_of(guest, verdicts, Trial(nodes, states, around), result.reasons)
+    chosen = cheapest(found, nodes, around)
+    if chosen is not None:
+        result.node, result.victims = chosen.node, chosen.victims
+    return result
+
+
+def candidates_of(
+    guest: Guest, verdicts: Mapping[str, Verdict], trial: Trial, reasons: Counter[str]
+) -> Iterator[Candidate]:
+    """By the names of nodes. `reasons` are counted up: why others can not be made to fit."""
+    by_name, started = trial.nodes.by_name, trial.around.started
+    enough = max(LEAST_CANDIDATES, len(by_name) // CANDIDATES_SHARE)
     for name in sorted(verdicts):
         if verdicts[name].helpless:
-            result.reasons[NOT_HELPFUL] += 1
+            reasons[NOT_HELPFUL] += 1
             continue
         if not enough:
             break
-        node = nodes.by_name[name]
+        node = by_name[name]
         lesser = [other for other in node.pods.values() if other.priority < guest.priority]
         if not lesser:
-            result.reasons[NO_VICTIMS] += 1
+            reasons[NO_VICTIMS] += 1
             continue
-        lesser.sort(key=lambda other: (-other.priority, around.started(other) or "~", other.uid))
-        found = _victims(guest, node, lesser, Trial(nodes, states, around.budgets))
+        lesser.sort(key=lambda other: (-other.priority, started(other) or "~", other.uid))
+        found = _victims(guest, node, lesser, trial)
         if isinstance(found, Verdict):
-            result.reasons.update(found.reasons)
+            reasons.update(found.reasons)
             continue
         enough -= 1
-        victims, violations = found
-        price = _price(node, victims, violations, around)
-        if best is None or price < best:
-            best, result.node, result.victims = price, name, victims
-    return result
+        yield Candidate(name, *found)
+
+
+def cheapest(
+    candidates: Iterable[Candidate], nodes: Nodes, around: Surroundings
+) -> Candidate | None:
+    return min(
+        candidates,
+        key=lambda item: _price(nodes.by_name[item.node], item.victims, item.violations, around),
+        default=None,
+    )
 
 
 class Trial(NamedTuple):
     nodes: Nodes
     states: States
-    budgets: Sequence[Object]
+    around: Surroundings
 
 
 def _victims(
     guest: Guest, node: NodeState, lesser: list[Guest], trial: Trial
 ) -> tuple[list[Guest], int] | Verdict:
     """(who must go, how many of them against a budget), or what stands against it still."""
-    nodes, states, budgets = trial
+    nodes, states = trial.nodes, trial.states
     thought = without(node, {other.uid for other in lesser})
     gone = {other.uid: other for other in lesser}
     _count(states, lesser, node, -1)
@@ -107,7 +135,7 @@ def _victims(
     victims: list[Guest] = []
     violations = 0
     if verdict is None:
-        protected, free = split_by_budgets(lesser, budgets)
+        protected, free = split_by_budgets(lesser, trial.around.budgets)
         for group in (protected, free):
             for other in group:
                 add_guest(thought, other)

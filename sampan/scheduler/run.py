@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sampan.aio.clock import Clock
 from sampan.api.errors import Conflict, NotFound, Object, StatusError
@@ -30,6 +30,7 @@ from .failing import (
     Failing,
     Failure,
     Stuck,
+    any_for_extenders,
     claims_help,
     coming_helps,
     devices_help,
@@ -43,8 +44,11 @@ from .preemption import Surroundings
 from .profile import NAME
 from .queue import Queue
 from .shapes import Shapes
-from .telling import Telling
+from .telling import FAULT, Telling
 from .volumes import Volumes
+
+if TYPE_CHECKING:
+    from .extending import Extending
 
 log = logging.getLogger("sampan.scheduler")
 
@@ -89,6 +93,13 @@ class Scheduler:
         self._shapes = Shapes(self._nodes)
         self._defaults = Defaults(informers)
         self._failing = Failing(self._nodes, self._around)
+        self._extending: Extending | None = None
+        if (configuration or {}).get("extenders"):
+            from .extending import Extending
+
+            self._extending = Extending(
+                configuration or {}, self._failing, self._nodes, self._pod_of
+            )
         self._queue = Queue(*backoff_of(configuration))
         self._pending: dict[str, tuple[Object, Guest]] = {}
         self._events = {name: EventRecorder(client, name, clock=clock) for name in self._profiles}
@@ -132,6 +143,8 @@ class Scheduler:
             for task in under_way:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
+            if self._extending is not None:
+                await self._extending.close()
 
     # What informers say
 
@@ -250,7 +263,8 @@ class Scheduler:
             self._wake(lambda stuck: leaving_helps(stuck, node))
 
     def _wake(self, helps: Callable[[Stuck], bool]) -> None:
-        if self._queue.wake(self._clock.monotonic(), helps):
+        asked = helps if self._extending is None else any_for_extenders(helps)
+        if self._queue.wake(self._clock.monotonic(), asked):
             self._changed.set()
 
     # Deciding
@@ -264,31 +278,77 @@ class Scheduler:
                 return
             began = perf_counter()
             pod, guest = self._pending[uid]
+            if (guest.devices or guest.extended) and (filling := self._devices.filling):
+                await filling
+                if self._has_changed(guest):
+                    continue
             if len(self._nodes.by_name) > 1 and not pod["spec"].get("topologySpreadConstraints"):
                 guest.soft = self._defaults.constraints(pod, guest.profile)
             if guest.extended:
                 self._devices.fit_extended(pod, guest, self._nodes)
+            if self._extending is not None and self._extending.concerns(pod):
+                await self._try_with(self._extending, pod, guest, began)
+                continue
             node = self._shapes.best(guest)
             self.metrics.deciding.observe(perf_counter() - began)
             if node is not None:
-                self._nodes.nominate(guest, "")
-                self._nodes.place(labelled(guest, node), node.name)
-                if guest.has_devices:
-                    self._devices.assume(guest, node)
-                if self._queue.parked:
-                    self._wake(coming_helps)
-                attempt = Attempt(pod, guest, began, self._queue.tried(uid))
-                self._spawn(self._bind(attempt, node))
+                self._take(pod, guest, node, began)
             else:
-                self._spawn(self._fail(pod, guest))
-                seconds = perf_counter() - began
-                self.metrics.attempt(guest.profile.name, UNSCHEDULABLE, seconds)
+                self._refuse(pod, guest, self._failing.look(guest), began)
         self._changed.set()
         await asyncio.sleep(0)
 
-    def _fail(self, pod: Object, guest: Guest) -> Coroutine[Any, Any, None]:
-        """No node fits: see who could leave, and wait for what would help."""
-        failure = self._failing.look(guest)
+    async def _try_with(
+        self, extending: Extending, pod: Object, guest: Guest, began: float
+    ) -> None:
+        """Extenders are asked; the pod may be another when they have answered, or gone."""
+        failure, fault = None, ""
+        choice = None
+        try:
+            choice = await extending.choose(pod, guest)
+            if choice.node is None:
+                failure = await extending.fail(pod, guest, choice.told)
+        except OSError as error:
+            fault = str(error)
+        self.metrics.deciding.observe(perf_counter() - began)
+        if self._has_changed(guest):
+            return
+        if failure is not None:
+            self._refuse(pod, guest, failure, began)
+        elif choice is not None and choice.node is not None:
+            self._take(pod, guest, choice.node, began)
+        else:
+            self._nodes.nominate(guest, "")
+            self._queue.retry(guest.uid, self._clock.monotonic())
+            self.metrics.attempt(guest.profile.name, ERROR, perf_counter() - began)
+            self._spawn(self._telling.report(pod, fault, "", FAULT))
+
+    def _has_changed(self, guest: Guest) -> bool:
+        """Is the pod gone or another since it was taken from the queue? Then it is put back."""
+        known = self._pending.get(guest.uid)
+        if known is not None and known[1] is guest:
+            return False
+        self._slots.release()
+        self._queue.retry(guest.uid, self._clock.monotonic())
+        return True
+
+    def _take(self, pod: Object, guest: Guest, node: NodeState, began: float) -> None:
+        """The node is the pod's from now on."""
+        self._nodes.nominate(guest, "")
+        self._nodes.place(labelled(guest, node), node.name)
+        if guest.has_devices:
+            self._devices.assume(guest, node)
+        if self._queue.parked:
+            self._wake(coming_helps)
+        attempt = Attempt(pod, guest, began, self._queue.tried(guest.uid))
+        self._spawn(self._bind(attempt, node))
+
+    def _refuse(self, pod: Object, guest: Guest, failure: Failure, began: float) -> None:
+        self._spawn(self._fail(pod, guest, failure))
+        self.metrics.attempt(guest.profile.name, UNSCHEDULABLE, perf_counter() - began)
+
+    def _fail(self, pod: Object, guest: Guest, failure: Failure) -> Coroutine[Any, Any, None]:
+        """No node fits: somebody may leave, or it waits for what would help."""
         below: list[Object] = []
         if failure.plan.node:
             self.metrics.preemptions += 1
@@ -334,8 +394,11 @@ class Scheduler:
         return Surroundings(self._budgets.list(), self._started)
 
     def _started(self, guest: Guest) -> str:
-        pod = self._pods.get(guest.namespace, guest.name) or {}
+        pod = self._pod_of(guest) or {}
         return (pod.get("status") or {}).get("startTime") or ""
+
+    def _pod_of(self, guest: Guest) -> Object | None:
+        return self._pods.get(guest.namespace, guest.name)
 
     async def _wait(self) -> None:
         """Until something changes or a back-off ends."""
@@ -383,7 +446,10 @@ class Scheduler:
                     await self._aside(self._devices.await_ready(guest))
             if guest.claims:
                 await self._aside(self._volumes.bind(guest, node))
-            await self._telling.bind(pod, node.name)
+            if self._extending is not None and await self._extending.bind(pod, node.name):
+                self._telling.assigned(pod, node.name)
+            else:
+                await self._telling.bind(pod, node.name)
         except NotFound:
             self._devices.forget(guest)
             self._leave(uid)
@@ -395,6 +461,7 @@ class Scheduler:
             if not isinstance(error, Conflict):
                 meta = pod["metadata"]
                 log.warning("binding %s/%s: %s", meta["namespace"], meta["name"], error)
+                await self._telling.report(pod, str(error), "", FAULT)
             self._queue.retry(uid, self._clock.monotonic())
             self._changed.set()
         else:

@@ -21,6 +21,9 @@ from .profile import NAME
 
 log = logging.getLogger("sampan.scheduler")
 
+UNSCHEDULABLE, FAULT = "Unschedulable", "SchedulerError"
+"""Reasons of PodScheduled: no node fits; the scheduler, or whom it asked, could not do its work."""
+
 
 class Telling:
     """Requests of the scheduler, by pod. Events are those of the pod's own scheduler's name."""
@@ -42,11 +45,17 @@ class Telling:
             "target": {"kind": "Node", "name": node_name},
         }
         await self._client.create(self._pods, binding, namespace, name, "binding")
-        text = f"Successfully assigned {namespace}/{name} to {node_name}"
+        self.assigned(pod, node_name)
+
+    def assigned(self, pod: Object, node_name: str) -> None:
+        meta = pod["metadata"]
+        text = f"Successfully assigned {meta['namespace']}/{meta['name']} to {node_name}"
         self._event(pod, pod, "Normal", "Scheduled", text)
 
-    async def report(self, pod: Object, why: str, nominated: str) -> None:
-        """Event, condition and nomination of a pod that fits nowhere; an unchanged status is not
+    async def report(
+        self, pod: Object, why: str, nominated: str, reason: str = UNSCHEDULABLE
+    ) -> None:
+        """Event, condition and nomination of a pod that got no node; an unchanged status is not
         sent again."""
         self._event(pod, pod, "Warning", "FailedScheduling", why)
         status = pod.get("status") or {}
@@ -59,7 +68,7 @@ class Telling:
             "type": "PodScheduled",
             "observedGeneration": pod["metadata"].get("generation", 1),
             "status": "False",
-            "reason": "Unschedulable",
+            "reason": reason,
             "message": why,
             "lastProbeTime": None,
             "lastTransitionTime": moved or self._stamp(),

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .guest import Guest
@@ -72,12 +72,21 @@ def choose(guest: Guest, nodes: Nodes) -> NodeState | None:
     if own is not None and judge(guest, own, states, nodes) is None:
         return own
     fitting = [node for node in nodes.by_name.values() if judge(guest, node, states, nodes) is None]
+    return rank(guest, fitting, states, {})
+
+
+def rank(
+    guest: Guest, fitting: Sequence[NodeState], states: States, given: Mapping[str, float]
+) -> NodeState | None:
+    """The best of the fitting nodes; `given` are points that others give, by node."""
     if not fitting:
         return None
     totals = [guest.profile.score(guest.demand, node) for node in fitting]
     for relation, state in states:
         for number, points in enumerate(relation.points(state, fitting)):
             totals[number] += relation.weight * points
+    for number, node in enumerate(fitting):
+        totals[number] += given.get(node.name, 0)
     ranked = zip(totals, fitting, strict=True)
     return min(ranked, key=lambda item: (-item[0], item[1].name))[1]
 

@@ -170,7 +170,6 @@ def test_resources_that_others_give_out_are_not_counted() -> None:
 
 def test_what_would_be_passed_over_is_refused() -> None:
     for given, why in (
-        ({"extenders": [{"urlPrefix": "http://x"}]}, "extenders"),
         ({"podInitialBackoffSeconds": 0}, "above 0"),
         ({"podInitialBackoffSeconds": 5, "podMaxBackoffSeconds": 2}, "less than"),
         (configuration(pluginConfig=[
