@@ -30,6 +30,7 @@ from .pool import Pool, static_band
 if TYPE_CHECKING:
     from sampan.server.app import Server
 
+SERVICES = resource("services")
 HEADLESS = "None"
 Held = list[Callable[[], None]]
 """What gives back each number that a write has taken, if it comes to nothing."""
@@ -37,11 +38,12 @@ Held = list[Callable[[], None]]
 
 class ServiceStrategy(Strategy):
     def __init__(self, server: Server) -> None:
+        self._server = server
         self._addresses = ServiceAddresses(server.config.service_cidr.split(","))
         first, last = server.config.node_ports
         count = last - first + 1
         self._ports = Pool(first, count, static_band(count, 32, 16, 128))
-        server.observe(resource("services"), self._on_change)
+        server.observe(SERVICES, self._on_change)
         server.observe(resource("servicecidrs", "networking.k8s.io"), self._on_range)
         server.observe(resource("ipaddresses", "networking.k8s.io"), self._on_address)
 
@@ -76,7 +78,7 @@ class ServiceStrategy(Strategy):
         if not isinstance(spec, dict):
             yield
             return
-        held: list[Callable[[], None]] = []
+        held: Held = []
         before: Object = (old or {}).get("spec") or {}
         done = False
         try:
@@ -87,9 +89,22 @@ class ServiceStrategy(Strategy):
             yield
             done = not dry_run
         finally:
-            if not done:
-                for give_back in held:
-                    give_back()
+            if held and not done:
+                self._give_back(obj["metadata"], held)
+
+    def _give_back(self, metadata: Object, held: Held) -> None:
+        """Of a write that came to nothing. One whose client has left may be on its way to the disk:
+        what the newest state has stays taken."""
+        for give_back in held:
+            give_back()
+        key = SERVICES.key(metadata.get("namespace", ""), metadata.get("name", ""))
+        newest = self._server.store.get(key, pending=True)
+        if newest is not None:
+            service = self._server.cache.peek(newest)
+            for address in used_addresses(service):
+                self._addresses.take(address)
+            for number in _used_ports(service):
+                self._ports.take(number)
 
     def _allocate(self, spec: Object, before: Object, held: Held) -> list[Cause]:
         if spec.get("type") == "ExternalName":

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from sampan.server.strategies.pool import Pool, static_band
+from sampan.store.engine import Engine
+from sampan.store.memory import NoJournal
+from sampan.store.mvcc import State
+from tests.kit.clock import settle
 from tests.kit.cluster import Answer, Cluster, api_cluster
 
 PATH = "/api/v1/namespaces/default/services"
@@ -42,6 +47,36 @@ async def test_a_refused_write_holds_nothing() -> None:
             dry = {"metadata": {"name": "dry"}, "spec": {"ports": [{"port": 80}]}}
             assert (await cluster.http("POST", f"{PATH}?dryRun=All", dry)).status == 201
         assert (await make(cluster, "good")).status == 201
+
+
+async def test_what_is_on_its_way_to_the_disk_stays_taken_when_its_client_leaves() -> None:
+    """Two services with one port would take each other's connections."""
+
+    class Slow(NoJournal):
+        held: asyncio.Future[None] | None = None
+
+        def append(self, *batch: Any) -> asyncio.Future[None]:
+            return self.held or super().append(*batch)
+
+    journal = Slow()
+    async with api_cluster(store=Engine(State(), journal)) as cluster:
+        journal.held = asyncio.get_running_loop().create_future()
+        asked: dict[str, Any] = {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]}
+        first = asyncio.create_task(make(cluster, "a", clusterIP="10.96.0.77", **asked))
+        while cluster.store.get("/registry/services/specs/default/a", pending=True) is None:
+            await asyncio.sleep(0)
+        first.cancel()
+        second = asyncio.create_task(make(cluster, "b", **asked))
+        third = asyncio.create_task(make(cluster, "c", clusterIP="10.96.0.77"))
+        await settle()
+        journal.held.set_result(None)
+        for answer in (await second, await third):
+            assert answer.status == 422
+            assert "already allocated" in answer.message
+        for name in ("a", "b"):
+            await cluster.http("DELETE", f"{PATH}/{name}")
+        journal.held = None
+        assert (await make(cluster, "c", **asked)).status == 201
 
 
 async def test_an_address_asked_for() -> None:
