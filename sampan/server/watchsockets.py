@@ -105,6 +105,8 @@ async def _listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
             opcode, body = await _message(reader)
             if opcode == PING:
                 writer.write(frame(PONG, body))
+                # Who does not take the answers is not heard further.
+                await writer.drain()
             elif opcode == CLOSE:
                 return body[:2]
     except (asyncio.IncompleteReadError, ConnectionError, ValueError):

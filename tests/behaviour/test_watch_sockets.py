@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession, WSMsgType, WSServerHandshakeError
 
+from sampan.server.watchsockets import _listen
+from tests.kit.clock import settle
 from tests.kit.wire import AUTH, connected, listening, status, until
 
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -65,3 +68,23 @@ async def test_who_breaks_the_protocol_is_let_go() -> None:
                 else:
                     assert await wire.ended()
         await asyncio.wait_for(until(lambda: not cluster.server.watchers), 5)
+
+
+async def test_who_does_not_take_the_answers_to_pings_is_not_heard_further() -> None:
+    """Answers would wait for it without a bound."""
+    pongs: list[bytes] = []
+
+    class Full:
+        def write(self, data: bytes) -> None:
+            pongs.append(data)
+
+        async def drain(self) -> None:
+            await asyncio.Event().wait()
+
+    reader = asyncio.StreamReader()
+    reader.feed_data(b"\x89\x80mask" * 5)
+    writer: Any = Full()
+    heard = asyncio.create_task(_listen(reader, writer))
+    await settle()
+    heard.cancel()
+    assert len(pongs) == 1
