@@ -553,6 +553,15 @@ async def test_conditions_that_cannot_be_evaluated(policy: str, status: int) -> 
         assert counted in text
 
 
+async def test_a_refusal_before_the_calls_leaves_none_of_them_begun() -> None:
+    async with bench() as b:
+        await b.register("validating", "first")
+        conditions = [{"name": "there", "expression": "object.data.nope == 'x'"}]
+        await b.register("validating", "second", matchConditions=conditions)
+        assert (await b.create(data={"a": "b"})).status == 403
+        assert b.paths == []
+
+
 async def test_a_webhook_behind_a_service() -> None:
     async with bench(lambda path, request: {"allowed": path == "/in/here"}) as b:
         service = {"metadata": {"name": "hook"},

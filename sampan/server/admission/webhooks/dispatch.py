@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import orjson
@@ -155,9 +156,8 @@ async def _mutate_one(
 
 
 async def _validate_all(server: Server, write: Write, candidates: tuple[Candidate, ...]) -> None:
-    calls = []
+    calls: list[Callable[[], Awaitable[None]]] = []
     made: dict[Descriptor, Object] = {}
-    position = 0
     for hook, target in candidates:
         if not selects(server, write, hook):
             continue
@@ -168,13 +168,13 @@ async def _validate_all(server: Server, write: Write, candidates: tuple[Candidat
         objects = request["object"], request["oldObject"]
         if hook.conditions and not await _meets(server, write, hook, target, objects):
             continue
-        calls.append(_validate_one(server, write, hook, {**request, "uid": new_uid()}, position))
-        position += 1
+        asked = {**request, "uid": new_uid()}
+        calls.append(partial(_validate_one, server, write, hook, asked, len(calls)))
     if len(calls) == 1:
-        await calls[0]
+        await calls[0]()
         return
     # All are asked, and all have answered before the first no counts, as upstream.
-    answers = await asyncio.gather(*calls, return_exceptions=True)
+    answers = await asyncio.gather(*(call() for call in calls), return_exceptions=True)
     for error in answers:
         if isinstance(error, BaseException):
             raise error
