@@ -197,6 +197,13 @@ async def test_a_patch_of_a_wrong_type_is_refused_as_a_patch() -> None:
         assert (await refused({"template": "x"}, STRATEGIC)).endswith(
             '"map[spec:map[template:x]]": cannot restore struct from: string'
         )
+        for given, why in (
+            ({"selector": {"matchLabels": "x"}}, "cannot restore map from string"),
+            ({"template": {"spec": {"containers": {}}}}, "cannot restore slice from map"),
+            ({"template": []}, "cannot restore struct from: slice"),
+            ({"template": {"spec": {"hostname": 5}}}, "cannot convert int64 to string"),
+        ):
+            assert (await refused(given, STRATEGIC)).endswith(f": {why}")
         assert (await refused({"replicas": "abc"}, MERGE)).endswith(
             "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of "
             "type int32"

@@ -123,14 +123,15 @@ def reason(request: Request, error: BadRequest) -> str:
     given, wanted = found.groups()
     for prefix, what in (("[]", "slice"), ("map[", "map")):
         if wanted.startswith(prefix):
-            return f"cannot restore {what} from: {_go_kind(given)}"
+            return f"cannot restore {what} from {_go_kind(given)}"
     if "." in wanted:
         return f"cannot restore struct from: {_go_kind(given)}"
+    if wanted == "string" and given.startswith("number"):
+        # Go would make a letter of it, which is refused in other words.
+        return f"cannot convert {_go_kind(given)} to string"
     return f"unrecognized type: {wanted}"
 
 
 def _go_kind(given: str) -> str:
     kind = given.partition(" ")[0]
-    return {"number": "int64", "object": "map[string]interface {}", "array": "[]interface {}"}.get(
-        kind, kind
-    )
+    return {"number": "int64", "object": "map", "array": "slice"}.get(kind, kind)
