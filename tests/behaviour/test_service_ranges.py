@@ -42,7 +42,7 @@ async def test_a_second_range_is_used_and_stays_while_it_is() -> None:
         own = await here.until(lambda: ranges.get("", "kubernetes"))
         assert own["spec"]["cidrs"] == ["10.96.0.0/12"]
         await here.until(lambda: ready(ranges.get("", "kubernetes")) == ("True", READY))
-        with pytest.raises(Invalid, match="does not match the current range$"):
+        with pytest.raises(Invalid, match=r"does not match the current range$"):
             await create(here, "early", clusterIP="10.77.0.3")
         await here.client.create(RANGES, service_range("second", SECOND))
         await here.until(lambda: ready(ranges.get("", "second")) == ("True", READY))
@@ -56,7 +56,7 @@ async def test_a_second_range_is_used_and_stays_while_it_is() -> None:
         # Deleted, but one service has no other range: it stays, and gives nothing out.
         await here.client.delete(RANGES, "second")
         await here.until(lambda: ready(ranges.get("", "second")) == ("False", IN_USE))
-        with pytest.raises(Invalid, match="does not match the current range$"):
+        with pytest.raises(Invalid, match=r"does not match the current range$"):
             await create(here, "late", clusterIP="10.77.0.4")
         await here.client.delete(SERVICES, "here", "default")
         await here.until(lambda: ranges.get("", "second") is None)
