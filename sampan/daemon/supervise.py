@@ -439,6 +439,9 @@ def main(arguments: list[str]) -> int:
         for number in range(2, options.nodes + 1):
             paths.member(number).data.mkdir(parents=True, exist_ok=True, mode=0o700)
     except (OSError, ValueError) as error:
+        with contextlib.suppress(OSError):
+            # Empty, unless it was there before.
+            paths.run.rmdir()
         return refuse(options.client, str(error))
     return Cluster(paths, options.client).run()
 

@@ -60,7 +60,11 @@ def image(facts: Facts) -> Iterator[Finding]:
                 "image/invalid-name",
                 f"The image of {item.word} has no valid name.",
                 [f"image: {name}", message],
-                [f"Write {name!r} as registry/path:tag."],
+                [
+                    f"Its letters have to be small: {name.lower()}."
+                    if "must be lowercase" in message
+                    else f"Write {name!r} as registry/path:tag."
+                ],
             )
         elif reason == "ErrImageNeverPull":
             yield Finding(
@@ -111,7 +115,14 @@ def _pull(facts: Facts, item: Container, name: str, message: str) -> Finding:
 def configuration(facts: Facts) -> Iterator[Finding]:
     for item in containers_of(facts):
         message = item.waiting.get("message") or ""
-        if item.waiting.get("reason") == "CreateContainerConfigError":
+        if item.waiting.get("reason") == "CreateContainerConfigError" and "run as root" in message:
+            yield Finding(
+                "container/root",
+                f"{item.word[:1].upper()}{item.word[1:]} may not run as root, and would.",
+                [message],
+                ["Set securityContext.runAsUser to another user than 0, one that the image knows."],
+            )
+        elif item.waiting.get("reason") == "CreateContainerConfigError":
             found = re.search(r'(configmap|secret) "([^"]+)" not found', message, re.I)
             key = re.search(r"couldn't find key (\S+)", message)
             fix = "Mend what the container's env, envFrom or securityContext names."
