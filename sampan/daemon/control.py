@@ -77,7 +77,7 @@ async def run(child: Child) -> None:
             ensure_wireguard(paths.pki)
         scheduling = scheduler_configuration(paths)
         listeners = listen(cluster)
-        store = open_store(paths)
+        store, codec = open_store(paths)
     except (Damaged, OSError, ValueError) as error:
         raise Refused(str(error)) from error
     clock = SystemClock()
@@ -99,6 +99,11 @@ async def run(child: Child) -> None:
         upkeep = Upkeep(paths, cluster, server, http)
         supervisor.start("certificates", lambda: upkeep.run(clock))
         supervisor.start("store", store.failed, vital=True)
+        if codec is not None and codec.plugins:
+            from sampan.server.kms import checks_of, follow
+
+            server.health_checks.extend(checks_of(codec))
+            supervisor.start("kms", lambda: follow(codec, store, clock))
         # The node does its part meanwhile, and what it asks for is answered.
         begin = await asyncio.to_thread(load_loops)
         running = await begin(child, cluster, server, supervisor, scheduling)
@@ -217,8 +222,9 @@ def bind(host: str, port: int, *, freebind: bool = False) -> socket.socket:
     return listener
 
 
-def open_store(paths: ClusterPaths) -> SqliteStore:
-    """The store; a database that was there once and is gone is not replaced by an empty one.
+def open_store(paths: ClusterPaths) -> tuple[SqliteStore, encryption.Configured | None]:
+    """The store, and what seals its values; a database that was there once and is gone is not
+    replaced by an empty one.
 
     Nor is one that was cut to nothing: it looks to SQLite as if it were to be made.
     """
@@ -232,7 +238,7 @@ def open_store(paths: ClusterPaths) -> SqliteStore:
     store = SqliteStore.open(paths.database, codec)
     if not mark.exists():
         config.write_private(mark, b"")
-    return store
+    return store, codec
 
 
 def server_config(paths: ClusterPaths, cluster: config.ClusterConfig) -> ServerConfig:

@@ -110,6 +110,8 @@ class Server:
         self.metrics = Metrics()
         self.expositions: list[Callable[[], str]] = []
         """Metrics of the process's other parts, as text, for /metrics; the daemon adds them."""
+        self.health_checks: list[tuple[str, health.Check]] = []
+        """Those of other parts, likewise."""
         self.authn = Authenticator(self)
         self.authorizer = Authorizer(self)
         self.admission = Admission(self)

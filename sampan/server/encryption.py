@@ -11,17 +11,35 @@ import base64
 import binascii
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from sampan.api.resources import builtin
-from sampan.store.encryption import PLAIN, AesCbc, AesGcm, Chain, Encryption, Identity, Provider
+from sampan.store.encryption import (
+    PLAIN,
+    AesCbc,
+    AesGcm,
+    Chain,
+    Encryption,
+    Identity,
+    Provider,
+    Secretbox,
+    Unreadable,
+)
+
+if TYPE_CHECKING:
+    from .kms import Plugin
 
 NAME = "encryption.yaml"
 VERSION, KIND = "apiserver.config.k8s.io/v1", "EncryptionConfiguration"
-KEY_BYTES = (16, 24, 32)
-MODES: dict[str, Callable[[str, bytes], Provider]] = {"aesgcm": AesGcm, "aescbc": AesCbc}
-ELSEWHERE = ("secretbox", "kms")
-"""Providers of upstream's that are not there: no library here has their ciphers or protocol."""
+AES_BYTES = (16, 24, 32)
+MODES: dict[str, tuple[Callable[[str, bytes], Provider], Sequence[int]]] = {
+    "aesgcm": (AesGcm, AES_BYTES),
+    "aescbc": (AesCbc, AES_BYTES),
+    "secretbox": (Secretbox, (32,)),
+}
+"""Kinds of keys, and how many bytes such a key may have."""
+KMS, IDENTITY = "kms", "identity"
 ANY = ("*", "*")
 
 Rules = dict[tuple[str, str], list[Provider]]
@@ -32,8 +50,9 @@ class BadEncryption(ValueError):
     """The file is no good; the text says where, and never shows a key."""
 
 
-def read(path: Path) -> Encryption | None:
-    """The codec `path` describes; None if there is no file. Raises BadEncryption."""
+def read(path: Path) -> Configured | None:
+    """The codec `path` describes, ready to seal; None if there is no file. Waits for the plugins
+    of kms providers that seal. Raises BadEncryption."""
     try:
         mode = path.stat().st_mode
         text = path.read_text()
@@ -51,22 +70,26 @@ def read(path: Path) -> Encryption | None:
         # Its text would show a part of the file.
         raise BadEncryption(f"{path}: not YAML") from None
     try:
-        return build(raw)
-    except BadEncryption as error:
+        made = build(raw)
+        for plugin in made.plugins:
+            plugin.begin()
+    except (BadEncryption, Unreadable) as error:
         raise BadEncryption(f"{path}: {error}") from None
+    return made
 
 
-def build(raw: Any) -> Encryption:
+def build(raw: Any) -> Configured:
     """The codec of a decoded file. Raises BadEncryption."""
     top = _mapping(raw, "", ("apiVersion", "kind", "resources"))
     if top.get("apiVersion") != VERSION or top.get("kind") != KIND:
         raise BadEncryption(f"apiVersion and kind must be {VERSION} and {KIND}")
     rules: Rules = {}
+    plugins: dict[str, Plugin] = {}
     for at, item in enumerate(_list(top.get("resources"), "resources")):
         path = f"resources[{at}]"
         found = _mapping(item, path, ("resources", "providers"))
         names = _list(found.get("resources"), f"{path}.resources")
-        providers = _providers(found.get("providers"), f"{path}.providers")
+        providers = _providers(found.get("providers"), f"{path}.providers", plugins)
         for place, name in enumerate(names):
             which = _parse_resource(name, f"{path}.resources[{place}]")
             _check_masks(rules, which, name)
@@ -78,16 +101,23 @@ def build(raw: Any) -> Encryption:
         known.setdefault(kind.storage, (kind.plural, kind.group))
         if not kind.group:
             known[kind.storage] = (kind.plural, "")
-    return _Encryption(chains, known)
+    writing = [chain.writer for chain in chains.values()]
+    used = [plugin for plugin in plugins.values() if plugin.provider in writing]
+    return Configured(chains, known, used)
 
 
-class _Encryption(Encryption):
+class Configured(Encryption):
     """Finds the chain by the first parts of a storage key, and keeps what it has found."""
 
     def __init__(
-        self, chains: Mapping[tuple[str, str], Chain], known: Mapping[str, tuple[str, str]]
+        self,
+        chains: Mapping[tuple[str, str], Chain],
+        known: Mapping[str, tuple[str, str]],
+        plugins: Sequence[Plugin],
     ) -> None:
         super().__init__(self._find, self._name)
+        self.plugins = plugins
+        """Those that seal: they have to be begun, and asked now and then."""
         self._chains = chains
         self._known = known
         self._found: dict[tuple[str, str], Chain] = {}
@@ -109,6 +139,10 @@ class _Encryption(Encryption):
             prefix = f"/registry/{parts[2]}/{parts[3]}/"
             found = self._known.get(prefix, (parts[3], parts[2]))
         return found or ("", "")
+
+    def is_of(self, key: str, provider: Provider) -> bool:
+        """Does this provider seal what is stored at `key`?"""
+        return self._find(key).writer is provider
 
     def _name(self, key: str) -> str:
         plural, group = self._resource(key)
@@ -150,29 +184,84 @@ def _check_masks(rules: Rules, which: tuple[str, str], name: str) -> None:
             raise BadEncryption(f'resource "{name}" is masked by earlier rule "{earlier}"')
 
 
-def _providers(raw: Any, path: str) -> list[Provider]:
+def _providers(raw: Any, path: str, plugins: dict[str, Plugin]) -> list[Provider]:
     out: list[Provider] = []
+    known = (*MODES, IDENTITY, KMS)
     for at, item in enumerate(_list(raw, path)):
         where = f"{path}[{at}]"
-        found = _mapping(item, where, (*MODES, "identity", *ELSEWHERE))
+        found = _mapping(item, where, known)
         if len(found) != 1:
             raise BadEncryption(
-                f"{where}: one provider of {', '.join((*MODES, 'identity'))} is required, and"
+                f"{where}: one provider of {', '.join(known)} is required, and"
                 " more than one should be split into different list elements"
             )
         (mode, settings), *_ = found.items()
-        if mode in ELSEWHERE:
-            raise BadEncryption(f"{where}: {mode} is not supported here; use aesgcm or aescbc")
-        if mode == "identity":
+        if mode == IDENTITY:
             out.append(Identity())
             continue
+        if mode == KMS:
+            out.append(_kms(settings, f"{where}.kms", plugins))
+            continue
         keys = _mapping(settings, f"{where}.{mode}", ("keys",))
+        make, sizes = MODES[mode]
         for place, key in enumerate(_list(keys.get("keys"), f"{where}.{mode}.keys")):
-            out.append(MODES[mode](*_key(key, f"{where}.{mode}.keys[{place}]")))
+            out.append(make(*_key(key, f"{where}.{mode}.keys[{place}]", sizes)))
     return out
 
 
-def _key(raw: Any, path: str) -> tuple[str, bytes]:
+def _kms(raw: Any, path: str, plugins: dict[str, Plugin]) -> Provider:
+    found = _mapping(raw, path, ("apiVersion", "name", "endpoint", "cachesize", "timeout"))
+    version, name = found.get("apiVersion") or "v1", found.get("name")
+    if version == "v1":
+        raise BadEncryption(
+            f"{path}.apiVersion: Invalid value: KMSv1 is deprecated and will only receive security"
+            " updates going forward. Use KMSv2 instead."
+        )
+    if version != "v2":
+        why = f"unsupported apiVersion {version} for KMS provider, only v1 and v2 are supported"
+        raise BadEncryption(f"{path}.apiVersion: Invalid value: {why}")
+    if not isinstance(name, str) or not name:
+        why = "name is a mandatory field for a kms provider"
+        raise BadEncryption(f"{path}.name: Required value: {why}")
+    if ":" in name:
+        why = f"invalid KMS provider name {name}, must not contain ':'"
+        raise BadEncryption(f"{path}.name: Invalid value: {why}")
+    if name in plugins:
+        why = f"duplicate KMS provider name {name}, names must be unique"
+        raise BadEncryption(f"{path}.name: Invalid value: {why}")
+    if found.get("cachesize") is not None:
+        why = "cachesize is not supported in v2"
+        raise BadEncryption(f"{path}.cachesize: Invalid value: {why}")
+    # Imported only where there is a plugin.
+    from .authz.configuration import BadConfiguration, duration_s
+    from .kms import TIMEOUT_S, Plugin
+
+    timeout_s = TIMEOUT_S
+    if found.get("timeout"):
+        try:
+            timeout_s = duration_s(found["timeout"], f"{path}.timeout")
+        except BadConfiguration as error:
+            raise BadEncryption(str(error)) from None
+    plugin = plugins[name] = Plugin(name, _socket(found.get("endpoint"), path), timeout_s)
+    return plugin.provider
+
+
+def _socket(raw: Any, path: str) -> Path:
+    """The socket's file of `unix:///FILE`."""
+    if not isinstance(raw, str) or not raw:
+        why = "endpoint is a mandatory field for a kms provider"
+        raise BadEncryption(f"{path}.endpoint: Required value: {why}")
+    url = urlsplit(raw)
+    if url.scheme != "unix":
+        why = f'unsupported scheme "{url.scheme}" for KMS provider, only unix is supported'
+        raise BadEncryption(f"{path}.endpoint: Invalid value: {why}")
+    if url.netloc or not url.path:
+        why = "invalid endpoint for kms provider, not unix:///FILE"
+        raise BadEncryption(f"{path}.endpoint: Invalid value: {why}")
+    return Path(url.path)
+
+
+def _key(raw: Any, path: str, lengths: Sequence[int]) -> tuple[str, bytes]:
     found = _mapping(raw, path, ("name", "secret"))
     name, text = found.get("name"), found.get("secret")
     if not isinstance(name, str) or not name:
@@ -183,8 +272,8 @@ def _key(raw: Any, path: str) -> tuple[str, bytes]:
         secret = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise BadEncryption(f"{path}.secret: secrets must be base64 encoded") from None
-    if len(secret) not in KEY_BYTES:
-        sizes = " ".join(map(str, KEY_BYTES))
+    if len(secret) not in lengths:
+        sizes = " ".join(map(str, lengths))
         raise BadEncryption(
             f"{path}.secret: secret is not of the expected length, got {len(secret)}, expected one"
             f" of [{sizes}]"

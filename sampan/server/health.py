@@ -60,6 +60,7 @@ def answer(server: Server, request: Request) -> Response | None:
         from . import zpages
 
         return zpages.answer(server, request)
+    checks = (*checks, *server.health_checks)
     if len(parts) > 1:
         return _one(server, checks, parts[1])
     return _all(server, request, parts[0], checks)

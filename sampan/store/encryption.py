@@ -2,10 +2,11 @@
 
 A stored value begins with `k8s:enc:MODE:v1:KEY NAME:`. Behind that, aesgcm has a random nonce and
 the sealed value, with the storage key as authenticated data (so that a value moved to another key
-does not open); aescbc has a random vector and the padded value, which proves nothing about it.
-Without the mark, a value is plain.
+does not open); aescbc has a random vector and the padded value, which proves nothing about it;
+secretbox has a random nonce and the sealed value (XSalsa20 and Poly1305, without authenticated
+data). Without the mark, a value is plain. Keys that somebody else keeps are in `envelope`.
 
-Nothing here does I/O; `cryptography` is imported with the first key.
+Nothing here does I/O; `cryptography` and `nacl` are imported with the first key.
 """
 
 from __future__ import annotations
@@ -49,8 +50,19 @@ class Provider(Protocol):
         """Raises Unreadable."""
         ...
 
+    def outdated(self, data: bytes) -> bool:
+        """Would a value of this provider's be sealed by another key now? Raises Unreadable."""
+        ...
 
-class Identity:
+
+class _Lasting:
+    """A key that is the same as long as it is configured."""
+
+    def outdated(self, data: bytes) -> bool:
+        return False
+
+
+class Identity(_Lasting):
     """Values as they are."""
 
     prefix = b""
@@ -64,7 +76,7 @@ class Identity:
         return data
 
 
-class AesGcm:
+class AesGcm(_Lasting):
     """AES-GCM with random nonces: upstream asks to change the key every 200,000 writes."""
 
     def __init__(self, name: str, secret: bytes) -> None:
@@ -90,7 +102,7 @@ class AesGcm:
             ) from None
 
 
-class AesCbc:
+class AesCbc(_Lasting):
     """AES-CBC with PKCS#7 padding. It hides values and does not protect them from change."""
 
     def __init__(self, name: str, secret: bytes) -> None:
@@ -121,12 +133,34 @@ class AesCbc:
         return padded[:-missing]
 
 
+class Secretbox(_Lasting):
+    """NaCl's secretbox: its nonces are long enough to be random for ever."""
+
+    def __init__(self, name: str, secret: bytes) -> None:
+        from nacl.exceptions import CryptoError
+        from nacl.secret import SecretBox
+
+        self.prefix = b"%ssecretbox:v1:%s:" % (MARK, name.encode())
+        self._box = SecretBox(secret)
+        self._refused = CryptoError
+
+    def seal(self, key: str, value: bytes) -> bytes:
+        return self.prefix + self._box.encrypt(value)
+
+    def open(self, key: str, data: bytes) -> bytes:
+        try:
+            return self._box.decrypt(data[len(self.prefix) :])
+        except (self._refused, ValueError):
+            raise Unreadable("its key is another, or the value was changed") from None
+
+
 class Chain:
     """The keys of some resources in order: the first writes, each reads what is its own."""
 
     def __init__(self, providers: Sequence[Provider]) -> None:
         self._providers = tuple(providers)
-        self.seal = providers[0].seal
+        self.writer = providers[0]
+        self.seal = self.writer.seal
 
     def open(self, key: str, data: bytes) -> tuple[bytes, bool]:
         """(value, whether another than the first key wrote it). Raises Unreadable."""
@@ -134,7 +168,8 @@ class Chain:
         for position, provider in enumerate(self._providers):
             if data.startswith(provider.prefix):
                 try:
-                    return provider.open(key, data), position > 0
+                    value = provider.open(key, data)
+                    return value, position > 0 or provider.outdated(data)
                 except Unreadable as error:
                     # The same name may have stood for another secret: the next may be it. The
                     # first says most; `identity` behind it knows only that the value is encrypted.

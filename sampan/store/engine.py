@@ -97,6 +97,16 @@ class Engine:
     def is_stale(self, record: Record) -> bool:
         return record.modified in self.stale
 
+    def outdate(self, changed: Callable[[str], bool]) -> None:
+        """Values of the keys that `changed` says would be stored otherwise from now on: an update
+        that changes nothing writes them anew."""
+        keys = [key for key in self._state.keys("") if changed(key)]
+        found = (self._state.get(key) for key in keys)
+        self.stale.update(record.modified for record in found if record is not None)
+        for key, (revision, _) in self._pending.items():
+            if changed(key):
+                self.stale.add(revision)
+
     def range(self, prefix: str, *, after: str = "", limit: int = 0, revision: int = 0) -> Range:
         return self._state.range(prefix, after, limit, revision)
 

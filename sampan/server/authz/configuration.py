@@ -121,7 +121,7 @@ def _webhook(raw: Any, path: str, folder: Path) -> Webhook:
         "failurePolicy", "connectionInfo", "matchConditions",
     )  # fmt: skip
     found = _mapping(raw, path, known)
-    timeout_s = _duration(_text(found, "timeout", path), f"{path}.timeout")
+    timeout_s = duration_s(_text(found, "timeout", path), f"{path}.timeout")
     if timeout_s > LONGEST_S:
         raise BadConfiguration(f"{path}.timeout: Invalid value: must be <= 30s")
     version = _choice(found, "subjectAccessReviewVersion", path, ("v1", "v1beta1"))
@@ -149,7 +149,7 @@ def _ttl(found: Mapping[str, Any], switch: str, field: str, path: str, usual_s: 
     cached = found.get(switch, True)
     if not isinstance(cached, bool):
         raise BadConfiguration(f"{path}.{switch}: must be true or false")
-    if field in found and (seconds := _duration(found[field], f"{path}.{field}")):
+    if field in found and (seconds := duration_s(found[field], f"{path}.{field}")):
         return seconds if cached else 0.0
     return usual_s if cached else 0.0
 
@@ -184,7 +184,7 @@ def _conditions(raw: Any, path: str) -> Sequence[str]:
     return tuple(out)
 
 
-def _duration(raw: Any, path: str) -> float:
+def duration_s(raw: Any, path: str) -> float:
     """Seconds of a Go duration such as 1m30s. Raises BadConfiguration unless it is above 0."""
     match = DURATION.fullmatch(raw) if isinstance(raw, str) and raw else None
     if match is None:

@@ -21,7 +21,8 @@ async def test_a_database_that_was_there_is_never_replaced_by_an_empty_one(
 ) -> None:
     paths = ClusterPaths("x", tmp_path, tmp_path / "run")
     for _ in range(2):
-        await open_store(paths).close()
+        store, _ = open_store(paths)
+        await store.close()
     lose(paths.database)
     with pytest.raises(Damaged, match=f"{why}.*Restore"):
         open_store(paths)

@@ -20,6 +20,7 @@ from sampan.store.encryption import (
     Encryption,
     Identity,
     Provider,
+    Secretbox,
     Unreadable,
 )
 from sampan.store.interface import Damaged
@@ -28,13 +29,21 @@ from sampan.store.sqlite import SqliteStore
 KEY = "/registry/secrets/default/s"
 PLAIN = b'{"data":{"password":"cGxhaW4gYXMgZGF5"}}'
 ONE, TWO = b"1" * 32, b"2" * 16
-MODES: dict[str, Callable[[str, bytes], Provider]] = {"aesgcm": AesGcm, "aescbc": AesCbc}
+MODES: dict[str, Callable[[str, bytes], Provider]] = {
+    "aesgcm": AesGcm,
+    "aescbc": AesCbc,
+    "secretbox": Secretbox,
+}
 
 
 def provider(mode: str, name: str = "one", secret: bytes = ONE) -> dict[str, Any]:
     if mode == "identity":
         return {"identity": {}}
     return {mode: {"keys": [{"name": name, "secret": base64.b64encode(secret).decode()}]}}
+
+
+def kms(**fields: Any) -> dict[str, Any]:
+    return {"kms": {"apiVersion": "v2", "name": "vault", "endpoint": "unix:///x.sock", **fields}}
 
 
 def config(*providers: Mapping[str, Any], resources: tuple[str, ...] = ("secrets",)) -> Any:
@@ -220,8 +229,16 @@ def test_resources_are_found_by_their_keys(pattern: str, key: str, sealed: bool)
         (config(provider("identity"), resources=("*",)), "use '\\*.'"),
         (config(provider("identity"), resources=("*.", "secrets")), "masked by earlier rule"),
         (config(provider("identity"), resources=("Secrets",)), "capital"),
-        (config({"secretbox": {"keys": []}}), "secretbox is not supported here"),
-        (config({"kms": {}}), "kms is not supported here"),
+        (config({"secretbox": {"keys": []}}), "at least one"),
+        (config(provider("secretbox", secret=TWO)), r"got 16, expected one of \[32\]"),
+        (config(kms(apiVersion="v1")), "KMSv1 is deprecated"),
+        (config(kms(apiVersion="v3")), "only v1 and v2 are supported"),
+        (config(kms(name="a:b")), "must not contain ':'"),
+        (config(kms(), kms()), "names must be unique"),
+        (config(kms(endpoint="tcp://h:1")), "only unix is supported"),
+        (config(kms(endpoint="")), "endpoint is a mandatory field"),
+        (config(kms(cachesize=5)), "cachesize is not supported in v2"),
+        (config(kms(timeout="-1s")), "not a duration"),
         (config({**provider("aesgcm"), "identity": {}}), "different list elements"),
         (config(provider("aesgcm", secret=b"short")), r"got 5, expected one of \[16 24 32\]"),
         ({"kind": "EncryptionConfiguration"}, "apiVersion"),
