@@ -5,17 +5,23 @@ and what came here in another way (load, push, `sampan image pull`), is everybod
 with a secret is for pods that show that secret, or one with the same credentials; others pull
 again, and the registry decides. One small file per image pulled so; nothing is kept of others.
 The other policies verify nothing, all, or all that came otherwise and is not on a list.
+
+What is being pulled with a secret is written down first, in `pulling/`: an image whose agent died,
+or whose pod went, in the moment between its arrival and its record is nobody's until somebody
+pulls it (ImagePullIntent).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from sampan.api.errors import Object
 from sampan.runtime.interface import Credentials, Image
@@ -35,6 +41,17 @@ RECORDING = (NEVER_VERIFY_LISTED, ALWAYS_VERIFY)
 """Those for which it matters that nobody needed credentials."""
 POLICIES = (NEVER_VERIFY, NEVER_VERIFY_PRELOADED, *RECORDING)
 EVERYBODY: dict[str, Any] = {"everybody": True}
+NOBODY: dict[str, Any] = {"secrets": [], "hashes": []}
+PULLING = "pulling"
+
+
+class Coming(Struct):
+    """An image that is being pulled with a secret."""
+
+    name: str
+    before: str
+    """The id of the image that had the name until then, or ""."""
+    pulls: int = 0
 
 
 class Accesses:
@@ -49,6 +66,45 @@ class Accesses:
         self._policy = policy
         self._listed = listed
         self._known: dict[str, dict[str, Any]] | None = None
+        self._coming: dict[str, Coming] = {}
+
+    def settle(self, find: Callable[[str], Image | None]) -> None:
+        """What an earlier agent was pulling, where it came."""
+        folder = self._folder / PULLING
+        for path in folder.glob("*.json") if folder.is_dir() else ():
+            with suppress(orjson.JSONDecodeError, TypeError):
+                coming = Coming(**orjson.loads(path.read_bytes()))
+                image = find(coming.name)
+                if image is not None and image.id not in {coming.before, *self._read()}:
+                    self._read()[image.id] = {_repository(coming.name): NOBODY}
+                    self._write(image.id)
+            path.unlink(missing_ok=True)
+
+    def begin(self, name: str, before: Image | None) -> None:
+        """It is about to be pulled with a secret; `before` is what has the name now."""
+        coming = self._coming.get(name)
+        if coming is None:
+            coming = self._coming[name] = Coming(name, before.id if before is not None else "")
+            _replace(self._intent(name), {"name": name, "before": coming.before})
+        coming.pulls += 1
+
+    def end(self, name: str) -> None:
+        """It was pulled and noted, or could not be."""
+        coming = self._coming[name]
+        coming.pulls -= 1
+        if not coming.pulls:
+            del self._coming[name]
+            self._intent(name).unlink(missing_ok=True)
+
+    def _is_coming(self, image: Image) -> bool:
+        """Its arrival is not noted yet."""
+        if not self._coming:
+            return False
+        places = {_repository(name) for name in (*image.tags, *image.digests)}
+        return any(
+            _repository(each.name) in places and each.before != image.id
+            for each in self._coming.values()
+        )
 
     def is_open(self, name: str, image: Image) -> bool:
         """Whether any pod may use the image under this name."""
@@ -95,10 +151,10 @@ class Accesses:
             return EVERYBODY
         found = self._read().get(image.id)
         trusted = self._policy == NEVER_VERIFY_PRELOADED or self._is_listed(_repository(name))
-        if trusted and (not found or image.pinned):
+        if trusted and (image.pinned or not (found or self._is_coming(image))):
             return EVERYBODY
         # It was pulled, but not under this name (or by its id): that has to be asked for.
-        record = (found or {}).get(_repository(name), {"secrets": [], "hashes": []})
+        record = (found or {}).get(_repository(name), NOBODY)
         return EVERYBODY if record.get("everybody") else record
 
     def _is_listed(self, repository: str) -> bool:
@@ -118,21 +174,27 @@ class Accesses:
                     self._known[f"sha256:{path.stem}"] = orjson.loads(path.read_bytes())
                 except orjson.JSONDecodeError:
                     # As it would be without a record of it: nobody's until somebody pulls.
-                    self._known[f"sha256:{path.stem}"] = {"": {"secrets": [], "hashes": []}}
+                    self._known[f"sha256:{path.stem}"] = {"": NOBODY}
         return self._known
 
     def _write(self, image_id: str) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._path(image_id)
-        draft = path.with_suffix(".new")
-        draft.write_bytes(orjson.dumps(self._read()[image_id]))
-        os.replace(draft, path)
+        _replace(self._path(image_id), self._read()[image_id])
+
+    def _intent(self, name: str) -> Path:
+        return self._folder / PULLING / f"{hashlib.sha256(name.encode()).hexdigest()}.json"
 
 
 def accesses_of(config: NodeConfig) -> Accesses:
     """As the node's administrator has it."""
     settings = config.settings
     return Accesses(config.data / "accesses", settings.image_verification, settings.image_allowlist)
+
+
+def _replace(path: Path, value: Any) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_suffix(".new")
+    draft.write_bytes(orjson.dumps(value))
+    os.replace(draft, path)
 
 
 def _with(values: Sequence[Any], value: Any) -> list[Any]:

@@ -54,6 +54,7 @@ class Pulls:
         self._accesses = accesses
         self._tally = tally or Tally()
         self._failures: dict[tuple[str, str], _Failure] = {}
+        self._settled = False
         self._spans: dict[str, tuple[float, float]] = {}
         """By pod, from when to when its images were pulled."""
 
@@ -84,6 +85,10 @@ class Pulls:
 
         Raises RuntimeFailure for what is not the name of an image.
         """
+        if not self._settled:
+            # By now the images are known, whatever runs them.
+            self._settled = True
+            self._accesses.settle(self._images.find)
         if container.get("imagePullPolicy") == "Always":
             return None
         return self._images.find(container.get("image", ""))
@@ -169,8 +174,21 @@ class Pulls:
 
     async def _try_keys(self, name: str, keys: Sequence[Key]) -> Image:
         """With one after the other until the registry gives the image; without any, as anybody."""
+        if not keys:
+            return await self._try((None,), name)
+        self._accesses.begin(name, self._images.find(name))
+        try:
+            image = await self._try(keys, name)
+        except RuntimeFailure:
+            self._accesses.end(name)
+            raise
+        # Not where the pod goes meanwhile: the image may come all the same, as threads go on.
+        self._accesses.end(name)
+        return image
+
+    async def _try(self, keys: Sequence[Key | None], name: str) -> Image:
         problems: list[str] = []
-        for key in keys or (None,):
+        for key in keys:
             try:
                 image = await self._images.pull(name, key.credentials if key else None)
             except RuntimeFailure as error:

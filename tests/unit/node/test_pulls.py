@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from sampan.node.accesses import (
     ALWAYS_VERIFY,
@@ -151,6 +153,37 @@ async def test_what_a_secret_brought_is_for_who_has_it(bench: Bench) -> None:
     bench.images.remote["r.io/app:1"] = BUSYBOX
     assert await bench.start("7") == PULLED
     assert await bench.start("8") == HERE, "the registry gives it to everybody"
+
+
+async def test_what_came_just_before_its_agent_died_is_nobodys(bench: Bench) -> None:
+    """Killed, or its pod gone, between the image's arrival and the record of who brought it."""
+    arrived, over = asyncio.Event(), asyncio.Event()
+
+    async def pull(reference: str, credentials: Credentials | None = None) -> Any:
+        bench.images.here[reference] = brought
+        arrived.set()
+        await over.wait()
+        return brought
+
+    brought = structs.replace(
+        BUSYBOX, tags=("r.io/app:1",), digests=("r.io/app@sha256:" + "d" * 64,)
+    )
+    by_pull, bench.images.pull = bench.images.pull, pull  # type: ignore[method-assign]
+    mine = secret(**{"r.io": auth("a")})
+    pod = asyncio.create_task(bench.start("1", mine))
+    await arrived.wait()
+    image = {"image": "r.io/app:1", "imagePullPolicy": "IfNotPresent"}
+    assert not bench.pulls.is_free(image), "while it comes"
+    pod.cancel()
+    await asyncio.gather(pod, return_exceptions=True)
+    assert not bench.pulls.is_free(image), "its pod is gone"
+    bench.restart()
+    assert not bench.pulls.is_free(image), "the agent too"
+    assert not [*(bench.folder / "pulling").iterdir()]
+    bench.images.pull = by_pull  # type: ignore[method-assign]
+    bench.images.remote["r.io/app:1"] = brought
+    assert await bench.start("2", mine) == PULLED
+    assert await bench.start("3", mine) == HERE
 
 
 @pytest.mark.parametrize(
