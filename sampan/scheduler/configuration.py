@@ -11,22 +11,15 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from sampan.api.errors import Object
 from sampan.api.selectors import from_label_selector
 
 from .demand import Demand
 from .nodes import NodeState
-from .plugins import FILTERS, RELATIONS, SCORES, Filter, Score, node_affinity
-from .plugins.node_resources import (
-    DEFAULT as CPU_AND_MEMORY,
-)
-from .plugins.node_resources import (
-    Points,
-    least_allocated,
-    most_allocated,
-    requested_to_capacity,
-)
-from .profile import NAME, SYSTEM_DEFAULTS, Profile
+from .plugins import FILTERS, RELATIONS, SCORES, Filter, Relation, Score
+from .profile import NAME, Profile
 from .queue import INITIAL_BACKOFF_S, MAX_BACKOFF_S
 from .relations import Constraint
 
@@ -36,16 +29,22 @@ GROUP = "sampan.scheduler"
 """Entry points: a name and a class (or anything that makes a plugin)."""
 API_GROUP = "kubescheduler.config.k8s.io/"
 PREEMPTION = "DefaultPreemption"
-ELSEWHERE = frozenset(
-    {
-        "SchedulingGates",
-        "PrioritySort",
-        "NodeName",
-        "DefaultBinder",
-    }
-)
+ELSEWHERE = frozenset({
+    "SchedulingGates", "PrioritySort", "NodeName", "DefaultBinder", "NodeDeclaredFeatures",
+})  # fmt: skip
 """Upstream's plugins whose work is no plugin here, or which have none: naming them is fine."""
-ADDED_AFFINITY = "node(s) didn't match scheduler-enforced node affinity"
+FIELDS = frozenset({
+    "apiVersion", "kind", "parallelism", "leaderElection", "clientConnection", "enableProfiling",
+    "enableContentionProfiling", "percentageOfNodesToScore", "podInitialBackoffSeconds",
+    "podMaxBackoffSeconds", "profiles", "extenders", "delayCacheUntilActive",
+})  # fmt: skip
+PROFILE = frozenset({"schedulerName", "percentageOfNodesToScore", "plugins", "pluginConfig"})
+POINTS = frozenset({
+    "preEnqueue", "queueSort", "preFilter", "filter", "postFilter", "preScore", "score", "reserve",
+    "permit", "preBind", "bind", "postBind", "multiPoint",
+})  # fmt: skip
+"""Extension points. What a plugin does elsewhere than in filter, postFilter and score goes with
+that, as upstream's defaults do."""
 
 
 def profiles_of(configuration: Object | None) -> dict[str, Profile]:
@@ -55,11 +54,17 @@ def profiles_of(configuration: Object | None) -> dict[str, Profile]:
     version, kind = configuration.get("apiVersion") or "", configuration.get("kind")
     if not version.startswith(API_GROUP) or kind != "KubeSchedulerConfiguration":
         raise ValueError(f"{version}, {kind}: expected a KubeSchedulerConfiguration")
+    _known(configuration, FIELDS, "")
+    if (configuration.get("parallelism") or 1) < 1:
+        raise ValueError("parallelism: should be an integer value greater than zero")
     backoff_of(configuration)
     others = _others(configuration)
     profiles: dict[str, Profile] = {}
-    for item in configuration.get("profiles") or [{}]:
-        profile = _profile(item, others)
+    for number, item in enumerate(configuration.get("profiles") or [{}]):
+        for where in (configuration, item):
+            if not 0 <= (where.get("percentageOfNodesToScore") or 0) <= 100:
+                raise ValueError("percentageOfNodesToScore: not in valid range [0-100]")
+        profile = _profile(item, f"profiles[{number}]", others)
         if profile.name in profiles:
             raise ValueError(f"two profiles named {profile.name}")
         profiles[profile.name] = profile
@@ -87,46 +92,76 @@ def _others(configuration: Object) -> frozenset[str]:
     return frozenset[str]().union(*(item.ignored for item in settings_of(configuration)))
 
 
-def _profile(item: Object, others: frozenset[str]) -> Profile:
+def _profile(item: Object, path: str, others: frozenset[str]) -> Profile:
     """`others` are resources that somebody else gives out."""
-    arguments = {entry["name"]: entry.get("args") or {} for entry in item.get("pluginConfig") or ()}
+    _known(item, PROFILE, path)
+    arguments: dict[str, Object] = {}
+    if item.get("pluginConfig") or others:
+        from .arguments import arguments_in
+
+        arguments = arguments_in(item.get("pluginConfig") or (), f"{path}.pluginConfig")
     if others:
         fit = arguments.get("NodeResourcesFit") or {}
         ignored = [*(fit.get("ignoredResources") or ()), *sorted(others)]
         arguments["NodeResourcesFit"] = {**fit, "ignoredResources": ignored}
-    if arguments.get("InterPodAffinity", {}).get("hardPodAffinityWeight", 1) != 1:
-        raise ValueError("InterPodAffinity: hardPodAffinityWeight is 1 here")
     plugins = item.get("plugins") or {}
-    every, some = plugins.get("multiPoint") or {}, plugins.get("filter") or {}
-    judges = plugins.get("score") or {}
-    post = plugins.get("postFilter") or {}
-    no_filters = _names(every, "disabled") | _names(some, "disabled")
-    no_scores = _names(every, "disabled") | _names(judges, "disabled")
-    weights = _weights(every) | _weights(judges)
-    own = _own([every, some, judges], arguments)
-    filters = [entry for entry in FILTERS if not no_filters & {entry.name, "*"}]
+    _known(plugins, POINTS, f"{path}.plugins")
+    weights = _weights(plugins.get("multiPoint") or {}) | _weights(plugins.get("score") or {})
+    own = _own(plugins.values(), arguments)
+    filters = [entry for entry in FILTERS if _uses(plugins, "filter", entry.name)]
     scores = [
         entry._replace(weight=weights.get(entry.name, entry.weight))
         for entry in SCORES
-        if not no_scores & {entry.name, "*"} or _names(judges, "enabled") & {entry.name}
-    ]
-    relations = [
-        entry._replace(weight=weights.get(entry.name, entry.weight))
-        for entry in RELATIONS
-        if not no_filters & {entry.name, "*"}
+        if _uses(plugins, "score", entry.name)
     ]
     for name, plugin in own.items():
         filters += _own_filters(name, plugin)
         scores += _own_scores(name, plugin, weights.get(name, 1))
+    settings: dict[str, Any] = {}
+    if arguments:
+        from .arguments import filter_with, score_with, settings_in
+
+        filters = [filter_with(entry, arguments) for entry in filters]
+        scores = [score_with(entry, arguments) for entry in scores]
+        settings = settings_in(arguments)
     return Profile(
         item.get("schedulerName") or NAME,
-        tuple(_without_ignored(_with_affinity(entry, arguments), arguments) for entry in filters),
-        tuple(_with_strategy(entry, arguments) for entry in scores),
-        tuple(relations),
+        tuple(filters),
+        tuple(scores),
+        _relations(plugins, weights),
         own=bool(own),
-        preempts=not (_names(every, "disabled") | _names(post, "disabled")) & {PREEMPTION, "*"},
-        **_spread(arguments.get("PodTopologySpread") or {}),
+        preempts=_uses(plugins, "postFilter", PREEMPTION),
+        **settings,
     )
+
+
+def _relations(plugins: Object, weights: Mapping[str, int]) -> tuple[Relation, ...]:
+    found = []
+    for entry in RELATIONS:
+        filters = _uses(plugins, "filter", entry.name)
+        weight = weights.get(entry.name, entry.weight)
+        weight = weight if _uses(plugins, "score", entry.name) else 0
+        if filters or weight:
+            found.append(entry._replace(weight=weight, filters=filters))
+    return tuple(found)
+
+
+def _uses(plugins: Object, point: str, name: str) -> bool:
+    """Is one of the default plugins used at an extension point? What is said of the point goes
+    before what is said of all (multiPoint), and enabled before disabled."""
+    for said in (plugins.get(point) or {}, plugins.get("multiPoint") or {}):
+        if name in _names(said, "enabled"):
+            return True
+        if _names(said, "disabled") & {name, "*"}:
+            return False
+    return True
+
+
+def _known(given: Object, fields: frozenset[str], path: str) -> None:
+    """Raises ValueError for a field that nobody knows: upstream decodes strictly."""
+    unknown = sorted(given.keys() - fields)
+    if unknown:
+        raise ValueError(f'unknown field "{path}{"." if path else ""}{unknown[0]}"')
 
 
 def _names(point: Object, which: str) -> set[str]:
@@ -141,83 +176,10 @@ def _weights(point: Object) -> dict[str, int]:
     }
 
 
-def _spread(arguments: Object) -> dict[str, Any]:
-    """PodTopologySpreadArgs: whose selectors are left out are the services' and owners'."""
-    kind = arguments.get("defaultingType") or "System"
-    if kind == "System":
-        return {"defaults": SYSTEM_DEFAULTS}
-    listed = arguments.get("defaultConstraints") or ()
-    for item in listed:
-        if item.get("labelSelector") is not None:
-            raise ValueError("PodTopologySpread: defaultConstraints have no labelSelector")
-        if item.get("whenUnsatisfiable") != "ScheduleAnyway":
-            raise ValueError("PodTopologySpread: defaultConstraints are ScheduleAnyway here")
-    return {"defaults": tuple((item["topologyKey"], item["maxSkew"]) for item in listed)}
-
-
-def constraints_of(profile: Profile, selector: Object) -> tuple[Constraint, ...]:
-    """The default constraints for pods of this selector."""
+def constraints_of(constraints: Iterable[Constraint], selector: Object) -> tuple[Constraint, ...]:
+    """Default constraints, for pods of this selector."""
     chosen = from_label_selector(selector)
-    return tuple(Constraint(key, skew, chosen) for key, skew in profile.defaults)
-
-
-def _with_affinity(entry: Filter, arguments: Mapping[str, Object]) -> Filter:
-    added = (arguments.get("NodeAffinity") or {}).get("addedAffinity")
-    if entry.name != "NodeAffinity" or not added:
-        return entry
-
-    def reasons(demand: Demand, node: NodeState) -> list[str]:
-        if not node_affinity.selects({}, added, node.name, node.labels):
-            return [ADDED_AFFINITY]
-        return entry.reasons(demand, node)
-
-    return entry._replace(reasons=reasons, concerns=lambda demand: True)
-
-
-def _without_ignored(entry: Filter, arguments: Mapping[str, Object]) -> Filter:
-    """NodeResourcesFitArgs.ignoredResources and -Groups: extended resources that are somebody
-    else's to give out."""
-    given = arguments.get("NodeResourcesFit") or {}
-    names = frozenset(given.get("ignoredResources") or ())
-    groups = frozenset(given.get("ignoredResourceGroups") or ())
-    if entry.name != "NodeResourcesFit" or not (names or groups):
-        return entry
-
-    def reasons(demand: Demand, node: NodeState) -> list[str]:
-        found = []
-        for reason in entry.reasons(demand, node):
-            resource = reason.removeprefix("Insufficient ")
-            group, slash, _ = resource.partition("/")
-            if resource not in names and not (slash and group in groups):
-                found.append(reason)
-        return found
-
-    return entry._replace(reasons=reasons)
-
-
-def _with_strategy(entry: Score, arguments: Mapping[str, Object]) -> Score:
-    strategy = (arguments.get("NodeResourcesFit") or {}).get("scoringStrategy")
-    if entry.name != "NodeResourcesFit" or not strategy:
-        return entry
-    return entry._replace(points=_strategy(strategy))
-
-
-def _strategy(strategy: Object) -> Points:
-    kind = strategy.get("type") or "LeastAllocated"
-    listed = strategy.get("resources")
-    weights = tuple((item["name"], item.get("weight") or 1) for item in listed or ())
-    weights = weights or tuple(CPU_AND_MEMORY)
-    if kind == "LeastAllocated":
-        return least_allocated(weights)
-    if kind == "MostAllocated":
-        return most_allocated(weights)
-    if kind == "RequestedToCapacityRatio":
-        shape = (strategy.get("requestedToCapacityRatio") or {}).get("shape") or ()
-        points = [(item.get("utilization") or 0, item.get("score") or 0) for item in shape]
-        if not points or points != sorted(set(points)):
-            raise ValueError("RequestedToCapacityRatio: shape needs points of rising utilization")
-        return requested_to_capacity(weights, points)
-    raise ValueError(f"NodeResourcesFit: no scoring strategy {kind}")
+    return tuple(replace(item, selector=chosen) for item in constraints)
 
 
 # Plugins of the user's

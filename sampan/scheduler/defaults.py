@@ -7,11 +7,15 @@ or an owner changes.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from sampan.api.errors import Object
 from sampan.api.resources import resource
 from sampan.client.informer import Informers
 
+from .guest import Guest
 from .profile import Profile
 from .relations import Constraint
 
@@ -23,11 +27,19 @@ OWNERS = {
 }
 
 
+class Spread(NamedTuple):
+    soft: tuple[Constraint, ...] = ()
+    hard: tuple[Constraint, ...] = ()
+
+
+NONE = Spread()
+
+
 class Defaults:
     def __init__(self, informers: Informers) -> None:
         self._services = informers.informer(resource("services"))
         self._owners = {kind: informers.informer(found) for kind, found in OWNERS.items()}
-        self._known: dict[Hashable, tuple[Constraint, ...]] = {}
+        self._known: dict[Hashable, Spread] = {}
 
     async def synced(self) -> None:
         for informer in (self._services, *self._owners.values()):
@@ -43,14 +55,21 @@ class Defaults:
         if old is None or new is None or old.get("spec") != new.get("spec"):
             self._known.clear()
 
-    def constraints(self, pod: Object, profile: Profile) -> tuple[Constraint, ...]:
-        """The soft constraints of this pod; () when nobody selects it."""
-        if not profile.defaults:
-            return ()
+    def spread(self, pod: Object, guest: Guest) -> None:
+        """Give a pod that asks for none its profile's constraints."""
+        found = self.constraints(pod, guest.profile)
+        guest.soft = found.soft
+        if found.hard or guest.relations.hard:
+            guest.relations = replace(guest.relations, hard=found.hard)
+
+    def constraints(self, pod: Object, profile: Profile) -> Spread:
+        """None when nobody selects the pod."""
+        if not profile.defaults and not profile.hard_defaults:
+            return NONE
         meta = pod["metadata"]
         labels = meta.get("labels") or {}
         if not labels:
-            return ()
+            return NONE
         references = meta.get("ownerReferences") or ()
         owner: Object = next((item for item in references if item.get("controller")), {})
         key = profile.name, meta["namespace"], owner.get("uid"), tuple(labels.items())
@@ -61,9 +80,7 @@ class Defaults:
             found = self._known[key] = self._find(meta["namespace"], labels, owner, profile)
         return found
 
-    def _find(
-        self, namespace: str, labels: Object, owner: Object, profile: Profile
-    ) -> tuple[Constraint, ...]:
+    def _find(self, namespace: str, labels: Object, owner: Object, profile: Profile) -> Spread:
         from .configuration import constraints_of
 
         equal: Object = {}
@@ -82,5 +99,9 @@ class Defaults:
                 equal.update(selector.get("matchLabels") or {})
                 expressions += selector.get("matchExpressions") or ()
         if not equal and not expressions:
-            return ()
-        return constraints_of(profile, {"matchLabels": equal, "matchExpressions": expressions})
+            return NONE
+        chosen = {"matchLabels": equal, "matchExpressions": expressions}
+        soft, hard = (
+            constraints_of(each, chosen) for each in (profile.defaults, profile.hard_defaults)
+        )
+        return Spread(soft, hard)

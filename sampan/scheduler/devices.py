@@ -44,6 +44,9 @@ SPECIAL = "extended/"
 class DevicesTaken(OSError):
     """The claims changed under our hands; the pod is to be scheduled anew."""
 
+    def __str__(self) -> str:
+        return f'running PreBind plugin "DynamicResources": {self.args[0]}'
+
 
 class Devices:
     """One per scheduler."""
@@ -166,7 +169,8 @@ class Devices:
             if len(reserved) >= RESERVED_MAX and not _is_reserved(claim, guest):
                 raise Impossible(IN_USE)
             need.allocated.append(allocation)
-            need.failed |= readiness.is_given_up(claim, self._clock.now())
+            within_s = guest.profile.ready_s
+            need.failed |= readiness.is_given_up(claim, self._clock.now(), within_s)
         else:
             need.waiting.append(self._prepared(claim))
 
@@ -324,7 +328,7 @@ class Devices:
         """Until their drivers say so. Raises DevicesTaken when they fail, or take too long."""
         changed = asyncio.Event()
         self._waiting.add(changed)
-        timer = asyncio.ensure_future(self._clock.sleep(readiness.TIMEOUT_S))
+        timer = asyncio.ensure_future(self._clock.sleep(guest.profile.ready_s))
         timer.add_done_callback(lambda task: changed.set())
         try:
             while self.waits(guest):
@@ -373,7 +377,9 @@ class Devices:
             others = [item for item in status.get("reservedFor") or () if item["uid"] != guest.uid]
             if status.get("allocation") and not others:
                 idle.append(claim)
-        failed = (claim for claim in idle if readiness.is_given_up(claim, now))
+        failed = (
+            claim for claim in idle if readiness.is_given_up(claim, now, guest.profile.ready_s)
+        )
         return next(failed, idle[0] if idle else None)
 
     async def deallocate(self, claim: Object) -> None:

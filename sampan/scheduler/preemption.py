@@ -21,10 +21,6 @@ from .guest import Guest
 from .nodes import Nodes, NodeState, add_guest, remove_guest, without
 from .verdict import NO_VICTIMS, NOT_HELPFUL, States, Verdict, judge
 
-LEAST_CANDIDATES = 100
-CANDIDATES_SHARE = 10
-"""Enough candidates are the hundred first found, or a tenth of the nodes where that is more."""
-
 
 class Price(NamedTuple):
     """What a node costs; less is better, field by field."""
@@ -86,7 +82,8 @@ def candidates_of(
 ) -> Iterator[Candidate]:
     """By the names of nodes. `reasons` are counted up: why others can not be made to fit."""
     by_name, started = trial.nodes.by_name, trial.around.started
-    enough = max(LEAST_CANDIDATES, len(by_name) // CANDIDATES_SHARE)
+    least, percentage = guest.profile.shortlist
+    enough = max(least, len(by_name) * percentage // 100, 1)
     for name in sorted(verdicts):
         if verdicts[name].helpless:
             reasons[NOT_HELPFUL] += 1

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
+from sampan.api.selectors import from_label_selector
+
 from .demand import Demand
 from .nodes import NodeState
 from .plugins import FILTERS, RELATIONS, SCORES, Filter, Relation, Score
+from .relations import Constraint
 
 NAME = "default-scheduler"
 REMEMBERED = 256
 """Shapes whose plugins are remembered."""
 HOSTNAME, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
-SYSTEM_DEFAULTS = ((HOSTNAME, 3), (ZONE, 5))
-"""(topology key, maxSkew) of what spreads pods that ask for nothing: upstream's."""
+NOBODY = from_label_selector(None)
+SYSTEM_DEFAULTS = (Constraint(HOSTNAME, 3, NOBODY), Constraint(ZONE, 5, NOBODY))
+"""What spreads pods that ask for nothing, softly: upstream's."""
 
 Used = tuple[tuple[Filter, ...], tuple[Score, ...]]
 
@@ -25,10 +29,22 @@ class Profile(Struct, eq=False):
     filters: tuple[Filter, ...] = FILTERS
     scores: tuple[Score, ...] = SCORES
     relations: tuple[Relation, ...] = RELATIONS
-    defaults: tuple[tuple[str, int], ...] = SYSTEM_DEFAULTS
+    defaults: tuple[Constraint, ...] = SYSTEM_DEFAULTS
     """Soft spread constraints, by the selectors of services and owners."""
+    hard_defaults: tuple[Constraint, ...] = ()
+    """Those that forbid."""
     preempts: bool = True
     """Pods that fit nowhere may send others away."""
+    shortlist: tuple[int, int] = (100, 10)
+    """Enough candidates of preemption: so many, or this percentage of the nodes if more."""
+    required_weight: int = 1
+    """What a placed pod's required affinity is worth to the pods it asks for."""
+    ignores_preferences: bool = False
+    """Pods that prefer no neighbours are not told whom others prefer."""
+    bind_s: float = 600.0
+    """How long claims may take to be bound."""
+    ready_s: float = 600.0
+    """How long devices may take to be ready."""
     own: bool = False
     """Has plugins of the user's: they may read all of a pod."""
     _used: dict[bytes, Used] = field(default_factory=dict)

@@ -8,9 +8,6 @@ from collections.abc import Iterator
 from sampan.api.errors import Object
 from sampan.api.times import parse_time
 
-TIMEOUT_S = 600.0
-"""DynamicResourcesArgs.bindingTimeout."""
-
 
 def waiting(claim: Object) -> Iterator[Object]:
     """Results of the claim's allocation that name conditions."""
@@ -41,12 +38,12 @@ def failure_of(claim: Object) -> str:
     return ""
 
 
-def is_given_up(claim: Object, now_s: float) -> bool:
+def is_given_up(claim: Object, now_s: float, within_s: float) -> bool:
     """Has it failed, or taken too long? Then other devices are to be tried."""
     if not any(True for _ in waiting(claim)) or is_ready(claim):
         return False
     since = claim["status"]["allocation"].get("allocationTimestamp")
-    late = bool(since) and parse_time(since) + TIMEOUT_S < now_s
+    late = bool(since) and parse_time(since) + within_s < now_s
     return late or bool(failure_of(claim))
 
 

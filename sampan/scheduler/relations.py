@@ -19,8 +19,10 @@ from sampan.api.selectors import Selector, from_label_selector
 PARSED = 1024
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
-HARD_AFFINITY_WEIGHT = 1
-"""What a pod's required affinity is worth to the pods it asks for: upstream's default."""
+DO_NOT_SCHEDULE, SCHEDULE_ANYWAY = "DoNotSchedule", "ScheduleAnyway"
+REQUIRED_WEIGHT = 0
+"""Stands for what a pod's required affinity is worth to the pods it asks for: their profile says
+(hardPodAffinityWeight); no weight of a preference is 0."""
 
 Labels = Mapping[str, str]
 Namespaces = Mapping[str, Labels]
@@ -99,11 +101,11 @@ def _parse(text: bytes) -> Relations:
         affinity=affinity,
         anti=anti,
         preferred=preferred,
-        hard=_constraints(spread or (), "DoNotSchedule"),
-        soft=_constraints(spread or (), "ScheduleAnyway"),
+        hard=constraints_in(spread or (), DO_NOT_SCHEDULE),
+        soft=constraints_in(spread or (), SCHEDULE_ANYWAY),
         held=(
             *(Held(term, None) for term in anti),
-            *(Held(term, HARD_AFFINITY_WEIGHT) for term in affinity),
+            *(Held(term, REQUIRED_WEIGHT) for term in affinity),
             *(Held(term, weight) for weight, term in preferred),
         ),
     )
@@ -133,7 +135,8 @@ def _term(item: Object, namespace: str) -> Term:
     )
 
 
-def _constraints(items: Sequence[Object], action: str) -> tuple[Constraint, ...]:
+def constraints_in(items: Sequence[Object], action: str) -> tuple[Constraint, ...]:
+    """Those of the list whose whenUnsatisfiable is the action."""
     return tuple(
         Constraint(
             item["topologyKey"],
@@ -144,5 +147,5 @@ def _constraints(items: Sequence[Object], action: str) -> tuple[Constraint, ...]
             item.get("nodeTaintsPolicy") == "Honor",
         )
         for item in items
-        if (item.get("whenUnsatisfiable") or "DoNotSchedule") == action
+        if (item.get("whenUnsatisfiable") or DO_NOT_SCHEDULE) == action
     )

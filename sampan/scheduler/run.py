@@ -282,8 +282,9 @@ class Scheduler:
                 await filling
                 if self._has_changed(guest):
                     continue
-            if len(self._nodes.by_name) > 1 and not pod["spec"].get("topologySpreadConstraints"):
-                guest.soft = self._defaults.constraints(pod, guest.profile)
+            several = len(self._nodes.by_name) > 1 or guest.profile.hard_defaults
+            if several and not pod["spec"].get("topologySpreadConstraints"):
+                self._defaults.spread(pod, guest)
             if guest.extended:
                 self._devices.fit_extended(pod, guest, self._nodes)
             if self._extending is not None and self._extending.concerns(pod):

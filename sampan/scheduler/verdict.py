@@ -43,7 +43,7 @@ def judge(guest: Guest, node: NodeState, states: States, nodes: Nodes) -> Verdic
         if found:
             return Verdict(item.name, found, item.helpless)
     for relation, state in states:
-        why, helpless = relation.reasons(state, node)
+        why, helpless = relation.reasons(state, node) if relation.filters else ("", False)
         if why:
             return Verdict(relation.name, [why], helpless)
     return None
@@ -99,7 +99,7 @@ def verdicts_of(guest: Guest, nodes: Nodes, states: States) -> dict[str, Verdict
 
 def stop_of(states: States) -> str:
     """Why no node will do, whatever it is like (PreFilter); "" when it depends on the node."""
-    return next(filter(None, (relation.stops(state) for relation, state in states)), "")
+    return next(filter(None, (item.stops(state) for item, state in states if item.filters)), "")
 
 
 def explain(verdicts: Mapping[str, Verdict], count: int, stop: str, preemption: str) -> str:

@@ -2,7 +2,7 @@
 
 `need` reads the shared caches, nothing is kept per pod. What `bind` decides counts at once: a
 volume it has given to a claim is nobody else's while the writes are under way. Each `bind` waits
-for its claims' events, at most `BIND_S`.
+for its claims' events, at most the profile's `bind_s`.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ from .plugins.volume_binding import UNBOUND_IMMEDIATE, Need, plan, reaches
 
 EXCLUSIVE = "ReadWriteOncePod"
 AVAILABLE = "available by class"
-BIND_S = 600.0
-"""Upstream's bindTimeoutSeconds."""
 
 
 class VolumesUnbound(OSError):
     """The claims did not get their volumes; the pod is to be scheduled anew."""
+
+    def __str__(self) -> str:
+        return f'running PreBind plugin "VolumeBinding": binding volumes: {self.args[0]}'
 
 
 class Volumes:
@@ -165,7 +166,10 @@ class Volumes:
                 elif annotation(claim, SELECTED_NODE) != node.name:
                     await self._select(claim, node.name)
             names = [claim["metadata"]["name"] for claim, _ in chosen]
-            await self._await_bound(guest.namespace, names, node, changed)
+            async with asyncio.timeout(guest.profile.bind_s):
+                await self._await_bound(guest.namespace, names, node, changed)
+        except TimeoutError:
+            raise VolumesUnbound("context deadline exceeded") from None
         finally:
             self._waiting.discard(changed)
             for name in mine:
@@ -188,13 +192,9 @@ class Volumes:
         self, namespace: str, names: list[str], node: NodeState, changed: asyncio.Event
     ) -> None:
         seen: set[str] = set()
-        try:
-            async with asyncio.timeout(BIND_S):
-                while not all(self._is_bound(namespace, name, node, seen) for name in names):
-                    changed.clear()
-                    await changed.wait()
-        except TimeoutError:
-            raise VolumesUnbound("timed out waiting for the condition") from None
+        while not all(self._is_bound(namespace, name, node, seen) for name in names):
+            changed.clear()
+            await changed.wait()
 
     def _is_bound(self, namespace: str, name: str, node: NodeState, seen: set[str]) -> bool:
         """Raises VolumesUnbound when it never will be."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sampan.scheduler.guest import Guest
-from sampan.scheduler.plugins.inter_pod_affinity import matches_all
+from sampan.scheduler.plugins.inter_pod_affinity import matches_all, passes_over
 from sampan.scheduler.relations import Held, Term
 
 from .board import Board, Floats, Ints, Mask, spread_out
@@ -40,12 +40,16 @@ def _keep_near(board: Board, guest: Guest, mask: Mask) -> None:
 
 def points(board: Board, guest: Guest, mask: Mask) -> Floats:
     """0 to 100 for the nodes of the mask, of which there is one at least."""
+    if passes_over(guest):
+        return np.zeros(len(board.names), np.float64)
     sums: Ints = np.zeros(len(board.names), np.int64)
     for weight, term in guest.relations.preferred:
         sums += weight * _near(board, term, _selected(board, term))
     for item in board.nodes.felt(guest):
         if item.weight is not None:
-            sums += item.weight * _near(board, item.term, _holders(board, item))
+            sums += (item.weight or guest.profile.required_weight) * _near(
+                board, item.term, _holders(board, item)
+            )
     fitting = sums[mask]
     least, most = int(fitting.min()), int(fitting.max())
     if least == most:

@@ -36,7 +36,8 @@ def best(board: Board, guest: Guest) -> NodeState | None:
     single = board.single(guest)
     mask = single.fit.copy()
     for relation in related:
-        COLUMNS[relation.name].filter_nodes(board, guest, mask)
+        if relation.filters:
+            COLUMNS[relation.name].filter_nodes(board, guest, mask)
         if not mask.any():
             return None
     for name in board.nodes.nominated:

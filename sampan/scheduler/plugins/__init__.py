@@ -63,6 +63,8 @@ class Relation(NamedTuple):
     weight: int
     stops: Callable[[Any], str] = lambda state: ""
     """Why no node will do, whatever it is like (PreFilter); "" to look at them."""
+    filters: bool = True
+    """False where a profile has it score alone."""
 
 
 FILTERS: tuple[Filter, ...] = (

@@ -69,7 +69,8 @@ class State:
                 if item.weight is None:
                     self._add(self.existing, item.term, node, sign)
                 else:
-                    self._add(self.weights, item.term, node, sign * item.weight)
+                    weight = item.weight or self.guest.profile.required_weight
+                    self._add(self.weights, item.term, node, sign * weight)
 
     def _selects(self, term: Term, other: Guest) -> bool:
         return term.selects(other.namespace, other.labels, self.namespaces)
@@ -90,6 +91,11 @@ def matches_all(terms: Iterable[Term], other: Guest, namespaces: object) -> bool
 
 def prepare(guest: Guest, nodes: Nodes) -> State | None:
     return State(guest, nodes) if concerns(guest, nodes) else None
+
+
+def passes_over(guest: Guest) -> bool:
+    """ignorePreferredTermsOfExistingPods: a pod without preferences is not told of others'."""
+    return guest.profile.ignores_preferences and not guest.relations.preferred
 
 
 def reasons(state: State, node: NodeState) -> tuple[str, bool]:
@@ -124,6 +130,8 @@ def _places(terms: Iterable[Term], node: NodeState) -> list[Place]:
 
 def points(state: State, fitting: Sequence[NodeState]) -> list[int]:
     """0 to 100 for each fitting node: the sum of weights in its places, stretched."""
+    if passes_over(state.guest):
+        return [0] * len(fitting)
     sums = [
         sum(state.weights[item] for item in node.labels.items()) if state.weights else 0
         for node in fitting

@@ -40,6 +40,15 @@ def configuration(**profile: Any) -> dict[str, Any]:
     }
 
 
+def argued(**arguments: Any) -> dict[str, Any]:
+    listed = [{"name": name, "args": args} for name, args in arguments.items()]
+    return configuration(pluginConfig=listed)
+
+
+def profile_of(given: dict[str, Any]) -> Profile:
+    return profiles_of(given)["default-scheduler"]
+
+
 def nodes_of(**labels: dict[str, str]) -> Nodes:
     nodes = Nodes()
     for name, found in labels.items():
@@ -172,10 +181,117 @@ def test_what_would_be_passed_over_is_refused() -> None:
     for given, why in (
         ({"podInitialBackoffSeconds": 0}, "above 0"),
         ({"podInitialBackoffSeconds": 5, "podMaxBackoffSeconds": 2}, "less than"),
-        (configuration(pluginConfig=[
-            {"name": "InterPodAffinity", "args": {"hardPodAffinityWeight": 7}}]), "is 1 here"),
+        ({"podInitialBackoffSecond": 1}, 'unknown field "podInitialBackoffSecond"'),
+        ({"percentageOfNodesToScore": 101}, "not in valid range"),
+        (configuration(weight=1), r'unknown field "profiles\[0\].weight"'),
+        (configuration(plugins={"bindd": {}}), r'unknown field "profiles\[0\].plugins.bindd"'),
+        (argued(InterPodAffinity={"hardPodAffinityWeight": 101}), "not in valid range"),
+        (argued(InterPodAffinity={"weight": 1}), "unknown field"),
+        (argued(DefaultPreemption={"minCandidateNodesPercentage": 0,
+                                   "minCandidateNodesAbsolute": 0}), "cannot be zero"),
+        (argued(VolumeBinding={"bindTimeoutSeconds": -1}), "bindTimeoutSeconds"),
+        (argued(DynamicResources={"bindingTimeout": "10ms"}), "at least 1 second"),
+        (argued(NodeResourcesBalancedAllocation={"resources": [{"name": "cpu", "weight": 2}]}),
+         "must be 1"),
+        (argued(PodTopologySpread={"defaultConstraints": [{}]}), "are not empty"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=why):
             profiles_of({**configuration(), **given})
     assert backoff_of({"podInitialBackoffSeconds": 2, "podMaxBackoffSeconds": 60}) == (2.0, 60.0)
     assert backoff_of(None) == (1.0, 10.0)
+
+
+POINTS: dict[str, tuple[dict[str, Any], bool, int]] = {
+    "nothing is said": ({}, True, 2),
+    "disabled": ({"filter": {"disabled": [{"name": "*"}]}}, False, 2),
+    "one of all": ({"filter": {"disabled": [{"name": "*"}],
+                               "enabled": [{"name": "InterPodAffinity"}]}}, True, 2),
+    "everywhere": ({"multiPoint": {"disabled": [{"name": "InterPodAffinity"}]}}, False, 0),
+    "everywhere but": ({"multiPoint": {"disabled": [{"name": "*"}]},
+                        "score": {"enabled": [{"name": "InterPodAffinity", "weight": 7}]}},
+                       False, 7),
+    "both": ({"multiPoint": {"disabled": [{"name": "*"}],
+                             "enabled": [{"name": "InterPodAffinity"}]}}, True, 2),
+    "no scores": ({"score": {"disabled": [{"name": "InterPodAffinity"}]}}, True, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_what_is_said_of_a_point_goes_before_what_is_said_of_all(name: str) -> None:
+    plugins, filters, weight = POINTS[name]
+    profile = profile_of(configuration(plugins=plugins))
+    (found,) = [item for item in profile.relations if item.name == "InterPodAffinity"] or [None]
+    assert (bool(found and found.filters), found.weight if found else 0) == (filters, weight)
+    away = {"requiredDuringSchedulingIgnoredDuringExecution": [
+        {"topologyKey": "host", "labelSelector": {"matchLabels": {"app": "x"}}}]}  # fmt: skip
+    nodes = nodes_of(a={"host": "a"})
+    nodes.place(guest_of(pod(uid="first", labels={"app": "x"})), "a")
+    what = pod(labels={"app": "x"})
+    what["spec"]["affinity"] = {"podAntiAffinity": away}
+    assert one(nodes, profile, what) == ("" if filters else "a")
+
+
+def test_what_a_required_affinity_is_worth_to_those_it_asks_for() -> None:
+    near = {"topologyKey": "host", "labelSelector": {"matchLabels": {"app": "x"}}}
+    holder, rival = pod(uid="holder"), pod(uid="rival")
+    holder["spec"]["affinity"] = {
+        "podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [near]}
+    }
+    preferred = [{"weight": 5, "podAffinityTerm": near}]
+    rival["spec"]["affinity"] = {
+        "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}
+    }
+    nodes = nodes_of(a={"host": "a"}, b={"host": "b"}, c={"host": "c"})
+    nodes.place(guest_of(rival), "b")
+    nodes.place(guest_of(holder), "c")
+    what = pod(labels={"app": "x"})
+    assert one(nodes, Profile(), what) == "b"
+    weighed = argued(InterPodAffinity={"hardPodAffinityWeight": 50})
+    assert one(nodes, profile_of(weighed), what) == "c"
+    passed = argued(InterPodAffinity={"ignorePreferredTermsOfExistingPods": True})
+    assert one(nodes, profile_of(passed), what) == "a"
+
+
+def test_the_arguments_of_other_plugins() -> None:
+    profile = profile_of(
+        argued(
+            DefaultPreemption={"minCandidateNodesPercentage": 50, "minCandidateNodesAbsolute": 1},
+            VolumeBinding={"bindTimeoutSeconds": 5},
+            DynamicResources={"bindingTimeout": "1m30s", "filterTimeout": "10s"},
+            PodTopologySpread={
+                "defaultingType": "List",
+                "defaultConstraints": [
+                    {"topologyKey": "z", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"},
+                    {"topologyKey": "h", "maxSkew": 2, "whenUnsatisfiable": "ScheduleAnyway"},
+                ],
+            },
+        )
+    )
+    assert (profile.shortlist, profile.bind_s, profile.ready_s) == ((1, 50), 5.0, 90.0)
+    found = [(item.topology_key, item.max_skew) for item in profile.hard_defaults]
+    assert found == [("z", 1)]
+    assert [item.topology_key for item in profile.defaults] == ["h"]
+
+
+def test_resources_that_are_to_be_balanced() -> None:
+    nodes = nodes_of(a={}, b={})
+    for node, amounts in (("a", {"x.y/z": "8"}), ("b", {"x.y/z": "2"})):
+        state = nodes.by_name[node].node
+        allocatable = {**state["status"]["allocatable"], **amounts}
+        nodes.set_node({**state, "status": {"allocatable": allocatable}})
+    what = pod("2")
+    what["spec"]["containers"][0]["resources"]["requests"]["x.y/z"] = "1"
+    listed = {"resources": [{"name": "cpu", "weight": 1}, {"name": "x.y/z", "weight": 1}]}
+    plugins = {"score": {"disabled": [{"name": "NodeResourcesFit"}]}}
+    given = argued(NodeResourcesBalancedAllocation=listed)
+    given["profiles"][0]["plugins"] = plugins
+    assert one(nodes, profile_of(given), what) == "b"
+    assert one(nodes, profile_of(configuration(plugins=plugins)), what) == "a"
+
+
+def test_added_affinity_prefers_too() -> None:
+    nodes = nodes_of(a={}, b={"disk": "fast"})
+    term = {"matchExpressions": [{"key": "disk", "operator": "Exists"}]}
+    added = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": term}]}
+    assert one(nodes, profile_of(argued(NodeAffinity={"addedAffinity": added})), pod()) == "b"
+    assert one(nodes, Profile(), pod()) == "a"

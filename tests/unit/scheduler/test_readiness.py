@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sampan.scheduler.readiness import TIMEOUT_S, failure_of, is_given_up, is_ready
+from sampan.scheduler.readiness import failure_of, is_given_up, is_ready
+
+TIMEOUT_S = 600.0
 
 AT = {"driver": "d", "pool": "p", "device": "x"}
 SINCE_S = 1_700_000_000.0
@@ -23,12 +25,12 @@ def claim(**conditions: str) -> Any:
 
 def test_a_device_is_waited_for_until_it_fails_or_takes_too_long() -> None:
     assert not is_ready(claim())
-    assert not is_given_up(claim(), SINCE_S + TIMEOUT_S)
-    assert is_given_up(claim(), SINCE_S + TIMEOUT_S + 1)
+    assert not is_given_up(claim(), SINCE_S + TIMEOUT_S, TIMEOUT_S)
+    assert is_given_up(claim(), SINCE_S + TIMEOUT_S + 1, TIMEOUT_S)
     assert is_ready(claim(up="True"))
-    assert not is_given_up(claim(up="True"), SINCE_S + 10 * TIMEOUT_S)
+    assert not is_given_up(claim(up="True"), SINCE_S + 10 * TIMEOUT_S, TIMEOUT_S)
     assert not is_ready(claim(up="False"))
     failed = claim(down="True")
-    assert is_given_up(failed, SINCE_S)
+    assert is_given_up(failed, SINCE_S, TIMEOUT_S)
     assert failure_of(failed) == 'claim c binding failed: reason=, message=""'
-    assert not is_given_up({"status": {"allocation": {}}}, SINCE_S)
+    assert not is_given_up({"status": {"allocation": {}}}, SINCE_S, TIMEOUT_S)

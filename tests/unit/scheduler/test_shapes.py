@@ -174,6 +174,7 @@ PACKED = profiles_of(
                     "filter": {"disabled": [{"name": "NodePorts"}]},
                 },
                 "pluginConfig": [
+                    {"name": "InterPodAffinity", "args": {"hardPodAffinityWeight": 60}},
                     {
                         "name": "NodeResourcesFit",
                         "args": {"scoringStrategy": {"type": "MostAllocated"}},
@@ -241,7 +242,7 @@ class Twins:
         self.pods[uid] = what
         guest = guest_of(what, profile)
         if default and not guest.soft:
-            guest.soft = constraints_of(profile, default)
+            guest.soft = constraints_of(profile.defaults, default)
         expected = choose(guest, self.nodes)
         found = self.shapes.best(guest)
         assert (found.name if found else None) == (expected.name if expected else None)
