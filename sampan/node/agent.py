@@ -54,6 +54,8 @@ from .worker import PodWorker
 log = logging.getLogger("sampan.node")
 
 CREATES_PER_CPU = 4
+FAILED_S = 1.0
+"""Until a worker that has failed is made anew."""
 # After this much quiet the kernel's first cgroup move waits for a grace period again.
 WARM_S = 1.0
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -323,16 +325,21 @@ class Agent:
             raise
         except Exception:
             log.exception("pod %s", uid)
-            await self._clock.sleep(1.0)
+            await self._clock.sleep(FAILED_S)
             self.workers.pop(uid, None)
             found = self._pods.get(worker.narrator.namespace, worker.narrator.name)
             pod = self.static.wanted.get(uid) or found
+            mine = [item for item in self._runtime.list() if item.annotations.get(POD_UID) == uid]
             if pod is not None and pod["metadata"]["uid"] == uid:
-                mine = [
-                    item for item in self._runtime.list() if item.annotations.get(POD_UID) == uid
-                ]
                 self.start_worker(pod, mine)
-            return
+                return
+            # It was removed meanwhile.
+            self._clean_orphan(uid, mine)
+        self._forget(worker)
+
+    def _forget(self, worker: PodWorker) -> None:
+        """Nothing is left to be done for the pod."""
+        uid = worker.state.uid
         self.workers.pop(uid, None)
         self._tasks.pop(uid, None)
         self.parts.reports.forget(uid)
@@ -359,7 +366,7 @@ class Agent:
         task.add_done_callback(self._orphans.discard)
 
     async def _remove_orphan(self, uid: str, containers: list[Container]) -> None:
-        """A pod deleted while no agent ran: nothing of it may stay."""
+        """A pod deleted while nobody looked after it: nothing of it may stay."""
         log.info("removing pod %s, which was deleted meanwhile", uid or "?")
         try:
             for container in containers:

@@ -2,9 +2,10 @@
 
 The first *.conflist or *.conf of DATA/config/cni, in the order of their names, is the chain; in its
 text `{{.PodCIDR}}` is this node's share. Programs are looked for in `PATH`. What the last plugin
-answered is kept per pod (DATA/node/cni/UID.json), since a DEL is owed for every ADD, also after a
-reboot (CNI specification 1.0.0, sections 2 to 5). The node's own part stays ours: gateway address,
-masquerading, services and policies. Blocking, on the network's worker thread.
+answered is kept per pod (DATA/node/cni/UID.json; empty while they are asked), since a DEL is owed
+for every ADD, also after a reboot (CNI specification 1.0.0, sections 2 to 5). The node's own part
+stays ours: gateway address, masquerading, services and policies. Blocking, on the network's worker
+thread.
 """
 
 from __future__ import annotations
@@ -90,13 +91,14 @@ class CniPlumbing(Plumbing):
         self._answers.mkdir(parents=True, exist_ok=True, mode=0o700)
         path, kept = self._folder / uid, self._answers / f"{uid}.json"
         namespace = netns.open_pinned(path)
-        if namespace is not None and kept.exists():
+        if namespace is not None and (answer := self._answer(uid)):
             os.close(namespace)
-            return PodAddress(path, *addresses_of(json.loads(kept.read_bytes())))
+            return PodAddress(path, *addresses_of(answer))
+        if kept.exists():
+            # Of before a reboot, or of an agent that was killed while it asked: what the plugins
+            # gave is still taken.
+            self._undo(uid, path)
         if namespace is None:
-            if kept.exists():
-                # Of before a reboot: the address is still taken.
-                self._undo(uid, path)
             namespace = netns.create(path, self._home)
         try:
             with netns.inside(namespace, self._home):
@@ -106,6 +108,8 @@ class CniPlumbing(Plumbing):
                 inner.request(rtnetlink.set_up(1))
         finally:
             os.close(namespace)
+        # From here on a DEL is owed, whatever becomes of this agent.
+        kept.touch()
         try:
             result = self._do(uid, path)
         except BaseException:
@@ -143,6 +147,14 @@ class CniPlumbing(Plumbing):
     def refuse_unused(self) -> None:
         """Plugins that make a bridge route the whole share to it; nothing may stand before that."""
 
+    def _answer(self, uid: str) -> Result:
+        """What the plugins gave the pod; nothing where that is not known."""
+        try:
+            found = json.loads((self._answers / f"{uid}.json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
     def _do(self, uid: str, path: Path) -> Result:
         result: Result = {}
         for plugin in self._chain.plugins:
@@ -154,7 +166,7 @@ class CniPlumbing(Plumbing):
     def _undo(self, uid: str, path: Path) -> None:
         """DEL has to work whatever is there; a plugin that fails keeps no other from it."""
         kept = self._answers / f"{uid}.json"
-        result = json.loads(kept.read_bytes()) if kept.exists() else {}
+        result = self._answer(uid)
         for plugin in reversed(self._chain.plugins):
             try:
                 call(self._chain, plugin, "DEL", (uid, path), result)

@@ -7,6 +7,7 @@ pkg/probe/{http,tcp,exec}. The HTTP client here reads no more than it needs: a s
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Mapping
 from functools import cache
@@ -16,12 +17,13 @@ from urllib.parse import urljoin, urlsplit
 from msgspec import Struct
 
 from sampan.runtime.interface import Runtime, RuntimeFailure
-from sampan.wire.address import join_host_port
+from sampan.wire.address import connect_words, join_host_port
 
 BODY_MAX = 10 * 1024
 HEAD_MAX = 64 * 1024
 OUTPUT_MAX = 10 * 1024
 REDIRECTS_MAX = 10
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 PROBE_AGENT, HOOK_AGENT = "kube-probe/1.36", "kube-lifecycle/1.36"
 
 
@@ -88,7 +90,7 @@ async def look_by_tcp(host: str, port: int, timeout_s: float | None) -> Look:
     except TimeoutError:
         return Look(False, f"dial tcp {join_host_port(host, port)}: i/o timeout")
     except OSError as error:
-        return Look(False, f"dial tcp {join_host_port(host, port)}: {dial_text(error)}")
+        return Look(False, _refused(error, host, port))
     writer.transport.abort()
     return Look(True)
 
@@ -160,7 +162,7 @@ async def ask_by_http(
 
 def _failure_text(error: Exception, host: str, port: int) -> str:
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
-        return f"dial tcp {join_host_port(host, port)}: {dial_text(error)}"
+        return _refused(error, host, port)
     if isinstance(error, EOFError):
         return "EOF"
     return str(error)
@@ -181,6 +183,10 @@ async def _get_following(url: str, headers: Mapping[str, str]) -> tuple[int, str
 
 async def _get(url: str, headers: Mapping[str, str]) -> tuple[int, str, str]:
     """Status and Location header of one GET, and of a redirect the body."""
+    for name, value in headers.items():
+        # The API looks at names only; a line of its own would be another header, or a request.
+        if CONTROL.search(value):
+            raise ValueError(f'net/http: invalid header field value for "{name}"')
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
@@ -232,9 +238,6 @@ def unverified() -> ssl.SSLContext:
     return context
 
 
-def dial_text(error: OSError) -> str:
-    """Go's words for a failed connect, e.g. "connect: connection refused"."""
-    if isinstance(error, ConnectionRefusedError):
-        return "connect: connection refused"
-    text = error.strerror or str(error)
-    return f"connect: {text[:1].lower()}{text[1:]}"
+def _refused(error: OSError, host: str, port: int) -> str:
+    """In Go's words: "dial tcp 10.0.0.1:80: connect: connection refused"."""
+    return f"dial tcp {join_host_port(host, port)}: connect: {connect_words(error)}"

@@ -111,10 +111,10 @@ class Resizer:
         """Give the running container its new limits. The machine asks again after a failure."""
         worker, state = self._worker, self._worker.state
         worker.commit(name)
-        run = state.last(name)
-        container = worker.containers.get(name)
-        granted = state.allocated.get(name, {})
         async with self._one_by_one:
+            # As they are when it is this one's turn.
+            run, container = state.last(name), worker.containers.get(name)
+            granted = state.allocated.get(name, {})
             try:
                 if name == WHOLE_POD:
                     await asyncio.to_thread(self._limit_pod)

@@ -210,8 +210,11 @@ class Sandbox:
 
             with suppress(RuntimeFailure):
                 await remove_pause(self._parts, self.uid)
-        with suppress(Exception):
+        try:
             await self._parts.network.detach(self.uid)
+        except OSError as error:
+            # The next agent takes away what belongs to no pod.
+            log.warning("pod %s: its network stays: %s", self.uid, error)
         if volumes:
             mounts = has_mounts(self.pod) or shares_ipc(self.pod)
             began = perf_counter()

@@ -21,6 +21,7 @@ from .looks import Target
 from .manifests import is_static
 from .providers import claims_devices
 from .pulls import Held
+from .rotation import rotated
 from .state import EXITED, Attempt, Waiting, is_sidecar
 from .stopping import stop_container
 from .timings import POD_START, POD_START_SLI, POD_START_TOTAL
@@ -347,7 +348,8 @@ async def _bury(worker: PodWorker, name: str, made: Attempt, text: str) -> None:
 
 
 async def _forget_run(worker: PodWorker, name: str, past: Attempt) -> None:
-    """Remove a run that is neither the last nor the one before: upstream keeps no more."""
+    """Remove a run that is neither the last nor the one before, with all it said: upstream keeps no
+    more."""
     if not past.id:
         return
     try:
@@ -355,7 +357,9 @@ async def _forget_run(worker: PodWorker, name: str, past: Attempt) -> None:
     except RuntimeFailure as error:
         log.warning("container %s: %s", past.id, error)
     pod, count = worker.state.pod, past.restart_count
-    log_path(worker.parts.config.data, pod, name, count).unlink(missing_ok=True)
+    path = log_path(worker.parts.config.data, pod, name, count)
+    for file in (*rotated(path), path):
+        file.unlink(missing_ok=True)
 
 
 async def _post_start(

@@ -434,9 +434,13 @@ class PodWorker:
 
     async def _clean_up(self) -> None:
         runs = [run for runs in self.state.attempts.values() for run in runs if run.id]
-        await asyncio.gather(
+        done = await asyncio.gather(
             *(self.parts.runtime.delete(run.id) for run in runs), return_exceptions=True
         )
+        for run, result in zip(runs, done, strict=True):
+            if isinstance(result, Exception):
+                # The next agent takes away what belongs to no pod.
+                log.warning("container %s stays: %s", run.id[:12], result)
         await self.sandbox.remove(volumes=True)
         self.parts.pulls.forget(self.state.uid)
 

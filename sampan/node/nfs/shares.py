@@ -1,9 +1,12 @@
 """Shares mounted on this node, and bound into the pods that use them.
 
-No task of its own: pods' workers call `publish` and `release`. A share is mounted once (a lock per
-share) below DATA/plugins/kubernetes.io/nfs, whoever uses it: the client behind FUSE is a process,
-and one is enough. What a pod uses its directory tells (volumes/kubernetes.io~nfs/NAME.share), so an
-agent that starts again undoes what one before it did; the last user takes the mount away.
+No task of its own: pods' workers call `publish` and `release`. A share is mounted once below
+DATA/plugins/kubernetes.io/nfs, whoever uses it: the client behind FUSE is a process, and one is
+enough. What a pod uses its directory tells (volumes/kubernetes.io~nfs/NAME.share), so an agent that
+starts again undoes what one before it did; the last user takes the mount away.
+
+A server that is silent holds up the pods of its share, by a lock per share, and a thread or two of
+the `THREADS` that nobody but the shares uses.
 """
 
 from __future__ import annotations
@@ -14,16 +17,21 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from sampan.linux import mounts
 from sampan.linux.namespaces import home_namespace
 
 from ..volumes.kernel import Kernel
 from ..volumes.source import VolumeError
+
+T = TypeVar("T")
 
 KIND = "volumes/kubernetes.io~nfs"
 FOLDER = "plugins/kubernetes.io/nfs"
@@ -32,17 +40,19 @@ VERSIONS = ("4.2", "4.1", "4.0", "3")
 CONNECT_S = 30.0
 """How long a server may take to answer before its volume fails, and is tried again."""
 LOOK_S = 2.0
+THREADS = 32
 
 
 class Shares:
     """Of one node."""
 
     def __init__(self, data: Path, run: Path, kernel: Kernel) -> None:
-        self._run = run
+        self._run_folder = run
         self._pods = data / "pods"
         self._folder = data / FOLDER
         self._kernel = kernel
-        self._lock = asyncio.Lock()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="nfs")
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def publish(
         self, uid: str, name: str, source: Mapping[str, Any], options: Sequence[str]
@@ -52,11 +62,30 @@ class Shares:
         if source.get("readOnly"):
             options = [*options, "ro"]
         share = self._share(source, options)
-        async with self._lock:
-            if share not in self._kernel.mounted() or await _is_orphaned(share):
+        async with self._alone(share.name):
+            if share not in self._kernel.mounted() or await self._is_orphaned(share):
                 await self._mount(share, source, options)
-            await asyncio.to_thread(self._bind, share, target)
+            await self._run(self._bind, share, target)
         return target
+
+    async def _run(self, call: Callable[..., T], *arguments: Any) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, partial(call, *arguments))
+
+    async def _is_orphaned(self, share: Path) -> bool:
+        """Has the process that served the mount died? A server that is silent is another matter:
+        who waits for it waits in a thread."""
+        try:
+            async with asyncio.timeout(LOOK_S):
+                await self._run(os.stat, share)
+        except TimeoutError:
+            return False
+        except OSError as error:
+            return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+        return False
+
+    def _alone(self, share: str) -> asyncio.Lock:
+        return self._turns.setdefault(share, asyncio.Lock())
 
     def _bind(self, share: Path, target: Path) -> None:
         """The note comes first: what it tells of is undone with the pod."""
@@ -74,15 +103,15 @@ class Shares:
         if share in self._kernel.mounted():
             # Its client has died: nobody can use it any more.
             self._kernel.detach(share)
-        await asyncio.to_thread(share.mkdir, parents=True, exist_ok=True)
+        await self._run(partial(share.mkdir, parents=True, exist_ok=True))
         server = source["server"]
         host = f"[{server}]" if ":" in server else server
         what = f"{host}:{source['path']}"
         try:
             if has_client():
-                await asyncio.to_thread(mount_by_kernel, what, server, share, options)
+                await self._run(mount_by_kernel, what, server, share, options)
             else:
-                home = home_namespace(self._run)
+                home = home_namespace(self._run_folder)
                 await mount_by_fuse(what, share, options, home)
         except OSError as error:
             given = f"-o {','.join(options)} " if options else ""
@@ -94,17 +123,17 @@ class Shares:
 
     async def release(self, uid: str) -> None:
         """Undo what the pod has. Raises OSError."""
-        folder = self._pods / uid / KIND
-        async with self._lock:
-            await asyncio.to_thread(self._release, folder)
+        for note in sorted((self._pods / uid / KIND).glob("*.share")):
+            share = note.read_text()
+            async with self._alone(share):
+                await self._run(self._release, note, share)
 
-    def _release(self, folder: Path) -> None:
-        for note in folder.glob("*.share"):
-            target, share = note.with_suffix(""), self._folder / note.read_text()
-            self._clear(target)
-            note.unlink()
-            if share.name not in self._used():
-                self._clear(share)
+    def _release(self, note: Path, share: str) -> None:
+        self._clear(note.with_suffix(""))
+        note.unlink()
+        # Nothing stands in a note that was being written when the power went.
+        if share and share not in self._used():
+            self._clear(self._folder / share)
 
     def _clear(self, point: Path) -> None:
         """Nothing but an empty directory is ever removed. Raises OSError."""
@@ -192,16 +221,3 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.kill()
     await process.wait()
-
-
-async def _is_orphaned(share: Path) -> bool:
-    """Has the process that served the mount died? A server that is silent is another matter: who
-    waits for it waits in a thread."""
-    try:
-        async with asyncio.timeout(LOOK_S):
-            await asyncio.to_thread(os.stat, share)
-    except TimeoutError:
-        return False
-    except OSError as error:
-        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-    return False

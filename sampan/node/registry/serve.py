@@ -38,7 +38,7 @@ def domains(address: str, port: int) -> tuple[str, ...]:
 
 
 class RegistryServer:
-    """`open` at the node's start; everything else follows from who comes."""
+    """`run` from the node's start on; everything else follows from who comes."""
 
     def __init__(
         self, config: NodeConfig, visitors: Visitors, images: ImageStore, port: int
@@ -48,7 +48,7 @@ class RegistryServer:
         self._images = images
         self._port = port
         self._sockets: list[socket.socket] = []
-        self._starting: asyncio.Task[None] | None = None
+        self._called = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self._tls: ServingContext | None = None
         self._requests = 0
@@ -56,9 +56,12 @@ class RegistryServer:
         images.local = _Waiting(self)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. Raises what keeps it from serving (OSError of its disk): who runs it
+        begins anew after a while, and clients wait in the sockets' queues or are refused."""
         self.open()
         try:
+            await self._called.wait()
+            await self._start()
             await asyncio.Event().wait()
         finally:
             await self.close()
@@ -80,7 +83,7 @@ class RegistryServer:
         loop = asyncio.get_running_loop()
         for listener in self._sockets:
             loop.remove_reader(listener)
-        self._starting = asyncio.create_task(self._start())
+        self._called.set()
 
     async def _start(self) -> None:
         from aiohttp import web
@@ -161,11 +164,10 @@ class RegistryServer:
         loop = asyncio.get_running_loop()
         for listener in self._sockets:
             loop.remove_reader(listener)
-        if self._starting is not None:
-            self._starting.cancel()
-            await asyncio.gather(self._starting, return_exceptions=True)
+        self._called.clear()
         if self._runner is not None:
             await self._runner.cleanup()
+            self._runner = None
         for listener in self._sockets:
             listener.close()
         self._sockets.clear()

@@ -54,14 +54,14 @@ class LocalVolumes:
         path = self.path(name)
         origin = self.path(source) if source else None
         async with self._turns.setdefault(name, asyncio.Lock()):
-            await self._make(path, size_bytes, origin, block=block)
+            await asyncio.to_thread(self._make, path, size_bytes, origin, block=block)
         return path
 
-    async def _make(self, path: Path, size_bytes: int, origin: Path | None, *, block: bool) -> None:
+    def _make(self, path: Path, size_bytes: int, origin: Path | None, *, block: bool) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             make = _make_file if block or (origin and origin.is_file()) else _make
-            await asyncio.to_thread(make, path, size_bytes, origin)
+            make(path, size_bytes, origin)
         elif path.is_file():
             if path.stat().st_size < size_bytes:
                 os.truncate(path, size_bytes)
@@ -73,10 +73,11 @@ class LocalVolumes:
         """Raises OSError."""
         path = self.path(name)
         async with self._turns.setdefault(name, asyncio.Lock()):
-            await self._remove(path)
+            await asyncio.to_thread(self._remove, path)
         return path
 
-    async def _remove(self, path: Path) -> None:
+    def _remove(self, path: Path) -> None:
+        _clear(path)
         if path.is_file():
             self._kernel.detach_loop(path)
             path.unlink()
@@ -87,14 +88,21 @@ class LocalVolumes:
             if point.is_relative_to(path):
                 self._kernel.detach(point)
         _limit(path, 0)
-        await asyncio.to_thread(shutil.rmtree, path)
+        shutil.rmtree(path)
+
+
+def _clear(path: Path) -> Path:
+    """Where the volume is made, with nothing there of one that was half made."""
+    fresh = path.with_name(f".{path.name}")
+    if fresh.is_dir():
+        shutil.rmtree(fresh)
+    fresh.unlink(missing_ok=True)
+    return fresh
 
 
 def _make(path: Path, size_bytes: int, origin: Path | None) -> None:
     """Under another name first: what is half made is made anew."""
-    fresh = path.with_name(f".{path.name}")
-    if fresh.exists():
-        shutil.rmtree(fresh)
+    fresh = _clear(path)
     fresh.mkdir()
     if size_bytes:
         _limit(fresh, size_bytes, project=_project(path.name))
@@ -107,8 +115,7 @@ def _make(path: Path, size_bytes: int, origin: Path | None) -> None:
 
 def _make_file(path: Path, size_bytes: int, origin: Path | None) -> None:
     """A file takes what is written to it, and no more than its size."""
-    fresh = path.with_name(f".{path.name}")
-    fresh.unlink(missing_ok=True)
+    fresh = _clear(path)
     fresh.touch(mode=0o600)
     if origin is not None:
         copy_file(origin, fresh)

@@ -260,6 +260,45 @@ async def test_tokens_of_containers_that_run_on_are_renewed_however_the_agent_be
         assert read(str(volume), "token") == "token-2"
 
 
+async def test_a_pod_that_goes_while_its_worker_has_failed_leaves_nothing(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node.running() as agent:
+        node.bind()
+        await node.until(lambda: node.pod()["status"]["phase"] == "Running")
+
+        def fail() -> float:
+            raise RuntimeError("a fault of ours")
+
+        worker = agent.workers["uid-p"]
+        monkeypatch.setattr(worker, "_step", fail)
+        worker.pulse.beat()
+        await settle()
+        node.api.remove(f"{PODS}/p")
+        await node.clock.advance(1)
+        await node.until(lambda: not node.runtime.containers)
+        assert not agent.workers
+        assert not node.network.given
+        await node.until(lambda: not (node.tmp / "data/pods/uid-p").exists())
+
+
+async def test_what_a_run_said_goes_with_it(node: Node) -> None:
+    async with node.running():
+        node.bind(container={"command": ["sh"]})
+        for count in range(4):
+            await node.until(
+                lambda: node.runtime.running() and node.container()["restartCount"] == count  # noqa: B023
+            )
+            log = node.runtime.specs[node.runtime.only().id].log_path
+            for name in (f"{count}.log", f"{count}.log.20260101-000000.000000001"):
+                (log.parent / name).write_text("said")
+            node.runtime.exit(node.runtime.only().id, 1)
+            await settle()
+            await node.clock.advance(41)
+        assert not [*log.parent.glob("0.log*"), *log.parent.glob("1.log*")]
+        assert len([*log.parent.glob("3.log*")]) == 2
+
+
 async def test_machine_reboot_restarts_with_a_higher_count(node: Node) -> None:
     async with node.running():
         node.bind()

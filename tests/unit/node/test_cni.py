@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
 from sampan.node import cni
-from sampan.node.cni import Chain, PluginFailed, addresses_of, call, read_chain
+from sampan.node.cni import Chain, CniPlumbing, PluginFailed, addresses_of, call, read_chain
+from sampan.node.config import NodeConfig
+from sampan.node.plumbing import Networks
 
 SHARE = "10.244.3.0/24"
 LIST = {
@@ -92,3 +95,25 @@ def test_failures_are_told_in_the_plugins_words(plugins: Path) -> None:
         call(chain, {"type": "odd"}, "DEL", ("u", plugins), {})
     with pytest.raises(PluginFailed, match='failed to find plugin "absent"'):
         call(chain, {"type": "absent"}, "ADD", ("u", plugins), {})
+
+
+@pytest.mark.parametrize("kept", ["", '{"ips": '])
+def test_what_was_asked_for_is_undone_also_where_the_answer_was_lost(
+    plugins: Path, tmp_path: Path, kept: str
+) -> None:
+    """The agent was killed before it came, or the power went before it was on the disk."""
+    asked = plugins / "asked"
+    program(plugins, "ptp", f"echo $CNI_COMMAND $CNI_CONTAINERID > {asked}")
+    config = NodeConfig(
+        name="n", data=tmp_path, run=tmp_path / "run", address="", pod_cidr=SHARE, dns_ip="",
+        ca_cert=tmp_path, cert=tmp_path, key=tmp_path,
+    )  # fmt: skip
+    share = IPv4Network(SHARE)
+    chain = Chain("pods", "1.0.0", [{"type": "ptp"}])
+    plumbing = CniPlumbing(config, "c", Networks(share, share, None), chain)
+    answers = tmp_path / "cni"
+    answers.mkdir()
+    (answers / "uid-1.json").write_text(kept)
+    plumbing.detach("uid-1")
+    assert asked.read_text() == "DEL uid-1\n"
+    assert not [*answers.iterdir()]

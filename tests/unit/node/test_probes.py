@@ -167,6 +167,15 @@ async def test_http(answer: bytes, good: bool, text: str) -> None:
     assert b"Host: x\r\n" in asked[0]
 
 
+async def test_a_header_is_one_line() -> None:
+    async with serve(b"HTTP/1.1 200 OK\r\n\r\n") as (port, asked):
+        headers = [{"name": "X-A", "value": "b\r\nDELETE / HTTP/1.1"}]
+        good, text = await see({"httpGet": {"port": port, "httpHeaders": headers}})
+    assert not good
+    assert text.endswith('net/http: invalid header field value for "X-A"')
+    assert asked == []
+
+
 async def test_refused_connections() -> None:
     async with serve(b"") as (port, _):
         pass

@@ -129,10 +129,40 @@ class Bench:
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     found = Bench(tmp_path)
-    found.server.open()
+    serving = asyncio.create_task(found.server.run())
+    await asyncio.sleep(0)
     yield found
     await found.http.close()
-    await found.server.close()
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+
+
+async def test_a_disk_that_fails_is_told_and_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails, opened = [OSError(28, "No space left on device")], depot.Depot.open
+
+    def full(self: depot.Depot) -> None:
+        if fails:
+            raise fails.pop()
+        opened(self)
+
+    monkeypatch.setattr(depot.Depot, "open", full)
+    port = free_port()
+    server = RegistryServer(bench.server._config, bench.users, bench.images, port)  # type: ignore[arg-type]
+    failing = asyncio.create_task(server.run())
+    await asyncio.sleep(0)
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    with pytest.raises(OSError, match="No space left"):
+        await failing
+    writer.close()
+    # Whoever supervises it runs it again.
+    again = asyncio.create_task(server.run())
+    await asyncio.sleep(0)
+    async with bench.http.get(f"http://127.0.0.1:{port}/v2/") as answer:
+        assert answer.status == 401
+    again.cancel()
+    await asyncio.gather(again, return_exceptions=True)
 
 
 async def test_pushed_is_loaded(bench: Bench) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,33 @@ async def test_one_mount_for_all_pods_of_a_node(mounted: list[Any], tmp_path: Pa
     await later.release("b")
     assert kernel().points == []
     assert not [*(tmp_path / "plugins/kubernetes.io/nfs").iterdir()]
+
+
+async def test_a_silent_server_holds_up_no_other_share(
+    mounted: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, bind = threading.Event(), FakeKernel.bind
+
+    def slow(self: FakeKernel, source: Path, target: Path) -> None:
+        if target.name == "silent":
+            go_on.wait(5)
+        bind(self, source, target)
+
+    monkeypatch.setattr(FakeKernel, "bind", slow)
+    here = Shares(tmp_path, tmp_path, kernel())
+    waiting = [
+        asyncio.create_task(here.publish(f"p{number}", "silent", SOURCE, [])) for number in range(9)
+    ]
+    other = await here.publish("b", "v", SOURCE | {"server": "other"}, [])
+    assert other in kernel().binds
+    assert not any(task.done() for task in waiting)
+    go_on.set()
+    await asyncio.gather(*waiting)
+    # A note that was being written when the power went says nothing.
+    note = tmp_path / "pods/b/volumes/kubernetes.io~nfs/lost.share"
+    note.touch()
+    await here.release("b")
+    assert not note.exists()
 
 
 async def test_reading_is_another_share_and_addresses_have_brackets(
