@@ -38,7 +38,6 @@ class ContainerUsage(Struct, frozen=True):
     image: str
     started_at: float
     usage: Usage
-    log_bytes: int = 0
 
 
 class Traffic(Struct, frozen=True):

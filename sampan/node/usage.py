@@ -48,14 +48,8 @@ def _pod(worker: PodWorker, traffic: Mapping[str, stats.Traffic]) -> stats.PodUs
         run = runs[-1] if runs else None
         if run is None or run.state != RUNNING or not run.id:
             continue
-        found = runtime.get(run.id)
-        log_bytes = 0
-        if found is not None and found.log_path.is_file():
-            log_bytes = found.log_path.stat().st_size
         usage = runtime.usage(run.id)
-        containers.append(
-            stats.ContainerUsage(name, run.id, run.image_ref, run.started_at, usage, log_bytes)
-        )
+        containers.append(stats.ContainerUsage(name, run.id, run.image_ref, run.started_at, usage))
     return stats.PodUsage(
         uid=meta["uid"],
         name=meta["name"],
