@@ -1,4 +1,5 @@
-"""Connection tracking: its limits, and flows to forget whose destination was rewritten and is gone.
+"""Connection tracking: its limits, flows to forget whose destination was rewritten and is gone, and
+marks on flows.
 
 UDP has no end of connection. As long as a client keeps sending, its flow keeps the endpoint that
 was chosen first, even when that is no more; so the flow has to be forgotten. Calls block for
@@ -11,7 +12,8 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Container, Iterable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
@@ -27,11 +29,11 @@ LIMITS = Path("/proc/sys/net/netfilter")
 CLOSE_WAIT_S = 3600
 ENTRIES, ENTRIES_PER_PROCESSOR = 131_072, 32_768
 _NETLINK_NETFILTER = 12
-_GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
+_CHANGE, _GET, _DELETE = 1 << 8, 1 << 8 | 1, 1 << 8 | 2
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _ERROR, _DONE = 2, 3
 _NESTED = 0x8000
-_TUPLE_ORIG, _TUPLE_REPLY, _FILTER = 1, 2, 25
+_TUPLE_ORIG, _TUPLE_REPLY, _MARK, _MARK_MASK, _FILTER = 1, 2, 8, 21, 25
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 # By version of the address.
 _IP_SRC, _IP_DST = {4: 1, 6: 3}, {4: 2, 6: 4}
@@ -87,6 +89,65 @@ def forget(flows: Iterable[Flow]) -> int:
     return count
 
 
+class Tracked(NamedTuple):
+    """A connection as it was begun, but at the address and port that it was led to."""
+
+    source: bytes
+    target: bytes
+    """Packed addresses."""
+    protocol: int
+    port: int
+    """At the target; 0 where the protocol has none."""
+    mark: int
+    original: bytes
+    """As the kernel names it."""
+
+
+def tracked(version: int, about: Container[bytes] | None = None) -> Iterator[Tracked]:
+    """All connections of a family; with `about` those from or to any of these packed addresses.
+    Raises OSError."""
+    with _socket() as sock:
+        for body in _dump(sock, _GENERIC[version]):
+            if about is None or any(item in about for item in _sources(body, version)):
+                found = attributes(body[4:])
+                original = found.get(_TUPLE_ORIG, b"")
+                source, *_ = _ends(original, version)
+                target, protocol, port = _ends(found.get(_TUPLE_REPLY, b""), version)
+                mark = int.from_bytes(found.get(_MARK, b""), "big")
+                yield Tracked(source, target, protocol, port, mark, original)
+
+
+def _sources(body: bytes, version: int) -> Iterator[bytes]:
+    """Whence the packets of either direction come, without reading all: both tuples stand first,
+    and their addresses first in them (ctnetlink_fill_info)."""
+    size, start = (4 if version == 4 else 16), 4
+    for _ in range(2):
+        yield body[start + 12 : start + 12 + size]
+        start += (int.from_bytes(body[start : start + 2], sys.byteorder) + 3) & ~3
+
+
+def _ends(tuple_: bytes, version: int) -> tuple[bytes, int, int]:
+    """Source, protocol and source port."""
+    parts = attributes(tuple_)
+    source = attributes(parts.get(_TUPLE_IP, b"")).get(_IP_SRC[version], b"")
+    ports = attributes(parts.get(_TUPLE_PROTO, b""))
+    port = int.from_bytes(ports.get(_PORT_SRC, b""), "big")
+    return source, int.from_bytes(ports.get(_PROTO_NUM, b""), "big"), port
+
+
+def set_marks(wanted: Iterable[tuple[bytes, int]], mask: int, version: int) -> int:
+    """Give connections (by their `original`) the bits of `mask` that are in their number; how many
+    were still there. Raises OSError."""
+    count = 0
+    with _socket() as sock:
+        for original, bits in wanted:
+            body = _GENERIC[version] + _nest(_TUPLE_ORIG, original)
+            body += attribute(_MARK, bits.to_bytes(4, "big"))
+            body += attribute(_MARK_MASK, mask.to_bytes(4, "big"))
+            count += _ask(sock, _CHANGE, body)
+    return count
+
+
 def _socket() -> socket.socket:
     sock = socket.socket(
         socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
@@ -97,20 +158,24 @@ def _socket() -> socket.socket:
 
 def _find(sock: socket.socket, flow: Flow) -> Iterator[bytes]:
     """The original tuple of each flow, as the kernel writes it."""
-    _send(sock, _GET, _REQUEST | _DUMP, _GENERIC[flow.version] + _wanted(flow))
+    for body in _dump(sock, _GENERIC[flow.version] + _wanted(flow)):
+        # Kernels before 5.8 do not filter, so look again.
+        found = attributes(body[4:])
+        original = found.get(_TUPLE_ORIG, b"")
+        tuple_ = found.get(_TUPLE_REPLY, b"") if flow.answered else original
+        if _matches(tuple_, flow):
+            yield original
+
+
+def _dump(sock: socket.socket, asked: bytes) -> Iterator[bytes]:
+    _send(sock, _GET, _REQUEST | _DUMP, asked)
     while True:
-        data = sock.recv(65536)
-        for kind, body in _messages(data):
+        for kind, body in _messages(sock.recv(65536)):
             if kind == _DONE:
                 return
             if kind == _ERROR:
                 _raise(body)
-            # Kernels before 5.8 do not filter, so look again.
-            found = attributes(body[4:])
-            original = found.get(_TUPLE_ORIG, b"")
-            tuple_ = found.get(_TUPLE_REPLY, b"") if flow.answered else original
-            if _matches(tuple_, flow):
-                yield original
+            yield body
 
 
 def _wanted(flow: Flow) -> bytes:
@@ -153,7 +218,12 @@ def _matches(tuple_: bytes, flow: Flow) -> bool:
 
 
 def _delete(sock: socket.socket, original: bytes, version: int) -> int:
-    _send(sock, _DELETE, _REQUEST | _ACK, _GENERIC[version] + _nest(_TUPLE_ORIG, original))
+    return _ask(sock, _DELETE, _GENERIC[version] + _nest(_TUPLE_ORIG, original))
+
+
+def _ask(sock: socket.socket, kind: int, asked: bytes) -> int:
+    """0 for what is not there any more."""
+    _send(sock, kind, _REQUEST | _ACK, asked)
     for _, body in _messages(sock.recv(65536)):
         if -struct.unpack_from("=i", body)[0] == _ENOENT:
             return 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,11 @@ class Guarded(Bench):
         await self.feed.put(f"/api/v1/namespaces/ns/pods/{name}", pod)
         return address
 
+    async def reviewed(self) -> None:
+        """Until connections have been judged by the rules there are."""
+        await self.keeper._settled()
+        await self.keeper._settled()
+
     async def policy(self, name: str, text: str, **spec: Any) -> None:
         async with self.rules.applies(text):
             obj = {
@@ -110,12 +117,7 @@ async def _check_ingress(bench: Guarded, home: int, web: Any, friend: Any, other
     async with bench.nft.applies(f"dnat ip to {web.ip}:8080"):
         await bench.feed.put(SLICE, endpoint_slice(web.ip))
         await bench.feed.put(SERVICE, service())
-    with socket_in(other, home) as old:
-        await asyncio.get_running_loop().sock_connect(old, (web.ip, 8080))
-        await bench.policy("deny", web.ip, policyTypes=["Ingress"])
-        # What was open stays open.
-        async with asyncio.timeout(5):
-            assert await asyncio.get_running_loop().sock_recv(old, 100)
+    await _check_open(bench, home, web, other)
     assert await refused(web.ip, 8080, friend, home)
     assert await refused(CLUSTER_IP, 80, friend, home)
     # The node reaches its pods (probes), and a pod itself, also through its service.
@@ -133,6 +135,48 @@ async def _check_ingress(bench: Guarded, home: int, web: Any, friend: Any, other
     assert await ask(CLUSTER_IP, 80, friend, home) == f"web {friend.ip}"
     assert await ask(NODE_ADDRESS, NODE_PORT, friend, home)
     assert await refused(web.ip, 8080, other, home)
+
+
+async def _check_open(bench: Guarded, home: int, web: Any, other: Any) -> None:
+    """What is open ends when a policy does not want it, in both directions, and goes on when one
+    does again; what the node has open is none of its affair."""
+    loop, bit = asyncio.get_running_loop(), "0x08000000"
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket_in(web, home))
+        listener.bind(("", 8081))
+        listener.listen()
+        pairs = []
+        for client in (socket_in(other, home), socket.socket()):
+            stack.enter_context(client).setblocking(False)
+            await loop.sock_connect(client, (web.ip, 8081))
+            served, _ = await loop.sock_accept(listener)
+            pairs.append((client, stack.enter_context(served)))
+        await bench.policy("deny", web.ip, policyTypes=["Ingress"])
+        assert bit in run(f"nft list table ip {TABLE}")
+        await bench.reviewed()
+        (client, served), (probe, probed) = pairs
+        for sender, receiver in ((probe, probed), (probed, probe)):
+            assert await passes(sender, receiver)
+        for sender, receiver in ((served, client), (client, served)):
+            assert not await passes(sender, receiver)
+        every: list[Any] = [{"from": [{"podSelector": {}}]}]
+        await bench.policy("again", "return", policyTypes=["Ingress"], ingress=every)
+        for receiver in (client, served):
+            async with asyncio.timeout(5):
+                assert await loop.sock_recv(receiver, 100)
+        mark = len(bench.rules.scripts)
+        await bench.feed.remove(f"{POLICIES}/again")
+        await bench.rules.settled("delete element", mark)
+
+
+async def passes(sender: socket.socket, receiver: socket.socket) -> bool:
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(sender, b"?")
+    try:
+        async with asyncio.timeout(QUICKLY_S):
+            return bool(await loop.sock_recv(receiver, 100))
+    except TimeoutError:
+        return False
 
 
 async def _check_egress(bench: Guarded, home: int, web: Any, friend: Any, other: Any) -> None:

@@ -210,7 +210,7 @@ def pod_facts(obj: Object, node_name: str, ip: str = "", family: Family = IPV4) 
     so."""
     spec, status = obj["spec"], obj.get("status") or {}
     known = [ip, status.get("podIP"), *(item.get("ip") for item in status.get("podIPs") or ())]
-    if spec.get("hostNetwork") or status.get("phase") in ("Succeeded", "Failed"):
+    if spec.get("hostNetwork") or is_finished(obj):
         return None
     address = next(filter(None, map(family.parse, known)), "")
     if not address:
@@ -223,6 +223,11 @@ def pod_facts(obj: Object, node_name: str, ip: str = "", family: Family = IPV4) 
         spec.get("nodeName") == node_name,
         tuple(_named_ports(spec)),
     )
+
+
+def is_finished(pod: Object) -> bool:
+    """Is it over, so that its address may be another's?"""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
 def _named_ports(spec: Object) -> Iterable[tuple[tuple[str, str], int]]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 from msgspec import Struct
 
@@ -28,8 +28,9 @@ from sampan.linux.nftwatch import TransactionWatch, table_handle
 
 from ..families import IPV4, Family
 from ..restoring import say_refused, say_restored
+from .flows import review, tightened
 from .index import PolicyIndex
-from .objects import Key, Pod, Policy, compile_policy, pod_facts
+from .objects import Key, Pod, Policy, compile_policy, is_finished, pod_facts
 from .table import PolicyTable
 
 log = logging.getLogger("sampan.proxy.policy")
@@ -45,6 +46,10 @@ class _Side(Struct):
     index: PolicyIndex
     table: PolicyTable
     handle: int = 0
+    due: bool = False
+    """Are there connections that the rules may not want any more?"""
+    marked: set[bytes] | None = None
+    """Addresses of connections that are refused; None when nobody has looked yet."""
 
     def find(self) -> int:
         return table_handle(self.table.name, self.table.family.word)
@@ -78,6 +83,8 @@ class PolicyKeeper:
         self._waiting: list[asyncio.Future[None]] = []
         self._unsubscribe: list[Callable[[], None]] = []
         self._changed = False
+        self._quiet: set[str] = set()
+        """Addresses that have no connections to judge."""
         self.ready = asyncio.Event()
         self.rebuilds = 0
 
@@ -127,8 +134,10 @@ class PolicyKeeper:
             for other in [key for key, used in self._attached.items() if used[0] == ips[0]]:
                 del self._attached[other]
             self._attached[uid] = ips
+            self._quiet.update(ips)
             await self._settled()
             if self._pods is not None:
+                self._quiet.update(ips)
                 self._pod_changed(None, await _appeared(self._pods, uid))
                 await self._settled()
 
@@ -166,6 +175,9 @@ class PolicyKeeper:
         key: Key = (meta["namespace"], meta["name"])
         if new is None:
             self._attached.pop(meta["uid"], None)
+        if old is not None and (new is None or is_finished(new)):
+            found = (old.get("status") or {}).get("podIPs") or ()
+            self._quiet.update(item.get("ip") or "" for item in found)
         for side in self._sides:
             pod = self._facts(new, side.table.family) if new is not None else None
             if side.index.put_pod(key, pod):
@@ -215,22 +227,28 @@ class PolicyKeeper:
         for future in waiting:
             if not future.done():
                 future.set_result(None)
+        for side in self._sides:
+            if side.due:
+                await self._review(side)
 
     async def _settle(self, wanted: bool) -> None:
         """Bring the kernel to what the index says."""
         changed, self._changed = self._changed, False
+        quiet, self._quiet = self._quiet, set()
         for side in self._sides:
             if wanted:
-                await self._settle_side(side, changed)
+                await self._settle_side(side, changed, quiet)
             elif side.handle:
-                side.handle = 0
+                side.handle, side.marked = 0, None
                 await self._nft.apply(side.table.remove())
 
-    async def _settle_side(self, side: _Side, changed: bool) -> None:
+    async def _settle_side(self, side: _Side, changed: bool, quiet: Set[str]) -> None:
+        before = side.table.state
         if not side.handle or side.find() != side.handle:
             if side.handle:
                 self._say_restored(side)
             await self._rebuild(side)
+            side.due = True
         elif changed:
             try:
                 for script in side.table.change(side.index.state()):
@@ -238,11 +256,31 @@ class PolicyKeeper:
             except NftError as error:
                 log.warning("making table %s anew: %s", side.table.name, error)
                 await self._rebuild(side)
+            side.due = side.due or bool(side.marked) or tightened(before, side.table.state, quiet)
+
+    async def _review(self, side: _Side) -> None:
+        """Of the connections there are; pods that start do not wait for it."""
+        side.due = False
+        if not side.table.marks:
+            return
+        try:
+            side.marked = await asyncio.to_thread(
+                review, side.table.state, side.table.family, side.marked
+            )
+        except OSError as error:
+            log.warning("connections older than the network policies go on: %s", error)
 
     async def _rebuild(self, side: _Side) -> None:
         self.rebuilds += 1
         try:
-            await self._nft.apply(side.table.whole(side.index.state()))
+            try:
+                await self._nft.apply(side.table.whole(side.index.state()))
+            except NftError:
+                if not side.table.marks or side.handle:
+                    raise
+                # The one thing in it that some kernels are built without.
+                side.table.marks = False
+                await self._nft.apply(side.table.whole(side.index.state()))
         except NftError as error:
             say_refused(self._recorder, self._node_name, "PolicyRulesRefused", error)
             raise

@@ -3,7 +3,7 @@
 The table is there while there are policies. Its chain stands where packets are forwarded, after
 services have been translated: what the node itself sends to its pods (probes) does not pass there,
 nor does what pods send to the node, and both are always allowed (as the API reference has it). Of a
-connection the first packet is looked at alone.
+connection the first packet is looked at alone; what was open before its rules is judged by `flows`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from sampan.linux.nft import remove_table
 
 from ..families import IPV4, Family
 from .classes import Class
+from .flows import REFUSED
 from .index import DIRECTIONS, State
 
 # Elements per line of a script: nft quotes a whole line when it dislikes one element of it.
@@ -29,6 +30,13 @@ class PolicyTable:
         self.family = family
         self._table = f"{family.word} {self.name}"
         self._state = State()
+        self.marks = True
+        """Can the kernel mark connections (CONFIG_NF_CONNTRACK_MARK)?"""
+
+    @property
+    def state(self) -> State:
+        """What was last asked for."""
+        return self._state
 
     def remove(self) -> str:
         self._state = State()
@@ -122,6 +130,9 @@ class PolicyTable:
         yield f"add set {table} selves {{ type {kind} . {kind}; }}"
         yield f"add chain {table} forward {{ type filter hook forward priority 0; }}"
         rule = f"add rule {table} forward"
+        if self.marks:
+            # Begun under other rules (`flows`).
+            yield f"{rule} ct mark & {REFUSED:#x} == {REFUSED:#x} drop"
         yield f"{rule} ct state established,related accept"
         # A pod cannot be cut off from itself, also not through a service.
         yield f"{rule} {word} saddr . {word} daddr @selves accept"

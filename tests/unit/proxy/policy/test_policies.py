@@ -9,11 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampan.api.selectors import from_label_selector
+from sampan.linux.conntrack import Tracked
+from sampan.proxy.policy.flows import REFUSED, judged, permits, tightened
 from sampan.proxy.policy.index import PolicyIndex, State, rules_of
 from sampan.proxy.policy.objects import Pod, compile_policy, merge
 from sampan.proxy.policy.table import PolicyTable
 
 NUMBERS = {"tcp": "TCP", "udp": "UDP"}
+_IP_NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17}
 
 
 def allows(state: State, source: str, target: str, protocol: str, port: int) -> bool:
@@ -196,7 +199,10 @@ def test_the_rules_say_what_the_policies_say(policies: list, drawn: list) -> Non
             for protocol in ("tcp", "udp", "icmp"):
                 for port in (78, 79, 80, 81, 82, 83):
                     flow = source, target, protocol, port
-                    assert allows(state, *flow) == judge(policies, pods, SPACES, flow), flow
+                    right = judge(policies, pods, SPACES, flow)
+                    assert allows(state, *flow) == right, flow
+                    # So it is with connections that were open before.
+                    assert permits(state, source, target, _IP_NUMBERS[protocol], port) == right
 
 
 class Kernel:
@@ -314,3 +320,35 @@ def test_lookups_do_not_grow_with_the_policies() -> None:
 
 def test_ranges_neither_overlap_nor_touch() -> None:
     assert merge([(5, 9), (1, 3), (4, 4), (7, 20), (30, 30)]) == ((1, 20), (30, 30))
+
+
+def test_open_connections_are_judged_when_rules_become_stricter() -> None:
+    pods = {("a", name): Pod("a", {"app": name}, f"10.0.0.{number}", True)
+            for number, name in enumerate("xyz", 1)}  # fmt: skip
+    peers = [{"podSelector": {"matchExpressions": [
+        {"key": "app", "operator": "In", "values": ["x", "y"]}]}}]  # fmt: skip
+    index = PolicyIndex()
+    index.put_namespace("a", {})
+    for key, pod in pods.items():
+        index.put_pod(key, pod)
+    before = index.state()
+    index.put_policy(("a", "p"), compile_policy(policy(ingress=[{"from": peers}])))
+    now = index.state()
+    assert tightened(before, now)
+    assert not tightened(before, now, {"10.0.0.1", "10.0.0.2", "10.0.0.3"})
+    assert not tightened(now, now)
+    index.put_pod(("a", "w"), Pod("a", {"app": "x"}, "10.0.0.9", False))
+    more = index.state()
+    assert not tightened(now, more)
+    index.put_pod(("a", "w"), Pod("a", {"app": "other"}, "10.0.0.9", False))
+    less = index.state()
+    assert tightened(more, less)
+    assert not tightened(more, less, {"10.0.0.9"})
+
+    def flow(source: int, mark: int) -> Tracked:
+        ends = [ip_address(f"10.0.0.{number}").packed for number in (source, 3)]
+        return Tracked(ends[0], ends[1], 6, 80, mark, b"")
+
+    flows = [flow(1, 0), flow(2, REFUSED | 5), flow(9, 4), flow(9, REFUSED), flow(254, 0)]
+    own = {"10.0.0.254"}
+    assert [*judged(flows, less, own.__contains__)] == [(flows[1], False), (flows[2], True)]
