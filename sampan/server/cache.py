@@ -154,6 +154,7 @@ class Cache:
             else:
                 self._drop(change.key)
             self._publish(change)
+        self._pump.tell()
 
     def _remember(self, change: Change) -> None:
         self._recent.append(change)

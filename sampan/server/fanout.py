@@ -4,10 +4,11 @@ Watchers of the same namespace and selection are one `Group`. A change is looked
 it may concern: groups whose selection fixes a name, field or label are found by that value, so that
 a node agent's watch of its own pods costs the writers of other pods nothing. What a group is to
 get waits in `pending`; a round hands it, as one shared `Batch`, to every member. Small groups get
-it at once; larger ones by the `Pump`: the `FIRST` members before the writer is answered, then work
-worth `SLICE` members in a turn of the loop, so that writers are served between slices however many
-watch and however much there is to tell. What happens meanwhile is for the next rounds,
-`ROUND_BYTES` in each: the more there is to do, the cheaper an event gets.
+it as soon as the store's batch of writes is published; larger ones by the `Pump`: the `FIRST`
+members before the writer is answered, then work worth `SLICE` members in a turn of the loop, so
+that writers are served between slices however many watch and however much there is to tell. What
+happens meanwhile is for the next rounds, `ROUND_BYTES` in each: the more there is to do, the
+cheaper an event gets.
 
 Bounds: what waits in `pending` doubles the slices again and again, so that writers who go on are
 slowed to what the watchers can be told: some thousands of events at most. A member that does not
@@ -123,9 +124,10 @@ class Group:
 
     def tell(self) -> None:
         """Tell the few members there are all there is."""
-        batch, self.pending = Batch(self.pending), []
-        for member in tuple(self.members):
-            member.offer(batch)
+        while self.pending:
+            batch = self._next_round()
+            for member in tuple(self.members):
+                member.offer(batch)
 
     def deliver(self, left: int) -> int:
         """Tell members until that costs `left` messages; what of it is over. The round ended when
@@ -157,10 +159,24 @@ class Group:
 
 
 class Pump:
-    """Delivers to large groups, a slice in each turn of the loop."""
+    """Delivers: to small groups what one batch of writes brought, to large ones a slice in each
+    turn of the loop."""
 
     def __init__(self) -> None:
         self._groups: deque[Group] = deque()
+        self._small: list[Group] = []
+        """With something pending, until all of the batch of writes is published."""
+
+    def tell_soon(self, group: Group) -> None:
+        """Called with each entry that is added to the group's pending ones."""
+        if len(group.pending) == 1:
+            self._small.append(group)
+
+    def tell(self) -> None:
+        """All of a batch of writes is published: each small group gets its part in one."""
+        groups, self._small = self._small, []
+        for group in groups:
+            group.tell()
 
     def add(self, group: Group) -> None:
         if group.queued:
@@ -276,7 +292,7 @@ class Fanout:
             return
         group.pending.append(Entry(kind, change))
         if len(group.members) <= DIRECT and not group.queued:
-            group.tell()
+            self._pump.tell_soon(group)
         else:
             self._pump.add(group)
 

@@ -103,6 +103,25 @@ async def test_a_change_reaches_those_it_concerns() -> None:
     assert ears["both"].heard == [("ADDED", "a"), ("DELETED", "a")]
 
 
+async def test_what_was_written_together_is_told_together() -> None:
+    store, cache = opened()
+    ears = [Ear() for _ in range(DIRECT)]
+    for ear in ears:
+        cache.join(select(), "n", ear)
+    await asyncio.gather(*(put(store, name) for name in "abc"))
+    await put(store, "d")
+    for ear in ears:
+        assert [len(batch.entries) for batch in ear.batches] == [3, 1]
+        assert [name for _, name in ear.heard] == [*"abcd"]
+    assert ears[0].batches == ears[1].batches
+    # A flood comes in parts: no reader is sent all of it in one write.
+    filler = "x" * (ROUND_BYTES // 4)
+    await asyncio.gather(*(put(store, f"big-{n}", filler=filler) for n in range(20)))
+    parts = [len(batch.entries) for batch in ears[0].batches[2:]]
+    assert sum(parts) == 20
+    assert max(parts) <= 6
+
+
 async def test_watches_of_other_values_are_not_even_looked_at() -> None:
     store, cache = opened()
     looked = 0
