@@ -34,6 +34,8 @@ class Supervisor:
         self._fatal: asyncio.Future[None] | None = None
         self.restarts: dict[str, int] = {}
         """How often each task was started again, for metrics."""
+        self.failing: dict[str, str] = {}
+        """Why those failed that wait to be started again."""
 
     def start(
         self, name: str, run: Callable[[], Awaitable[None]], *, vital: bool = False
@@ -60,6 +62,7 @@ class Supervisor:
             except asyncio.CancelledError:
                 raise
             except Exception as error:
+                why = str(error) or type(error).__name__
                 log.exception("task %s failed", name)
                 if self._failed is not None:
                     self._failed(name, error)
@@ -69,7 +72,16 @@ class Supervisor:
             if self._clock.monotonic() - began > STABLE_S:
                 backoff.reset()
             self.restarts[name] = self.restarts.get(name, 0) + 1
-            await self._clock.sleep(backoff.next_s())
+            self.failing[name] = why
+            try:
+                await self._clock.sleep(backoff.next_s())
+            finally:
+                del self.failing[name]
+
+    def trouble(self, prefix: str) -> str:
+        """What is wrong with the tasks of these names; "" when none waits for another start."""
+        found = (f"{name}: {why}" for name, why in self.failing.items() if name.startswith(prefix))
+        return next(found, "")
 
     def _fail(self, error: Exception) -> None:
         if self._fatal is None:

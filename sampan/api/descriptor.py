@@ -94,6 +94,8 @@ class Kind(Struct, frozen=True):
     cells: Callable[[Object, float], list[Any]] | None = None
     storage: str = ""
     """Key prefix below /registry/ where upstream's is not the plural, e.g. "minions"."""
+    computed: bool = False
+    """Made when it is asked for: nothing is stored, and nobody can watch it."""
     generation: bool | None = None
     """Does metadata.generation count spec changes? None: yes if there is a status subresource."""
     grows: Callable[[Object, Object], bool] | None = None

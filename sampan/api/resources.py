@@ -95,6 +95,9 @@ def _join(row: dict, kind: Kind) -> Descriptor:  # type: ignore[type-arg]
     has_status = "status" in subresources
     group = row["group"]
     where = kind.storage or (row["plural"] if "." not in group else f"{group}/{row['plural']}")
+    verbs = {VERBS[verb] for verb in row["verbs"]}
+    if kind.computed:
+        verbs.discard("watch")
     return Descriptor(
         group=group,
         version=row["version"],
@@ -102,11 +105,11 @@ def _join(row: dict, kind: Kind) -> Descriptor:  # type: ignore[type-arg]
         plural=row["plural"],
         singular=row["kind"].lower(),
         namespaced=row["namespaced"],
-        verbs=tuple(sorted({VERBS[verb] for verb in row["verbs"]})),
+        verbs=tuple(sorted(verbs)),
         subresources=subresources,
         definition=row["definition"],
         rules=kind,
-        storage=f"/registry/{where}/",
+        storage="" if kind.computed else f"/registry/{where}/",
         has_status=has_status,
         counts_generation=has_status if kind.generation is None else kind.generation,
     )

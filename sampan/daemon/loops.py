@@ -64,9 +64,11 @@ async def begin(
         ),
     )
     server.expositions.append(running.metrics)
+    server.parts["controller-manager"] = partial(supervisor.trouble, "controller ")
     scheduler = Scheduler(Client(server.local_transport(SCHEDULER)), informers, clock, scheduling)
     server.expositions.append(scheduler.exposition)
     supervisor.start("scheduler", scheduler.run)
+    server.parts["scheduler"] = partial(supervisor.trouble, "scheduler")
     supervisor.start("joining", lambda: joining.publish(client, cluster))
     supervisor.start("roles", lambda: keep_role(client, informers, cluster.node_name))
     simulation = Keeper(child, server, informers, clock)

@@ -16,6 +16,9 @@ from .exchange import Request, Response
 from .negotiate import JSON, PLAIN, YAML, Form, form_of
 
 if TYPE_CHECKING:
+    from sampan.api.descriptor import Descriptor
+
+    from .app import Server
     from .writing import Context, Written
 
 MAX_WARNINGS = 4096
@@ -51,6 +54,25 @@ def answer_object(context: Context, request: Request, obj: Object, form: Form) -
     if form.partial:
         return encode(table.partial_of(obj, form.version), form)
     return encode(obj, form)
+
+
+def answer_computed(
+    server: Server, request: Request, asked: Descriptor, made: list[Object], *, single: bool
+) -> Response:
+    """The answer of a get (`single`) or list of what is made when it is asked for."""
+    form = form_of(request.headers.get("accept", ""))
+    head = {"kind": f"{asked.kind}List", "apiVersion": asked.api_version, "metadata": {}}
+    whole: Object = made[0] if single else {**head, "items": made}
+    if request.local:
+        return Response(200, obj=whole)
+    if form.convert == "Table":
+        include = table.include_of(request.param("includeObject"))
+        shown = table.table_of(asked, made, form.version, include, server.clock.now())
+        return encode(shown, form)
+    if form.partial:
+        partial = table.partial_list_of(made, form.version, {})
+        return encode(partial["items"][0] if single else partial, form)
+    return encode(whole, form)
 
 
 def encode(obj: Object, form: Form = PLAIN) -> Response:

@@ -110,6 +110,9 @@ class Server:
         self.metrics = Metrics()
         self.expositions: list[Callable[[], str]] = []
         """Metrics of the process's other parts, as text, for /metrics; the daemon adds them."""
+        self.parts: dict[str, Callable[[], str]] = {}
+        """What is wrong with other parts of the cluster, "" when they are well, by the names that
+        `components` shows them under; the daemon adds them."""
         self.health_checks: list[tuple[str, health.Check]] = []
         """Those of other parts, likewise."""
         self.authn = Authenticator(self)
@@ -165,6 +168,8 @@ class Server:
         for watcher in tuple(self.watchers):
             watcher.close()
         self.deadlines.close()
+        if self.audit is not None:
+            await self.audit.drain()
         if self._webhooks is not None:
             self._webhooks.close()
         self.customs.close()
@@ -314,7 +319,7 @@ class Server:
         if resource is None:
             return self._path(request)
         if not resource.storage:
-            return usage.handle(self, request, attributes)
+            return self._computed(request, attributes, resource)
         verb, subresource = attributes.verb, attributes.subresource
         special = SUBRESOURCES.get((resource.plural, subresource))
         if special is None and subresource:
@@ -342,6 +347,17 @@ class Server:
 
             return read_prepared(self, request, attributes, now)
         return now(self, request, attributes)
+
+    def _computed(
+        self, request: Request, attributes: Attributes, resource: Descriptor
+    ) -> Answer | Coroutine[Any, Any, Answer]:
+        """Of what is not stored but made when it is asked for."""
+        if not resource.rules.computed:
+            return usage.handle(self, request, attributes)
+        # Imported when first asked for: it is deprecated.
+        from . import components
+
+        return components.handle(self, request, attributes)
 
     def _path(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
         if names_resource(request.path):

@@ -216,7 +216,7 @@ def _resource(item: Descriptor) -> Object:
         row["shortNames"] = list(item.rules.short_names)
     if item.rules.categories:
         row["categories"] = list(item.rules.categories)
-    if "list" in item.verbs:
+    if "list" in item.verbs and not item.rules.computed:
         row["storageVersionHash"] = storage_version_hash(item)
     return row
 

@@ -22,7 +22,8 @@ def _ping(server: Server) -> str:
     return ""
 
 
-def _store(server: Server) -> str:
+def store_trouble(server: Server) -> str:
+    """What is wrong with the store."""
     return "" if server.store.revision >= 0 else "no store"
 
 
@@ -35,11 +36,11 @@ def _open(server: Server) -> str:
 
 
 CHECKS: dict[str, tuple[tuple[str, Check], ...]] = {
-    "healthz": (("ping", _ping), ("etcd", _store), ("poststarthook/bootstrap", _started)),
-    "livez": (("ping", _ping), ("etcd", _store), ("poststarthook/bootstrap", _started)),
+    "healthz": (("ping", _ping), ("etcd", store_trouble), ("poststarthook/bootstrap", _started)),
+    "livez": (("ping", _ping), ("etcd", store_trouble), ("poststarthook/bootstrap", _started)),
     "readyz": (
         ("ping", _ping),
-        ("etcd", _store),
+        ("etcd", store_trouble),
         ("informer-sync", _started),
         ("poststarthook/bootstrap", _started),
         ("shutdown", _open),

@@ -21,10 +21,8 @@ from sampan.api.descriptor import Column, Descriptor, Kind
 from sampan.api.errors import NotFound, Object, StatusError
 from sampan.api.resources import resource
 
-from . import table
-from .answer import encode
+from .answer import answer_computed
 from .exchange import Attributes, Request, Response
-from .negotiate import form_of
 from .routes import method_not_allowed
 from .selection import Selection, selection_of
 from .subresources.containers import node_of
@@ -101,33 +99,15 @@ async def handle(server: Server, request: Request, attributes: Attributes) -> Re
             if asked.namespaced:
                 name = f"{attributes.namespace}/{name}"
             raise errors.not_found(GROUP, asked.kind.lower(), name)
-        return _answer(server, request, asked, made, single=True)
+        return answer_computed(server, request, asked, made, single=True)
     selection = selection_of(request, resource(asked.plural))
     objects = _selected(server, selection, attributes.namespace)
-    return _answer(server, request, asked, await make(server, objects), single=False)
+    return answer_computed(server, request, asked, await make(server, objects), single=False)
 
 
 def _selected(server: Server, selection: Selection, namespace: str) -> list[Object]:
     objects = server.list_objects(selection.resource, namespace)
     return [obj for obj in objects if selection.matches(obj)]
-
-
-def _answer(
-    server: Server, request: Request, asked: Descriptor, made: list[Object], *, single: bool
-) -> Response:
-    form = form_of(request.headers.get("accept", ""))
-    head = {"kind": f"{asked.kind}List", "apiVersion": asked.api_version, "metadata": {}}
-    whole: Object = made[0] if single else {**head, "items": made}
-    if request.local:
-        return Response(200, obj=whole)
-    if form.convert == "Table":
-        include = table.include_of(request.param("includeObject"))
-        shown = table.table_of(asked, made, form.version, include, server.clock.now())
-        return encode(shown, form)
-    if form.partial:
-        partial = table.partial_list_of(made, form.version, {})
-        return encode(partial["items"][0] if single else partial, form)
-    return encode(whole, form)
 
 
 # What the nodes say

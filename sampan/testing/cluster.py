@@ -10,7 +10,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -125,9 +125,11 @@ class Cluster(Objects):
             ),
         )
         self.server.expositions.append(self._running.metrics)
+        self.server.parts["controller-manager"] = partial(supervisor.trouble, "controller ")
         scheduler = Scheduler(Client(self.server.local_transport(SCHEDULER)), informers, clock)
         self.server.expositions.append(scheduler.exposition)
         supervisor.start("scheduler", scheduler.run)
+        self.server.parts["scheduler"] = partial(supervisor.trouble, "scheduler")
         self._nodes = SimulatedNodes(
             Client(self.server.local_transport(NODES)), informers, clock, _shape(self.options)
         )

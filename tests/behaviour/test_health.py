@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from sampan.aio.tasks import Supervisor
 from sampan.server.exchange import ANONYMOUS, User
-from tests.kit.clock import FakeClock
+from tests.kit.clock import FakeClock, settle
 from tests.kit.cluster import api_cluster
 
 CM = "/api/v1/namespaces/default/configmaps"
@@ -35,6 +36,52 @@ async def test_a_server_that_ends_is_alive_but_not_ready() -> None:
         assert ready.status == 500
         assert b"[-]shutdown failed: reason withheld" in ready.body
         assert (await cluster.http("GET", "/livez")).status == 200
+
+
+async def test_how_the_parts_are() -> None:
+    async with api_cluster() as cluster:
+        path = "/api/v1/componentstatuses"
+        said = {"scheduler": ""}
+        cluster.server.parts["scheduler"] = lambda: said["scheduler"]
+        answer = await cluster.http("GET", path)
+        assert answer.headers["Warning"] == '299 - "v1 ComponentStatus is deprecated in v1.19+"'
+        assert answer.json["kind"] == "ComponentStatusList"
+        found = {item["metadata"]["name"]: item["conditions"] for item in answer.json["items"]}
+        well = [{"type": "Healthy", "status": "True", "message": "ok"}]
+        assert found.pop("scheduler") == found.pop("etcd-0") == well
+        # Nobody said that there are controllers.
+        assert found["controller-manager"][0]["status"] == "False"
+        assert "connect: connection refused" in found["controller-manager"][0]["message"]
+        said["scheduler"] = "scheduler: boom"
+        form = "application/json;as=Table;v=v1;g=meta.k8s.io"
+        query = "fieldSelector=metadata.name=scheduler"
+        table = (await cluster.http("GET", f"{path}?{query}", accept=form)).json
+        assert [row["cells"] for row in table["rows"]] == [
+            ["scheduler", "Unhealthy", "scheduler: boom", ""]
+        ]
+        one = (await cluster.http("GET", f"{path}/etcd-0")).json
+        assert (one["kind"], one["conditions"]) == ("ComponentStatus", well)
+        assert (await cluster.http("GET", f"{path}/x")).status == 404
+        assert (await cluster.http("GET", f"{path}?watch=true")).status == 405
+        assert (await cluster.http("DELETE", f"{path}/scheduler")).status == 405
+
+
+async def test_a_task_that_waits_to_be_started_again_is_in_trouble() -> None:
+    clock = FakeClock()
+    supervisor = Supervisor(clock)
+    left = [RuntimeError("boom")]
+
+    async def run() -> None:
+        if left:
+            raise left.pop()
+
+    task = supervisor.start("scheduler", run)
+    await settle()
+    assert supervisor.trouble("scheduler") == "scheduler: boom"
+    assert supervisor.trouble("controller ") == ""
+    await clock.advance(60)
+    await task
+    assert supervisor.trouble("") == ""
 
 
 async def test_metrics_count_what_was_asked() -> None:

@@ -24,7 +24,7 @@ KIND = Kind(
     version="v1",
     kind="ComponentStatus",
     short_names=("cs",),
-    storage="componentstatuses",
+    computed=True,
     columns=(
         NAME,
         Column("Status", "string", "Status of the component conditions"),
