@@ -14,8 +14,13 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
+from sampan.api.resources import resource
 from sampan.server.exchange import Request, Response, Stream, User
 from sampan.server.http import serve
+from sampan.store.engine import Engine
+from sampan.store.memory import NoJournal
+from sampan.store.mvcc import State
+from tests.kit.clock import settle
 from tests.kit.cluster import ADMIN, Cluster, api_cluster, request_of, server_files
 from tests.kit.definitions import DEFINITIONS, definition
 from tests.kit.hooks import Call, HookServer, Reply, hook_server, serving_context
@@ -524,3 +529,24 @@ async def test_a_client_that_leaves_half_a_body_ends_the_call() -> None:
             writer.close()
             # No last chunk: half a body does not pass for a whole one.
             assert b"0\r\n\r\n" not in await ended
+
+
+async def test_resources_that_go_while_their_apiservice_is_written_leave_none() -> None:
+    class Slow(NoJournal):
+        held: asyncio.Future[None] | None = None
+
+        def append(self, *batch: Any) -> asyncio.Future[None]:
+            return self.held or super().append(*batch)
+
+    journal = Slow()
+    async with api_cluster(store=Engine(State(), journal)) as cluster:
+        held = journal.held = asyncio.get_running_loop().create_future()
+        late = replace(resource("configmaps"), group="late.example.com", storage="/registry/late/")
+        cluster.server.resources.add(late)
+        await settle()
+        cluster.server.resources.remove(late)
+        await settle()
+        journal.held = None
+        held.set_result(None)
+        await settle()
+        assert (await cluster.http("GET", f"{APISERVICES}/v1.late.example.com")).status == 404

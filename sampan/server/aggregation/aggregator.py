@@ -72,6 +72,8 @@ class Aggregator:
         self._tasks: set[asyncio.Task[None]] = set()
         self._shown: tuple[tuple[int, int], Registry] | None = None
         self._syncing = False
+        self._turn = asyncio.Lock()
+        """Held by the pass under way: what it writes is known when the next begins."""
         self._swagger: Swagger | None = None
 
     async def start(self) -> None:
@@ -190,7 +192,8 @@ class Aggregator:
     async def _sync(self) -> None:
         await asyncio.sleep(0)
         self._syncing = False
-        await local.sync(self._server, self._known, start=False)
+        async with self._turn:
+            await local.sync(self._server, self._known, start=False)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(_logged(work))

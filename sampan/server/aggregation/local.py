@@ -150,7 +150,7 @@ async def _put(server: Server, item: Wanted, stored: Object | None) -> None:
             target.key("", item.name), value, expected=expected, note=Note(obj, stored)
         )
     except RevisionMismatch:
-        # Somebody else wrote it just now; the event of that brings us here again.
+        # Somebody else wrote it just now: the next pass, or start, looks at it again.
         return
 
 
