@@ -10,11 +10,11 @@ import base64
 import binascii
 import hmac
 import re
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sampan.api.errors import Object
 from sampan.api.resources import resource
+from sampan.api.times import TimeError, parse_time
 
 from ..exchange import User
 from .jwt import BadToken
@@ -72,6 +72,6 @@ def _is_over(expiration: str | None, now_s: float) -> bool:
     if not expiration:
         return False
     try:
-        return datetime.fromisoformat(expiration).timestamp() <= now_s
-    except ValueError:
+        return parse_time(expiration) <= now_s
+    except TimeError:
         return True
