@@ -97,6 +97,8 @@ async def test_bootstrap_tokens_are_good_until_they_expire() -> None:
             {"usage-bootstrap-authentication": "false"},
             {"auth-extra-groups": "system:masters"},
             {"expiration": "soon"},
+            {"expiration": "2099-01-01"},
+            {"expiration": "2099-01-01T00:00:00"},
             {"token-secret": "0123456789abcdee"},
         ):
             await put_bootstrap(cluster, **changes)
@@ -462,6 +464,11 @@ async def test_a_webhook_judges_tokens_that_nobody_else_knows(tmp_path: Path) ->
             assert await refused(cluster, "bad")
             assert await refused(cluster, "bad")
             assert len(at.asked) == 2, "answers are remembered, good and bad ones"
+            at.answers["/judge"] = lambda review: {
+                **review, "status": {"authenticated": True, "user": {"username": "a", "extra": [1]}}
+            }  # fmt: skip
+            assert await refused(cluster, "odd"), "nobody is let in by an answer that is no user"
+            at.answers["/judge"] = judge
             spec = {"spec": {"token": "good"}}
             answer = await cluster.http("POST", "/apis/authentication.k8s.io/v1/tokenreviews", spec)
             assert answer.json["status"]["user"]["username"] == "ann"

@@ -1,7 +1,7 @@
 """Tokens that a webhook judges: a TokenReview, POSTed to the server of a kubeconfig file.
 
-As upstream's --authentication-token-webhook-config-file. Answers are remembered by the
-authenticator, good and bad ones, for `REMEMBER_S`.
+As upstream's --authentication-token-webhook-config-file. Answers are remembered by `remote`, good
+and bad ones, for `REMEMBER_S`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sampan.api.errors import Object
 
@@ -20,7 +20,6 @@ from .jwt import BadToken, Judged
 if TYPE_CHECKING:
     from ..app import Server
 
-NAME = "authentication-webhook.kubeconfig"
 REMEMBER_S = 120.0
 TIMEOUT_S = 30.0
 AUTHENTICATED = "system:authenticated"
@@ -52,7 +51,7 @@ class TokenWebhook:
         if not isinstance(status, dict) or status.get("authenticated") is not True:
             error_text = status.get("error") if isinstance(status, dict) else ""
             raise BadToken(str(error_text or "invalid bearer token"))
-        given = status.get("audiences")
+        given = _texts(status.get("audiences"))
         shared = [item for item in audiences if not given or item in given]
         if audiences and not shared:
             raise BadToken("the webhook gives no audience that was asked for")
@@ -63,8 +62,16 @@ def _user(status: Object) -> User:
     info = status.get("user")
     if not isinstance(info, dict) or not isinstance(info.get("username"), str):
         raise BadToken("the webhook gives no user")
-    groups = tuple(str(item) for item in info.get("groups") or ())
-    extra = {str(key): tuple(map(str, values)) for key, values in (info.get("extra") or {}).items()}
+    given, more = info.get("groups") or [], info.get("extra") or {}
+    if not isinstance(given, list) or not isinstance(more, dict):
+        raise BadToken("the webhook gives no user")
+    groups = tuple(map(str, given))
+    extra = {str(key): _texts(values) for key, values in more.items()}
     if AUTHENTICATED not in groups:
         groups = (*groups, AUTHENTICATED)
     return User(info["username"], groups, str(info.get("uid") or ""), extra)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """A list of texts; what is none counts as empty."""
+    return tuple(map(str, value)) if isinstance(value, list) else ()
