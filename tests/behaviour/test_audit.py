@@ -15,10 +15,12 @@ import yaml
 
 from sampan.server import settings
 from sampan.server.audit import log as audit_log
+from sampan.server.audit import webhook
 from sampan.server.audit.policy import BadPolicy, parse
 from sampan.server.entrance import receive
 from sampan.server.exchange import Request, User
 from tests.kit.cluster import Cluster, api_cluster
+from tests.kit.hooks import Call, Reply, hook_server, write_kubeconfig
 
 NS = "/api/v1/namespaces/default"
 BOB = User("bob", ("system:authenticated",))
@@ -283,10 +285,10 @@ def test_a_policy_that_is_none_is_refused(policy: Any, why: str) -> None:
 async def test_a_log_that_is_closed_or_taken_away_is_never_another_file(tmp_path: Path) -> None:
     """The number of a closed descriptor is given to the next file that is opened."""
     log = audit_log.Log(tmp_path / "audit.log")
-    log.write({"a": 1})
+    log.write(orjson.dumps({"a": 1}))
     log.close()
     other = os.open(tmp_path / "other", os.O_WRONLY | os.O_CREAT)
-    log.write({"a": 2})
+    log.write(orjson.dumps({"a": 2}))
     await asyncio.sleep(0)
     os.close(other)
     assert (tmp_path / "other").read_bytes() == b""
@@ -298,10 +300,10 @@ async def test_a_log_goes_on_when_its_file_was_taken_away(
 ) -> None:
     monkeypatch.setattr(audit_log, "SIZE_BYTES", 1)
     log = audit_log.Log(tmp_path / "audit.log")
-    log.write({"a": 1})
+    log.write(orjson.dumps({"a": 1}))
     log.flush()
     log.path.unlink()
-    log.write({"a": 2})
+    log.write(orjson.dumps({"a": 2}))
     log.close()
     assert (written(tmp_path), log.lost) == ([{"a": 2}], 0)
 
@@ -315,3 +317,45 @@ async def test_a_watch_that_outlives_its_policy_is_written_of_as_it_was(tmp_path
         settings.load(cluster.server)
         await watch.aclose()  # type: ignore[attr-defined]
     assert [event["verb"] for event in written(tmp_path)] == ["create", "watch"]
+
+
+async def test_a_body_that_is_yaml_but_begins_like_json_is_written(tmp_path: Path) -> None:
+    async with audited(tmp_path, EVERYTHING, omitStages=STAGES) as cluster:
+        body = b"{kind: ConfigMap, apiVersion: v1, metadata: {name: c}}"
+        made = await cluster.http("POST", f"{NS}/configmaps", body, content_type="application/yaml")
+        assert made.status == 201
+    (event,) = written(tmp_path)
+    assert event["requestObject"]["metadata"] == {"name": "c"}
+
+
+async def test_a_webhook_gets_the_events_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "BATCH", 2)
+    monkeypatch.setattr(webhook, "BUFFER", 4)
+    refused = [Reply(status=500), Reply(status=403)]
+    full = asyncio.Event()
+
+    async def take(call: Call) -> Reply:
+        if len(hook.calls) >= 3:
+            full.set()
+        return refused.pop(0) if refused else Reply()
+
+    async with hook_server(take) as hook:
+        write_kubeconfig(tmp_path / "audit-webhook.kubeconfig", hook.url("/audit"), hook.bundle)
+        async with audited(tmp_path, {"level": "Metadata"}, omitStages=STAGES) as cluster:
+            monkeypatch.setattr(webhook, "PAUSE_S", 0)
+            for _ in range(5):
+                await cluster.http("GET", f"{NS}/configmaps")
+            await full.wait()
+            audit = cluster.server.audit
+            assert audit is not None
+            assert audit.webhook is not None
+        # The first list came again after a 500, the second met a 403 and was given up; the fifth
+        # event went when the server ended.
+        assert audit.webhook.lost == 2
+    lists = [call.json for call in hook.calls]
+    assert {item["kind"] for item in lists} == {"EventList"}
+    assert sorted(len(item["items"]) for item in lists) == [1, 2, 2, 2]
+    sent = {event["auditID"] for item in lists for event in item["items"]}
+    assert sent == {event["auditID"] for event in written(tmp_path)}

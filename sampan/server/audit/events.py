@@ -126,14 +126,12 @@ def request_object(request: Request, rule: Rule) -> Any:
 
 
 def _decoded(request: Request, body: bytes) -> Any:
-    if (
-        request.headers.get("content-type", "").startswith(("application/json", ""))
-        and body[:1] in b"{["
-    ):
+    if body[:1] in b"{[":
         try:
             return orjson.loads(body)
         except orjson.JSONDecodeError:
-            return None
+            # YAML may begin so too.
+            pass
     from ..body import read_object
 
     try:
