@@ -63,8 +63,8 @@ async def test_what_is_on_its_way_to_the_disk_stays_taken_when_its_client_leaves
         journal.held = asyncio.get_running_loop().create_future()
         asked: dict[str, Any] = {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]}
         first = asyncio.create_task(make(cluster, "a", clusterIP="10.96.0.77", **asked))
-        while cluster.store.get("/registry/services/specs/default/a", pending=True) is None:
-            await asyncio.sleep(0)
+        await settle()
+        assert cluster.store.get("/registry/services/specs/default/a", pending=True) is not None
         first.cancel()
         second = asyncio.create_task(make(cluster, "b", **asked))
         third = asyncio.create_task(make(cluster, "c", clusterIP="10.96.0.77"))
