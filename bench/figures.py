@@ -165,7 +165,7 @@ load tool takes large lists more slowly than they are sent), `bench.memory`, `be
 
 
 def page(values: dict[str, float], ceilings: dict[str, float]) -> str:
-    """docs/benchmarks.md. `ceilings` are the most the load tool can take of a read."""
+    """docs/benchmarks.md. `ceilings` are the most the load tool can do of a figure."""
     head = HEAD.format(
         version=VERSION,
         date=time.strftime("%Y-%m-%d", time.gmtime()),
@@ -184,8 +184,10 @@ def page(values: dict[str, float], ceilings: dict[str, float]) -> str:
     if ceilings:
         rows += [
             "",
-            "What the load tool itself can take on this machine, from a server that sends bytes",
-            "made beforehand and does nothing else (`python -m bench.ceiling`):",
+            "What the load tool itself can do on this machine, with so many connections, at a server",
+            "that sends bytes made beforehand and does nothing else (`python -m bench.ceiling`). Its",
+            "own beginning is a part of every figure, upstream's too: it reads the machine's",
+            "certificate authorities once for each connection before it asks anything.",
             "",
             *(f"- {name}: {value:g} per s" for name, value in ceilings.items()),
         ]
