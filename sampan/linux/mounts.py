@@ -71,16 +71,24 @@ def bind(
         mount("none", target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
 
 
-def mount_tmpfs(target: Path, size_bytes: int = 0, mode: int = 0o755) -> None:
+def mount_tmpfs(
+    target: Path, size_bytes: int = 0, mode: int = 0o755, gid: int | None = None
+) -> None:
     """A file system in memory; without a size the kernel's default, half of the memory."""
     size = f",size={size_bytes}" if size_bytes else ""
-    mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, f"mode={mode:o}{size}")
+    mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, f"mode={mode:o}{size}{_group(gid)}")
 
 
-def mount_hugetlbfs(target: Path, page_bytes: int, mode: int = 0o755) -> None:
+def mount_hugetlbfs(
+    target: Path, page_bytes: int, mode: int = 0o755, gid: int | None = None
+) -> None:
     """Files of huge pages, for who maps them."""
-    options = f"pagesize={page_bytes},mode={mode:o}"
+    options = f"pagesize={page_bytes},mode={mode:o}{_group(gid)}"
     mount("nodev", target, "hugetlbfs", MS_NOSUID | MS_NODEV, options)
+
+
+def _group(gid: int | None) -> str:
+    return "" if gid is None else f",gid={gid}"
 
 
 def propagate(target: Path, how: str, *, recursive: bool = False) -> None:

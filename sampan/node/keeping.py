@@ -65,8 +65,11 @@ class KeptLogs:
                 shutil.rmtree(path, ignore_errors=True)
                 return
             self._folder.mkdir(exist_ok=True)
+            # A static pod comes again under its uid.
+            shutil.rmtree(target, ignore_errors=True)
+            # First, or an agent killed in between leaves a folder that looks old.
+            os.utime(path, (self._now(), self._now()))
             path.rename(target)
-            os.utime(target, (self._now(), self._now()))
         except FileNotFoundError:
             pass
         except OSError as error:

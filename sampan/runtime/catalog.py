@@ -17,7 +17,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import orjson
@@ -60,6 +60,26 @@ class Catalog:
             with _try_lock(path) as free:
                 if free:
                     shutil.rmtree(path, ignore_errors=True)
+        # A file that is damaged is told of when it is asked for.
+        with self.workspace() as trash, suppress(ImageDamaged, ValueError):
+            self._settle(trash)
+
+    def _settle(self, trash: Path) -> None:
+        """Remove what a maker or a remover that was killed between two steps left: drafts, images
+        without a name, layers without an image."""
+        with self._locked():
+            named = set(self._read_references().values())
+            for path in (*self.root.glob("*.new"), *self._image_files.iterdir()):
+                if path.suffix != ".json" or f"sha256:{path.stem}" not in named:
+                    path.unlink(missing_ok=True)
+            kept = {
+                self.layer(diff_id).name
+                for path in self._image_files.iterdir()
+                for diff_id in _read_stored(path).config.diff_ids
+            }
+            for path in self._layers.iterdir():
+                if path.name not in kept:
+                    os.rename(path, trash / path.name)
 
     @property
     def _layers(self) -> Path:

@@ -304,11 +304,13 @@ class FakeKernel:
     def grow_loop(self, file: Path) -> None:
         assert file in self.loops
 
-    def tmpfs(self, target: Path, size_bytes: int, mode: int) -> None:
+    def tmpfs(self, target: Path, size_bytes: int, mode: int, gid: int | None = None) -> None:
         self.points.append(target)
+        _dress(target, mode, gid)
 
-    def hugetlbfs(self, target: Path, page_bytes: int, mode: int) -> None:
+    def hugetlbfs(self, target: Path, page_bytes: int, mode: int, gid: int | None = None) -> None:
         self.points.append(target)
+        _dress(target, mode, gid)
         self.pages[target] = page_bytes
 
     def bind(self, source: Path, target: Path) -> None:
@@ -326,3 +328,8 @@ class FakeKernel:
 
     def pin_ipc(self, target: Path) -> None:
         self.points.append(target)
+
+
+def _dress(target: Path, mode: int, gid: int | None) -> None:
+    os.chown(target, -1, -1 if gid is None else gid)
+    target.chmod(mode)

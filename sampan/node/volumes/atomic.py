@@ -2,12 +2,14 @@
 
 The layout is upstream's (pkg/volume/util/atomic_writer.go), which programs rely on when they watch
 their configuration: each name links to `..data/NAME`, `..data` links to the present directory, and
-an update renames a new link over `..data`. A crash leaves the old or the new state.
+an update renames a new link over `..data`. A crash leaves the old or the new state, and what is to
+be done after the rename is done by the next write, also of the same files.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -21,6 +23,8 @@ from .source import VolumeError
 
 DATA = "..data"
 DATA_NEW = "..data_tmp"
+STAMPED = re.compile(r"\.\.\d{4}(?:_\d\d){5}\.")
+"""The name of a directory of ours: when it was made, and something random."""
 PATH_MAX = 4096
 
 
@@ -40,7 +44,9 @@ def write(directory: Path, files: Files, gid: int = -1) -> bool:
     for path in files:
         _check(path)
     directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+    names = {path.split("/")[0] for path in files}
     if read(directory) == {path: (item.content, _mode(item, gid)) for path, item in files.items()}:
+        _settle(directory, names)
         return False
     stamp = time.strftime("..%Y_%m_%d_%H_%M_%S.", time.gmtime()) + secrets.token_hex(5)
     fresh = directory / stamp
@@ -56,14 +62,11 @@ def write(directory: Path, files: Files, gid: int = -1) -> bool:
         for folder in (directory, fresh, *(path for path in fresh.rglob("*") if path.is_dir())):
             os.chown(folder, -1, gid)
             folder.chmod(0o2775)
-    old = _present(directory)
     new_link = directory / DATA_NEW
     new_link.unlink(missing_ok=True)
     new_link.symlink_to(stamp)
     new_link.rename(directory / DATA)
-    _link_names(directory, {path.split("/")[0] for path in files})
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
+    _settle(directory, names)
     return True
 
 
@@ -110,12 +113,17 @@ def _present(directory: Path) -> Path | None:
     return present if "/" not in name and name != ".." and not present.is_symlink() else None
 
 
-def _link_names(directory: Path, names: set[str]) -> None:
-    for entry in os.scandir(directory):
+def _settle(directory: Path, names: set[str]) -> None:
+    """Show these names, and remove what other writes left, whole or not."""
+    present = os.readlink(directory / DATA)
+    missing = set(names)
+    for entry in [*os.scandir(directory)]:
+        missing.discard(entry.name)
+        if entry.name.startswith(".."):
+            if STAMPED.match(entry.name) and entry.name != present:
+                shutil.rmtree(entry.path, ignore_errors=True)
         # A subPath that was not there is a directory by now: it is not ours to remove.
-        if not entry.name.startswith("..") and entry.name not in names and entry.is_symlink():
+        elif entry.name not in names and entry.is_symlink():
             os.unlink(entry.path)
-    for name in names:
-        link = directory / name
-        if not link.is_symlink():
-            link.symlink_to(f"{DATA}/{name}")
+    for name in missing:
+        (directory / name).symlink_to(f"{DATA}/{name}")

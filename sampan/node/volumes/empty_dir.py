@@ -31,32 +31,30 @@ def empty_dir(
     if medium == "Memory":
         directory.mkdir(parents=True, exist_ok=True)
         if directory not in kernel.mounted():
-            kernel.tmpfs(directory, memory_size(source, facts), WRITABLE)
-            _open_up(directory, gid)
+            kernel.tmpfs(directory, memory_size(source, facts), *_access(gid))
         return directory
     if medium.startswith(HUGE):
         size = page_size(medium, facts.pod)
         directory.mkdir(parents=True, exist_ok=True)
         if directory not in kernel.mounted():
-            kernel.hugetlbfs(directory, size, WRITABLE)
-            _open_up(directory, gid)
+            kernel.hugetlbfs(directory, size, *_access(gid))
         return directory
     if medium:
         raise VolumeError(f"storage medium {medium!r} is not supported on this node")
     if not directory.exists():
         fresh = directory.with_name(directory.name + FRESH)
         fresh.mkdir(parents=True, exist_ok=True)
-        _open_up(fresh, gid)
+        mode, group = _access(gid)
+        os.chown(fresh, -1, -1 if group is None else group)
+        fresh.chmod(mode)
         fresh.rename(directory)
     return directory
 
 
-def _open_up(directory: Path, gid: int) -> None:
-    mode = WRITABLE
-    if gid >= 0:
-        os.chown(directory, -1, gid)
-        mode |= 0o2000
-    directory.chmod(mode)
+def _access(gid: int) -> tuple[int, int | None]:
+    """The mode, and the group if there is one: what is mounted has both from the beginning, since
+    an agent that is killed in between would find it there and leave it as it is."""
+    return (WRITABLE | 0o2000, gid) if gid >= 0 else (WRITABLE, None)
 
 
 def page_size(medium: str, pod: Object) -> int:

@@ -11,9 +11,11 @@ from sampan.linux import ipcns, loopdevice, mounts
 
 
 class Kernel(Protocol):
-    def tmpfs(self, target: Path, size_bytes: int, mode: int) -> None: ...
+    def tmpfs(self, target: Path, size_bytes: int, mode: int, gid: int | None = None) -> None: ...
 
-    def hugetlbfs(self, target: Path, page_bytes: int, mode: int) -> None: ...
+    def hugetlbfs(
+        self, target: Path, page_bytes: int, mode: int, gid: int | None = None
+    ) -> None: ...
 
     def bind(self, source: Path, target: Path) -> None: ...
 
@@ -49,11 +51,11 @@ class Kernel(Protocol):
 class LinuxKernel:
     """The machine's own."""
 
-    def tmpfs(self, target: Path, size_bytes: int, mode: int) -> None:
-        mounts.mount_tmpfs(target, size_bytes, mode)
+    def tmpfs(self, target: Path, size_bytes: int, mode: int, gid: int | None = None) -> None:
+        mounts.mount_tmpfs(target, size_bytes, mode, gid)
 
-    def hugetlbfs(self, target: Path, page_bytes: int, mode: int) -> None:
-        mounts.mount_hugetlbfs(target, page_bytes, mode)
+    def hugetlbfs(self, target: Path, page_bytes: int, mode: int, gid: int | None = None) -> None:
+        mounts.mount_hugetlbfs(target, page_bytes, mode, gid)
 
     def bind(self, source: Path, target: Path) -> None:
         mounts.bind(source, target, recursive=os.path.isdir(source))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 import threading
 import time
 from contextlib import suppress
@@ -466,3 +467,61 @@ def test_huge_pages_are_of_a_size_that_is_asked_for(tmp_path: Path) -> None:
         made_of("HugePages", small, large)
     with pytest.raises(VolumeError, match="there is no resource request for huge pages"):
         made_of("HugePages-1Gi", small)
+
+
+class Killed(BaseException):
+    """What ends the agent between two steps."""
+
+
+STEPS = {
+    "a directory was made": (Path, "mkdir"),
+    "a file was written": (Path, "write_bytes"),
+    "a link was made": (Path, "symlink_to"),
+    "the new link was renamed": (Path, "rename"),
+    "the old files are removed": (shutil, "rmtree"),
+}
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_write_that_was_killed_is_ended_by_the_next(
+    step: str, before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever had been done, the next write of the same files shows them, and nothing else."""
+    old = {"gone": File(b"1"), "both": File(b"1")}
+    new = {"both": File(b"2"), "came": File(b"2"), "deep/er": File(b"2")}
+    shown = {"both": b"2", "came": b"2", "deep/er": b"2"}
+    for count in range(1, 9):
+        place = tmp_path / str(count)
+        write(place, old)
+        (holder, name), left = STEPS[step], [count]
+        real = getattr(holder, name)
+
+        def act(*given: Any, real: Any = real, left: list[int] = left, **named: Any) -> Any:
+            left[0] -= 1
+            if not left[0] and before:
+                raise Killed
+            done = real(*given, **named)
+            if not left[0]:
+                raise Killed
+            return done
+
+        with monkeypatch.context() as patch, suppress(Killed):
+            patch.setattr(holder, name, act)
+            write(place, new)
+        write(place, new)
+        names = {path for path in place.iterdir() if not path.name.startswith("..")}
+        assert {path.name for path in names} == {"both", "came", "deep"}
+        assert {name: (place / name).read_bytes() for name in shown} == shown
+        assert len([path for path in place.iterdir() if path.name.startswith("..2")]) == 1
+        if left[0] > 0:
+            return
+
+
+def test_a_name_that_became_a_directory_stays_one(tmp_path: Path) -> None:
+    """A subPath of an optional key that was not there: the other keys go on being updated."""
+    write(tmp_path, {"a": File(b"1")})
+    (tmp_path / "late").mkdir()
+    assert write(tmp_path, {"a": File(b"2"), "late": File(b"2")})
+    assert (tmp_path / "a").read_bytes() == b"2"
+    assert (tmp_path / "late").is_dir()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import os
+import shutil
 import tarfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from hypothesis import strategies as st
 
 from sampan.runtime import build, manifest
 from sampan.runtime.build import File, ImageConfig, build_layer, pack_archive, pack_oci_archive
+from sampan.runtime.catalog import Catalog
 from sampan.runtime.depot import depot
 from sampan.runtime.images import ImageStore
 from sampan.runtime.interface import ImageDamaged, ImageNotFound
@@ -285,3 +289,56 @@ def test_no_document_breaks_who_reads_it(document: Any, kind: str) -> None:
     ):
         with suppress(ImageDamaged, ImageNotFound):
             read()
+
+
+class Killed(BaseException):
+    """What ends a process between two steps: from then on it does nothing."""
+
+
+STEPS = ((os, "rename"), (os, "replace"), (Path, "unlink"), (Path, "mkdir"), (shutil, "rmtree"))
+
+
+@contextmanager
+def killed_after(steps: int, patch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Yields how many steps are left."""
+    left = [steps]
+    with patch.context() as inner, suppress(Killed):
+        for holder, name in STEPS:
+            found = getattr(holder, name)
+
+            def act(*given: Any, real: Any = found, **named: Any) -> Any:
+                left[0] -= 1
+                if left[0] < 0:
+                    raise Killed
+                return real(*given, **named)
+
+            inner.setattr(holder, name, act)
+        yield left
+
+
+def test_nothing_stays_of_what_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registering and removing an image, killed before each step: the next to open the folder
+    finds the image or not, with all its layers, and no more."""
+    diff_id = "sha256:" + "a" * 64
+    config = manifest.Config("sha256:" + "c" * 64, [diff_id], [], [], [], "/", "", "")
+    names = ["docker.io/library/a:1", config.id]
+    for number in range(40):
+        place = tmp_path / str(number)
+        catalog = Catalog(place)
+        catalog.open()
+        with killed_after(number, monkeypatch) as left:
+            with catalog.workspace() as space:
+                layer = space / ("a" * 64)
+                layer.mkdir()
+                catalog.add(config, 1, names, {diff_id: layer})
+            catalog.remove(names, config.id)
+        again = Catalog(place)
+        again.open()
+        here = len(again.images())
+        for folder in ("layers", "images"):
+            assert len([*(place / folder).iterdir()]) == here, (number, folder)
+        assert not [*(place / "drafts").iterdir(), *place.glob("*.new")]
+        if left[0] > 0:
+            assert number > 8
+            return
+    raise AssertionError("never whole")
