@@ -163,6 +163,8 @@ def _identity_lines(server: Server) -> Iterator[str]:
     name = "apiserver_audit_error_total"
     yield from _head(name, "counter", "Counter of audit events that failed to be audited properly.")
     yield _sample(name, {"plugin": "log"}, written.lost)
+    if server.audit.webhook is not None:
+        yield _sample(name, {"plugin": "webhook"}, server.audit.webhook.lost)
 
 
 def _labels(key: Key, scope: str) -> dict[str, str]:

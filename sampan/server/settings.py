@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .app import Server
+    from .audit.webhook import AuditWebhook
 
 AUDIT_POLICY = "audit-policy.yaml"
+AUDIT_WEBHOOK = "audit-webhook.kubeconfig"
 
 
 def load(server: Server) -> None:
@@ -31,7 +35,18 @@ def load_audit(server: Server) -> None:
 
         policy = read(folder / AUDIT_POLICY)
         if policy is not None:
-            made = Audit(server, policy, Log(target) if before is None else before.log)
+            log = Log(target) if before is None else before.log
+            made = Audit(server, policy, log, _audit_webhook(server, folder))
     server.audit = made
     if before is not None and made is None:
         before.close()
+
+
+def _audit_webhook(server: Server, folder: Path) -> AuditWebhook | None:
+    """Who else gets the events. One that is replaced delivers what it has by itself."""
+    path = folder / AUDIT_WEBHOOK
+    if not path.exists():
+        return None
+    from .audit.webhook import AuditWebhook
+
+    return AuditWebhook(server, path)

@@ -20,7 +20,7 @@ from sampan.server.admission.switches import allowed
 from sampan.server.exchange import User
 from tests.kit.clock import FakeClock
 from tests.kit.cluster import Answer, Cluster, api_cluster
-from tests.kit.hooks import Call, Reply, hook_server
+from tests.kit.hooks import Call, Reply, hook_server, write_kubeconfig
 
 CORE = "/api/v1/namespaces/default"
 PODS = f"{CORE}/pods"
@@ -330,21 +330,6 @@ async def test_a_webhook_judges_images(tmp_path: Path) -> None:
                 'pods "c" is forbidden: image policy webhook backend denied one or more images:'
                 " not this one"
             )
-
-
-def write_kubeconfig(path: Path, url: str, bundle: str, **users: Any) -> None:
-    named = users or {"w": {"token": "us"}}
-    raw = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "w",
-        "contexts": [{"name": "w", "context": {"cluster": "w", "user": "w"}}],
-        "clusters": [
-            {"name": "w", "cluster": {"server": url, "certificate-authority-data": bundle}}
-        ],
-        "users": [{"name": name, "user": user} for name, user in named.items()],
-    }
-    path.write_text(yaml.safe_dump(raw))
 
 
 async def test_webhooks_are_shown_their_users(tmp_path: Path) -> None:

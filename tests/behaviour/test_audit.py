@@ -237,7 +237,7 @@ async def test_the_file_rotates_and_a_full_disk_stops_nothing(
     monkeypatch.setattr(audit_log, "FILES", 2)
     made = audit_log.Log(tmp_path / "audit.log")
     for number in range(20):
-        made.write({"n": number, "text": "x" * 500})
+        made.write(orjson.dumps({"n": number, "text": "x" * 500}))
         made.flush()
     names = sorted(os.listdir(tmp_path))
     assert len(names) == 3
@@ -248,7 +248,7 @@ async def test_the_file_rotates_and_a_full_disk_stops_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(audit_log.os, "write", full)
-    made.write({"n": 1})
+    made.write(orjson.dumps({"n": 1}))
     made.flush()
     assert made.lost == 1
     made.close()

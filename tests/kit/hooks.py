@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import orjson
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -212,3 +213,19 @@ async def _write(writer: asyncio.StreamWriter, call: Call, reply: Reply) -> bool
             writer.write(body)
     await writer.drain()
     return True
+
+
+def write_kubeconfig(path: Path, url: str, bundle: str, **users: Any) -> None:
+    """A file whose context leads to `url`, with users by their names."""
+    named = users or {"w": {"token": "us"}}
+    raw = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "w",
+        "contexts": [{"name": "w", "context": {"cluster": "w", "user": "w"}}],
+        "clusters": [
+            {"name": "w", "cluster": {"server": url, "certificate-authority-data": bundle}}
+        ],
+        "users": [{"name": name, "user": user} for name, user in named.items()],
+    }
+    path.write_text(yaml.safe_dump(raw))

@@ -15,10 +15,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import orjson
-
-from sampan.api.errors import Object
-
 log = logging.getLogger("sampan.audit")
 
 BUFFER_BYTES = 4 << 20
@@ -50,12 +46,12 @@ class Log:
         self._fd = os.open(self.path, flags, 0o600)
         self._size = os.fstat(self._fd).st_size
 
-    def write(self, event: Object) -> None:
-        """Put an event into the log. Behind `close` there is none, and requests still end."""
+    def write(self, line: bytes) -> None:
+        """Put an encoded event into the log. Behind `close` there is none, and requests still
+        end."""
         if self._fd < 0:
             return
         self.written += 1
-        line = orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
         self._lines.append(line)
         self._waiting += len(line)
         if self._waiting >= BUFFER_BYTES:
@@ -71,7 +67,7 @@ class Log:
         lines, self._lines, self._waiting = self._lines, [], 0
         if not lines:
             return
-        data = b"".join(lines)
+        data = b"\n".join((*lines, b""))
         try:
             if self._size and self._size + len(data) > SIZE_BYTES:
                 self._rotate()

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from sampan.api.errors import Object, StatusError
 from sampan.api.meta import new_uid
 from sampan.api.times import format_micro_time
@@ -30,6 +32,7 @@ from .policy import Level, Policy, Rule
 
 if TYPE_CHECKING:
     from ..app import Server
+    from .webhook import AuditWebhook
 
 DECISION = "authorization.k8s.io/decision"
 REASON = "authorization.k8s.io/reason"
@@ -41,10 +44,13 @@ class Audit:
     """Of one server, by one policy. The next policy's gets its log; `close` it where there is no
     next one."""
 
-    def __init__(self, server: Server, policy: Policy, log: Log) -> None:
+    def __init__(
+        self, server: Server, policy: Policy, log: Log, webhook: AuditWebhook | None = None
+    ) -> None:
         self._server = server
         self._policy = policy
         self.log = log
+        self.webhook = webhook
 
     def begin(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
         """Answer a request, and write what is to be written of it."""
@@ -96,6 +102,18 @@ class Audit:
             return {}
         return {DECISION: "allow" if allowed else "forbid", REASON: reason}
 
+    def write(self, event: Object) -> None:
+        """Hand an event to the log, and to whoever else gets them."""
+        line = orjson.dumps(event)
+        self.log.write(line)
+        if self.webhook is not None:
+            self.webhook.write(line)
+
+    async def drain(self) -> None:
+        """Deliver what the webhook has not got yet, before the process ends."""
+        if self.webhook is not None:
+            await self.webhook.close()
+
     def close(self) -> None:
         self.log.close()
 
@@ -118,7 +136,7 @@ class Entry:
             "stage": stage,
             "stageTimestamp": format_micro_time(self._audit.now()),
         }
-        self._audit.log.write(event)
+        self._audit.write(event)
 
     def unknown(self) -> None:
         """Write that nobody was authenticated, and by which means it was tried."""
