@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -143,3 +143,19 @@ def claims_of(pod: Object) -> tuple[tuple[str, bool], ...]:
         for volume in pod["spec"]["volumes"]
     )
     return tuple(item for item in named if item[0])
+
+
+def same(old: Object, new: Object) -> bool:
+    """Do two versions of a pod look the same to scheduling?"""
+    before, after = old["metadata"], new["metadata"]
+    return (
+        old["spec"] == new["spec"]
+        and (not new["spec"].get("resourceClaims") or _made(old) == _made(new))
+        and before.get("labels") == after.get("labels")
+        and ("deletionTimestamp" in before) == ("deletionTimestamp" in after)
+    )
+
+
+def _made(pod: Object) -> Any:
+    """The claims that were made for it."""
+    return (pod.get("status") or {}).get("resourceClaimStatuses")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from time import perf_counter
 
 
 def doubling(first: float, count: int) -> tuple[float, ...]:
@@ -16,6 +17,7 @@ ATTEMPT_S = doubling(0.001, 15)
 SLI_S = doubling(0.01, 20)
 ATTEMPTS = doubling(1, 5)
 VICTIMS = doubling(1, 7)
+POINT_S = doubling(0.0001, 12)
 MOST_ATTEMPTS = 15
 """From here on the label `attempts` says "15+"."""
 
@@ -60,12 +62,29 @@ class Metrics:
         """By profile and result."""
         self.preemptions = 0
         self.victims = Histogram("scheduler_preemption_victims", VICTIMS)
-        self.deciding = Histogram("scheduler_scheduling_algorithm_duration_seconds", ATTEMPT_S)
+        self._deciding = Histogram("scheduler_scheduling_algorithm_duration_seconds", ATTEMPT_S)
+        self._points = Histogram(
+            "scheduler_framework_extension_point_duration_seconds",
+            POINT_S,
+            "extension_point",
+            "status",
+            "profile",
+        )
         self.trying = Histogram(
             "scheduler_scheduling_attempt_duration_seconds", ATTEMPT_S, "profile", "result"
         )
         self.tries = Histogram("scheduler_pod_scheduling_attempts", ATTEMPTS)
         self.waiting = Histogram("scheduler_pod_scheduling_sli_duration_seconds", SLI_S, "attempts")
+
+    def decided(self, profile: str, found: bool, seconds: float) -> None:
+        """A node was looked for. Filters and scores of all nodes are one search here, told as
+        Filter."""
+        self._deciding.observe(seconds)
+        self._points.observe(seconds, "Filter", "Success" if found else "Unschedulable", profile)
+
+    def passed(self, point: str, profile: str, said: str, since: float) -> None:
+        """An extension point was run through since then (by perf_counter)."""
+        self._points.observe(perf_counter() - since, point, said, profile)
 
     def attempt(self, profile: str, result: str, seconds: float) -> None:
         """One pod was tried once."""
@@ -81,16 +100,24 @@ class Metrics:
         """Attempts with this result, of all profiles."""
         return sum(count for (_, found), count in self.attempts.items() if found == result)
 
-    def exposition(self, pending: Mapping[str, int]) -> str:
-        """Prometheus text. `pending` is the number of pods by queue."""
+    def exposition(
+        self, pending: Mapping[str, int], incoming: Mapping[tuple[str, str], int]
+    ) -> str:
+        """Prometheus text. `pending` is the number of pods by queue, `incoming` how many came to
+        each and by what."""
         lines = ["# TYPE scheduler_pending_pods gauge"]
         lines += [f'scheduler_pending_pods{{queue="{key}"}} {n}' for key, n in pending.items()]
+        lines.append("# TYPE scheduler_queue_incoming_pods_total counter")
+        for (queue, event), count in incoming.items():
+            labels = f'queue="{queue}",event="{event}"'
+            lines.append(f"scheduler_queue_incoming_pods_total{{{labels}}} {count}")
         lines.append("# TYPE scheduler_schedule_attempts_total counter")
         for (profile, result), count in self.attempts.items():
             labels = f'profile="{profile}",result="{result}"'
             lines.append(f"scheduler_schedule_attempts_total{{{labels}}} {count}")
         lines.append("# TYPE scheduler_preemption_attempts_total counter")
         lines.append(f"scheduler_preemption_attempts_total {self.preemptions}")
-        for item in (self.victims, self.deciding, self.trying, self.tries, self.waiting):
+        told = self.victims, self._deciding, self._points, self.trying, self.tries, self.waiting
+        for item in told:
             lines += item.lines()
         return "\n".join(lines) + "\n"

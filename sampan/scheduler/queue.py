@@ -10,6 +10,7 @@ missed. Each pod is in exactly one place; the size is the number of pending pods
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Hashable
 from itertools import count
 from typing import Any
@@ -20,6 +21,10 @@ INITIAL_BACKOFF_S = 1.0
 MAX_BACKOFF_S = 10.0
 PARKED_S = 300.0
 """Upstream's DefaultPodMaxInUnschedulablePodsDuration."""
+
+ACTIVE, BACKOFF, UNSCHEDULABLE = "active", "backoff", "unschedulable"
+POD_CAME, POD_CHANGED = "UnschedulablePodAdd", "UnschedulablePodUpdate"
+FAILED, BACKOFF_ENDED, TIMEOUT = "ScheduleAttemptFailure", "BackoffComplete", "UnschedulableTimeout"
 
 
 class Waiting(Struct):
@@ -56,6 +61,8 @@ class Queue:
         self._parked: dict[str, Waiting] = {}
         """In the order of parking."""
         self._trying: dict[str, Waiting] = {}
+        self.incoming: Counter[tuple[str, str]] = Counter()
+        """How many pods came to which part, and by what: scheduler_queue_incoming_pods_total."""
 
     def __len__(self) -> int:
         return len(self._pods)
@@ -73,9 +80,9 @@ class Queue:
         """scheduler_pending_pods by queue."""
         now_delayed = sum(1 for item in self._pods.values() if self._is_delayed(item))
         return {
-            "active": len(self._pods) - now_delayed - len(self._parked),
-            "backoff": now_delayed,
-            "unschedulable": len(self._parked),
+            ACTIVE: len(self._pods) - now_delayed - len(self._parked),
+            BACKOFF: now_delayed,
+            UNSCHEDULABLE: len(self._parked),
         }
 
     @staticmethod
@@ -87,8 +94,11 @@ class Queue:
         item = self._pods.get(uid)
         if item is None:
             item = self._pods[uid] = Waiting(uid, priority, now_s, next(self._numbers))
+            self.incoming[ACTIVE, POD_CAME] += 1
         elif not item.parked:
             return
+        else:
+            self.incoming[ACTIVE, POD_CHANGED] += 1
         self._leave_group(item)
         self._push(item)
 
@@ -134,12 +144,13 @@ class Queue:
             _, uid = heapq.heappop(self._delayed)
             item = self._pods.get(uid)
             if item is not None and not item.parked and item.not_before_s <= now_s:
+                self.incoming[ACTIVE, BACKOFF_ENDED] += 1
                 self._push(item)
         while self._parked:
             oldest = next(iter(self._parked.values()))
             if oldest.parked_s + PARKED_S > now_s:
                 break
-            self._unpark(oldest, now_s)
+            self._unpark(oldest, now_s, TIMEOUT)
 
     def park(self, uid: str, now_s: float, group: Hashable = None) -> None:
         """No node fits: wait for a change, and for the back-off. `wake` asks about `group`."""
@@ -149,12 +160,15 @@ class Queue:
             self._parked[uid] = item
             self._groups.setdefault(group, {})[uid] = item
             if item.missed_wake:
-                self._unpark(item, now_s)
+                self._unpark(item, now_s, FAILED)
+            else:
+                self.incoming[UNSCHEDULABLE, FAILED] += 1
 
     def retry(self, uid: str, now_s: float) -> None:
         """Something else went wrong: try again after the back-off."""
         item = self._settle(uid, now_s)
         if item is not None:
+            self.incoming[BACKOFF, FAILED] += 1
             heapq.heappush(self._delayed, (item.not_before_s, uid))
 
     def _settle(self, uid: str, now_s: float) -> Waiting | None:
@@ -166,21 +180,26 @@ class Queue:
             item.not_before_s = now_s + backoff_s(item.attempts, self._first_s, self._most_s)
         return item
 
-    def wake(self, now_s: float, helps: Callable[[Any], bool] = lambda _: True) -> bool:
-        """Something changed: the parked pods of groups it helps may be tried. Were there any?"""
+    def wake(
+        self, now_s: float, helps: Callable[[Any], bool] = lambda _: True, event: str = ""
+    ) -> bool:
+        """Something changed: the parked pods of groups it helps may be tried. Were there any?
+        `event` is upstream's name of the change."""
         woken = [group for group in self._groups if helps(group)]
         for group in woken:
             for item in [*self._groups[group].values()]:
-                self._unpark(item, now_s)
+                self._unpark(item, now_s, event)
         for item in self._trying.values():
             item.missed_wake = True
         return bool(woken)
 
-    def _unpark(self, item: Waiting, now_s: float) -> None:
+    def _unpark(self, item: Waiting, now_s: float, event: str) -> None:
         self._leave_group(item)
         if item.not_before_s <= now_s:
+            self.incoming[ACTIVE, event] += 1
             self._push(item)
         else:
+            self.incoming[BACKOFF, event] += 1
             heapq.heappush(self._delayed, (item.not_before_s, item.uid))
 
     def next_due_s(self) -> float | None:

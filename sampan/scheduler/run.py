@@ -37,7 +37,7 @@ from .failing import (
     leaving_helps,
     node_helps,
 )
-from .guest import Guest, awaits_claims, guest_of, labelled
+from .guest import Guest, awaits_claims, guest_of, labelled, same
 from .metrics import ERROR, SCHEDULED, UNSCHEDULABLE, Metrics
 from .nodes import Nodes, NodeState
 from .preemption import Surroundings
@@ -56,6 +56,10 @@ TURN_PODS = 50
 BINDINGS = 64
 """More would only queue in the API server, and be thrown away when the scheduler ends."""
 FINAL = ("Succeeded", "Failed")
+
+# Changes that wake pods, by upstream's names, for metrics.
+POD_CAME, POD_LEFT = "AssignedPodAdd", "AssignedPodDelete"
+CLAIMS_CHANGED, DEVICES_CHANGED = "PersistentVolumeClaimUpdate", "ResourceClaimUpdate"
 
 
 class Attempt(NamedTuple):
@@ -88,7 +92,7 @@ class Scheduler:
         self._nodes = Nodes()
         self._volumes = self._nodes.volumes = Volumes(client, informers, clock)
         self._devices = self._nodes.devices = Devices(
-            client, informers, clock, lambda: self._wake(devices_help)
+            client, informers, clock, lambda: self._wake(devices_help, DEVICES_CHANGED)
         )
         self._shapes = Shapes(self._nodes)
         self._defaults = Defaults(informers)
@@ -112,7 +116,8 @@ class Scheduler:
 
     def exposition(self) -> str:
         """What /metrics says of scheduling."""
-        return self.metrics.exposition({**self._queue.sizes, "gated": len(self._gated)})
+        sizes = {**self._queue.sizes, "gated": len(self._gated)}
+        return self.metrics.exposition(sizes, self._queue.incoming)
 
     async def run(self) -> None:
         for informer in (self._pods, self._node_informer, self._namespaces, self._budgets):
@@ -121,7 +126,7 @@ class Scheduler:
         await self._defaults.synced()
         stops = [
             *self._defaults.start(),
-            self._volumes.on_change(lambda: self._wake(claims_help)),
+            self._volumes.on_change(lambda: self._wake(claims_help, CLAIMS_CHANGED)),
             self._namespaces.on_change(self._on_namespace),
             self._node_informer.on_change(self._on_node),
             self._pods.on_change(self._on_pod),
@@ -153,10 +158,11 @@ class Scheduler:
         layout = nodes.layout
         if new is None:
             nodes.remove_node((old or {})["metadata"]["name"])
-            self._wake(coming_helps)
+            self._wake(coming_helps, "NodeDelete")
         elif nodes.set_node(new):
             state, moved = nodes.by_name[new["metadata"]["name"]], nodes.layout != layout
-            self._wake(lambda stuck: node_helps(stuck, state, moved))
+            event = "NodeAdd" if old is None else "NodeUpdate"
+            self._wake(lambda stuck: node_helps(stuck, state, moved), event)
 
     def _on_namespace(self, old: Object | None, new: Object | None) -> None:
         name = (new or old or {})["metadata"]["name"]
@@ -167,7 +173,7 @@ class Scheduler:
             self._nodes.set_namespace(name, labels)
             self._shapes.namespaces_changed()
             if old is not None:
-                self._wake(coming_helps)
+                self._wake(coming_helps, "NamespaceUpdate")
 
     def _on_pod(self, old: Object | None, new: Object | None) -> None:
         pod = new or old or {}
@@ -215,9 +221,9 @@ class Scheduler:
         if self._nodes.position != position:
             if known:
                 node = self._nodes.by_name.get(node_name)
-                self._wake(lambda stuck: leaving_helps(stuck, node))
+                self._wake(lambda stuck: leaving_helps(stuck, node), POD_LEFT)
             else:
-                self._wake(coming_helps)
+                self._wake(coming_helps, POD_CAME)
 
     def _await(self, uid: str, pod: Object) -> None:
         """A pod of ours has no node."""
@@ -254,17 +260,17 @@ class Scheduler:
         if guest.nominated:
             node = self._nodes.by_name.get(guest.nominated)
             self._nodes.nominate(guest, "")
-            self._wake(lambda stuck: leaving_helps(stuck, node))
+            self._wake(lambda stuck: leaving_helps(stuck, node), POD_LEFT)
 
     def _leave(self, uid: str) -> None:
         name = self._nodes.displace(uid)
         if name is not None:
             node = self._nodes.by_name.get(name)
-            self._wake(lambda stuck: leaving_helps(stuck, node))
+            self._wake(lambda stuck: leaving_helps(stuck, node), POD_LEFT)
 
-    def _wake(self, helps: Callable[[Stuck], bool]) -> None:
+    def _wake(self, helps: Callable[[Stuck], bool], event: str) -> None:
         asked = helps if self._extending is None else any_for_extenders(helps)
-        if self._queue.wake(self._clock.monotonic(), asked):
+        if self._queue.wake(self._clock.monotonic(), asked, event):
             self._changed.set()
 
     # Deciding
@@ -291,11 +297,15 @@ class Scheduler:
                 await self._try_with(self._extending, pod, guest, began)
                 continue
             node = self._shapes.best(guest)
-            self.metrics.deciding.observe(perf_counter() - began)
+            self.metrics.decided(guest.profile.name, node is not None, perf_counter() - began)
             if node is not None:
                 self._take(pod, guest, node, began)
             else:
-                self._refuse(pod, guest, self._failing.look(guest), began)
+                looked = perf_counter()
+                failure = self._failing.look(guest)
+                said = "Success" if failure.plan.node else "Unschedulable"
+                self.metrics.passed("PostFilter", guest.profile.name, said, looked)
+                self._refuse(pod, guest, failure, began)
         self._changed.set()
         await asyncio.sleep(0)
 
@@ -311,7 +321,8 @@ class Scheduler:
                 failure = await extending.fail(pod, guest, choice.told)
         except OSError as error:
             fault = str(error)
-        self.metrics.deciding.observe(perf_counter() - began)
+        found = choice is not None and choice.node is not None
+        self.metrics.decided(guest.profile.name, found, perf_counter() - began)
         if self._has_changed(guest):
             return
         if failure is not None:
@@ -340,7 +351,7 @@ class Scheduler:
         if guest.has_devices:
             self._devices.assume(guest, node)
         if self._queue.parked:
-            self._wake(coming_helps)
+            self._wake(coming_helps, POD_CAME)
         attempt = Attempt(pod, guest, began, self._queue.tried(guest.uid))
         self._spawn(self._bind(attempt, node))
 
@@ -436,17 +447,24 @@ class Scheduler:
         finally:
             await self._slots.acquire()
 
+    async def _prepare(self, pod: Object, guest: Guest, node: NodeState) -> None:
+        """Have what the pod claims made ready on the node."""
+        if guest.has_devices:
+            await self._devices.bind(pod, guest, node)
+            if self._devices.waits(guest):
+                self._telling.waits_for_devices(pod, node.name)
+                await self._aside(self._devices.await_ready(guest))
+        if guest.claims:
+            await self._aside(self._volumes.bind(guest, node))
+
     async def _bind(self, attempt: Attempt, node: NodeState) -> None:
         pod, guest = attempt.pod, attempt.guest
-        uid, result = guest.uid, ERROR
+        uid, result, point = guest.uid, ERROR, "PreBind"
+        since = perf_counter()
         try:
-            if guest.has_devices:
-                await self._devices.bind(pod, guest, node)
-                if self._devices.waits(guest):
-                    self._telling.waits_for_devices(pod, node.name)
-                    await self._aside(self._devices.await_ready(guest))
-            if guest.claims:
-                await self._aside(self._volumes.bind(guest, node))
+            await self._prepare(pod, guest, node)
+            self.metrics.passed(point, guest.profile.name, "Success", since)
+            point, since = "Bind", perf_counter()
             if self._extending is not None and await self._extending.bind(pod, node.name):
                 self._telling.assigned(pod, node.name)
             else:
@@ -469,20 +487,6 @@ class Scheduler:
             result = SCHEDULED
             tries, came_s = attempt.history
             self.metrics.placed(tries, self._clock.monotonic() - came_s)
+        said = "Success" if result == SCHEDULED else "Error"
+        self.metrics.passed(point, guest.profile.name, said, since)
         self.metrics.attempt(guest.profile.name, result, perf_counter() - attempt.began)
-
-
-def same(old: Object, new: Object) -> bool:
-    """Do two versions of a pod look the same to scheduling?"""
-    before, after = old["metadata"], new["metadata"]
-    return (
-        old["spec"] == new["spec"]
-        and (not new["spec"].get("resourceClaims") or _made(old) == _made(new))
-        and before.get("labels") == after.get("labels")
-        and ("deletionTimestamp" in before) == ("deletionTimestamp" in after)
-    )
-
-
-def _made(pod: Object) -> Any:
-    """The claims that were made for it."""
-    return (pod.get("status") or {}).get("resourceClaimStatuses")

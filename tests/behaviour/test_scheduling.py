@@ -226,6 +226,12 @@ async def test_what_is_counted_has_upstreams_names() -> None:
             'scheduler_pod_scheduling_sli_duration_seconds_count{attempts="1"} 1',
             'result="scheduled",le="+Inf"} 1',
             "scheduler_preemption_attempts_total 0",
+            'scheduler_queue_incoming_pods_total{queue="active",event="UnschedulablePodAdd"} 2',
+            'scheduler_queue_incoming_pods_total{queue="unschedulable",event="ScheduleAttemptFailure"}',
+            'scheduler_framework_extension_point_duration_seconds_bucket{extension_point="Bind",'
+            'status="Success",profile="default-scheduler",le="0.0001"}',
+            'scheduler_framework_extension_point_duration_seconds_count{extension_point="PostFilter",'
+            'status="Unschedulable",profile="default-scheduler"} 1',
         ):
             assert f"\n{line}" in text or line in text, line
 
