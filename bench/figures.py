@@ -186,8 +186,8 @@ def page(values: dict[str, float], ceilings: dict[str, float]) -> str:
             "",
             "What the load tool itself can do on this machine, with so many connections, at a",
             "server that sends bytes made beforehand and does nothing else (`python -m",
-            "bench.ceiling`). Its own beginning is a part of every figure, upstream's too: it reads",
-            "the machine's certificate authorities once for each connection before it asks anything.",
+            "bench.ceiling`). Its beginning is a part of every figure, of upstream too: for each",
+            "connection it reads the machine's certificate authorities before it asks anything.",
             "",
             *(f"- {name}: {value:g} per s" for name, value in ceilings.items()),
         ]
