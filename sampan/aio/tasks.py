@@ -31,6 +31,8 @@ class Supervisor:
         self._failed = failed
         self._clock = clock or SystemClock()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        """Those that were cancelled; their names are free at once."""
         self._fatal: asyncio.Future[None] | None = None
         self.restarts: dict[str, int] = {}
         """How often each task was started again, for metrics."""
@@ -96,14 +98,16 @@ class Supervisor:
         await self._fatal
 
     def cancel(self, name: str) -> None:
-        """Stop one task; unknown names are fine."""
-        task = self._tasks.get(name)
+        """Stop one task; unknown names are fine. One of that name may be started at once."""
+        task = self._tasks.pop(name, None)
         if task is not None:
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
             task.cancel()
 
     async def stop(self) -> None:
         """Cancel every task and wait until all have ended."""
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *self._ending]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from sampan.aio.tasks import Supervisor
 from sampan.api.descriptor import Descriptor, Kind
@@ -181,3 +182,17 @@ async def test_a_failing_handler_harms_nobody_else(rig: Rig) -> None:
     await rig.list(1, thing("a", 1))
     assert len(heard) == 1
     assert rig.informer.handler_errors == 1
+
+
+async def test_an_informer_may_come_back_in_the_turn_in_which_it_was_stopped() -> None:
+    """As when a definition gets another singular name: the same path, and another resource."""
+    supervisor = Supervisor(FakeClock())
+    script = Script()
+    informers = Informers(Client(script), supervisor, FakeClock())
+    informers.informer(THINGS)
+    informers.stop(THINGS)
+    again = informers.informer(replace(THINGS, singular="it"))
+    script.lists.put_nowait((5, [thing("a", 3)]))
+    await settle()
+    assert again.has_synced
+    await supervisor.stop()
