@@ -106,7 +106,9 @@ class NamespaceController(Controller):
         remaining = Remaining()
         await self._clear(request.name, [self.pod_resource], remaining)
         if not remaining.resources and not remaining.errors:
-            self.going[request.name] = True
+            if request.name in self.going:
+                # It may have gone while we looked.
+                self.going[request.name] = True
             others = [item for item in self.contents if item != self.pod_resource]
             await self._clear(request.name, others, remaining)
         found = await self._report(found, remaining)
