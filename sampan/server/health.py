@@ -54,6 +54,10 @@ def answer(server: Server, request: Request) -> Response | None:
     if request.path == "/metrics":
         others = "".join(part() for part in server.expositions)
         return Response(200, exposition(server) + others.encode(), content_type=METRICS_TYPE)
+    if request.path == "/metrics/resources":
+        from . import podresources
+
+        return Response(200, podresources.exposition(server), content_type=METRICS_TYPE)
     checks = CHECKS.get(parts[0])
     if checks is None:
         if request.path not in ("/statusz", "/flagz"):

@@ -236,6 +236,19 @@ async def test_what_is_counted_has_upstreams_names() -> None:
             assert f"\n{line}" in text or line in text, line
 
 
+async def test_what_pods_ask_for_is_told_to_scrapers() -> None:
+    async with cluster() as found:
+        await found.create(pod("small", "250m"))
+        await found.create(pod("over", "1", priorityClassName="low"))
+        await found.settle()
+        text = (await found.client.transport.request("GET", "/metrics/resources"))["text"]
+        where = 'namespace="default",pod="small",node="node-0",scheduler="default-scheduler"'
+        line = f'kube_pod_resource_request{{{where},priority="0",resource="cpu",unit="cores"}} 0.25'
+        assert line in text.splitlines()
+        assert 'pod="over",node="node-0",scheduler="default-scheduler",priority="10"' in text
+        assert "kube_pod_resource_limit{" not in text, "they have none"
+
+
 @pytest.mark.parametrize("helpful", [True, False])
 async def test_a_waiting_pod_is_woken_by_what_can_help(helpful: bool) -> None:
     async with cluster() as found:
