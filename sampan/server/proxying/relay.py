@@ -11,15 +11,18 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from ..exchange import NOT_KEPT, Request, Response, Stream, Upgrade
 from . import headers as passing
 from .backend import Backend, dial
 from .headers import PATH_SAFE, Pairs
-from .rewriting import HtmlRewriter, rewrite_link
 from .splice import splice
 from .target import Target
+
+if TYPE_CHECKING:
+    from .rewriting import HtmlRewriter
 
 INFLATE_BYTES = 256 << 10
 """A compressed page is rewritten in pieces of this size: no small body unpacks to a large one."""
@@ -111,6 +114,9 @@ def _answer(
     hosts = frozenset((target.address, target.host, request.headers.get("host", "")))
     chunks = _body(backend, sending)
     if target.prefix:
+        # Imported with the first answer that may have links.
+        from .rewriting import HtmlRewriter, rewrite_link
+
         moved = any(name.lower() == "location" for name, _ in pairs)
         pairs = [
             (name, rewrite_link(value, target.prefix, hosts))
