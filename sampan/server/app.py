@@ -236,7 +236,7 @@ class Server:
             return self._finish(request, attributes, answer, began)
         dress(request, attributes, answer)
         took_s = self.clock.monotonic() - began
-        self.metrics.count(attributes, request.method, answer, took_s)
+        self.metrics.count(attributes, request, answer, took_s)
         if flow is not None and not flow.level.exempt:
             self.fairness.spend(took_s)
         return answer
@@ -288,13 +288,13 @@ class Server:
             else:
                 self._mutating -= 1
         dress(request, attributes, answer)
-        self.metrics.count(attributes, request.method, answer, self.clock.monotonic() - began)
+        self.metrics.count(attributes, request, answer, self.clock.monotonic() - began)
         return answer
 
     def refuse(self, request: Request, error: Exception) -> Response:
         """The answer to a request that came no further than the question who asks."""
         answer = failure(request, error)
-        self.metrics.count(None, request.method, answer, 0.0)
+        self.metrics.count(None, request, answer, 0.0)
         if self.audit is not None:
             self.audit.refused(request, answer)
         return answer

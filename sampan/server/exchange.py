@@ -133,6 +133,8 @@ class Attributes(Struct):
     """The label selector, likewise."""
     annotations: dict[str, str] | None = None
     """Audit annotations that admission adds; None until there is one."""
+    aside_s: float = 0.0
+    """How long it waited for webhooks and for its turn: not the server's own time."""
 
 
 class Passes(Struct):

@@ -10,12 +10,13 @@ import resource as process_resource
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sampan.version import GIT_VERSION
 
-from .exchange import Attributes, Response
+from .exchange import Attributes, Request, Response
+from .series import Histogram
 
 if TYPE_CHECKING:
     from .app import Server
@@ -25,6 +26,15 @@ BUCKETS_S = (
     10.0, 15.0, 20.0, 30.0, 45.0, 60.0,
 )  # fmt: skip
 """Upstream's, shortened at no bucket's cost to those who compute quantiles."""
+SLI_BUCKETS_S = BUCKETS_S[2:]
+SIZES = tuple(10.0**power for power in range(3, 10))
+"""Bytes."""
+MEASURED = frozenset(("GET", "LIST"))
+"""Verbs whose answers' sizes are counted."""
+LIFETIMES_S = (
+    0, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 345600, 604800, 2592000, 7776000, 15552000,
+    31104000,
+)  # fmt: skip
 
 VERBS = {"update": "PUT", "create": "POST", "deletecollection": "DELETECOLLECTION"}
 BUILD = {"git_version": GIT_VERSION, "major": "1", "minor": "36"}
@@ -35,28 +45,38 @@ Key = tuple[str, str, str, str, str]
 """verb, group, version, resource, subresource."""
 
 
-class Histogram:
-    __slots__ = ("counts", "total_s")
+class Durations:
+    """How long requests of one kind took, and how large their answers were."""
 
-    def __init__(self) -> None:
+    __slots__ = ("counts", "own", "own_s", "sizes", "total_s")
+
+    def __init__(self, *, sized: bool) -> None:
         self.counts = [0] * (len(BUCKETS_S) + 1)
         self.total_s = 0.0
+        self.own = [0] * (len(BUCKETS_S) + 1)
+        """What to add to `counts` when only the server's own time is counted: 0 throughout while
+        nothing waited for others, which costs nothing then."""
+        self.own_s = 0.0
+        self.sizes = Histogram(SIZES) if sized else None
 
 
 class Metrics:
     def __init__(self) -> None:
-        self.requests: dict[tuple[Key, str, int], int] = {}
-        self.durations: dict[tuple[Key, str], Histogram] = {}
+        self.requests: dict[tuple[Key, str, str, int], int] = {}
+        self.durations: dict[tuple[Key, str, str], Durations] = {}
+        self.lifetimes = Histogram(LIFETIMES_S)
+        """What was left of the certificates that requests came with, in seconds."""
         self.watch_events = 0
         self.rejected = 0
 
     def count(
-        self, attributes: Attributes | None, method: str, answer: Any, seconds: float
+        self, attributes: Attributes | None, request: Request, answer: Any, seconds: float
     ) -> None:
         """One request answered (for a watch: begun)."""
+        dry = _dry_run(request.query["dryRun"]) if "dryRun" in request.query else ""
         status = answer.status if isinstance(answer, Response) else 200
         if attributes is None or attributes.resource is None:
-            key: Key = (method, "", "", "", "")
+            key: Key = (request.method, "", "", "", "")
             scope = ""
         else:
             target, verb = attributes.resource, attributes.verb
@@ -74,19 +94,34 @@ class Metrics:
                 part,
             )
             scope = scope_of(attributes)
-        counter = (key, scope, status)
+        counter = (key, scope, dry, status)
         self.requests[counter] = self.requests.get(counter, 0) + 1
         if status == 429:
             self.rejected += 1
-        histogram = self.durations.get((key, scope))
-        if histogram is None:
-            histogram = self.durations[key, scope] = Histogram()
-        histogram.counts[bisect_left(BUCKETS_S, seconds)] += 1
-        histogram.total_s += seconds
+        durations = self.durations.get((key, scope, dry))
+        if durations is None:
+            durations = Durations(sized=key[0] in MEASURED and bool(key[3]))
+            self.durations[key, scope, dry] = durations
+        bucket = bisect_left(BUCKETS_S, seconds)
+        durations.counts[bucket] += 1
+        durations.total_s += seconds
+        if durations.sizes is not None and isinstance(answer, Response) and answer.body:
+            durations.sizes.add(len(answer.body))
+        if attributes is not None and attributes.aside_s:
+            own_s = max(0.0, seconds - attributes.aside_s)
+            durations.own[bucket] -= 1
+            durations.own[bisect_left(BUCKETS_S, own_s)] += 1
+            durations.own_s += own_s - seconds
+
+
+def _dry_run(values: Sequence[str]) -> str:
+    """The label: what clients make up has no series of its own."""
+    return "All" if set(values) == {"All"} else "invalid" if any(values) else ""
 
 
 def scope_of(attributes: Attributes) -> str:
-    if attributes.name:
+    # A create is of one object, though its path names none.
+    if attributes.name or attributes.verb == "create":
         return "resource"
     return "namespace" if attributes.namespace else "cluster"
 
@@ -99,14 +134,10 @@ def exposition(server: Server) -> bytes:
 def _lines(server: Server) -> Iterator[str]:
     metrics = server.metrics
     yield from _head("apiserver_request_total", "counter", "Counter of apiserver requests.")
-    for (key, scope, status), count in metrics.requests.items():
-        yield _sample(
-            "apiserver_request_total", {**_labels(key, scope), "code": str(status)}, count
-        )
-    name = "apiserver_request_duration_seconds"
-    yield from _head(name, "histogram", "Response latency distribution in seconds.")
-    for (key, scope), histogram in metrics.durations.items():
-        yield from _histogram(name, _labels(key, scope), histogram)
+    for (key, scope, dry, status), count in metrics.requests.items():
+        labels = {**_labels(key, scope), "dry_run": dry, "code": str(status)}
+        yield _sample("apiserver_request_total", labels, count)
+    yield from _duration_lines(metrics)
     reading, mutating = server.in_flight()
     name = "apiserver_current_inflight_requests"
     yield from _head(name, "gauge", "Maximal number of currently used inflight request limit.")
@@ -130,6 +161,37 @@ def _lines(server: Server) -> Iterator[str]:
     yield from _head("kubernetes_build_info", "gauge", text)
     yield _sample("kubernetes_build_info", BUILD, 1)
     yield from process_lines()
+
+
+def _duration_lines(metrics: Metrics) -> Iterator[str]:
+    """How long requests took, with and without what they waited for, and the answers' sizes."""
+    name = "apiserver_request_duration_seconds"
+    yield from _head(name, "histogram", "Response latency distribution in seconds.")
+    own: dict[tuple[Key, str], tuple[list[int], float]] = {}
+    sizes: dict[tuple[Key, str], Histogram] = {}
+    for (key, scope, dry), found in metrics.durations.items():
+        labels = {**_labels(key, scope), "dry_run": dry}
+        yield from _histogram(name, labels, BUCKETS_S, found.counts, found.total_s)
+        counts, total_s = own.get((key, scope), ([0] * len(found.counts), 0.0))
+        rows = zip(counts, found.counts, found.own, strict=True)
+        own[key, scope] = (list(map(sum, rows)), total_s + found.total_s + found.own_s)
+        if found.sizes is not None:
+            sizes[key, scope] = found.sizes
+    name = "apiserver_request_sli_duration_seconds"
+    text = "Response latency distribution (not counting webhooks and queues) in seconds."
+    yield from _head(name, "histogram", text)
+    for (key, scope), (counts, total_s) in own.items():
+        less = [sum(counts[:3]), *counts[3:]]
+        yield from _histogram(name, _labels(key, scope), SLI_BUCKETS_S, less, total_s)
+    name = "apiserver_response_sizes"
+    yield from _head(name, "histogram", "Response size distribution in bytes.")
+    for (key, scope), size in sizes.items():
+        yield from _histogram(name, _labels(key, scope), SIZES, size.counts, size.total)
+    name = "apiserver_client_certificate_expiration_seconds"
+    text = "Distribution of what is left of the certificates that requests come with."
+    yield from _head(name, "histogram", text)
+    left = metrics.lifetimes
+    yield from _histogram(name, {}, LIFETIMES_S, left.counts, left.total)
 
 
 def _watches(server: Server) -> Counter[tuple[Key, str]]:
@@ -175,13 +237,19 @@ def _labels(key: Key, scope: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _histogram(name: str, labels: Mapping[str, str], histogram: Histogram) -> Iterator[str]:
-    total = 0
-    for bound, count in zip((*BUCKETS_S, "+Inf"), histogram.counts, strict=True):
-        total += count
-        yield _sample(f"{name}_bucket", {**labels, "le": str(bound)}, total)
-    yield _sample(f"{name}_sum", labels, round(histogram.total_s, 6))
-    yield _sample(f"{name}_count", labels, total)
+def _histogram(
+    name: str,
+    labels: Mapping[str, str],
+    bounds: Sequence[float],
+    counts: Sequence[int],
+    total: float,
+) -> Iterator[str]:
+    seen = 0
+    for bound, count in zip((*(f"{item:g}" for item in bounds), "+Inf"), counts, strict=True):
+        seen += count
+        yield _sample(f"{name}_bucket", {**labels, "le": bound}, seen)
+    yield _sample(f"{name}_sum", labels, round(total, 6))
+    yield _sample(f"{name}_count", labels, seen)
 
 
 def _head(name: str, kind: str, text: str) -> tuple[str, str]:

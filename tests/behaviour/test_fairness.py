@@ -74,7 +74,7 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
 def listed(cluster: Cluster) -> int:
     """How many lists have been answered."""
     return sum(
-        count for (key, _, _), count in cluster.server.metrics.requests.items()
+        count for (key, *_), count in cluster.server.metrics.requests.items()
         if key[0] == "LIST" and key[3] == "configmaps"
     )  # fmt: skip
 
@@ -236,6 +236,8 @@ async def test_a_schema_of_ones_own() -> None:
         assert "greedy" in rows[0]
         metrics = (await cluster.http("GET", "/metrics")).body.decode()
         assert 'apiserver_flowcontrol_current_inqueue_requests{priority_level="mine"} 3' in metrics
+        for name in ("upper_limit_seats", "current_limit_seats"):
+            assert f'apiserver_flowcontrol_{name}{{priority_level="mine"}} ' in metrics
         labels = 'flow_schema="mine",priority_level="mine",reason="queue-full"'
         assert f"apiserver_flowcontrol_rejected_requests_total{{{labels}}} 1" in metrics
         # One that waits goes away; the others get their turn.

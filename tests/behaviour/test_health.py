@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sampan.aio.tasks import Supervisor
-from sampan.server.exchange import ANONYMOUS, User
+from sampan.server.exchange import ANONYMOUS, Attributes, Request, Response, User
 from tests.kit.clock import FakeClock, settle
 from tests.kit.cluster import api_cluster
 
@@ -93,10 +93,13 @@ async def test_metrics_count_what_was_asked() -> None:
             'verb="GET",group="",version="v1",resource="configmaps",subresource="",'
             'scope="resource",component="apiserver"'
         )
-        assert f'apiserver_request_total{{{labels},code="404"}} 3\n' in text
+        assert f'apiserver_request_total{{{labels},dry_run="",code="404"}} 3\n' in text
         name = "apiserver_request_duration_seconds"
-        assert f'{name}_bucket{{{labels},le="+Inf"}} 3\n' in text
-        assert f"{name}_count{{{labels}}} 3\n" in text
+        assert f'{name}_bucket{{{labels},dry_run="",le="+Inf"}} 3\n' in text
+        assert f'{name}_count{{{labels},dry_run=""}} 3\n' in text
+        # Rules of others ask for buckets as Go writes their bounds.
+        assert f'apiserver_request_sli_duration_seconds_bucket{{{labels},le="1"}} 3\n' in text
+        assert f'apiserver_response_sizes_bucket{{{labels},le="1e+06"}} 3\n' in text
         for metric in (
             'apiserver_current_inflight_requests{request_kind="mutating"} 0',
             'apiserver_storage_objects{resource="namespaces"} 4',
@@ -138,3 +141,33 @@ async def test_pages_for_people() -> None:
         assert (await cluster.http("GET", "/statusz", user=bob)).status == 403
         watcher = User("w", ("system:monitoring", "system:authenticated"))
         assert (await cluster.http("GET", "/flagz", user=watcher)).status == 200
+
+
+async def test_what_a_request_waited_for_is_not_the_servers_own_time() -> None:
+    async with api_cluster() as cluster:
+        metrics = cluster.server.metrics
+        resource = next(item for item in cluster.server.resources if item.plural == "configmaps")
+        plain = Attributes(ANONYMOUS, "create", resource, "", "default")
+        waited = Attributes(ANONYMOUS, "create", resource, "", "default", aside_s=2.0)
+        for attributes, query in ((plain, {}), (waited, {}), (waited, {"dryRun": ["All"]})):
+            request = Request("POST", CM, query, {}, b"")
+            metrics.count(attributes, request, Response(201, b"{}"), 2.06)
+        text = (await cluster.http("GET", "/metrics")).body.decode()
+        labels = (
+            'verb="POST",group="",version="v1",resource="configmaps",subresource="",'
+            'scope="resource",component="apiserver"'
+        )
+        whole, own = (f"apiserver_request{part}_duration_seconds" for part in ("", "_sli"))
+        for line in (
+            f'{whole}_bucket{{{labels},dry_run="",le="2"}} 0',
+            f'{whole}_bucket{{{labels},dry_run="",le="3"}} 2',
+            f'{whole}_count{{{labels},dry_run="All"}} 1',
+            f'{own}_bucket{{{labels},le="0.05"}} 0',
+            f'{own}_bucket{{{labels},le="0.1"}} 2',
+            f'{own}_bucket{{{labels},le="2"}} 2',
+            f'{own}_bucket{{{labels},le="3"}} 3',
+            f"{own}_sum{{{labels}}} 2.18",
+            f"{own}_count{{{labels}}} 3",
+        ):
+            assert f"{line}\n" in text
+        assert f"apiserver_response_sizes_count{{{labels}}}" not in text

@@ -214,8 +214,10 @@ class Authenticator:
                 self._certificates.pop(next(iter(self._certificates)))
             self._certificates[der] = known
         user, expires_s = known
-        if self._clock.now() > expires_s:
+        left_s = expires_s - self._clock.now()
+        if left_s < 0:
             raise Unauthorized("Unauthorized")
+        self._server.metrics.lifetimes.add(left_s)
         return user
 
 

@@ -21,7 +21,7 @@ from sampan.api.resources import resource
 
 from ..exchange import Attributes
 from .defaults import GROUP, default_levels, default_schemas, ensure, found_condition
-from .levels import Entry, Level, Pool, charge, enqueue, level_of, pick, share_out
+from .levels import SEATS, Entry, Level, Pool, charge, enqueue, level_of, pick, share_out
 from .metrics import FairnessMetrics
 from .schemas import Schema, in_order
 
@@ -32,8 +32,6 @@ Work = Coroutine[Any, Any, Any]
 
 log = logging.getLogger("sampan.fairness")
 
-SEATS = 600
-"""Upstream's 400 reading and 200 mutating requests in flight, which it shares out as one."""
 TURN_S = 0.002
 """Long against what a turn of the loop costs by itself, short against what anybody notices."""
 BEGIN_S = 0.0003
@@ -263,7 +261,9 @@ class Fairness:
                 level.executing += 1
                 queue.seats += entry.seats
                 queue.executing += 1
-            self.metrics.waited(entry.schema, level.name, began - entry.arrived)
+            waited_s = began - entry.arrived
+            entry.attributes.aside_s += waited_s
+            self.metrics.waited(entry.schema, level.name, waited_s)
             entry.run()
             if not entry.done.done():
                 entry.done.set_result(None)

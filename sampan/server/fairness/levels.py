@@ -24,6 +24,8 @@ from sampan.api.errors import Object
 from ..exchange import Attributes
 
 UNLIMITED = 1 << 30
+SEATS = 600
+"""Upstream's 400 reading and 200 mutating requests in flight, which it shares out as one."""
 
 
 class Entry(Struct, eq=False):
@@ -87,6 +89,11 @@ class Level(Struct, eq=False):
         return self.nominal - self.lendable
 
     @property
+    def upper(self) -> int:
+        """Seats it can have at most, whoever lends."""
+        return min(self.most, SEATS)
+
+    @property
     def borrowed(self) -> int:
         """What it uses of the pool."""
         return max(0, self.seats - self.least)
@@ -106,10 +113,12 @@ class Pool:
         wanted = level.seats + seats
         if wanted <= level.least or level.seats == 0:
             return True
-        if wanted > level.most:
-            return False
+        return wanted <= self.limit(level)
+
+    def limit(self, level: Level) -> int:
+        """Seats the level may use now."""
         used = sum(other.borrowed for other in self.levels if other is not level)
-        return used + wanted - level.least <= self.size
+        return min(level.most, level.least + self.size - used)
 
 
 def level_of(obj: Object, old: Level | None) -> Level:

@@ -62,10 +62,16 @@ class FairnessMetrics:
             ("current_executing_seats", "seats"),
             ("nominal_limit_seats", "nominal"),
             ("lower_limit_seats", "least"),
+            ("upper_limit_seats", "upper"),
         ):
             put(name, "gauge", [
                 (f'priority_level="{level.name}"', getattr(level, field)) for level in levels
             ])  # fmt: skip
+        # There are no adjustment periods here, whose figures upstream shows besides: what a level
+        # may use now follows from what the others use.
+        put("current_limit_seats", "gauge", [
+            (f'priority_level="{level.name}"', fairness.pool.limit(level)) for level in levels
+        ])  # fmt: skip
         lines.extend(self._histogram())
         return "".join(f"{line}\n" for line in lines)
 

@@ -39,12 +39,12 @@ OPERATIONS = ("CREATE", "UPDATE", "DELETE", "CONNECT")
 
 def _mutate(server: Server, write: Write) -> Awaitable[None] | None:
     candidates = server.admission.hooks.candidates("admit", write)
-    return _bounded(_mutate_all(server, write, candidates)) if candidates else None
+    return _bounded(write, _mutate_all(server, write, candidates)) if candidates else None
 
 
 def _validate(server: Server, write: Write) -> Awaitable[None] | None:
     candidates = server.admission.hooks.candidates("validate", write)
-    return _bounded(_validate_all(server, write, candidates)) if candidates else None
+    return _bounded(write, _validate_all(server, write, candidates)) if candidates else None
 
 
 def _any_mutating(server: Server) -> bool:
@@ -66,7 +66,8 @@ VALIDATING = Plugin(
 )
 
 
-async def _bounded(work: Awaitable[None]) -> None:
+async def _bounded(write: Write, work: Awaitable[None]) -> None:
+    began = time.monotonic()
     try:
         async with asyncio.timeout(REQUEST_S):
             await work
@@ -74,6 +75,8 @@ async def _bounded(work: Awaitable[None]) -> None:
         raise Timeout(
             "Timeout: request did not complete within requested timeout - context deadline exceeded"
         ) from None
+    finally:
+        write.attributes.aside_s += time.monotonic() - began
 
 
 async def _mutate_all(server: Server, write: Write, candidates: tuple[Candidate, ...]) -> None:
