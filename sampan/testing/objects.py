@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from sampan.api.errors import Expired, Gone, NotFound, Object
+from sampan.api.errors import BadRequest, Expired, Gone, NotFound, Object
 from sampan.client.interface import APPLY_PATCH, MERGE_PATCH, Transport
 
 WAIT_S = 10.0
@@ -60,11 +60,11 @@ class Objects:
 
     async def _apply(self, obj: Object, force: bool) -> Object:
         kind = await self._kind_of(obj)
-        namespace = obj["metadata"].get("namespace") or self.namespace
+        namespace = _field(obj, "metadata").get("namespace") or self.namespace
         query = {"fieldManager": MANAGER, "force": "true" if force else "false"}
         return await self._transport.request(
             "PATCH",
-            kind.path(namespace, obj["metadata"]["name"]),
+            kind.path(namespace, _field(obj["metadata"], "name")),
             query=query,
             body=obj,
             content_type=APPLY_PATCH,
@@ -72,7 +72,7 @@ class Objects:
 
     async def create(self, obj: Object) -> Object:
         kind = await self._kind_of(obj)
-        namespace = obj["metadata"].get("namespace") or self.namespace
+        namespace = _field(obj, "metadata").get("namespace") or self.namespace
         return await self._transport.request("POST", kind.path(namespace), body=obj)
 
     async def get(self, kind: str, name: str, namespace: str = "") -> Object:
@@ -87,12 +87,18 @@ class Objects:
             return None
 
     async def list(
-        self, kind: str, namespace: str = "", *, labels: str = "", fields: str = ""
+        self,
+        kind: str,
+        namespace: str = "",
+        *,
+        labels: str | Mapping[str, str] = "",
+        fields: str = "",
     ) -> list[Object]:
-        """Objects of one namespace ("*": of all), each with its kind."""
+        """Objects of one namespace ("*": of all), each with its kind. `labels` is a selector as
+        kubectl's -l has it, or the labels themselves."""
         found = await self.kind(kind)
         where = "" if namespace == "*" else namespace or self.namespace
-        query = {"labelSelector": labels, "fieldSelector": fields}
+        query = {"labelSelector": _selector(labels), "fieldSelector": fields}
         answer = await self._transport.request(
             "GET", found.path(where), query={key: value for key, value in query.items() if value}
         )
@@ -167,12 +173,13 @@ class Objects:
         raise UnknownKind(f"the server doesn't have a resource type {name!r}")
 
     async def _kind_of(self, obj: Object) -> Kind:
-        group, _, version = obj["apiVersion"].rpartition("/")
+        api, name = _field(obj, "apiVersion"), _field(obj, "kind")
+        group, _, version = api.rpartition("/")
         for fresh in (False, True):
             for kind in await self._discover(fresh):
-                if (kind.group, kind.version, kind.kind) == (group, version, obj["kind"]):
+                if (kind.group, kind.version, kind.kind) == (group, version, name):
                     return kind
-        raise UnknownKind(f'no matches for kind "{obj["kind"]}" in version "{obj["apiVersion"]}"')
+        raise UnknownKind(f'no matches for kind "{name}" in version "{api}"')
 
     async def _discover(self, fresh: bool) -> Sequence[Kind]:
         if fresh or not self._kinds:
@@ -212,13 +219,32 @@ def objects_of(manifest: str | Path | Object | list[Object]) -> list[Object]:
     if isinstance(manifest, str):
         import yaml
 
-        documents = yaml.load_all(manifest, Loader=yaml.CSafeLoader)
+        try:
+            documents = [*yaml.load_all(manifest, Loader=yaml.CSafeLoader)]
+        except yaml.YAMLError as error:
+            raise BadRequest(f"error parsing the manifest: {error}") from None
+        if any(isinstance(item, str) for item in documents):
+            raise BadRequest(f"no manifest, but a text; is it a path? Path({manifest!r})")
         return [obj for item in documents if item for obj in objects_of(item)]
     if isinstance(manifest, list):
         return [obj for item in manifest for obj in objects_of(item)]
-    if manifest.get("kind", "").endswith("List") and "items" in manifest:
+    if str(_field(manifest, "kind")).endswith("List") and "items" in manifest:
         return objects_of(manifest["items"])
     return [manifest]
+
+
+def _field(obj: Any, name: str) -> Any:
+    """A field that every object has. Raises BadRequest."""
+    value = obj.get(name) if isinstance(obj, Mapping) else None
+    if not value:
+        raise BadRequest(f"no {name} in {obj!r}")
+    return value
+
+
+def _selector(labels: str | Mapping[str, str]) -> str:
+    if isinstance(labels, str):
+        return labels
+    return ",".join(f"{name}={value}" for name, value in labels.items())
 
 
 __all__ = ["Kind", "Objects", "UnknownKind", "kinds_of", "objects_of"]

@@ -92,7 +92,12 @@ class ThreadedCluster:
         return call(self.inner.find(kind, name, namespace))
 
     def list(
-        self, kind: str, namespace: str = "", *, labels: str = "", fields: str = ""
+        self,
+        kind: str,
+        namespace: str = "",
+        *,
+        labels: str | Mapping[str, str] = "",
+        fields: str = "",
     ) -> list[Object]:
         return call(self.inner.list(kind, namespace, labels=labels, fields=fields))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sampan.api.errors import NotFound
+from sampan.api.errors import BadRequest, NotFound
 from sampan.testing import Cluster, Outcome, ThreadedCluster
 from sampan.testing.cluster import objects_in
 
@@ -42,6 +42,8 @@ def test_each_test_begins_with_a_fresh_state(cluster: ThreadedCluster, turn: int
     cluster.apply(WEB)
     cluster.wait("deploy", "web", ready(2))
     assert {item["spec"]["nodeName"] for item in cluster.list("pods")} == {"node-0"}
+    for labels in ("app=web", {"app": "web"}):
+        assert len(cluster.list("pods", labels=labels)) == 2
 
 
 def test_any_client_may_use_it_while_the_test_blocks(cluster: ThreadedCluster) -> None:
@@ -57,6 +59,22 @@ def test_any_client_may_use_it_while_the_test_blocks(cluster: ThreadedCluster) -
     assert done.stdout == "deployment.apps/web created\n", done.stderr
     cluster.wait("deployment", "web", ready(2))
     assert (cluster.kubeconfig.stat().st_mode & 0o777) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("manifest", "why"),
+    [
+        ("a: [", "error parsing the manifest"),
+        ("web.yaml", r"is it a path\? Path\('web.yaml'\)"),
+        ("a: b", "no kind in"),
+        ({"kind": "Pod"}, "no apiVersion in"),
+        ({"apiVersion": "v1", "kind": "Pod"}, "no metadata in"),
+        ({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "x"}}, "no name in"),
+    ],
+)
+async def test_what_is_no_manifest(cluster: Cluster, manifest: Any, why: str) -> None:
+    with pytest.raises(BadRequest, match=why):
+        await cluster.apply(manifest)
 
 
 async def test_in_the_tests_own_loop(cluster: Cluster) -> None:
