@@ -6,7 +6,7 @@ client turns a received Status back into the same exception (`from_status`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from msgspec import Struct, field
@@ -185,12 +185,19 @@ def conflict(group: str, plural: str, name: str, why: str) -> Conflict:
     )
 
 
+def aggregate(problems: Iterable[object]) -> str:
+    """Several problems as one text (apimachinery util/errors NewAggregate): one is bare, more are
+    in brackets, each is said once; "" for none."""
+    texts = list(dict.fromkeys(map(str, problems)))
+    if not texts:
+        return ""
+    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+
+
 def invalid(group: str, kind: str, name: str, causes: Sequence[Cause]) -> Invalid:
-    """422 with upstream's message: one cause bare, several in brackets, each once."""
-    texts = list(dict.fromkeys(map(str, causes)))
-    text = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+    """422 with upstream's message."""
     return Invalid(
-        f'{qualified(group, kind)} "{name}" is invalid: {text}',
+        f'{qualified(group, kind)} "{name}" is invalid: {aggregate(causes)}',
         Details(name, group=group, kind=kind, causes=causes),
     )
 

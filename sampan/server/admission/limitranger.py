@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from sampan.api.errors import Object
+from sampan.api.errors import Object, aggregate
 from sampan.api.kinds.core.podspec.resources import is_pod_level, total_limits, total_requests
 from sampan.wire import quantity
 
@@ -81,19 +81,15 @@ def validate(server: Server, write: Write) -> None:
         return
     usages = list(_usages(write))
     for items in ranges:
-        problems = {
-            text: None
+        why = aggregate(
+            text
             for item in items
             for usage in usages
             if usage.kind == item.get("type")
             for text in _problems(usage, item)
-        }
-        if problems:
-            raise refuse(write, next(iter(problems)) if len(problems) == 1 else _list(problems))
-
-
-def _list(problems: Iterable[str]) -> str:
-    return f"[{', '.join(problems)}]"
+        )
+        if why:
+            raise refuse(write, why)
 
 
 def _usages(write: Write) -> Iterator[Usage]:

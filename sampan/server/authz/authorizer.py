@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from sampan.api.errors import InternalError
+from sampan.api.errors import InternalError, aggregate
 from sampan.api.fields import quote
 from sampan.api.resources import resource
 
@@ -256,7 +256,7 @@ class Authorizer:
                 if not rule.names:
                     return Decision(reason, {}, "")
                 names.update(dict.fromkeys(rule.names, reason))
-        return Decision(None, names, _aggregate(missing))
+        return Decision(None, names, _told(missing))
 
     def _decide_path(self, user: User, verb: str, path: str) -> tuple[bool, str]:
         missing: dict[str, None] = {}
@@ -266,7 +266,7 @@ class Authorizer:
                 missing[_missing_role(binding)] = None
             elif any(matches_path(rule, verb, path) for rule in rules):
                 return True, f"RBAC: allowed by {binding.describe()}"
-        return False, _aggregate(missing)
+        return False, _told(missing)
 
     def _forget(self) -> None:
         self._resources.clear()
@@ -311,8 +311,6 @@ def _missing_role(binding: Binding) -> str:
     return f"{kind}.{GROUP} {quote(binding.role.name)} not found"
 
 
-def _aggregate(errors: Iterable[str]) -> str:
-    texts = list(errors)
-    if not texts:
-        return ""
-    return f"RBAC: {texts[0]}" if len(texts) == 1 else f"RBAC: [{', '.join(texts)}]"
+def _told(errors: Iterable[str]) -> str:
+    text = aggregate(errors)
+    return f"RBAC: {text}" if text else ""

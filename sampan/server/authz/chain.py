@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sampan.api.errors import aggregate
+
 from ..series import Series
 from .configuration import ABAC, ALWAYS_ALLOW, ALWAYS_DENY, read
 from .questions import Asked, Said, Verdict
@@ -32,10 +34,10 @@ class Chain:
             if said.error:
                 errors.append(said.error)
             if said.verdict is not Verdict.NO_OPINION:
-                return said._replace(error="" if said.allowed else _aggregate(errors))
+                return said._replace(error="" if said.allowed else aggregate(errors))
             if said.reason:
                 reasons.append(said.reason)
-        return Said(Verdict.NO_OPINION, "\n".join(reasons), _aggregate(errors))
+        return Said(Verdict.NO_OPINION, "\n".join(reasons), aggregate(errors))
 
     def close(self) -> None:
         for webhook in self.webhooks:
@@ -74,7 +76,3 @@ def _allow(asked: Asked) -> Said:
 
 def _deny(asked: Asked) -> Said:
     return Said(Verdict.NO_OPINION, "Everything is forbidden.")
-
-
-def _aggregate(errors: Sequence[str]) -> str:
-    return errors[0] if len(errors) == 1 else f"[{', '.join(errors)}]" if errors else ""

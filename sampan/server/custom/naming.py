@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import Any
 
-from sampan.api.errors import Object
+from sampan.api.errors import Object, aggregate
 from sampan.api.kinds.apiextensions.customresourcedefinition import (
     APPROVED,
     approval,
@@ -116,7 +116,7 @@ def _accepted(
                     if name not in own and name in taken]  # fmt: skip
         if problems:
             reason = f"{field[0].upper()}{field[1:]}Conflict"
-            message = problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]"
+            message = aggregate(problems)
             asked = granted
         if asked or field in ("plural", "kind"):
             out[field] = asked or ""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sampan.api import fields
-from sampan.api.errors import BadRequest, Cause, Object, invalid
+from sampan.api.errors import BadRequest, Cause, Object, aggregate, invalid
 from sampan.api.times import format_time
 
 from ..authn.jwt import BadToken
@@ -108,8 +108,7 @@ async def self_rules_review(server: Server, request: Request, attributes: Attrib
         silent.append("webhook authorizer does not support user rule resolution")
     if silent:
         status["incomplete"] = True
-        text = ", ".join(silent)
-        status["evaluationError"] = f"[{text}]" if len(silent) > 1 else text
+        status["evaluationError"] = aggregate(silent)
     return _answer(posted, status)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from sampan.api import fields
-from sampan.api.errors import Object
+from sampan.api.errors import Object, aggregate
 
 from ...exchange import Write
 from ..configuration import Settings
@@ -47,7 +47,7 @@ def validate(server: Server, write: Write) -> None:
         if value != ALWAYS
     ]
     if problems:
-        raise refuse(write, problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]")
+        raise refuse(write, aggregate(problems))
 
 
 def _is_ignored(write: Write) -> bool:

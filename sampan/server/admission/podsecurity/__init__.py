@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sampan.api.errors import Cause, Object, invalid
+from sampan.api.errors import Cause, Object, aggregate, invalid
 from sampan.api.resources import resource
 
 from ...exchange import Write
 from ..plugin import Plugin, refuse
 from .checks import violations
 from .configuration import Configuration, configuration_of
-from .levels import LEVELS, PRIVILEGED, Choice, Standard, choice_of
+from .levels import LEVELS, PREFIX, PRIVILEGED, Choice, Standard, choice_of
 from .metrics import count, count_error, count_exemption
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PLUGIN", "Configuration", "configuration_of"]
 
-PREFIX = "pod-security.kubernetes.io/"
 WORKLOADS = {
     "": ("replicationcontrollers", "podtemplates"),
     "apps": ("replicasets", "deployments", "statefulsets", "daemonsets"),
@@ -34,7 +33,6 @@ WORKLOADS = {
 TEMPLATES = {"podtemplates": ("template",), "cronjobs": ("spec", "jobTemplate", "spec", "template")}
 MAX_PODS = 3000
 """Pods looked at when a namespace is made stricter; upstream's number, and bounded likewise."""
-SECCOMP_POD = "seccomp.security.alpha.kubernetes.io/pod"
 
 
 def _validate(server: Server, write: Write) -> None:
@@ -91,7 +89,7 @@ def _check(
         return
     if causes:
         count_error(series, write)
-        write.annotate(f"{PREFIX}error", f"Failed to parse policy: {_joined(causes)}")
+        write.annotate(f"{PREFIX}error", f"Failed to parse policy: {aggregate(causes)}")
     known: dict[Standard, str] = {}
 
     def text(standard: Standard) -> str:
@@ -111,11 +109,6 @@ def _check(
     if text(choice.warn):
         count(series, write, choice.warn, "warn", allowed=False)
         write.warnings.append(f'would violate PodSecurity "{choice.warn}": {text(choice.warn)}')
-
-
-def _joined(causes: list[Cause]) -> str:
-    texts = [str(cause) for cause in causes]
-    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 
 
 def _is_significant(new: Object, old: Object) -> bool:

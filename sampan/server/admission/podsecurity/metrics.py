@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from ...exchange import Write
 from ...series import Labels, Series
+from .checks import NEWEST
 from .levels import LATEST, PRIVILEGED, Standard
 
-SERVED_MINOR = 36
-"""Versions beyond it are counted together: users choose them, so there is a bound."""
 KINDS = {"pods": "pod", "namespaces": "namespace"}
 
 
@@ -16,7 +15,8 @@ def count(series: Series, write: Write, standard: Standard, mode: str, *, allowe
     if standard.version == LATEST or standard.level == PRIVILEGED:
         version = "latest"
     else:
-        version = f"v1.{standard.version}" if standard.version <= SERVED_MINOR else "future"
+        # Users choose versions, so there is a bound.
+        version = f"v1.{standard.version}" if standard.version <= NEWEST else "future"
     series.count(
         "pod_security_evaluations_total",
         (

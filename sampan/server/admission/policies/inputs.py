@@ -19,7 +19,7 @@ from sampan.api.cel.library.authorization import Authorizer, Question, ResourceC
 from sampan.api.cel.times import parse_timestamp
 from sampan.api.cel.types import TIMESTAMP, ObjectType, Type
 from sampan.api.cel.values import Fields
-from sampan.api.errors import Object
+from sampan.api.errors import Object, aggregate
 from sampan.api.resources import resource
 
 from ...exchange import User, Write
@@ -204,5 +204,5 @@ def meets(conditions: tuple[Expression, ...], values: Mapping[str, Any], budget:
         except Failed as error:
             failures.append(str(error))
     if failures:
-        raise Failed(failures[0] if len(failures) == 1 else f"[{', '.join(failures)}]")
+        raise Failed(aggregate(failures))
     return True
