@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .app import Server
     from .writing import Context, Written
 
+SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+"""The answer to a POST that makes no object of its own (a binding, an eviction)."""
 MAX_WARNINGS = 4096
 """Characters of warnings that are sent whole. Where there are more each is cut to `CUT_WARNING`, so
 that proxies do not drop the answer for its headers (endpoints/filters/warning.go)."""

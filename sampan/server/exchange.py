@@ -43,6 +43,20 @@ class User(Struct, frozen=True):
     extra: Mapping[str, Sequence[str]] = field(default_factory=lambda: NO_EXTRA)
 
 
+def user_info(user: User) -> Object:
+    """A user as authentication.k8s.io UserInfo, without what is empty."""
+    info: Object = {}
+    if user.name:
+        info["username"] = user.name
+    if user.uid:
+        info["uid"] = user.uid
+    if user.groups:
+        info["groups"] = list(user.groups)
+    if user.extra:
+        info["extra"] = {key: list(values) for key, values in user.extra.items()}
+    return info
+
+
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 
 

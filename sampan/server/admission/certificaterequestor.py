@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sampan.api.errors import Object
 
-from ..exchange import Write
+from ..exchange import Write, user_info
 from .plugin import Plugin
 
 if TYPE_CHECKING:
@@ -17,18 +17,10 @@ if TYPE_CHECKING:
 
 
 def mutate(server: Server, write: Write) -> None:
-    user = write.attributes.user
     spec: Object = dict(write.obj.get("spec") or {})
     for field in ("username", "uid", "groups", "extra"):
         spec.pop(field, None)
-    spec["username"] = user.name
-    if user.uid:
-        spec["uid"] = user.uid
-    if user.groups:
-        spec["groups"] = list(user.groups)
-    if user.extra:
-        spec["extra"] = {key: list(values) for key, values in user.extra.items()}
-    write.obj["spec"] = spec
+    write.obj["spec"] = spec | user_info(write.attributes.user)
 
 
 PLUGIN = Plugin(

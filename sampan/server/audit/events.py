@@ -9,7 +9,7 @@ import orjson
 from sampan.api.errors import Object, StatusError
 from sampan.api.times import format_micro_time
 
-from ..exchange import Attributes, Request, Response, User
+from ..exchange import Attributes, Request, Response, user_info
 from .policy import NAMES, Level, Rule
 
 API_VERSION = "audit.k8s.io/v1"
@@ -74,19 +74,6 @@ def sources_of(request: Request) -> list[str]:
     if request.peer and request.peer not in found[-1:]:
         found.append(request.peer)
     return found
-
-
-def user_info(user: User) -> Object:
-    info: Object = {}
-    if user.name:
-        info["username"] = user.name
-    if user.uid:
-        info["uid"] = user.uid
-    if user.groups:
-        info["groups"] = list(user.groups)
-    if user.extra:
-        info["extra"] = {key: list(values) for key, values in user.extra.items()}
-    return info
 
 
 def object_ref(attributes: Attributes) -> Object:

@@ -11,6 +11,7 @@ from sampan.api.times import format_time
 from sampan.store.interface import RevisionMismatch
 from sampan.wire.json import encode_object
 
+from ..answer import SUCCESS
 from ..changes import Note
 from ..exchange import Attributes, Request, Response, Write
 from ..writing import ATTEMPTS, MODIFIED, Context, newest
@@ -18,8 +19,6 @@ from .reading import BINDING, Posted, read_created, read_posted
 
 if TYPE_CHECKING:
     from ..app import Server
-
-SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
 
 async def handle_pod(server: Server, request: Request, attributes: Attributes) -> Response:

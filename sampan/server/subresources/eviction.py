@@ -23,13 +23,13 @@ from sampan.api.resources import resource
 from sampan.api.selectors import from_label_selector
 from sampan.api.times import format_time
 
+from ..answer import SUCCESS
 from ..exchange import Attributes, Request, Response, Write
 from .reading import EVICTION, read_posted
 
 if TYPE_CHECKING:
     from ..app import Server
 
-SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 # Upstream's bound: more unconfirmed evictions mean that the controller is not keeping up.
 MAX_DISRUPTED = 2000
 RETRY_S = 10

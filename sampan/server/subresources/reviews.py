@@ -16,7 +16,7 @@ from sampan.api.times import format_time
 from ..authn.jwt import BadToken
 from ..authz.nodes import node_of
 from ..authz.questions import Asked, Verdict
-from ..exchange import Attributes, Request, Response, User
+from ..exchange import Attributes, Request, Response, User, user_info
 from ..routes import method_not_allowed
 from .reading import Posted, Shape, read_created
 
@@ -39,7 +39,7 @@ async def token_review(server: Server, request: Request, attributes: Attributes)
     status: Object
     try:
         user, shared = await server.authn.check_token(token, audiences)
-        status = {"authenticated": True, "user": _user_info(user), "audiences": shared}
+        status = {"authenticated": True, "user": user_info(user), "audiences": shared}
     except BadToken as error:
         text = str(error)
         status = {"user": {}, "error": text if text == INVALID else f"[{INVALID}, {text}]"}
@@ -118,7 +118,7 @@ async def self_review(server: Server, request: Request, attributes: Attributes) 
     body = posted.obj
     del body["spec"]
     body["metadata"] = {"creationTimestamp": format_time(server.clock.now())}
-    return _answer(posted, {"userInfo": _user_info(attributes.user)})
+    return _answer(posted, {"userInfo": user_info(attributes.user)})
 
 
 def _read(request: Request, attributes: Attributes) -> Posted:
@@ -266,13 +266,3 @@ def _decide(server: Server, user: User, spec: Object) -> Object:
     if said.error:
         status["evaluationError"] = said.error
     return status
-
-
-def _user_info(user: User) -> Object:
-    info: Object = {"username": user.name}
-    if user.uid:
-        info["uid"] = user.uid
-    info["groups"] = list(user.groups)
-    if user.extra:
-        info["extra"] = {key: list(values) for key, values in user.extra.items()}
-    return info

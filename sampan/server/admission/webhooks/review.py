@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object, StatusError, from_status
 
-from ...exchange import Attributes, User, Write
+from ...exchange import Attributes, Write, user_info
 from ...options import WriteOptions
 from ...webhooks.target import CallFailed
 
@@ -105,18 +105,6 @@ def namespace_of(attributes: Attributes, name: str) -> str:
     if target is not None and target.plural == "namespaces" and not target.group:
         return attributes.namespace or name
     return attributes.namespace
-
-
-def user_info(user: User) -> Object:
-    """authentication.k8s.io UserInfo, without what is empty."""
-    out: Object = {"username": user.name}
-    if user.uid:
-        out["uid"] = user.uid
-    if user.groups:
-        out["groups"] = list(user.groups)
-    if user.extra:
-        out["extra"] = {name: list(values) for name, values in user.extra.items()}
-    return out
 
 
 def options_of(write: Write) -> Object | None:
