@@ -22,7 +22,7 @@ from ..linux.openat2 import open_beneath
 from . import manifest
 from .inflate import CHUNK_BYTES, Inflated
 from .interface import ImageDamaged
-from .layers import LAYER_BYTES_MAX
+from .layers import LAYER_BYTES_MAX, Member
 from .manifest import DOCUMENT_BYTES_MAX, Config, digest_of, parse_config, parse_document
 from .reference import InvalidReference, parse
 
@@ -74,7 +74,7 @@ def open_archive(path: Path, scratch: Path) -> Iterator[Contents]:
             return
         with open(path, "rb") as file:
             plain = _plain(file, scratch)
-            with plain, tarfile.open(fileobj=plain, mode="r:") as tar:
+            with plain, tarfile.open(fileobj=plain, mode="r:", tarinfo=Member) as tar:
                 yield _Tar(tar)
     except (tarfile.TarError, EOFError) as error:
         raise ImageDamaged(f"{path.name} is not an image archive: {error}") from error

@@ -38,6 +38,15 @@ class Stored(Struct, frozen=True):
     """Tells whether its file is still the one that was read."""
 
 
+class Seen(Struct, frozen=True):
+    """The folder as it was when its references were last read."""
+
+    identity: tuple[int, int, int] | None = None
+    images: Mapping[str, Image] = {}
+    references: Mapping[str, str] = {}
+    stored: Mapping[str, Stored] = {}
+
+
 class LayerMissing(Exception):
     """A layer went away between its check and the image's registration; unpack it again."""
 
@@ -47,10 +56,7 @@ class Catalog:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._identity: tuple[int, int, int] | None = None
-        self._images: Mapping[str, Image] = {}
-        self._references: Mapping[str, str] = {}
-        self._stored: dict[str, Stored] = {}
+        self._seen = Seen()
 
     def open(self) -> None:
         """Make the folders, and remove what crashed makers left."""
@@ -98,18 +104,15 @@ class Catalog:
 
     def images(self) -> Mapping[str, Image]:
         """By id."""
-        self._refresh()
-        return self._images
+        return self._refresh().images
 
     def references(self) -> Mapping[str, str]:
         """From full names, with tag or digest, to ids."""
-        self._refresh()
-        return self._references
+        return self._refresh().references
 
     def layers(self, image_id: str) -> Sequence[Path]:
         """The directories of an image, uppermost first. Raises ImageNotFound."""
-        self._refresh()
-        stored = self._stored.get(image_id)
+        stored = self._refresh().stored.get(image_id)
         if stored is None:
             raise ImageNotFound(f"image {image_id} is not present")
         return [self.layer(diff_id) for diff_id in reversed(stored.config.diff_ids)]
@@ -143,14 +146,14 @@ class Catalog:
         what is known already.
         """
         self._flush(unpacked)
-        with self._locked():
+        with self._locked() as seen:
             for diff_id in config.diff_ids:
                 if self.layer(diff_id).is_dir():
                     continue
                 if diff_id not in unpacked:
                     raise LayerMissing(diff_id)
                 os.rename(unpacked[diff_id], self.layer(diff_id))
-            old = self._stored.get(config.id)
+            old = seen.stored.get(config.id)
             changed = old is None or old.loaded < loaded or old.size_bytes != size_bytes
             if changed:
                 data = {
@@ -197,7 +200,7 @@ class Catalog:
             for diff_id in _read_stored(path).config.diff_ids
         }
         moved: list[Path] = []
-        stored = self._stored.pop(image_id, None)
+        stored = self._seen.stored.get(image_id)
         for diff_id in stored.config.diff_ids if stored is not None else ():
             path = self.layer(diff_id)
             if diff_id not in kept and path.is_dir():
@@ -209,12 +212,11 @@ class Catalog:
         return self._image_files / f"{image_id.removeprefix('sha256:')}.json"
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[Seen]:
         fd = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            self._refresh()
-            yield
+            yield self._refresh()
         finally:
             os.close(fd)
 
@@ -242,20 +244,22 @@ class Catalog:
             os.fsync(file.fileno())
         os.replace(draft, path)
 
-    def _refresh(self) -> None:
+    def _refresh(self) -> Seen:
+        """Called in threads too: what is seen is replaced as a whole."""
+        seen = self._seen
         try:
             info = os.stat(self._references_file)
         except FileNotFoundError:
-            self._identity, self._images, self._references = None, {}, {}
-            return
+            self._seen = Seen()
+            return self._seen
         identity = (info.st_ino, info.st_mtime_ns, info.st_size)
-        if identity == self._identity:
-            return
+        if identity == seen.identity:
+            return seen
         references = self._read_references()
         present: dict[str, Stored] = {}
         for image_id in set(references.values()):
             path = self._image_file(image_id)
-            stored = self._stored.get(image_id)
+            stored = seen.stored.get(image_id)
             try:
                 if stored is None or stored.identity != _identity(path):
                     stored = _read_stored(path)
@@ -263,10 +267,9 @@ class Catalog:
             except FileNotFoundError:
                 # Removed by another process after the references were read.
                 continue
-        self._stored = present
-        self._references = {name: found for name, found in references.items() if found in present}
-        self._images = _images(present, self._references)
-        self._identity = identity
+        found = {name: image for name, image in references.items() if image in present}
+        self._seen = Seen(identity, _images(present, found), found, present)
+        return self._seen
 
 
 def _images(stored: Mapping[str, Stored], references: Mapping[str, str]) -> Mapping[str, Image]:

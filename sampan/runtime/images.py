@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -181,9 +182,12 @@ class ImageStore:
         shared = self._pulls.get(key)
         if shared is None:
             task = asyncio.create_task(self._pull(name, credentials))
-            shared = self._pulls[key] = _Shared(task)
-            task.add_done_callback(lambda _: self._pulls.pop(key, None))
+            shared = self._pulls[key] = _Shared(task, partial(self._forget_pull, key))
         return await shared.wait()
+
+    def _forget_pull(self, key: str, shared: _Shared) -> None:
+        if self._pulls.get(key) is shared:
+            del self._pulls[key]
 
     async def _pull(self, name: Reference, credentials: Credentials | None) -> Image:
         local = self.local if self.local and self.local.domain == name.domain else None
@@ -320,11 +324,14 @@ def _unpack_file(file: Path, target: Path, diff_id: str) -> None:
 
 
 class _Shared:
-    """A pull that several wait for; it ends early when none does any more."""
+    """A pull that several wait for; it ends early when none does any more. `over` is called when
+    nobody may join it any more: one that is being ended would end whoever does."""
 
-    def __init__(self, task: asyncio.Task[Image]) -> None:
+    def __init__(self, task: asyncio.Task[Image], over: Callable[[_Shared], None]) -> None:
         self._task = task
+        self._over = over
         self._waiting = 0
+        task.add_done_callback(lambda _: over(self))
 
     async def wait(self) -> Image:
         self._waiting += 1
@@ -333,4 +340,5 @@ class _Shared:
         finally:
             self._waiting -= 1
             if not self._waiting and not self._task.done():
+                self._over(self)
                 self._task.cancel()

@@ -1,14 +1,15 @@
 """Read a layer's bytes: plain, gzip or zstd, hashed on the way in and on the way out.
 
-Blocking, for a worker thread. Decompression and hashing release the interpreter's lock.
+Blocking, for a worker thread. Decompression and hashing release the interpreter's lock. What comes
+out at a time is bounded too (`CHUNK_BYTES`): a few bytes from a stranger may stand for gigabytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import IO, Protocol, cast
 
 from .interface import ImageDamaged
 
@@ -33,11 +34,9 @@ class Inflated:
         self._raw = hashlib.sha256()
         self._out = hashlib.sha256()
         self._pending = memoryview(b"")
-        self._ended = False
         self.raw_size = 0
-        first = self._take()
-        self._next = self._decoder(first)
-        self._first: bytes | None = first
+        self._first: bytes | None = self._take()
+        self._pieces = _decoder(self._first)(self._give)
 
     @property
     def digest(self) -> str:
@@ -67,14 +66,13 @@ class Inflated:
             self._pending = memoryview(b"")
 
     def _fill(self) -> bool:
-        while not self._ended:
-            raw = self._first if self._first is not None else self._take()
-            self._first = None
-            self._ended = not raw
+        while True:
             try:
-                data = self._next(raw)
+                data = next(self._pieces, None)
             except (zlib.error, EOFError, ValueError, OSError) as error:
                 raise ImageDamaged(f"damaged layer: {error}") from error
+            if data is None:
+                return False
             if data:
                 self._left -= len(data)
                 if self._left < 0:
@@ -82,7 +80,12 @@ class Inflated:
                 self._out.update(data)
                 self._pending = memoryview(data)
                 return True
-        return False
+
+    def _give(self) -> bytes:
+        """What is to be decoded next; nothing at the end."""
+        raw = self._first if self._first is not None else self._take()
+        self._first = None
+        return raw
 
     def _take(self) -> bytes:
         raw = self._source.read(CHUNK_BYTES)
@@ -90,59 +93,57 @@ class Inflated:
         self.raw_size += len(raw)
         return raw
 
-    def _decoder(self, first: bytes) -> Callable[[bytes], bytes]:
-        if first.startswith(_GZIP):
-            return _gunzip()
-        if first.startswith(_ZSTD):
-            return _unzstd()
-        return bytes
+
+Take = Callable[[], bytes]
+"""The next raw bytes; nothing at the end."""
 
 
-def _gunzip() -> Callable[[bytes], bytes]:
+def _decoder(first: bytes) -> Callable[[Take], Iterator[bytes]]:
+    if first.startswith(_GZIP):
+        return _gunzip
+    if first.startswith(_ZSTD):
+        return _unzstd
+    return _plain
+
+
+def _plain(take: Take) -> Iterator[bytes]:
+    while raw := take():
+        yield raw
+
+
+def _gunzip(take: Take) -> Iterator[bytes]:
     """gzip, also of several members; what follows the last one as padding is ignored."""
-    state = zlib.decompressobj(31)
-
-    def decode(raw: bytes) -> bytes:
-        nonlocal state
-        if not raw:
-            if not state.eof:
-                raise EOFError("compressed data ends too early")
-            return b""
-        parts = []
-        while raw:
+    state, full = zlib.decompressobj(31), False
+    while raw := take():
+        # Where a piece is full more may wait inside, although all that came is taken.
+        while raw or full:
             if state.eof:
-                raw = raw.lstrip(b"\0")
+                raw, full = raw.lstrip(b"\0"), False
                 if not raw:
                     break
                 state = zlib.decompressobj(31)
-            parts.append(state.decompress(raw))
-            raw = state.unused_data
-        return b"".join(parts)
+            data = state.decompress(raw, CHUNK_BYTES)
+            raw = state.unused_data if state.eof else state.unconsumed_tail
+            full = len(data) == CHUNK_BYTES
+            yield data
+    if not state.eof:
+        raise EOFError("compressed data ends too early")
 
-    return decode
 
-
-def _unzstd() -> Callable[[bytes], bytes]:
+def _unzstd(take: Take) -> Iterator[bytes]:
+    """zstd, also of several frames. What is cut short is told by its digest."""
     import zstandard
 
-    factory = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-    state = factory.decompressobj()
+    class Raw:
+        def read(self, size: int) -> bytes:
+            return take()
 
-    def decode(raw: bytes) -> bytes:
-        nonlocal state
-        if not raw:
-            if not state.eof:
-                raise EOFError("compressed data ends too early")
-            return b""
-        parts = []
-        try:
-            while raw:
-                if state.eof:
-                    state = factory.decompressobj()
-                parts.append(state.decompress(raw))
-                raw = state.unused_data
-        except zstandard.ZstdError as error:
-            raise ValueError(str(error)) from error
-        return b"".join(parts)
-
-    return decode
+    decoder = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+    reader = decoder.stream_reader(
+        cast(IO[bytes], Raw()), read_size=CHUNK_BYTES, read_across_frames=True
+    )
+    try:
+        while data := reader.read(CHUNK_BYTES):
+            yield data
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error

@@ -25,6 +25,10 @@ from .room import Room
 LAYER_BYTES_MAX = 64 * 1024**3
 LAYER_ENTRIES_MAX = 4_000_000
 _PATH_BYTES_MAX = 4096
+# Directories within directories: more than any image has, and few enough to go down into.
+_DEPTH_MAX = 200
+# What stands before an entry: long names and attributes. tarfile takes it into memory as a whole.
+_HEADER_BYTES_MAX = 1024 * 1024
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -45,7 +49,7 @@ def unpack(source: Source, target: Path, *, diff_id: str, digest: str = "") -> i
         layer = _Layer(root)
         try:
             with tarfile.open(
-                fileobj=cast(IO[bytes], stream), mode="r|", bufsize=CHUNK_BYTES
+                fileobj=cast(IO[bytes], stream), mode="r|", bufsize=CHUNK_BYTES, tarinfo=Member
             ) as archive:
                 for member in archive:
                     layer.add(archive, member)
@@ -63,6 +67,23 @@ def unpack(source: Source, target: Path, *, diff_id: str, digest: str = "") -> i
     if stream.digest != diff_id:
         raise ImageDamaged(f"layer has diff id {stream.digest}, expected {diff_id}")
     return stream.raw_size
+
+
+class Member(tarfile.TarInfo):
+    """An entry whose headers are bounded."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _HEADERS and self.size > _HEADER_BYTES_MAX:
+            # No error of tarfile's own, some of which it takes for the end of the archive.
+            raise ImageDamaged(f"an entry has more than {_HEADER_BYTES_MAX} bytes of headers")
+        found: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        return found
+
+
+_HEADERS = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
 
 
 class _Layer:
@@ -264,6 +285,8 @@ def _clean(name: str) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise ImageDamaged(f"layer entry {name!r} leads out of the layer")
+    if len(parts) > _DEPTH_MAX:
+        raise ImageDamaged(f"layer entry is more than {_DEPTH_MAX} directories deep")
     return "/".join(parts)
 
 

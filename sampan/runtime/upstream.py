@@ -86,8 +86,11 @@ class Server:
             )
             if response.status not in (301, 302, 303, 307, 308):
                 return response
-            target = url.join(URL(response.headers.get("Location", "")))
             response.release()
+            try:
+                target = url.join(URL(response.headers.get("Location", "")))
+            except ValueError as error:
+                raise self.failed(f"malformed redirect: {error}") from error
             if target.scheme != "https" and url.scheme == "https":
                 raise self.failed(f"refused redirect to {target}")
             url = target
@@ -138,7 +141,10 @@ class Server:
         credentials = self._credentials
         if credentials is not None and credentials.token:
             return credentials.token
-        realm = URL(fields.get("realm", ""))
+        try:
+            realm = URL(fields.get("realm", ""))
+        except ValueError as error:
+            raise self.failed("failed to authorize: malformed realm") from error
         if realm.scheme not in ("http", "https") or not realm.host:
             raise self.failed("failed to authorize: malformed realm")
         query = {"scope": fields.get("scope") or f"repository:{self._name.path}:pull"}

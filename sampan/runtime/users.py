@@ -17,6 +17,7 @@ from .interface import ContainerSpec, RuntimeFailure
 # More than any real file; a larger one is read so far.
 FILE_LIMIT_BYTES = 4 * 1024 * 1024
 _ID_MAX = 2**31 - 1
+_DIGITS_MAX = 20
 
 
 class User(Struct, frozen=True):
@@ -62,11 +63,11 @@ def resolve_user(rootfs: Path, text: str) -> User:
     lines = list(_fields(rootfs, "/etc/passwd", 7))
     if name:
         entry = _entry(lines, 0, name)
-    number = _number(name) if name else 0
+    number = _checked(name) if name else 0
     if entry is None and number is not None:
         entry = _entry(lines, 2, str(number))
     if entry is not None:
-        uid, gid, home = int(entry[2]), int(entry[3]), entry[5]
+        uid, gid, home = int(entry[2]), int(entry[3]) if _is_id(entry[3]) else 0, entry[5]
     elif number is not None:
         uid, gid, home = number, 0, ""
     else:
@@ -80,7 +81,7 @@ def _group(rootfs: Path, name: str) -> int:
     entry = _entry(_fields(rootfs, "/etc/group", 4), 0, name)
     if entry is not None:
         return int(entry[2])
-    number = _number(name)
+    number = _checked(name)
     if number is None:
         raise RuntimeFailure(f"unable to find group {name}: no matching entries in group file")
     return number
@@ -96,21 +97,30 @@ def _entry(lines: Iterable[list[str]], at: int, value: str) -> list[str] | None:
 
 
 def _fields(rootfs: Path, path: str, count: int) -> Iterator[list[str]]:
-    """Well-formed lines of a passwd-like file, split; none when it is missing or no file."""
+    """Well-formed lines of a passwd-like file, split; none when it is missing or no file. Some
+    images have a user of a number that no Linux gives a process: nobody else is concerned."""
     try:
         text = read_in_root(rootfs, path, FILE_LIMIT_BYTES).decode(errors="replace")
     except OSError:
         return
     for line in text.splitlines():
         fields = line.strip().split(":")
-        if len(fields) >= count and _number(fields[2]) is not None:
+        if len(fields) >= count and _is_id(fields[2]):
             yield fields
 
 
-def _number(text: str) -> int | None:
-    if not (text.isascii() and text.isdigit()):
+def _is_id(text: str) -> bool:
+    return _is_number(text) and int(text) <= _ID_MAX
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX
+
+
+def _checked(text: str) -> int | None:
+    """None for a name. Raises RuntimeFailure for a number that is out of range."""
+    if not _is_number(text):
         return None
-    value = int(text)
-    if value > _ID_MAX:
+    if not _is_id(text):
         raise RuntimeFailure(f"user or group id {text} is out of range")
-    return value
+    return int(text)

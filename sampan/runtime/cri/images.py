@@ -36,11 +36,13 @@ class CriImages:
         """Raises RuntimeFailure."""
         try:
             found = (await self._server.call("ListImages"))["images"]
-            known, self._images = self._images, {}
+            images = {}
             for item in found:
-                old = known.get(item["id"])
+                old = self._images.get(item["id"])
                 same = old is not None and list(old.tags) == item["repo_tags"]
-                self._images[item["id"]] = old if same and old else await self._look(item)
+                images[item["id"]] = old if same and old else await self._look(item)
+            # All at once: who asks meanwhile would take an image for missing, or for unused.
+            self._images = images
         except RpcError as error:
             raise RuntimeFailure(str(error)) from error
 
@@ -151,8 +153,9 @@ class CriImages:
         image = self.find(reference)
         if image is None:
             raise ImageNotFound(f'image "{reference}" not found')
-        try:
-            await self._server.call("RemoveImage", image={"image": image.id})
-        except RpcError as error:
-            raise RuntimeFailure(str(error)) from error
-        self._images.pop(image.id, None)
+        async with self._changing:
+            try:
+                await self._server.call("RemoveImage", image={"image": image.id})
+            except RpcError as error:
+                raise RuntimeFailure(str(error)) from error
+            self._images.pop(image.id, None)

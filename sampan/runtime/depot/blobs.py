@@ -119,7 +119,9 @@ class Blobs:
             raise Rejected(409, "BLOB_UPLOAD_INVALID", "another request writes to this upload")
         upload.busy = True
         try:
-            with open(upload.path, "ab") as file:  # noqa: ASYNC230 - only opened here
+            with open(upload.path, "ab", buffering=0) as file:  # noqa: ASYNC230 - only opened
+                # What a write that failed has left is not in the digest.
+                file.truncate(upload.size)
                 pending = bytearray()
                 async for chunk in chunks:
                     pending += chunk
@@ -135,7 +137,9 @@ class Blobs:
         if upload.size + len(data) > BLOB_BYTES_MAX:
             raise Rejected(413, "SIZE_INVALID", f"a blob has at most {BLOB_BYTES_MAX} bytes")
         self._check_disk()
-        file.write(data)
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
         upload.hash.update(data)
         upload.size += len(data)
 

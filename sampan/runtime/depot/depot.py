@@ -90,8 +90,8 @@ class Depot:
         return True
 
     async def delete_blob(self, name: str, digest: str) -> None:
-        self.blob(name, digest)
         async with self._changing:
+            self.blob(name, digest)
             repository = self.repositories.find(name)
             if any(digest in entry["blobs"] for entry in repository.manifests.values()):
                 text = "a manifest of the repository needs the blob"

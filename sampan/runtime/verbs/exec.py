@@ -25,12 +25,18 @@ TERMINAL_TIMEOUT_S = 30.0
 async def exec_(
     places: Places, container_id: str, args: Sequence[str], *, tty: bool, stdin: bool
 ) -> PipeStreams | TerminalStreams:
-    """Start the command. That it cannot run shows as crun's text and code 127."""
+    """Start the command. That it cannot run shows as crun's text and code 127. Raises
+    RuntimeFailure."""
     bundle = places.bundle(container_id)
-    config = orjson.loads((bundle / "config.json").read_bytes())
     name = f"exec-{secrets.token_hex(8)}"
     spec = bundle / f"{name}.json"
-    spec.write_bytes(orjson.dumps(exec_process(config, args, tty=tty)))
+    try:
+        config = orjson.loads((bundle / "config.json").read_bytes())
+        spec.write_bytes(orjson.dumps(exec_process(config, args, tty=tty)))
+    except OSError as error:
+        # The container has just been deleted, or its disk is full.
+        _unlink(spec)
+        raise RuntimeFailure(f"cannot exec: {error.strerror}") from error
     try:
         # crun writes the pid once the command runs: without one, the exit code is crun's own.
         files = (spec, bundle / f"{name}.pid")

@@ -12,8 +12,11 @@ from sampan.aio.grpc import NOT_FOUND, UNAVAILABLE, RpcError
 from sampan.runtime.cri import runtime as cri
 from sampan.runtime.cri import schemas
 from sampan.runtime.cri.containerd import Containerd, layers_of
+from sampan.runtime.cri.images import CriImages
 from sampan.runtime.cri.messages import POD_UID
 from sampan.runtime.interface import Container, ContainerSpec, RuntimeFailure, State
+from sampan.runtime.places import Places
+from sampan.runtime.verbs.exec import exec_
 
 
 class Server:
@@ -111,3 +114,53 @@ async def _next_exit(runtime: cri.CriRuntime) -> Container:
         async for container in runtime.exits():
             return container
     raise AssertionError("unreachable")
+
+
+async def test_images_are_there_while_they_are_listed_again() -> None:
+    class Images:
+        """Says of each image what it is only when it is let."""
+
+        def __init__(self) -> None:
+            self.go_on = asyncio.Event()
+            self.looks = 0
+
+        async def call(self, name: str, **asked: Any) -> dict[str, Any]:
+            if name == "ImageStatus":
+                self.looks += 1
+                await self.go_on.wait()
+                return {"info": {}}
+            row = {"repo_digests": [], "size": 1, "pinned": False}
+            return {"images": [{**row, "id": i, "repo_tags": [f"r.io/{i}:{self.looks}"]}
+                               for i in ("a", "b")]}  # fmt: skip
+
+    server = Images()
+    images = CriImages(cast(Containerd, server))
+    server.go_on.set()
+    await images.refresh()
+    server.go_on.clear()
+    again = asyncio.create_task(images.refresh())
+    await asyncio.sleep(0)
+    assert images.find("r.io/a:0") is not None
+    assert images.find("r.io/b:0") is not None
+    server.go_on.set()
+    await again
+    assert images.find("r.io/b:0") is None
+    assert images.find("r.io/b:2") is not None
+
+
+@pytest.mark.parametrize("trouble", ["gone", "full"])
+async def test_a_command_that_cannot_be_written_down_is_a_failure_of_the_runtime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    """A probe that raised anything else would never look again."""
+    places = Places(tmp_path, tmp_path, "cgroup")
+    if trouble == "full":
+        places.bundle("c").mkdir(parents=True)
+        (places.bundle("c") / "config.json").write_text('{"process": {"env": []}}')
+
+        def full(self: Path, data: bytes) -> int:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(RuntimeFailure, match="cannot exec"):
+        await exec_(places, "c", ["true"], tty=False, stdin=False)

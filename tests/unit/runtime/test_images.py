@@ -8,7 +8,7 @@ import io
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from sampan.runtime import build, manifest
 from sampan.runtime.build import File, ImageConfig, build_layer, pack_archive, pack_oci_archive
 from sampan.runtime.catalog import Catalog
-from sampan.runtime.depot import depot
+from sampan.runtime.depot import blobs, depot
 from sampan.runtime.images import ImageStore
 from sampan.runtime.interface import ImageDamaged, ImageNotFound
 
@@ -342,3 +342,82 @@ def test_nothing_stays_of_what_was_killed(tmp_path: Path, monkeypatch: pytest.Mo
             assert number > 8
             return
     raise AssertionError("never whole")
+
+
+async def test_who_comes_while_a_pull_is_given_up_begins_another(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ending, pulls = asyncio.Event(), asyncio.Event(), 0
+
+    async def pull(name: Any, credentials: Any) -> Any:
+        nonlocal pulls
+        pulls += 1
+        if pulls > 1:
+            return "image"
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            # What is under way in threads is waited for.
+            await ending.wait()
+
+    monkeypatch.setattr(store, "_pull", pull)
+    first = asyncio.create_task(store.pull("r.io/x"))
+    await begun.wait()
+    first.cancel()
+    await asyncio.sleep(0)
+    second = asyncio.create_task(store.pull("r.io/x"))
+    await asyncio.sleep(0)
+    ending.set()
+    found: Any = await second
+    assert found == "image"
+    await asyncio.gather(first, return_exceptions=True)
+    assert store._pulls == {}
+
+
+async def test_what_a_failed_write_has_left_is_no_part_of_a_blob(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client sends it again, and its digest says nothing of what was there."""
+    found = blobs.Blobs(tmp_path)
+    found.open()
+    upload = found.begin("app")
+
+    async def chunks(data: bytes) -> AsyncIterator[bytes]:
+        yield data
+
+    append = found._append
+
+    def fail(upload: blobs.Upload, file: Any, data: bytes) -> None:
+        file.write(data[:2])
+        raise OSError(5, "Input/output error")
+
+    await found.append(upload, chunks(b"one"))
+    monkeypatch.setattr(found, "_append", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        await found.append(upload, chunks(b"two"))
+    monkeypatch.setattr(found, "_append", append)
+    await found.append(upload, chunks(b"two"))
+    digest = manifest.digest_of(b"onetwo")
+    found.finish(upload, digest)
+    assert found.path(digest).read_bytes() == b"onetwo"
+
+
+async def test_a_blob_that_two_delete_is_gone_for_the_second(
+    store: ImageStore, tmp_path: Path
+) -> None:
+    content = depot.Depot(tmp_path / "registry", store, ["localhost:1"])
+    content.open()
+    upload = content.blobs.begin("app")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"data"
+
+    await content.blobs.append(upload, chunks())
+    digest = manifest.digest_of(b"data")
+    await content.finish(upload, digest)
+    both = (content.delete_blob("app", digest) for _ in range(2))
+    done = await asyncio.gather(*both, return_exceptions=True)
+    assert done[0] is None
+    assert isinstance(done[1], blobs.Rejected)
+    assert done[1].status == 404

@@ -8,6 +8,7 @@ import io
 import os
 import stat
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sampan.runtime import layers, room
+from sampan.runtime.inflate import Inflated
 from sampan.runtime.interface import ImageDamaged
 from sampan.runtime.layers import unpack
 
@@ -198,6 +200,12 @@ def test_escapes_are_refused(target: Path, name: str) -> None:
     assert keep.stat().st_nlink == 1
 
 
+def test_what_is_too_deep_is_refused(target: Path) -> None:
+    unpack_tar(tar(("file", "a/" * 199 + "x", "y")), target)
+    with pytest.raises(ImageDamaged, match="directories deep"):
+        unpack_tar(tar(("file", "a/" * 1500 + "x", "y")), target)
+
+
 def test_wrong_content_is_refused(target: Path) -> None:
     data = tar(("file", "f", "x"))
     with pytest.raises(ImageDamaged, match="expected"):
@@ -231,6 +239,36 @@ def test_bombs_are_stopped(target: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(layers, "LAYER_BYTES_MAX", 1_000_000)
     with pytest.raises(ImageDamaged, match="larger than allowed"):
         unpack(io.BytesIO(bomb), target, diff_id="")
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
+def test_a_bomb_takes_no_memory(target: Path, compress: Callable[[bytes], bytes]) -> None:
+    """Of a few bytes that stand for much, whether they are data or an entry's headers."""
+    zeros = bytes(96 << 20)
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, len(zeros)
+    content = tarfile.TarInfo("zeros")
+    content.size = len(zeros)
+    for info, text in ((header, "bytes of headers"), (content, "diff id")):
+        raw = compress(tar(("file", "f", "x"))[:1024] + info.tobuf() + zeros + bytes(1024))
+        tracemalloc.start()
+        with pytest.raises(ImageDamaged, match=text):
+            unpack(io.BytesIO(raw), target, diff_id="")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 8 << 20
+
+
+def test_members_and_frames_follow_each_other() -> None:
+    data = os.urandom(300_000) + bytes(3_000_000) + b"end"
+    halves = data[:1_000_000], data[1_000_000:]
+    for compress, padding in ((gzip.compress, bytes(512)), (zstandard.compress, b"")):
+        stream = Inflated(io.BytesIO(b"".join(map(compress, halves)) + padding), 1 << 30)
+        found = bytearray()
+        while piece := stream.read(100_000):
+            found += piece
+        assert found == data
+        assert stream.digest == diff_id(data)
 
 
 def test_no_layer_takes_the_last_of_the_disk(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:

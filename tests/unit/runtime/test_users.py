@@ -44,6 +44,18 @@ def test_unknown(rootfs: Path, text: str) -> None:
         resolve_user(rootfs, text)
 
 
+def test_a_user_nobody_can_be_is_in_nobodys_way(rootfs: Path) -> None:
+    for name in ("passwd", "group"):
+        odd = "nfsnobody:x:4294967294:4294967294::/:/bin/sh\nodd:x:7:x::/:/bin/sh\n"
+        path = rootfs / "etc" / name
+        path.write_text(odd + path.read_text())
+    assert resolve_user(rootfs, "app") == User(1000, 1001, [50], "/srv/app")
+    assert resolve_user(rootfs, "odd") == User(7, 0, [], "/")
+    for text in ("nfsnobody", "4294967294"):
+        with pytest.raises(RuntimeFailure):
+            resolve_user(rootfs, text)
+
+
 def test_message_is_upstreams(rootfs: Path) -> None:
     with pytest.raises(RuntimeFailure) as caught:
         resolve_user(rootfs, "nobody")
