@@ -98,17 +98,15 @@ async def look_by_tcp(host: str, port: int, timeout_s: float | None) -> Look:
 async def look_by_command(
     runtime: Runtime, container_id: str, command: Any, timeout_s: float | None
 ) -> Look:
+    from sampan.runtime.streams import collect
+
     try:
         session = await runtime.exec(container_id, list(command))
     except RuntimeFailure as error:
         return Look(False, str(error))
-    output = bytearray()
     try:
         async with asyncio.timeout(timeout_s):
-            while (chunk := await session.read()) is not None:
-                # What a probe prints beyond the limit is read, so that it may end, and dropped.
-                output += chunk[1][: max(0, OUTPUT_MAX - len(output))]
-            code = await session.wait()
+            output, code = await collect(session, OUTPUT_MAX)
     except TimeoutError:
         await session.kill()
         words = " ".join(command)

@@ -1,7 +1,7 @@
 """Containers and images as the node agent sees them. No pods here: OCI words only.
 
-Two runtimes stand behind `Runtime`: `crun` under `conmon` (runtime/oci.py) and, later, a CRI
-endpoint. Errors carry a `reason` the agent can show.
+Two runtimes stand behind `Runtime`: `crun` under `conmon` (runtime/oci.py), and a CRI endpoint
+(runtime/cri).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ containers out more than once.
 from __future__ import annotations
 
 import platform
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -162,9 +162,3 @@ def _rule(name: str, index: int, value: int, op: str) -> Mapping[str, Any]:
     if op == "SCMP_CMP_MASKED_EQ":
         test = {"index": index, "value": value, "valueTwo": 0, "op": op}
     return {"names": [name], "action": "SCMP_ACT_ALLOW", "args": [test]}
-
-
-def allowed_names(profile: Mapping[str, Any]) -> Sequence[str]:
-    """Every call some rule of the profile allows."""
-    rules = (rule for rule in profile["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW")
-    return sorted({name for rule in rules for name in rule["names"]})

@@ -3,11 +3,12 @@ search for, and what they find answers to. Loaded when something went wrong."""
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 
 import aiohttp
+
+from sampan.wire.address import connect_words, join_host_port
 
 PLAIN = "http: server gave HTTP response to HTTPS client"
 UNKNOWN_AUTHORITY = (
@@ -31,10 +32,8 @@ def _cause(error: Exception) -> str:
         case aiohttp.ClientConnectorError(os_error=socket.gaierror()):
             return f"dial tcp: lookup {error.host}: no such host"
         case aiohttp.ClientConnectorError():
-            shown = f"[{error.host}]" if ":" in error.host else error.host
-            code = error.os_error.errno
-            why = os.strerror(code).lower() if code else str(error.os_error)
-            return f"dial tcp {shown}:{error.port}: connect: {why}"
+            where, why = join_host_port(error.host, str(error.port)), connect_words(error.os_error)
+            return f"dial tcp {where}: connect: {why}"
         case aiohttp.ServerDisconnectedError():
             return "EOF"
         case TimeoutError():

@@ -1,4 +1,4 @@
-"""The messages of runtime.v1 that are exchanged, and containerd's own of events, as tables. Pure.
+"""The messages of runtime.v1 that are exchanged, as tables. Pure.
 
 What is left out of a message here (stats, Windows, SELinux) is neither sent nor looked at.
 """
@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from sampan.wire.messages import BOOL, BYTES, INT, MAP, TEXT, Schema
+from sampan.wire.messages import BOOL, INT, MAP, TEXT, Schema
 
 NOTHING: Final[Schema] = {}
 RUNTIME: Final = "/runtime.v1.RuntimeService/"
 IMAGE: Final = "/runtime.v1.ImageService/"
-SUBSCRIBE: Final = "/containerd.services.events.v1.Events/Subscribe"
 
 # NamespaceMode, SecurityProfile.ProfileType, MountPropagation, ContainerState
 POD, CONTAINER, NODE, TARGET = range(4)
@@ -160,7 +159,6 @@ CALLS: Final[dict[str, tuple[str, Schema, Schema]]] = {
         _CONTAINER_ID,
     ),
     "StartContainer": (RUNTIME, _CONTAINER_ID, NOTHING),
-    "StopContainer": (RUNTIME, {"container_id": (1, TEXT), "timeout": (2, INT)}, NOTHING),
     "RemoveContainer": (RUNTIME, _CONTAINER_ID, NOTHING),
     "ListContainers": (
         RUNTIME,
@@ -178,18 +176,6 @@ CALLS: Final[dict[str, tuple[str, Schema, Schema]]] = {
         {"status": (1, STATUS), "info": (2, MAP)},
     ),
     "ReopenContainerLog": (RUNTIME, _CONTAINER_ID, NOTHING),
-    "Exec": (
-        RUNTIME,
-        {
-            "container_id": (1, TEXT),
-            "cmd": (2, [TEXT]),
-            "tty": (3, BOOL),
-            "stdin": (4, BOOL),
-            "stdout": (5, BOOL),
-            "stderr": (6, BOOL),
-        },
-        _URL,
-    ),
     "Attach": (
         RUNTIME,
         {
@@ -226,11 +212,3 @@ CALLS: Final[dict[str, tuple[str, Schema, Schema]]] = {
     "RemoveImage": (IMAGE, {"image": (1, IMAGE_SPEC)}, NOTHING),
 }
 """Call -> (service, request, answer)."""
-
-FILTERS: Schema = {"filters": (1, [TEXT])}
-ENVELOPE: Schema = {
-    "namespace": (2, TEXT),
-    "topic": (3, TEXT),
-    "event": (4, {"type_url": (1, TEXT), "value": (2, BYTES)}),
-}
-TASK_EXIT: Schema = {"container_id": (1, TEXT), "id": (2, TEXT)}
