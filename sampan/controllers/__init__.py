@@ -16,6 +16,7 @@ from .endpointslice import EndpointSliceController
 from .endpointslicemirroring import EndpointSliceMirroringController
 from .ephemeralvolume import EphemeralVolumeController
 from .garbage import GarbageCollector
+from .gatewayports import GatewayPortsController
 from .horizontalpodautoscaler import HorizontalPodAutoscalerController
 from .ingressdefaults import IngressDefaultsController
 from .ipaddress import IpAddressController
@@ -69,6 +70,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     EndpointsController,
     LoadBalancerController,
     IngressDefaultsController,
+    GatewayPortsController,
     ServiceCidrController,
     IpAddressController,
     NodeIpamController,

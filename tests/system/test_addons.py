@@ -21,6 +21,8 @@ from tests.kit.ports import free_port
 pytestmark = pytest.mark.root
 
 SECURE, PLAIN, GATEWAY = "secure.example.com", "plain.example.com", "gateway.example.com"
+OTHER_PORT = 8000
+"""Traefik has to be told of it."""
 PATIENCE_S = 20.0
 
 
@@ -73,7 +75,8 @@ def routes() -> list[dict[str, Any]]:
     tls = [{"hosts": [SECURE], "secretName": "secure"}]
     ingress = {"tls": tls, "rules": rules, "defaultBackend": rest}
     listener = {"name": "http", "port": 80, "protocol": "HTTP"}
-    gateway = {"gatewayClassName": "traefik", "listeners": [listener]}
+    other = {"name": "other", "port": OTHER_PORT, "protocol": "HTTP"}
+    gateway = {"gatewayClassName": "traefik", "listeners": [listener, other]}
     backends = {"backendRefs": [{"name": "two", "port": 80}]}
     every, old, moved = ([{"path": {"value": value}}] for value in ("/", "/old", "/moved"))
     inner = {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/api"}
@@ -110,7 +113,8 @@ def certificate(folder: Path, host: str) -> Path:
 def ask(address: str, host: str, path: str = "/", ca: Path | None = None) -> str:
     """What `host` says at this address, by TLS if there is a CA to check it by."""
     request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
-    plain = socket.create_connection((address, 443 if ca else 80), timeout=5)
+    port = int(host.partition(":")[2] or (443 if ca else 80))
+    plain = socket.create_connection((address, port), timeout=5)
     link = plain
     if ca is not None:
         # Takes the socket over, also when it fails.
@@ -120,6 +124,9 @@ def ask(address: str, host: str, path: str = "/", ca: Path | None = None) -> str
         answer = b""
         while data := link.recv(4096):
             answer += data
+    if not answer:
+        # A proxy that is being replaced by one with more ports.
+        raise ConnectionResetError("no answer")
     head, _, body = answer.partition(b"\r\n\r\n")
     status = head.split(b" ", 2)[1]
     return (body if status == b"200" else status).decode().strip()
@@ -150,6 +157,7 @@ def test_ingress_and_gateway_are_served(user: User, tmp_path: Path) -> None:
         # A prefix is of whole elements of a path.
         (PLAIN, "/apis", None): "404",
         (GATEWAY, "/", None): "two",
+        (f"{GATEWAY}:{OTHER_PORT}", "/", None): "two",
         (GATEWAY, "/none/", None): "404",
         (GATEWAY, "/old/", None): "two",
         (GATEWAY, "/moved", None): "301",
