@@ -269,6 +269,9 @@ async def test_client_certificates() -> None:
             authenticate({}, der)
         with pytest.raises(Unauthorized):
             authenticate({}, b"garbage")
+        # Told by what was left of it: ten seconds, which is less than half an hour.
+        lifetimes = cluster.server.metrics.lifetimes
+        assert (lifetimes.counts[1], sum(lifetimes.counts), lifetimes.total) == (1, 1, 10)
 
 
 async def test_websockets_carry_the_token_in_a_subprotocol() -> None:
