@@ -37,9 +37,10 @@ class Held(Exception):
 
 
 class _Failure(Struct, frozen=True):
+    """Its times are monotonic: somebody may set the clock."""
+
     delay_s: float
     retry_at: float
-    fresh_until: float
     text: str
 
 
@@ -128,13 +129,14 @@ class Pulls:
     def _hold_back(self, container: Mapping[str, Any], narrator: Narrator) -> None:
         name = container.get("image", "")
         failure = self._failures.get((narrator.uid, name))
-        if failure is None or self._clock.now() >= failure.retry_at:
+        left_s = failure.retry_at - self._clock.monotonic() if failure is not None else 0.0
+        if failure is None or left_s <= 0:
             return
         text = f'Back-off pulling image "{name}"'
         narrator.container(container, "Normal", "BackOff", text)
         narrator.container(container, "Warning", "Failed", "Error: ImagePullBackOff")
         message = f"{text}: ErrImagePull: {failure.text}"
-        raise Held(Waiting("ImagePullBackOff", message, failure.retry_at))
+        raise Held(Waiting("ImagePullBackOff", message, self._clock.now() + left_s))
 
     async def _pull(
         self, container: Mapping[str, Any], keys: Sequence[Key], narrator: Narrator
@@ -146,17 +148,18 @@ class Pulls:
         try:
             image = await self._try_keys(name, keys)
         except RuntimeFailure as error:
-            now = self._clock.now()
-            self._tally.operation("pull_image", self._clock.monotonic() - began, failed=True)
+            now = self._clock.monotonic()
+            self._tally.operation("pull_image", now - began, failed=True)
             old = self._failures.get(key)
             delay = min(old.delay_s * 2, CRASH_CAP_S) if old else CRASH_INITIAL_S
             text = str(error)
-            self._failures[key] = _Failure(delay, now + delay, now + FRESH_S, text)
+            self._failures[key] = _Failure(delay, now + delay, text)
             narrator.container(
                 container, "Warning", "Failed", f'Failed to pull image "{name}": {text}'
             )
             narrator.container(container, "Warning", "Failed", "Error: ErrImagePull")
-            raise Held(Waiting("ErrImagePull", text, now + FRESH_S)) from error
+            retry_at = self._clock.now() + FRESH_S
+            raise Held(Waiting("ErrImagePull", text, retry_at)) from error
         self._failures.pop(key, None)
         self._spans[narrator.uid] = self._spans.get(narrator.uid, (since,))[0], self._clock.now()
         seconds = self._clock.monotonic() - began

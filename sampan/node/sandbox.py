@@ -189,6 +189,14 @@ class Sandbox:
             }
         self.refresh()
 
+    def outdate(self) -> None:
+        """The clock went back: tokens of a time that has yet to come are nobody's until then."""
+        now = self._parts.clock.now()
+        self._tokens = {
+            key: Token(token.text, min(now, token.refresh_at), token.expires)
+            for key, token in self._tokens.items()
+        }
+
     async def _share_processes(self) -> None:
         from .pause import ensure_pause
 

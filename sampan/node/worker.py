@@ -122,6 +122,10 @@ class PodWorker:
         for name, held in tuple(self.state.waiting.items()):
             if held.retry_at:
                 self.state.waiting[name] = replace(held, retry_at=held.retry_at + seconds)
+        for name, crash in tuple(self.state.crashes.items()):
+            self.state.crashes[name] = replace(crash, updated_at=crash.updated_at + seconds)
+        if seconds < 0:
+            self.sandbox.outdate()
         self.pulse.beat()
 
     def _take_resources(self) -> None:

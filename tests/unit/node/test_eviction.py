@@ -10,9 +10,10 @@ import pytest
 from sampan.linux.cgroups import Usage
 from sampan.node.ephemeral import Written, excess
 from sampan.node.ranking import Consumer, rank
-from sampan.node.state import Waiting
+from sampan.node.state import Crash, Waiting
 from sampan.node.sysctls import refusal
 from sampan.node.thresholds import MEMORY, NODE_DISK, Observation
+from sampan.node.volumes.source import Token
 from tests.kit.clock import settle
 from tests.kit.onenode import PODS, Node, no_server
 
@@ -240,6 +241,12 @@ async def test_a_clock_that_is_set_shifts_what_waits(node: Node) -> None:
         await node.until(lambda: node.container()["ready"])
         state = agent.workers["uid-p"].state
         state.waiting["c"] = Waiting("CrashLoopBackOff", "", node.clock.now() + 10)
+        state.crashes["c"] = Crash(20, node.clock.now())
+        sandbox = agent.workers["uid-p"].sandbox
+        sandbox._tokens["", 3600] = Token("of the future", node.clock.now() + 3000)
         node.clock._base -= 3600
         agent.keeper.tick()
         assert state.waiting["c"].retry_at == node.clock.now() + 10 - 3600
+        assert state.crashes["c"].updated_at == node.clock.now() - 3600
+        # A token that begins later than now is none.
+        assert sandbox.refresh_at == node.clock.now()

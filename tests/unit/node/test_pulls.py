@@ -20,7 +20,7 @@ from sampan.node.accesses import (
     Accesses,
 )
 from sampan.node.keyring import keys_for
-from sampan.node.machine import go_duration
+from sampan.node.machine import CRASH_INITIAL_S, go_duration
 from sampan.node.narration import Narrator
 from sampan.node.pulls import Held, Pulls
 from sampan.runtime.interface import Credentials, RegistryFailure
@@ -220,3 +220,16 @@ async def test_what_came_otherwise_is_everybodys(bench: Bench) -> None:
     bench.images.here["r.io/app:1"] = BUSYBOX
     assert bench.pulls.is_free({"image": "r.io/app:1", "imagePullPolicy": "IfNotPresent"})
     assert await bench.start("1", policy="Never") == HERE
+
+
+async def test_a_back_off_does_not_count_by_the_clock_on_the_wall(bench: Bench) -> None:
+    """A clock that is set back by hours would hold the image back by as much."""
+    bench.images.remote["r.io/app:1"] = RegistryFailure("away")
+    clock = FakeClock()
+    bench.pulls = Pulls(bench.images, clock, Accesses(bench.folder))
+    assert await bench.start("1") == "ErrImagePull: away"
+    assert (await bench.start("1")).startswith("ImagePullBackOff: ")
+    clock._now -= 3600
+    clock._base -= 3600 + CRASH_INITIAL_S + 1
+    bench.images.remote["r.io/app:1"] = BUSYBOX
+    assert await bench.start("1") == PULLED
