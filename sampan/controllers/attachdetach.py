@@ -63,7 +63,8 @@ class AttachDetachController(Controller):
         self.unmounted_since: dict[tuple[str, str], float] = {}
         """(volume, node) -> since when no pod uses it there."""
         self.refused: set[tuple[str, str]] = set()
-        """(volume, node) that have been told that it is attached elsewhere: once, as upstream."""
+        """(volume, node) whose pods have been told that it is attached elsewhere: once, as
+        upstream, for as long as one there wants it."""
         self.pods.on_change(self._pod_changed)
         self.claims.on_change(self._claim_changed)
         self.volumes.on_change(self._volume_changed)
@@ -92,9 +93,6 @@ class AttachDetachController(Controller):
     def _volume_changed(self, old: Object | None, new: Object | None) -> None:
         volume = new if new is not None else old
         assert volume is not None
-        if new is None:
-            name = volume["metadata"]["name"]
-            self.refused = {item for item in self.refused if item[0] != name}
         if source_of(volume):
             self.add(volume)
 
@@ -108,6 +106,8 @@ class AttachDetachController(Controller):
         found = new if new is not None else old
         assert found is not None
         for name in _volume(found):
+            if new is None:
+                self.unmounted_since.pop((name, node_of(found)), None)
             self.queue.add(Request("", name))
 
     def _driver_changed(self, old: Object | None, new: Object | None) -> None:
@@ -123,6 +123,9 @@ class AttachDetachController(Controller):
         volume = self.volumes.get("", request.name)
         found = {node_of(item): item for item in self.attachments.by_index(BY_VOLUME, request.name)}
         wishes = self._wishes(volume)
+        for told in [item for item in self.refused if item[0] == request.name]:
+            if told[1] not in wishes:
+                self.refused.discard(told)
         for node, wish in wishes.items():
             self.unmounted_since.pop((request.name, node), None)
             assert volume is not None

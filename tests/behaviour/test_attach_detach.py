@@ -107,10 +107,24 @@ async def test_an_exclusive_volume_is_not_attached_twice() -> None:
             lambda: text in {item["message"] for item in there.cache("events").list()}
         )
         assert len(there.cache("volumeattachments", "storage.k8s.io").list()) == 1
+        # Another one on that node hears of it too.
+        await there.client.delete(PODS, "q", "default", {"gracePeriodSeconds": 0})
+        await there.until(lambda: len(there.cache("pods").list()) == 1)
+        await a_pod(there, "q2", "b")
+        await there.until(
+            lambda: (
+                {"q", "q2"}
+                <= {
+                    item["involvedObject"]["name"]
+                    for item in there.cache("events").list()
+                    if item["message"] == text
+                }
+            )
+        )
         # The pod goes, and the node has it mounted still: then nobody is to blame.
         await says(there, "a", volumesInUse=[UNIQUE])
         await there.client.delete(PODS, "p", "default", {"gracePeriodSeconds": 0})
-        await there.client.delete(PODS, "q", "default", {"gracePeriodSeconds": 0})
+        await there.client.delete(PODS, "q2", "default", {"gracePeriodSeconds": 0})
         await there.until(lambda: not there.cache("pods").list())
         await nodes(there, "c")
         await a_pod(there, "r", "c")
