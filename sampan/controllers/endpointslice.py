@@ -69,7 +69,6 @@ class EndpointSliceController(Controller):
         if new is None and old is not None:
             meta = old["metadata"]
             self.expectations.forget(Request(meta["namespace"], meta["name"]))
-            self.unhinted.pop(Request(meta["namespace"], meta["name"]), None)
         self.add_changed(old, new)
 
     def _slice_changed(self, old: Object | None, new: Object | None) -> None:
@@ -99,6 +98,7 @@ class EndpointSliceController(Controller):
             # The garbage collector takes the slices: the service owns them.
             self.expectations.forget(request)
             self.displaced.pop(request, None)
+            self.unhinted.pop(request, None)
             self.triggers.forget(request)
             return None
         if not selects_pods(service):
