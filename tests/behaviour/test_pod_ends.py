@@ -19,7 +19,7 @@ from sampan.testing.cluster import Cluster, Options
 from .statefulset_kit import daemon_set, stateful_set
 
 STOP_S = 7
-TEMPLATE = {
+TEMPLATE: Object = {
     "metadata": {"labels": {"app": "x"}},
     "spec": {"containers": [{"name": "c", "image": "x:1"}]},
 }
