@@ -152,8 +152,12 @@ def outward(
     transport: HttpTransport,
     informers: Informers,
 ) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
-    """What makes one cluster of several machines, by name; nothing where there is one."""
-    overlay = node_overlay(paths, cluster, informers, agent.parts.client)
+    """What makes one cluster of several machines, by name; nothing where there is one. Raises
+    Refused."""
+    try:
+        overlay = node_overlay(paths, cluster, informers, agent.parts.client)
+    except ValueError as error:
+        raise Refused(str(error)) from error
     if overlay is not None:
         yield "overlay", overlay.run
     if cluster.address:

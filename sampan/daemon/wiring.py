@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,11 +58,13 @@ def way_to(cluster: ClusterConfig) -> dict[str, str]:
 def node_overlay(
     paths: ClusterPaths, cluster: ClusterConfig, informers: Informers, client: Client
 ) -> Overlay | None:
-    """The way to other machines; None where there is none. Imported only where it is used."""
+    """The way to other machines; None where there is none. Imported only where it is used. Raises
+    ValueError for settings that are no good."""
     if not cluster.underlay:
         return None
     from sampan.linux.rtnetlink import Vxlan
     from sampan.node import overlay
+    from sampan.node.overlaysettings import FILE, read_overlay_settings
     from sampan.node.plumbing import pod_mac
 
     number = overlay.network_number((paths.pki / "ca.crt").read_bytes())
@@ -74,10 +77,12 @@ def node_overlay(
         mtu=0,
     )
     gateways = cluster.gateway, cluster.gateway6 if has_ipv6() else ""
-    place = overlay.Place(cluster.node_name, gateways, paths.run, read_keys(paths.pki))
+    chosen = read_overlay_settings(paths.settings / FILE)
+    keys = read_keys(paths.pki) if chosen.wireguard else None
+    place = overlay.Place(cluster.node_name, gateways, paths.run, keys, chosen.port)
 
-    async def announce(key: str | None) -> Object:
-        change = {"metadata": {"annotations": {overlay.WIREGUARD: key}}}
+    async def announce(annotations: Mapping[str, str | None]) -> Object:
+        change = {"metadata": {"annotations": {**annotations}}}
         return await client.patch(api_resource("nodes"), cluster.node_name, change)
 
     return overlay.Overlay(informers, place, device, announce)

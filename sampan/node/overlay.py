@@ -40,6 +40,8 @@ from .wireguard import Keys, WireguardEnd, port_of
 UNDERLAY = "network.sampan.io/underlay"
 VIA = "network.sampan.io/via"
 WIREGUARD = "network.sampan.io/wireguard"
+WIREGUARD_PORT = "network.sampan.io/wireguard-port"
+_ANNOTATIONS = (UNDERLAY, VIA, WIREGUARD, WIREGUARD_PORT)
 PORT = 8472
 """VXLAN's: Linux' own and flannel's; the number keeps clusters apart that share a machine."""
 
@@ -54,6 +56,8 @@ class Place(Struct, frozen=True):
     gateways: tuple[str, str]
     run: Path
     keys: Keys | None = None
+    port: int = 0
+    """Where it is heard by WireGuard; 0 for the cluster's own."""
 
 
 def network_number(ca: bytes) -> int:
@@ -80,7 +84,8 @@ def peers_of(nodes: Iterable[Object], own: str, local: str) -> dict[str, Peer]:
         underlay = _annotation(known[carrier], UNDERLAY)
         if ways and ways[0].share.version == 4 and _is_like(underlay, local):
             key = _annotation(known[carrier], WIREGUARD)
-            found[name] = Peer(tuple(ways), underlay, key if is_key(key) else "")
+            port = port_in(_annotation(known[carrier], WIREGUARD_PORT))
+            found[name] = Peer(tuple(ways), underlay, key if is_key(key) else "", port)
     return found
 
 
@@ -114,6 +119,11 @@ def is_key(text: str) -> bool:
         return False
 
 
+def port_in(text: str) -> int:
+    """A UDP port, or 0 for what is none."""
+    return int(text) if text.isascii() and text.isdigit() and int(text) < 65536 else 0
+
+
 def device_name(cluster: str) -> str:
     return OVERLAY_PREFIX + bridge_name(cluster)[2:]
 
@@ -126,22 +136,24 @@ class Overlay:
         informers: Informers,
         place: Place,
         device: rtnetlink.Vxlan,
-        announce: Callable[[str | None], Awaitable[object]],
+        announce: Callable[[Mapping[str, str | None]], Awaitable[object]],
     ) -> None:
-        """`announce` writes the public key into the Node, or takes it out of it."""
+        """`announce` writes annotations into the Node, or takes them out of it."""
         self._nodes = informers.informer(api_resource("nodes"))
         self._node = place.node
         self._local = device.local
         own = Own(dict(zip((4, 6), place.gateways, strict=True)))
         self._plain = VxlanEnd(own, device, place.run / "overlay")
-        self._public: str | None = None
+        self._said: dict[str, str | None] = {WIREGUARD: None, WIREGUARD_PORT: None}
         self._secure: WireguardEnd | None = None
+        self._secure_name = secure_name(device.name)
         if place.keys is not None:
-            self._public = place.keys.public
-            name = secure_name(device.name)
-            inner = WireguardDevice(name, place.keys.private, port_of(device.number))
+            port = port_of(device.number)
+            self._said[WIREGUARD] = place.keys.public
+            self._said[WIREGUARD_PORT] = str(place.port) if place.port else None
+            inner = WireguardDevice(self._secure_name, place.keys.private, place.port or port)
             record = place.run / "wireguard"
-            self._secure = WireguardEnd(own, inner, device.local, record)
+            self._secure = WireguardEnd(own, inner, device.local, record, port=port)
         self._announce = announce
         self._wake = asyncio.Event()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="overlay")
@@ -162,8 +174,10 @@ class Overlay:
                 self.ready.set()
                 # After the device listens: others send there as soon as they hear of it.
                 node = self._nodes.get("", self._node)
-                if node is not None and (_annotation(node, WIREGUARD) or None) != self._public:
-                    await self._announce(self._public)
+                if node is not None and any(
+                    (_annotation(node, key) or None) != value for key, value in self._said.items()
+                ):
+                    await self._announce(self._said)
                 await self._wake.wait()
                 self._wake.clear()
         finally:
@@ -185,8 +199,12 @@ class Overlay:
     def _open(self) -> None:
         route = self._netlink = Netlink()
         self._plain.open(route)
-        if self._secure is not None and not self._secure.open(route):
-            self._secure, self._public = None, None
+        if self._secure is None:
+            # Switched off since it was made.
+            with ignoring(errno.ENODEV):
+                route.request(rtnetlink.delete_link(self._secure_name))
+        elif not self._secure.open(route):
+            self._secure, self._said = None, dict.fromkeys(self._said)
 
     def _close(self) -> None:
         if self._netlink is not None:
@@ -213,7 +231,7 @@ class Overlay:
 
 def _said(node: Object) -> tuple[object, ...]:
     shares = node["spec"].get("podCIDRs") or node["spec"].get("podCIDR")
-    return shares, *(_annotation(node, key) for key in (UNDERLAY, VIA, WIREGUARD))
+    return shares, *(_annotation(node, key) for key in _ANNOTATIONS)
 
 
 def secure_name(plain: str) -> str:

@@ -43,6 +43,8 @@ class Peer(Struct, frozen=True):
     underlay: str
     key: str = ""
     """Its machine's public key of WireGuard, if it has one."""
+    port: int = 0
+    """Where it is heard by that; 0 for the cluster's own."""
 
     @property
     def mac(self) -> bytes:

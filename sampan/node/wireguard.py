@@ -39,8 +39,12 @@ def port_of(number: int) -> int:
 class WireguardEnd:
     """This machine's end."""
 
-    def __init__(self, own: Own, device: WireguardDevice, local: str, record: Path) -> None:
-        """`record` keeps the peers that the device was told of: it outlives an agent."""
+    def __init__(
+        self, own: Own, device: WireguardDevice, local: str, record: Path, *, port: int
+    ) -> None:
+        """`record` keeps the peers that the device was told of: it outlives an agent. `port` is the
+        cluster's own."""
+        self._port = port
         self._own = own
         self._device = device
         self._local = local
@@ -78,7 +82,7 @@ class WireguardEnd:
     def apply(self, route: Netlink, before: Mapping[str, Peer], wanted: Mapping[str, Peer]) -> None:
         """Reach these nodes and no others."""
         self._own.forget_routes(route, self._index, wanted.values())
-        peers = machines(self._own, wanted.values(), self._device.port)
+        peers = machines(self._own, wanted.values(), self._port)
         if peers != self._peers:
             gone = {peer.key for peer in self._peers} - {peer.key for peer in peers}
             news = [peer for peer in peers if peer not in self._peers]
@@ -97,13 +101,14 @@ class WireguardEnd:
 
 
 def machines(own: Own, nodes: Iterable[Peer], port: int) -> list[WireguardPeer]:
-    """The machines of nodes, each with what its nodes have, in order. Pure."""
-    found: dict[tuple[str, str], set[str]] = {}
+    """The machines of nodes, each with what its nodes have, in order; `port` is that of those that
+    say none. Pure."""
+    found: dict[tuple[str, tuple[str, int]], set[str]] = {}
     for node in nodes:
-        networks = found.setdefault((node.key, node.underlay), set())
+        networks = found.setdefault((node.key, (node.underlay, node.port or port)), set())
         for way in own.ways([node]):
             networks |= {str(way.share), f"{way.gateway}/{way.bits}"}
     return [
-        WireguardPeer(key, (underlay, port), tuple(sorted(networks)))
-        for (key, underlay), networks in sorted(found.items())
+        WireguardPeer(key, endpoint, tuple(sorted(networks)))
+        for (key, endpoint), networks in sorted(found.items())
     ]

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from sampan.linux import netns
 from sampan.linux.namespaces import CLONE_NEWNET, setns
 from sampan.linux.netlink import Netlink, ignoring
 from sampan.linux.rtnetlink import Veth, Vxlan, delete_link, new_veth
-from sampan.node.overlay import PORT, UNDERLAY, WIREGUARD, Overlay, Place
+from sampan.node.overlay import PORT, UNDERLAY, Overlay, Place
 from sampan.node.plumbing import pod_mac
 from tests.kit.feed import Feed
 from tests.kit.wire import until
@@ -80,12 +80,14 @@ def make_overlay(feed: Feed, informers: Informers, machine: Machine) -> Overlay:
     wire = WIRE[machine.family].format(number)
     device = Vxlan(f"sx-t{number}", pod_mac(own[0]), 7, wire, PORT, 0)
 
-    async def announce(key: str | None) -> None:
+    async def announce(annotations: Mapping[str, str | None]) -> None:
         said = node(number, machine.family)
-        said["metadata"]["annotations"] |= {WIREGUARD: key} if key else {}
+        said["metadata"]["annotations"] |= {k: v for k, v in annotations.items() if v}
         await feed.put(f"/api/v1/nodes/n{number}", said)
 
-    place = Place(f"n{number}", own, folder, read_keys(folder))
+    # One is heard where the cluster says, the other elsewhere.
+    port = 51000 if number == 2 else 0
+    place = Place(f"n{number}", own, folder, read_keys(folder), port)
     return Overlay(informers, place, device, announce)
 
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import base64
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from sampan.linux.wireguard import WireguardPeer
 from sampan.node.overlay import (
     UNDERLAY,
     VIA,
     WIREGUARD,
+    WIREGUARD_PORT,
     device_name,
     network_number,
     peers_of,
+    port_in,
     secure_name,
 )
+from sampan.node.overlaysettings import OverlaySettings, read_overlay_settings
 from sampan.node.plumbing import overlaid_mtu
 from sampan.node.ways import Own, Peer, Way
 from sampan.node.wireguard import machines
@@ -75,6 +81,11 @@ def test_machines_that_have_keys_are_one_peer_each() -> None:
     shares = ("10.244.2.0/24", "10.244.2.1/32", "10.244.3.0/24")
     (peer,) = machines(four, [found["b"], found["b-2"]], 51820)
     assert peer == WireguardPeer(key, ("192.0.2.2", 51820), shares)
+    elsewhere = {**far, "metadata": {**far["metadata"], "annotations": {
+        **far["metadata"]["annotations"], WIREGUARD_PORT: "51000"}}}  # fmt: skip
+    said = peers_of([FIRST, elsewhere], "a", OWN)
+    assert machines(four, said.values(), 51820)[0].endpoint == ("192.0.2.2", 51000)
+    assert [port_in(text) for text in ("51000", "", "70000", "-1", "²")] == [51000, 0, 0, 0, 0]
     (peer,) = machines(both, [found["b"]], 51820)
     assert {"fd00:1:0:2::/64", "fd00:1:0:2::1/128"} < set(peer.networks)
     assert secure_name(device_name("a" * 12)) == "sx~" + "a" * 12
@@ -112,3 +123,26 @@ def test_names_and_numbers_fit_the_kernel() -> None:
     assert len(device_name("a" * 16)) <= 15
     assert 0 < network_number(b"ca") < 1 << 24
     assert network_number(b"ca") != network_number(b"another")
+
+
+def test_wireguard_can_be_switched_off_and_heard_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "overlay.yaml"
+    assert read_overlay_settings(path) == OverlaySettings(True, 0)
+    for text, wanted in (
+        ("wireguard: off", OverlaySettings(False)),
+        ('wireguard: "off"', OverlaySettings(False)),
+        ("wireguard: auto\nwireguardPort: 51000", OverlaySettings(True, 51000)),
+    ):
+        path.write_text(text)
+        assert read_overlay_settings(path) == wanted
+    for text, why in (
+        ("wireguard: sometimes", "neither auto nor off"),
+        ("wireguardPort: 70000", "is no port"),
+        ("wireguardPort: yes", "is no port"),
+        ("encryption: off", "unknown: encryption"),
+        ("[", "overlay.yaml"),
+        ("", "not a mapping"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=why):
+            read_overlay_settings(path)
