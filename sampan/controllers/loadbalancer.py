@@ -58,8 +58,19 @@ class LoadBalancerController(Controller):
                     self.queue.add(self.given[address])
             for address in balancer_addresses(obj):
                 self.given.setdefault(address, _request(obj))
+        if old is not None and not is_balanced(old):
+            self._note_freed(old, new)
         if any(obj is not None and is_balanced(obj) for obj in (old, new)):
             self.add_changed(old, new)
+
+    def _note_freed(self, old: Object, new: Object | None) -> None:
+        """What another controller's service had is nobody's when it has it no more."""
+        kept = balancer_addresses(new) if new is not None else []
+        for address in balancer_addresses(old):
+            if address not in kept and self.given.get(address) == _request(old):
+                del self.given[address]
+                for waiting in self.waiting:
+                    self.queue.add(waiting)
 
     async def reconcile(self, request: Request) -> None:
         service = self.services.get(*request)

@@ -7,6 +7,7 @@ from typing import Any
 from sampan.api.errors import Object
 from sampan.api.resources import resource
 from tests.behaviour.workload_kit import World, world
+from tests.kit.clock import settle
 
 SERVICES = resource("services")
 CIDR = "10.9.0.0/28"
@@ -54,6 +55,21 @@ async def test_each_load_balancer_has_an_address_of_its_own() -> None:
         why = "failed to ensure load balancer: address 10.9.0.13 is not available"
         text = f"Error syncing load balancer: {why}"
         await here.until(lambda: any(item["message"] == text for item in events.list()))
+
+
+async def test_what_the_service_of_another_controller_had_is_free_when_it_goes() -> None:
+    async with world(service_cidrs=CIDR) as here:
+        cache = here.cache("services")
+        await create(here, "foreign", loadBalancerClass="example.com/other")
+        given = {"status": {"loadBalancer": {"ingress": [{"ip": "10.9.0.13"}]}}}
+        await here.client.patch(SERVICES, "foreign", given, "default", "status")
+        await here.until(lambda: address(cache.get("default", "foreign")))
+        await create(here, "late", loadBalancerIP="10.9.0.13")
+        await here.until(lambda: cache.get("default", "late"))
+        await settle()
+        assert not address(cache.get("default", "late"))
+        await here.client.delete(SERVICES, "foreign", "default")
+        await here.until(lambda: address(cache.get("default", "late")) == "10.9.0.13")
 
 
 async def test_a_load_balancer_has_an_address_of_each_of_its_families() -> None:
