@@ -25,7 +25,7 @@ from sampan.client.informer import Informer
 from .localvolumes_plan import snapshot_source
 from .runtime.controller import Context, Controller
 from .runtime.custom import definitions_resource, follow_custom
-from .runtime.queue import Request
+from .runtime.queue import Request, Requeue
 from .snapshotcontents import Contents
 from .snapshots_plan import (
     AS_SOURCE,
@@ -44,6 +44,8 @@ from .snapshots_plan import (
     without_finalizers,
 )
 
+FILL_S = 0.1
+"""Until kinds that have just come are looked at again."""
 NEEDED = {SNAPSHOTS.plural, CONTENTS.plural, CLASSES.plural}
 
 
@@ -118,9 +120,14 @@ class SnapshotController(Controller):
         found = self.kinds.get(kind.plural)
         return found.list() if found is not None else []
 
-    async def reconcile(self, request: Request) -> None:
-        for cache in tuple(self.kinds.values()):
-            await cache.synced()
+    async def reconcile(self, request: Request) -> Requeue | None:
+        if not all(cache.has_synced for cache in self.kinds.values()):
+            # One that goes before it is filled never is: nobody waits for it here.
+            return Requeue(FILL_S)
+        await self._sync(request)
+        return None
+
+    async def _sync(self, request: Request) -> None:
         if not request.namespace:
             content = self._get(CONTENTS, "", request.name)
             if content is not None and content["spec"].get("driver") == LOCAL:

@@ -3,6 +3,7 @@ brings. Names, texts and finalizers are external-snapshotter's."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from sampan.api.descriptor import ApiResource
 from sampan.api.errors import Object
 from sampan.client.informer import Informer
 from sampan.controllers.runtime.custom import definitions_resource
+from sampan.controllers.runtime.queue import Request, Requeue
+from sampan.controllers.snapshots import FILL_S, SnapshotController
 from sampan.controllers.snapshots_plan import CLASSES, CONTENTS, SNAPSHOTS
 from tests.behaviour.test_volume_binder import CLAIMS, claim, event, phase
 from tests.behaviour.workload_kit import NODES, World, world
@@ -203,3 +206,11 @@ async def test_the_kinds_can_be_taken_away_again() -> None:
             lambda: not left.list() and not services.get("", "v1.snapshot.storage.k8s.io")
         )
         assert "DELETE" in node.calls[-1]
+
+
+async def test_kinds_that_go_before_they_are_listed_hold_nobody_up() -> None:
+    controller = object.__new__(SnapshotController)
+    client: Any = None
+    controller.kinds = {SNAPSHOTS.plural: Informer(client, SNAPSHOTS)}
+    async with asyncio.timeout(1):
+        assert await controller.reconcile(Request("default", "s")) == Requeue(FILL_S)
