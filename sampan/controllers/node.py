@@ -69,7 +69,13 @@ class NodeController(Controller):
         self.add(new)
 
     def _lease_changed(self, old: Object | None, new: Object | None) -> None:
-        if new is None or new["metadata"]["namespace"] != LEASES:
+        if new is None:
+            # A node that is gone may have renewed it once more.
+            name = (old or {})["metadata"]["name"]
+            if self.nodes.get("", name) is None:
+                self.heard_s.pop(name, None)
+            return
+        if new["metadata"]["namespace"] != LEASES:
             return
         if old is not None and _renewal(old) == _renewal(new):
             return
