@@ -36,17 +36,22 @@ def load_audit(server: Server) -> None:
         policy = read(folder / AUDIT_POLICY)
         if policy is not None:
             log = Log(target) if before is None else before.log
-            made = Audit(server, policy, log, _audit_webhook(server, folder))
+            webhook = None if before is None else before.webhook
+            made = Audit(server, policy, log, _audit_webhook(server, folder, webhook))
     server.audit = made
     if before is not None and made is None:
         before.close()
 
 
-def _audit_webhook(server: Server, folder: Path) -> AuditWebhook | None:
+def _audit_webhook(
+    server: Server, folder: Path, before: AuditWebhook | None
+) -> AuditWebhook | None:
     """Who else gets the events. One that is replaced delivers what it has by itself."""
     path = folder / AUDIT_WEBHOOK
     if not path.exists():
         return None
+    if before is not None and before.source == path.read_bytes():
+        return before
     from .audit.webhook import AuditWebhook
 
     return AuditWebhook(server, path)

@@ -213,6 +213,12 @@ async def test_a_namespace_says_what_its_pods_tolerate(tmp_path: Path) -> None:
             'pods "d" is forbidden: pod tolerations (possibly merged with namespace default'
             " tolerations) conflict with its namespace whitelist",
         )
+        limited = [{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}]
+        await annotate(cluster, tolerationsWhitelist=orjson.dumps([*few, *limited]).decode())
+        own = await make(cluster, PODS, "f", spec=spec(tolerations=limited))
+        assert own.status == 201, own.message
+        forever = [{"operator": "Exists", "effect": "NoExecute"}]
+        assert (await make(cluster, PODS, "g", spec=spec(tolerations=forever))).status == 403
         for text in ("{", "[1]", '[{"key": 1}]', "[[]]"):
             await annotate(cluster, tolerationsWhitelist=text)
             assert (await make(cluster, PODS, "e", spec=spec())).status == 403

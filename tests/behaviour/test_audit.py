@@ -351,6 +351,10 @@ async def test_a_webhook_gets_the_events_too(
             audit = cluster.server.audit
             assert audit is not None
             assert audit.webhook is not None
+            settings.load(cluster.server)
+            assert cluster.server.audit is not audit
+            assert cluster.server.audit is not None
+            assert cluster.server.audit.webhook is audit.webhook, "it keeps what it has"
         # The first list came again after a 500, the second met a 403 and was given up; the fifth
         # event went when the server ended.
         assert audit.webhook.lost == 2

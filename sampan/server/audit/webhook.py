@@ -49,6 +49,8 @@ class AuditWebhook:
     def __init__(self, server: Server, path: Path) -> None:
         """Raises ValueError (KubeconfigError) for a file that does not say where to call."""
         self._server = server
+        self.source = path.read_bytes()
+        """The file as it was read."""
         self._target = target_of_kubeconfig(path)
         self._waiting: deque[bytes] = deque()
         self._bytes = 0

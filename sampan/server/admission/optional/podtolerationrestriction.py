@@ -31,7 +31,8 @@ PRESSURE: Object = {
     "operator": "Exists",
     "effect": "NoSchedule",
 }
-FIELDS = ("key", "operator", "value", "effect", "tolerationSeconds")
+TEXTS = ("key", "operator", "value", "effect")
+FIELDS = (*TEXTS, "tolerationSeconds")
 
 Tolerations = Sequence[Object]
 
@@ -96,7 +97,9 @@ def covers(wide: Object, narrow: Object) -> bool:
 
 
 def _same(one: Object, other: Object) -> bool:
-    return all((one.get(field) or None) == (other.get(field) or None) for field in FIELDS)
+    if one.get("tolerationSeconds") != other.get("tolerationSeconds"):
+        return False
+    return all((one.get(field) or "") == (other.get(field) or "") for field in TEXTS)
 
 
 def _of_namespace(server: Server, write: Write, annotation: str) -> Tolerations | None:
