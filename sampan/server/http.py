@@ -60,12 +60,24 @@ class Listener:
         self._shared.closing = True
         for server in self._servers:
             server.close()
-        for connection in tuple(self._shared.connections):
+        connections = self._shared.connections
+        answering = [item._task for item in connections if item._task is not None]
+        for connection in tuple(connections):
             connection.shut()
-        if self._shared.connections:
+        if answering:
+            await asyncio.wait(answering, timeout=SHUTDOWN_S)
+        # Goodbyes are sent within two of the loop's turns. TLS would wait for an answer to them,
+        # which a client that keeps its connection for later does not read.
+        for _ in range(2):
+            await asyncio.sleep(0)
+        for connection in tuple(connections):
+            if not connection.unsent:
+                connection.abort()
+        await asyncio.sleep(0)
+        if connections:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._shared.empty.wait(), SHUTDOWN_S)
-        for connection in tuple(self._shared.connections):
+        for connection in tuple(connections):
             connection.abort()
 
 

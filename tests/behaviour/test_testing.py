@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import gc
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
+import time
 import weakref
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from sampan.api.errors import BadRequest, NotFound
+from sampan.server.http import SHUTDOWN_S
 from sampan.testing import Cluster, Outcome, ThreadedCluster
 from sampan.testing.cluster import objects_in
 
@@ -142,3 +147,22 @@ async def test_a_closed_cluster_leaves_nothing() -> None:
         while kept() is not None:  # what the loop has yet to finish holds it for a moment
             await asyncio.sleep(0)
             gc.collect()
+
+
+@pytest.mark.parametrize("path", ["/version", "/api/v1/pods?watch=1"])
+def test_a_client_that_keeps_its_connection_does_not_hold_up_the_end(path: str) -> None:
+    cluster = ThreadedCluster.start()
+    with socket.create_connection(("127.0.0.1", urlsplit(cluster.url).port or 0)) as plain:
+        context = ssl.create_default_context(cafile=str(cluster.ca_file))
+        with context.wrap_socket(plain, server_hostname="127.0.0.1") as wire:
+            head = (
+                f"GET {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {cluster.token}\r\n\r\n"
+            )
+            wire.sendall(head.encode())
+            assert wire.recv(1 << 16).startswith(b"HTTP/1.1 200")
+            began = time.monotonic()
+            cluster.close()
+            assert time.monotonic() - began < SHUTDOWN_S / 2
+            # Its end is said, not broken off.
+            while wire.recv(1 << 16):
+                pass
