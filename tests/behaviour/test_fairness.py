@@ -235,7 +235,9 @@ async def test_a_schema_of_ones_own() -> None:
         assert len(rows) == 3
         assert "greedy" in rows[0]
         metrics = (await cluster.http("GET", "/metrics")).body.decode()
-        assert 'apiserver_flowcontrol_current_inqueue_requests{priority_level="mine"} 3' in metrics
+        both = 'flow_schema="mine",priority_level="mine"'
+        assert f"apiserver_flowcontrol_current_inqueue_requests{{{both}}} 3" in metrics
+        assert f"apiserver_flowcontrol_current_executing_requests{{{both}}} 1" in metrics
         for name in ("upper_limit_seats", "current_limit_seats"):
             assert f'apiserver_flowcontrol_{name}{{priority_level="mine"}} ' in metrics
         labels = 'flow_schema="mine",priority_level="mine",reason="queue-full"'
@@ -247,6 +249,7 @@ async def test_a_schema_of_ones_own() -> None:
         assert [item.status for item in done] == [201] * 3
         state = cluster.server.fairness.levels["mine"]
         assert (state.seats, state.executing, state.waiting) == (0, 0, 0)
+        assert state.running.total() == 0
 
 
 async def test_a_level_without_queues_refuses_only_what_finds_no_seat() -> None:

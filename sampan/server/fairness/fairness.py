@@ -259,6 +259,7 @@ class Fairness:
             if entry.seats:
                 level.seats += entry.seats
                 level.executing += 1
+                level.running[entry.schema] += 1
                 queue.seats += entry.seats
                 queue.executing += 1
             waited_s = began - entry.arrived
@@ -280,6 +281,7 @@ class Fairness:
             return False
         level.seats += 1
         level.executing += 1
+        level.running[flow.schema.name] += 1
         if not level.exempt:
             self.spend(BEGIN_S)
         return True
@@ -290,6 +292,7 @@ class Fairness:
         seats = 1 if entry is None else entry.seats
         level.seats -= seats
         level.executing -= 1
+        level.running[flow.schema.name] -= 1
         if entry is not None and entry.queue is not None:
             entry.queue.seats -= seats
             entry.queue.executing -= 1

@@ -12,7 +12,7 @@ no more of those wait than the level has seats.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any
@@ -76,6 +76,8 @@ class Level(Struct, eq=False):
     """Seats it may use when it borrows."""
     executing: int = 0
     """Requests that hold seats."""
+    running: Counter[str] = field(default_factory=Counter)
+    """The same, by their schemas."""
     seats: int = 0
     waiting: int = 0
     virtual: float = 0.0
@@ -92,6 +94,11 @@ class Level(Struct, eq=False):
     def upper(self) -> int:
         """Seats it can have at most, whoever lends."""
         return min(self.most, SEATS)
+
+    def queued(self) -> Counter[str]:
+        """Requests that wait, by their schemas."""
+        lines = chain(self.queues, (self.lane,))
+        return Counter(item.schema for line in lines for item in line.waiting if not item.gone)
 
     @property
     def borrowed(self) -> int:
@@ -137,6 +144,7 @@ def level_of(obj: Object, old: Level | None) -> Level:
     if old is not None:
         level.executing, level.seats, level.waiting = old.executing, old.seats, old.waiting
         level.virtual, level.inner, level.lane = old.virtual, old.inner, old.lane
+        level.running = old.running
         more = len(level.queues) - len(old.queues)
         if more >= 0:
             level.queues = (*old.queues, *level.queues[len(old.queues) :])

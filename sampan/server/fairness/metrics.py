@@ -56,9 +56,15 @@ class FairnessMetrics:
             for (schema, level, reason), count in sorted(self._rejected.items())
         ])  # fmt: skip
         levels = sorted(fairness.levels.values(), key=lambda item: item.name)
+        for name, by_schema in (
+            ("current_inqueue_requests", {level.name: level.queued() for level in levels}),
+            ("current_executing_requests", {level.name: level.running for level in levels}),
+        ):
+            put(name, "gauge", [
+                (f'flow_schema="{schema}",priority_level="{level}"', count)
+                for level, found in by_schema.items() for schema, count in sorted(found.items())
+            ])  # fmt: skip
         for name, field in (
-            ("current_inqueue_requests", "waiting"),
-            ("current_executing_requests", "executing"),
             ("current_executing_seats", "seats"),
             ("nominal_limit_seats", "nominal"),
             ("lower_limit_seats", "least"),
