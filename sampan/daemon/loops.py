@@ -6,6 +6,7 @@ it all it imports, is loaded when the server already listens (`control`).
 
 from __future__ import annotations
 
+import socket
 from functools import partial
 
 from sampan.aio.clock import Clock
@@ -22,6 +23,7 @@ from sampan.server.subresources.fetching import ask
 
 from . import config, joining
 from .child import Child
+from .identity import keep_identity
 from .roles import keep_role
 from .simulation import Keeper
 
@@ -71,6 +73,7 @@ async def begin(
     server.parts["scheduler"] = partial(supervisor.trouble, "scheduler")
     supervisor.start("joining", lambda: joining.publish(client, cluster))
     supervisor.start("roles", lambda: keep_role(client, informers, cluster.node_name))
+    supervisor.start("identity", lambda: keep_identity(client, clock, socket.gethostname()))
     simulation = Keeper(child, server, informers, clock)
     supervisor.start("simulation", simulation.run)
     return running
