@@ -72,14 +72,7 @@ def up(
     """Start a cluster and wait until it is ready; a running one is left as it is."""
     began = time.monotonic()
     paths = paths_of(name, data)
-    if nodes is not None and not 1 <= nodes <= NODES_MAX:
-        fail(f"--nodes {nodes}: use 1 to {NODES_MAX}")
-    if runtime not in ("", *RUNTIMES):
-        fail(f"--runtime {runtime!r}: use {' or '.join(RUNTIMES)}")
-    wanted = runtime or runtime_of(paths)
-    if nodes and nodes > 1:
-        check_runtime(wanted)
-    check_machine(wanted)
+    check_options(paths, nodes, runtime)
     if simulate:
         keep_simulation(paths, simulate)
     link = connect(paths)
@@ -113,8 +106,20 @@ def up(
         stay(link)
 
 
+def check_options(paths: ClusterPaths, nodes: int | None, runtime: str) -> None:
+    """What can be said before anything is started; ends the command."""
+    if nodes is not None and not 1 <= nodes <= NODES_MAX:
+        fail(f"--nodes {nodes}: use 1 to {NODES_MAX}")
+    if runtime not in ("", *RUNTIMES):
+        fail(f"--runtime {runtime!r}: use {' or '.join(RUNTIMES)}")
+    wanted = runtime or runtime_of(paths)
+    if nodes and nodes > 1:
+        check_runtime(wanted)
+    check_machine(wanted)
+
+
 def check_machine(runtime: str = "crun") -> None:
-    """What can be said before anything is started."""
+    """Of this machine likewise."""
     if os.geteuid() != 0:
         fail("running containers needs root; run it again with sudo")
     further = {} if runtime == "crun" else {"containerd": "containerd"}
