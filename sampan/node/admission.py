@@ -7,7 +7,7 @@ sysctl). A pod that is refused has failed; its containers never start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,8 @@ class Room(Struct, frozen=True):
     unsafe_sysctls: tuple[str, ...] = ()
 
 
-def refuse(pod: Object, room: Room) -> Refusal | None:
-    """None for a pod that is taken."""
+def refuse(pod: Object, room: Room, lacks: Sequence[Lack] = ()) -> Refusal | None:
+    """None for a pod that is taken. `lacks` is what counts of what it lacks (`lacking`)."""
     spec = pod["spec"]
     unsafe = refusal(spec, room.unsafe_sysctls)
     if unsafe:
@@ -52,9 +52,8 @@ def refuse(pod: Object, room: Room) -> Refusal | None:
     system = (spec.get("os") or {}).get("name") or "linux"
     if system != "linux":
         return "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"
-    lacking = _lacking(pod, room)
-    if lacking is not None:
-        return lacking
+    if lacks:
+        return lacks[0].refusal
     meta = room.node["metadata"]
     if not selects(spec, meta["name"], meta.get("labels") or {}):
         text = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
@@ -72,11 +71,28 @@ def refuse(pod: Object, room: Room) -> Refusal | None:
     return _unconfinable(spec)
 
 
-def _lacking(pod: Object, room: Room) -> Refusal | None:
-    """The first resource there is too little of; pods are counted first, as upstream does."""
+class Lack(Struct, frozen=True):
+    """Too little of one resource."""
+
+    name: str
+    asked: int
+    used: int
+    capacity: int
+
+    @property
+    def missing(self) -> int:
+        return self.asked - (self.capacity - self.used)
+
+    @property
+    def refusal(self) -> Refusal:
+        return out_of(self.name, self.asked, self.used, self.capacity)
+
+
+def lacking(pod: Object, room: Room) -> Iterator[Lack]:
+    """All there is too little of; pods are counted first, as upstream does."""
     capacity = whole(room.allocatable.get("pods", "0"))
     if len(room.others) + 1 > capacity:
-        return out_of("pods", 1, len(room.others), capacity)
+        yield Lack("pods", 1, len(room.others), capacity)
     asked = demands(pod["spec"])
     for name in sorted(asked, key=_upstreams_order):
         if not asked[name] or (_is_others(name) and name not in room.allocatable):
@@ -85,8 +101,7 @@ def _lacking(pod: Object, room: Room) -> Refusal | None:
         capacity = measure(room.allocatable.get(name, "0"))
         used = room.used(name)
         if asked[name] > capacity - used:
-            return out_of(name, asked[name], used, capacity)
-    return None
+            yield Lack(name, asked[name], used, capacity)
 
 
 def _is_others(name: str) -> bool:

@@ -301,6 +301,7 @@ class Agent:
             reason, text = refused
             worker.state.failure = (reason, f"{PREFIX}{text}")
             worker.state.refused = True
+            self.parts.ledger.release(uid)
             self.parts.tally.rejected[reason] += 1
             worker.narrator.pod("Warning", reason, text)
         if not found:

@@ -20,9 +20,9 @@ from sampan.api.errors import Object
 from sampan.api.placement import tolerates
 
 from .facts import memory_figures, process_figures
+from .preemption import is_critical
 from .quality import BEST_EFFORT, cgroup_parent, qos_class
 from .settings import Settings
-from .shutdown import is_critical
 from .state import RUNNING
 from .thresholds import (
     DISK_SHORT,

@@ -7,7 +7,7 @@ No task of its own: `tick` is called at the node's heartbeat. The parts that wor
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,13 @@ from sampan.linux import cgroups
 from sampan.runtime.interface import Resources, RuntimeFailure
 from sampan.wire.quantity import milli
 
-from .admission import Room, refuse
+from .admission import Lack, Room, lacking, refuse
 from .allocation import demands
 from .ending import remove_written
 from .ephemeral import LocalStorage, Tenant, Written
 from .eviction import Evictor, read_signals
 from .keeping import KeptLogs
+from .preemption import PREEMPTED, PREEMPTING, is_critical, victims
 from .quality import Bounds, shares
 from .rotation import Rotation
 from .starting import log_path
@@ -37,6 +38,11 @@ log = logging.getLogger("sampan.node")
 
 JUMP_S = 2.0
 """A clock that is slewed goes wrong by less than this in a heartbeat."""
+UNEXPECTED = "UnexpectedAdmissionError"
+NO_VICTIMS = (
+    "Unexpected error while attempting to recover from admission failure: "
+    "preemption: error finding a set of pods to preempt: "
+)
 PODS_GROUP = "kubepods"
 BURSTABLE_GROUP, BEST_EFFORT_GROUP = "kubepods/burstable", "kubepods/besteffort"
 
@@ -186,7 +192,32 @@ class Housekeeping:
         pods = [state.pod for state in live]
         node, allocatable = agent.registration.node, agent.parts.allocatable
         room = Room(node, allocatable, pods, used, self._settings.unsafe_sysctls)
-        return self.evictor.refusal(pod) or refuse(pod, room)
+        lacks = [*lacking(pod, room)]
+        if is_critical(pod):
+            return refuse(pod, room) or self._make_room(pod, lacks)
+        return self.evictor.refusal(pod) or refuse(pod, room, lacks)
+
+    def _make_room(self, pod: Object, lacks: Sequence[Lack]) -> tuple[str, str] | None:
+        """Others end for a critical pod; why that cannot be, else (CriticalPodAdmissionHandler)."""
+        if not lacks:
+            return None
+        agent = self._agent
+        workers = {
+            worker.state.uid: worker
+            for worker in agent.workers.values()
+            if not (worker.state.stopped or worker.state.failure or worker.ends)
+        }
+        pods = [worker.state.pod for worker in workers.values()]
+        try:
+            ending = victims(pod, pods, {lack.name: lack.missing for lack in lacks})
+        except LookupError as error:
+            return UNEXPECTED, f"{NO_VICTIMS}{error.args[0]}"
+        for victim in ending:
+            worker = workers[victim["metadata"]["uid"]]
+            worker.narrator.pod("Warning", PREEMPTING, PREEMPTED)
+            worker.fail(PREEMPTING, PREEMPTED, disrupted=True)
+            agent.parts.tally.preemptions[lacks[0].name] += 1
+        return None
 
     # What pods write
 

@@ -135,6 +135,9 @@ def _counted(agent: Agent, tally: Tally) -> Iterator[Family]:
     text = "[ALPHA] Cumulative number of pod evictions by eviction signal"
     rows = [({"eviction_signal": name}, n) for name, n in sorted(agent.evictor.evictions.items())]
     yield "kubelet_evictions", "counter", text, rows
+    text = "[ALPHA] Cumulative number of pod preemptions by preemption resource"
+    rows = [({"preemption_signal": name}, n) for name, n in sorted(tally.preemptions.items())]
+    yield "kubelet_preemptions", "counter", text, rows
     text = "[ALPHA] Cumulative number of runtime operations by operation type."
     rows = [
         ({"operation_type": name}, sum(found.counts))

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from sampan.api.errors import Object
+from .preemption import CRITICAL, priority_of
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -23,12 +23,6 @@ REJECTED = ("NodeShutdown", "Pod was rejected as the node is shutting down.")
 TERMINATED = ("Terminated", "Pod was terminated in response to imminent node shutdown.")
 LATE_S = 1.0
 """What SIGKILL and the last word to the API may take beyond a group's time."""
-CRITICAL = 2_000_000_000
-"""Pods of this priority or more (system-cluster-critical) are stopped last."""
-
-
-def is_critical(pod: Object) -> bool:
-    return int(pod["spec"].get("priority") or 0) >= CRITICAL
 
 
 async def shut_down(agent: Agent, total_s: float, critical_s: float) -> None:
@@ -38,7 +32,11 @@ async def shut_down(agent: Agent, total_s: float, critical_s: float) -> None:
     agent.rejection = REJECTED
     agent.registration.tell_trouble(TROUBLE)
     for critical in (False, True):
-        group = [w for w in agent.workers.values() if is_critical(w.state.pod) is critical]
+        group = [
+            worker
+            for worker in agent.workers.values()
+            if (priority_of(worker.state.pod) >= CRITICAL) is critical
+        ]
         seconds = critical_s if critical else max(0.0, total_s - critical_s)
         for worker in group:
             worker.fail(*TERMINATED, grace_s=seconds, disrupted=True)

@@ -32,6 +32,8 @@ from .volumes.mounted import mount_statuses
 
 RESIZE_PENDING, RESIZE_IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
 DISRUPTED, RESTARTING = "DisruptionTarget", "AllContainersRestarting"
+DISRUPTIONS = {"Preempting": "Pod was preempted by Kubelet to accommodate a critical pod."}
+"""What the condition says where that is not the status's own message, by reason."""
 # kubelet's MaxPodTerminationMessageLogLength.
 MESSAGES_MAX = 12 * 1024
 UNKNOWN_EXIT = 137
@@ -327,7 +329,8 @@ def _conditions(
         told = _restarting_all(state, phase)
         out.append(_condition(state, RESTARTING, told, found.get(RESTARTING), now))
     if state.failure and state.disrupted:
-        verdict = (True, "TerminationByKubelet", state.failure[1])
+        reason, message = state.failure
+        verdict = (True, "TerminationByKubelet", DISRUPTIONS.get(reason, message))
         out.append(_condition(state, DISRUPTED, verdict, found.get(DISRUPTED), now))
     if phase in ("Succeeded", "Failed"):
         return out

@@ -26,6 +26,8 @@ class Tally(Struct):
     """Of the container runtime's operations."""
     failed_sandboxes: Counter[str] = field(default_factory=Counter)
     """By the handler of their runtime class."""
+    preemptions: Counter[str] = field(default_factory=Counter)
+    """Pods that ended for a critical one, by what was short."""
     rejected: Counter[str] = field(default_factory=Counter)
     """Pods that the node did not take, by reason."""
     answers: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
