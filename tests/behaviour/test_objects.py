@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tests.kit.cluster import Cluster, api_cluster
+from tests.kit.samples import sample
 
+MERGE = "application/merge-patch+json"
 CM = "/api/v1/namespaces/default/configmaps"
 
 
@@ -94,6 +96,44 @@ async def test_put_creates_only_where_upstream_does() -> None:
         endpoints = "/api/v1/namespaces/default/endpoints/e"
         made = await cluster.http("PUT", endpoints, {"metadata": {"name": "e"}})
         assert made.status == 201
+
+
+CREATED_BY_PUT = {
+    "clusterrolebindings", "clusterroles", "endpoints", "events", "leases", "limitranges",
+    "rolebindings", "roles", "runtimeclasses", "services",
+}  # fmt: skip
+"""Upstream's whole table of AllowCreateOnUpdate."""
+METADATA_BY_STATUS = {
+    "certificatesigningrequests", "cronjobs", "daemonsets", "horizontalpodautoscalers",
+    "ingresses", "jobs", "namespaces", "nodes", "persistentvolumeclaims", "persistentvolumes",
+    "poddisruptionbudgets", "replicasets", "replicationcontrollers", "resourcequotas", "services",
+    "statefulsets",
+}  # fmt: skip
+"""Those whose /status changes metadata too, but for pods, which need a service account here."""
+
+
+async def test_what_puts_create_and_what_status_leaves_alone_in_every_kind() -> None:
+    async with api_cluster() as cluster:
+        created, changed = set(), set()
+        for resource in [item for item in cluster.server.resources if "create" in item.verbs]:
+            if not resource.storage or resource.plural == "pods" or "update" not in resource.verbs:
+                continue
+            path = resource.path("default" if resource.namespaced else "")
+            obj = sample(resource, "by-put")
+            where = f"{path}/{obj['metadata']['name']}"
+            if (await cluster.http("PUT", f"{where}?dryRun=All", obj)).status == 201:
+                created.add(resource.plural)
+            status = resource.subresources.get("status")
+            if status is None or "patch" not in status.verbs:
+                continue
+            await cluster.http("POST", path, obj)
+            patch = {"metadata": {"labels": {"by": "status"}}}
+            answer = await cluster.http("PATCH", f"{where}/status", patch, content_type=MERGE)
+            assert answer.status == 200, answer.message
+            if "by" in (answer.json["metadata"].get("labels") or {}):
+                changed.add(resource.plural)
+        assert created == CREATED_BY_PUT
+        assert changed == METADATA_BY_STATUS
 
 
 async def test_dry_run_changes_nothing() -> None:

@@ -24,6 +24,7 @@ CREATE_ON_UPDATE = frozenset(
         ("", "limitranges"),
         ("", "services"),
         ("events.k8s.io", "events"),
+        ("node.k8s.io", "runtimeclasses"),
         ("coordination.k8s.io", "leases"),
         ("rbac.authorization.k8s.io", "clusterroles"),
         ("rbac.authorization.k8s.io", "clusterrolebindings"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ... import fields
-from ...descriptor import Column, Kind
+from ...descriptor import STATUS_ALONE, Column, Kind
 from ...errors import Cause, Object
 from ..addresses import check_canonical_cidr, dual_stack
 from ..printing import AGE, NAME, age, name
@@ -59,6 +59,7 @@ KIND = Kind(
     kind="ServiceCIDR",
     storage="servicecidrs",
     generation=False,
+    status_keeps=STATUS_ALONE,
     default=default,
     validate=validate,
     columns=(NAME, Column("CIDRs", "string", "Ranges of services' addresses."), AGE),
