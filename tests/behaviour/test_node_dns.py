@@ -18,6 +18,14 @@ def ready(status: str) -> Object:
 async def test_the_slice_of_a_name_server_follows_its_node() -> None:
     async with world() as here:
         cache = here.cache("endpointslices", "discovery.k8s.io")
+        old = here.cache("endpoints")
+
+        def told() -> list[list[str]]:
+            """The nodes that the service's Endpoints name: ready ones, others."""
+            found = old.get("kube-system", "kube-dns") or {}
+            (subset,) = found.get("subsets") or [{}]
+            lists = (subset.get(key) or () for key in ("addresses", "notReadyAddresses"))
+            return [[item["nodeName"] for item in addresses] for addresses in lists]
 
         def serves(name: str) -> bool | None:
             found = cache.get("kube-system", f"kube-dns-{name}")
@@ -31,6 +39,8 @@ async def test_the_slice_of_a_name_server_follows_its_node() -> None:
         await here.client.patch(NODES, "cut", ready("Unknown"), subresource="status")
         await here.until(lambda: serves("cut") is False)
         assert serves("fine") is True
+        await here.until(lambda: told() == [["fine"], ["cut"]])
         await here.client.delete(NODES, "cut")
         await here.until(lambda: serves("cut") is None)
         assert serves("fine") is True
+        await here.until(lambda: told() == [["fine"], []])
