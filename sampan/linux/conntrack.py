@@ -8,6 +8,7 @@ as long as the kernel takes to walk its table: use a worker thread.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -18,7 +19,20 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
-from .netlink import attribute, attributes
+from .netlink import (
+    ACK,
+    DONE,
+    DUMP,
+    ERROR,
+    HEADER,
+    NESTED,
+    REQUEST,
+    attribute,
+    attributes,
+    messages_of,
+    netfilter_socket,
+    refusal_of,
+)
 
 log = logging.getLogger("sampan.network")
 
@@ -28,11 +42,7 @@ LIMITS = Path("/proc/sys/net/netfilter")
 # are cut while a backend is thinking.
 CLOSE_WAIT_S = 3600
 ENTRIES, ENTRIES_PER_PROCESSOR = 131_072, 32_768
-_NETLINK_NETFILTER = 12
 _CHANGE, _GET, _DELETE = 1 << 8, 1 << 8 | 1, 1 << 8 | 2
-_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
-_ERROR, _DONE = 2, 3
-_NESTED = 0x8000
 _TUPLE_ORIG, _TUPLE_REPLY, _MARK, _MARK_MASK, _FILTER = 1, 2, 8, 21, 25
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 # By version of the address.
@@ -40,13 +50,10 @@ _IP_SRC, _IP_DST = {4: 1, 6: 3}, {4: 2, 6: 4}
 _PROTO_NUM, _PORT_SRC, _PORT_DST = 1, 2, 3
 # Which parts of a tuple the kernel is to compare (nf_conntrack_netlink.c).
 _BY_SRC, _BY_DST, _BY_NUM, _BY_PORT_SRC, _BY_PORT_DST = 1 << 0, 1 << 1, 1 << 3, 1 << 4, 1 << 5
-_HEADER = struct.Struct("=IHHII")
 _GENERIC = {
     version: struct.pack("=BBH", family, 0, 0)
     for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6))
 }
-_TIMEOUT_S = 10
-_ENOENT = 2
 
 UDP = 17
 
@@ -82,7 +89,7 @@ class Flow(NamedTuple):
 def forget(flows: Iterable[Flow]) -> int:
     """Delete what the kernel remembers of these; how many there were. Raises OSError."""
     count = 0
-    with _socket() as ask, _socket() as delete:
+    with netfilter_socket() as ask, netfilter_socket() as delete:
         for flow in flows:
             for original in [*_find(ask, flow)]:
                 count += _delete(delete, original, flow.version)
@@ -106,7 +113,7 @@ class Tracked(NamedTuple):
 def tracked(version: int, about: Container[bytes] | None = None) -> Iterator[Tracked]:
     """All connections of a family; with `about` those from or to any of these packed addresses.
     Raises OSError."""
-    with _socket() as sock:
+    with netfilter_socket() as sock:
         for body in _dump(sock, _GENERIC[version]):
             if about is None or any(item in about for item in _sources(body, version)):
                 found = attributes(body[4:])
@@ -139,21 +146,13 @@ def set_marks(wanted: Iterable[tuple[bytes, int]], mask: int, version: int) -> i
     """Give connections (by their `original`) the bits of `mask` that are in their number; how many
     were still there. Raises OSError."""
     count = 0
-    with _socket() as sock:
+    with netfilter_socket() as sock:
         for original, bits in wanted:
             body = _GENERIC[version] + _nest(_TUPLE_ORIG, original)
             body += attribute(_MARK, bits.to_bytes(4, "big"))
             body += attribute(_MARK_MASK, mask.to_bytes(4, "big"))
             count += _ask(sock, _CHANGE, body)
     return count
-
-
-def _socket() -> socket.socket:
-    sock = socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
-    )
-    sock.settimeout(_TIMEOUT_S)
-    return sock
 
 
 def _find(sock: socket.socket, flow: Flow) -> Iterator[bytes]:
@@ -168,12 +167,12 @@ def _find(sock: socket.socket, flow: Flow) -> Iterator[bytes]:
 
 
 def _dump(sock: socket.socket, asked: bytes) -> Iterator[bytes]:
-    _send(sock, _GET, _REQUEST | _DUMP, asked)
+    _send(sock, _GET, REQUEST | DUMP, asked)
     while True:
-        for kind, body in _messages(sock.recv(65536)):
-            if kind == _DONE:
+        for kind, _, _, body in messages_of(sock.recv(65536)):
+            if kind == DONE:
                 return
-            if kind == _ERROR:
+            if kind == ERROR:
                 _raise(body)
             yield body
 
@@ -223,31 +222,23 @@ def _delete(sock: socket.socket, original: bytes, version: int) -> int:
 
 def _ask(sock: socket.socket, kind: int, asked: bytes) -> int:
     """0 for what is not there any more."""
-    _send(sock, kind, _REQUEST | _ACK, asked)
-    for _, body in _messages(sock.recv(65536)):
-        if -struct.unpack_from("=i", body)[0] == _ENOENT:
+    _send(sock, kind, REQUEST | ACK, asked)
+    for *_, body in messages_of(sock.recv(65536)):
+        if refusal_of(body) == errno.ENOENT:
             return 0
         _raise(body)
     return 1
 
 
 def _send(sock: socket.socket, kind: int, flags: int, body: bytes) -> None:
-    sock.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body)
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    while offset + _HEADER.size <= len(data):
-        size, kind, *_ = _HEADER.unpack_from(data, offset)
-        yield kind, data[offset + _HEADER.size : offset + size]
-        offset += (size + 3) & ~3
+    sock.send(HEADER.pack(HEADER.size + len(body), kind, flags, 1, 0) + body)
 
 
 def _raise(body: bytes) -> None:
-    number = -struct.unpack_from("=i", body)[0]
+    number = refusal_of(body)
     if number:
         raise OSError(number, os.strerror(number), "conntrack")
 
 
 def _nest(kind: int, data: bytes) -> bytes:
-    return attribute(kind | _NESTED, data)
+    return attribute(kind | NESTED, data)

@@ -19,8 +19,13 @@ from types import TracebackType
 from msgspec import Struct
 
 # linux/netlink.h
-_ERROR, _DONE = 2, 3
-_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
+NETFILTER = 12
+ERROR, DONE = 2, 3
+REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
+NESTED = 0x8000
+HEADER = struct.Struct("=IHHII")
+# Nothing in the kernel takes this long; a silent socket is a bug, and must not hang the agent.
+TIMEOUT_S = 10
 _DUMP_INTERRUPTED = 0x10
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
 _ACK_TLVS = 0x200
@@ -31,7 +36,6 @@ _IFLA_IFNAME, _IFLA_MTU = 3, 4
 _RTA_DESTINATION, _RTA_DEVICE = 1, 4
 _IFF_UP = 0x1
 
-_HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BxHiII")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -39,8 +43,6 @@ _INT = struct.Struct("=i")
 
 # A dump comes in datagrams of at most 32 KiB (netlink_dump in the kernel).
 _DATAGRAM_BYTES = 65536
-# Nothing in the kernel takes this long; a silent socket is a bug, and must not hang the agent.
-_TIMEOUT_S = 10
 
 
 class NetlinkError(OSError):
@@ -86,7 +88,7 @@ class Netlink:
         )
         self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
-        self._socket.settimeout(_TIMEOUT_S)
+        self._socket.settimeout(TIMEOUT_S)
         self._sequence = 0
         self._outbox: list[bytes] = []
 
@@ -108,13 +110,13 @@ class Netlink:
         """Carry out messages in order. All are tried; the first failure is raised."""
         first = self._sequence + 1
         for message in messages:
-            self._send_later(message, _REQUEST | _ACK)
+            self._send_later(message, REQUEST | ACK)
         self._flush()
         waiting = set(range(first, self._sequence + 1))
         failure: NetlinkError | None = None
         while waiting:
             for kind, flags, sequence, body in self._receive():
-                if sequence not in waiting or kind != _ERROR:
+                if sequence not in waiting or kind != ERROR:
                     continue
                 waiting.discard(sequence)
                 failure = failure or _failure(flags, body)
@@ -135,12 +137,12 @@ class Netlink:
     def ask(self, message: Message) -> bytes:
         """The one message that answers. Raises NetlinkError when it is refused, or there is
         none."""
-        self._send_later(message, _REQUEST)
+        self._send_later(message, REQUEST)
         self._flush()
         while True:
             for kind, flags, sequence, body in self._receive():
                 if sequence == self._sequence:
-                    if kind == _ERROR:
+                    if kind == ERROR:
                         raise _failure(flags, body) or NetlinkError(errno.ENOENT, "no answer")
                     return body
 
@@ -176,8 +178,8 @@ class Netlink:
 
     def _send_later(self, message: Message, flags: int) -> None:
         self._sequence += 1
-        size = _HEADER.size + len(message.payload)
-        head = _HEADER.pack(size, message.kind, message.flags | flags, self._sequence, 0)
+        size = HEADER.size + len(message.payload)
+        head = HEADER.pack(size, message.kind, message.flags | flags, self._sequence, 0)
         self._outbox += (head, message.payload)
 
     def _flush(self) -> None:
@@ -194,7 +196,7 @@ class Netlink:
                 return bodies
 
     def _dump_once(self, message: Message) -> tuple[list[bytes], bool]:
-        self._send_later(message, _REQUEST | _DUMP)
+        self._send_later(message, REQUEST | DUMP)
         self._flush()
         bodies: list[bytes] = []
         interrupted = False
@@ -203,20 +205,15 @@ class Netlink:
                 if sequence != self._sequence:
                     continue
                 interrupted = interrupted or bool(flags & _DUMP_INTERRUPTED)
-                if kind == _DONE:
+                if kind == DONE:
                     return bodies, interrupted
-                if kind == _ERROR:
+                if kind == ERROR:
                     raise _failure(flags, body) or NetlinkError(5, "a dump ended early")
                 bodies.append(body)
 
     def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
         """(type, flags, sequence, body) of each message of one datagram."""
-        data = self._socket.recv(_DATAGRAM_BYTES)
-        offset = 0
-        while offset + _HEADER.size <= len(data):
-            size, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
-            yield kind, flags, sequence, data[offset + _HEADER.size : offset + size]
-            offset += (size + 3) & ~3
+        yield from messages_of(self._socket.recv(_DATAGRAM_BYTES))
 
 
 def _failure(flags: int, body: bytes) -> NetlinkError | None:
@@ -226,7 +223,7 @@ def _failure(flags: int, body: bytes) -> NetlinkError | None:
     text = os.strerror(number)
     if flags & _ACK_TLVS:
         # With CAP_ACK only the header of the refused message comes back, then the attributes.
-        said = attributes(body[_INT.size + _HEADER.size :]).get(1)
+        said = attributes(body[_INT.size + HEADER.size :]).get(1)
         if said:
             text = f"{text}: {said.rstrip(bytes(1)).decode(errors='replace')}"
     return NetlinkError(number, text)
@@ -238,6 +235,29 @@ def _parse_link(body: bytes) -> Link:
     name = found[_IFLA_IFNAME].rstrip(b"\0").decode()
     mtu = _INT.unpack(found[_IFLA_MTU])[0] if _IFLA_MTU in found else 0
     return Link(index, name, mtu, bool(flags & _IFF_UP))
+
+
+def netfilter_socket() -> socket.socket:
+    """A socket to nftables and connection tracking, of the calling thread's namespace."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETFILTER)
+    sock.settimeout(TIMEOUT_S)
+    return sock
+
+
+def messages_of(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """(type, flags, sequence, body) of each message of a datagram."""
+    offset = 0
+    while offset + HEADER.size <= len(data):
+        size, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
+        if size < HEADER.size:
+            return
+        yield kind, flags, sequence, data[offset + HEADER.size : offset + size]
+        offset += (size + 3) & ~3
+
+
+def refusal_of(body: bytes) -> int:
+    """The errno of a message of type ERROR; 0 when it acknowledges."""
+    return -int(_INT.unpack_from(body)[0])
 
 
 def attributes(data: bytes) -> dict[int, bytes]:

@@ -8,32 +8,37 @@ that nothing wakes us in quiet times and a transaction of any size costs one sma
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import struct
 
-_NETLINK_NETFILTER = 12
+from .netlink import (
+    ERROR,
+    HEADER,
+    REQUEST,
+    attribute,
+    attributes,
+    messages_of,
+    netfilter_socket,
+    refusal_of,
+)
+
 _NFNLGRP_NFTABLES = 7
 _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 _SO_ATTACH_FILTER = 26
 _SUBSYSTEM = 10 << 8
 _NEWTABLE, _GETTABLE, _NEWGEN = 0, 1, 15
 _TABLE_NAME, _TABLE_HANDLE = 1, 4
-_ERROR = 2
 _FAMILIES = {"ip": socket.AF_INET, "ip6": socket.AF_INET6}
-_HEADER = struct.Struct("=IHHII")
 _GENERIC = struct.Struct("=BBH")
-_ATTRIBUTE = struct.Struct("=HH")
-_TIMEOUT_S = 10
 
 
 class TransactionWatch:
     """A non-blocking descriptor that becomes readable when a transaction was committed."""
 
     def __init__(self) -> None:
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
-        )
+        self._socket = netfilter_socket()
         self._socket.setblocking(False)
         # Without a port of its own the socket would be taken for the sender and left out.
         self._socket.bind((0, 0))
@@ -80,26 +85,15 @@ def table_handle(name: str, family: str = "ip") -> int:
 
     A table that was removed and made again has another number. Takes some 50 us.
     """
-    named = name.encode() + b"\0"
-    attribute = _ATTRIBUTE.pack(4 + len(named), _TABLE_NAME) + named + bytes(-len(named) % 4)
-    payload = _GENERIC.pack(_FAMILIES[family], 0, 0) + attribute
-    head = _HEADER.pack(_HEADER.size + len(payload), _SUBSYSTEM | _GETTABLE, 0x1, 1, 0)
-    with socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
-    ) as sock:
-        sock.settimeout(_TIMEOUT_S)
+    payload = _GENERIC.pack(_FAMILIES[family], 0, 0)
+    payload += attribute(_TABLE_NAME, name.encode() + b"\0")
+    head = HEADER.pack(HEADER.size + len(payload), _SUBSYSTEM | _GETTABLE, REQUEST, 1, 0)
+    with netfilter_socket() as sock:
         sock.send(head + payload)
-        answer = sock.recv(65536)
-    _, kind, _, _, _ = _HEADER.unpack_from(answer)
-    if kind == _ERROR:
-        number = -struct.unpack_from("=i", answer, _HEADER.size)[0]
-        if number == 2:
+        kind, _, _, body = next(messages_of(sock.recv(65536)))
+    if kind == ERROR:
+        number = refusal_of(body)
+        if number == errno.ENOENT:
             return 0
         raise OSError(number, os.strerror(number), name)
-    offset = _HEADER.size + _GENERIC.size
-    while offset + 4 <= len(answer):
-        size, attribute_kind = _ATTRIBUTE.unpack_from(answer, offset)
-        if attribute_kind & 0x3FFF == _TABLE_HANDLE:
-            return int.from_bytes(answer[offset + 4 : offset + size], "big")
-        offset += max(4, (size + 3) & ~3)
-    return 0
+    return int.from_bytes(attributes(body[_GENERIC.size :]).get(_TABLE_HANDLE, b""), "big")

@@ -19,19 +19,25 @@ import struct
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_network
 
-from .netlink import attribute
+from .netlink import (
+    ACK,
+    ERROR,
+    HEADER,
+    NESTED,
+    REQUEST,
+    attribute,
+    messages_of,
+    netfilter_socket,
+    refusal_of,
+)
 
-_NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
-_ERROR = 2
-_REQUEST, _ACK, _CREATE, _APPEND = 0x1, 0x4, 0x400, 0x800
+_CREATE, _APPEND = 0x400, 0x800
 _NEWTABLE, _DELTABLE = 0, 2
 _NEWCHAIN, _DELCHAIN, _NEWRULE, _DELRULE = 3, 5, 6, 8
 _NEWSET, _DELSET, _NEWSETELEM, _DELSETELEM = 9, 11, 12, 14
-_HEADER = struct.Struct("=IHHII")
 _GENERIC = struct.Struct(">BBH")
-_NESTED = 0x8000
 _VERDICTS = {"drop": 0, "accept": 1, "jump": -3, "goto": -4, "return": -5}
 _PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 _FAMILIES = {"ip": socket.AF_INET, "ip6": socket.AF_INET6}
@@ -50,7 +56,6 @@ _FIB_ADDRTYPE, _FIB_SADDR, _LOCAL = 3, 1, 2
 _PROTO_SPECIFIED = 2
 # The kernel takes a batch as one datagram; larger ones are rare, and nft's.
 MOST_BYTES = 128 << 10
-_TIMEOUT_S = 10
 
 
 class NotKnown(Exception):
@@ -63,16 +68,13 @@ class Refused(Exception):
 
 def apply_messages(batch: bytes) -> None:
     """Send a batch made by `compile_script` and wait for its end. Raises Refused, OSError."""
-    with socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
-    ) as sock:
+    with netfilter_socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MOST_BYTES)
-        sock.settimeout(_TIMEOUT_S)
         sock.send(batch)
         # The first message that was refused comes first, the acknowledgement of the last one last.
-        data = sock.recv(65536)
-    number = -struct.unpack_from("=i", data, _HEADER.size)[0]
-    if _HEADER.unpack_from(data)[1] != _ERROR or number:
+        kind, _, _, body = next(messages_of(sock.recv(65536)))
+    number = refusal_of(body)
+    if kind != ERROR or number:
         raise Refused(os.strerror(number))
 
 
@@ -109,15 +111,15 @@ class _Batch:
         if not self._messages:
             raise NotKnown("nothing")
         edge = _GENERIC.pack(socket.AF_UNSPEC, 0, _SUBSYSTEM)
-        parts = [_HEADER.pack(_HEADER.size + 4, _BATCH_BEGIN, _REQUEST, 0, 0), edge]
+        parts = [HEADER.pack(HEADER.size + 4, _BATCH_BEGIN, REQUEST, 0, 0), edge]
         last = len(self._messages)
         for number, (kind, flags, family, payload) in enumerate(self._messages, 1):
-            flags |= _REQUEST | (_ACK if number == last else 0)
-            size = _HEADER.size + _GENERIC.size + len(payload)
-            parts.append(_HEADER.pack(size, _SUBSYSTEM << 8 | kind, flags, number, 0))
+            flags |= REQUEST | (ACK if number == last else 0)
+            size = HEADER.size + _GENERIC.size + len(payload)
+            parts.append(HEADER.pack(size, _SUBSYSTEM << 8 | kind, flags, number, 0))
             parts.append(_GENERIC.pack(family, 0, 0))
             parts.append(payload)
-        parts += (_HEADER.pack(_HEADER.size + 4, _BATCH_END, _REQUEST, last + 1, 0), edge)
+        parts += (HEADER.pack(HEADER.size + 4, _BATCH_END, REQUEST, last + 1, 0), edge)
         batch = b"".join(parts)
         if len(batch) > MOST_BYTES:
             raise NotKnown("too large")
@@ -359,7 +361,7 @@ def _number(kind: int, value: int) -> bytes:
 
 
 def _nest(kind: int, content: bytes) -> bytes:
-    return attribute(_NESTED | kind, content)
+    return attribute(NESTED | kind, content)
 
 
 def _expression(name: str, content: bytes) -> bytes:

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from .netlink import Message, attribute
+from .netlink import NESTED, Message, attribute
 
 # linux/netlink.h
 _REPLACE, _EXCLUDE, _CREATE = 0x100, 0x200, 0x400
-_NESTED = 0x8000
 # linux/rtnetlink.h
 _NEWLINK, _DELLINK = 16, 17
 _NEWADDR = 20
@@ -70,7 +69,7 @@ class Vxlan(Struct, frozen=True):
 
 
 def _nest(kind: int, *attributes: bytes) -> bytes:
-    return attribute(kind | _NESTED, b"".join(attributes))
+    return attribute(kind | NESTED, b"".join(attributes))
 
 
 def _text(kind: int, text: str) -> bytes:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from .netlink import Message, Netlink, NetlinkError, attribute, attributes
+from .netlink import NESTED, Message, Netlink, NetlinkError, attribute, attributes
 from .rtnetlink import new_wireguard
 
 PROGRAM = "wireguard-go"
@@ -38,7 +38,6 @@ PEERS_A_MESSAGE = 100
 # linux/netlink.h, linux/genetlink.h
 _GENERIC = 16
 _CONTROL, _GET_FAMILY, _FAMILY_ID, _FAMILY_NAME = 0x10, 3, 1, 2
-_NESTED = 0x8000
 # linux/wireguard.h
 _SET_DEVICE, _VERSION = 1, 1
 _DEVICE_INDEX, _DEVICE_KEY, _DEVICE_PORT, _DEVICE_PEERS = 1, 3, 6, 8
@@ -105,7 +104,9 @@ def configure(
             return
     with Netlink(_GENERIC) as generic:
         family = _family(generic)
-        generic.request(*messages((family, index), device, peers, gone))
+        # One after the other: together they may be more than the socket takes at once.
+        for message in messages((family, index), device, peers, gone):
+            generic.request(message)
 
 
 def messages(
@@ -189,7 +190,7 @@ def _tell(path: Path, words: str) -> None:
 
 
 def _nest(kind: int, *parts: bytes) -> bytes:
-    return attribute(kind | _NESTED, b"".join(parts))
+    return attribute(kind | NESTED, b"".join(parts))
 
 
 def _number(kind: int, number: int) -> bytes:

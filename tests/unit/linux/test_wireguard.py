@@ -5,14 +5,20 @@ from __future__ import annotations
 
 import base64
 import struct
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
+import pytest
 from pyroute2.netlink.generic.wireguard import wgmsg
 
+from sampan.linux import wireguard
+from sampan.linux.netlink import Message
 from sampan.linux.wireguard import (
     PEERS_A_MESSAGE,
     WireguardDevice,
     WireguardPeer,
+    configure,
     messages,
     text,
 )
@@ -74,6 +80,24 @@ def test_many_peers_are_told_in_pieces() -> None:
     assert "WGDEVICE_A_LISTEN_PORT" not in second
     (only,) = messages((42, 7), DEVICE, [])
     assert heard(only.payload)["WGDEVICE_A_LISTEN_PORT"] == 51821
+
+
+def test_pieces_are_sent_one_by_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # All that is sent at once has to fit into the socket's buffer.
+    sent: list[tuple[Message, ...]] = []
+
+    class Kernel(nullcontext[None]):
+        def __enter__(self) -> Any:
+            return self
+
+        def request(self, *messages: Message) -> None:
+            sent.append(messages)
+
+    monkeypatch.setattr(wireguard, "SOCKETS", tmp_path)
+    monkeypatch.setattr(wireguard, "Netlink", lambda _: Kernel())
+    monkeypatch.setattr(wireguard, "_family", lambda _: 42)
+    configure(7, DEVICE, PEERS[:1] * (2 * PEERS_A_MESSAGE + 1))
+    assert [len(batch) for batch in sent] == [1, 1, 1]
 
 
 def test_a_program_is_told_the_same_in_text() -> None:
