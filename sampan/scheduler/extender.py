@@ -20,6 +20,7 @@ from msgspec import Struct
 from sampan.api.errors import Object
 from sampan.api.kinds.core.podspec.resources import is_extended
 from sampan.api.times import TimeError, parse_duration_s
+from sampan.wire.address import connect_words, join_host_port
 
 if TYPE_CHECKING:
     import ssl
@@ -235,6 +236,9 @@ class Extender:
                 said = await _read(answer.content) if status == 200 else b""
         except TimeoutError:
             raise ExtenderError(f'Post "{url}": context deadline exceeded') from None
+        except aiohttp.ClientConnectorError as error:
+            where, words = join_host_port(error.host, error.port or 0), connect_words(error)
+            raise ExtenderError(f'Post "{url}": dial tcp {where}: connect: {words}') from None
         except (aiohttp.ClientError, OSError) as error:
             raise ExtenderError(f'Post "{url}": {error}') from None
         if status != 200:

@@ -15,6 +15,7 @@ from sampan.api.errors import Object
 from sampan.client.api import Client
 from sampan.client.informer import Informers
 from sampan.scheduler.configuration import profiles_of
+from sampan.scheduler.extender import Extender, ExtenderError, settings_of
 from sampan.scheduler.run import Scheduler
 from sampan.testing.cluster import SCHEDULER, Cluster, Options
 from tests.kit.hooks import Call, HookServer, Reply, hook_server
@@ -180,6 +181,16 @@ async def test_an_extender_says_who_may_be_sent_away() -> None:
         assert await until(lambda: node_of(cluster, "important")) == "node-1"
         (victims,) = hook.calls[0].json["NodeNameToMetaVictims"]["node-0"]["Pods"]
         assert set(victims) == {"UID"}
+
+
+async def test_an_extender_that_nobody_runs_is_told_in_gos_words() -> None:
+    extender = Extender(settings_of(configured({"urlPrefix": "http://127.0.0.1:1"}))[0])
+    with pytest.raises(ExtenderError) as caught:
+        await extender.bind({"metadata": {"name": "a", "namespace": "d", "uid": "u"}}, "n")
+    await extender.close()
+    assert str(caught.value) == (
+        'Post "http://127.0.0.1:1/": dial tcp 127.0.0.1:1: connect: connection refused'
+    )
 
 
 BAD: dict[str, tuple[list[Object], str]] = {
