@@ -50,6 +50,8 @@ class ClusterConfig(Struct, frozen=True):
     """The node's share of the pod network where it is not the first: of an agent that joined."""
     address: str = ""
     """The machine's own, of a node that joined from elsewhere."""
+    shares_address: bool = False
+    """Another node's machine has the same address: both are behind NAT, at places of their own."""
     carrier: str = ""
     """The first node of its machine, by which others reach this one, if it is not that itself."""
     streaming_idle_s: float = 4 * 3600.0
@@ -110,7 +112,7 @@ class ClusterConfig(Struct, frozen=True):
     @property
     def address_of_node(self) -> str:
         """The node's InternalIP."""
-        return self.address or self.gateway
+        return self.gateway if self.shares_address else self.address or self.gateway
 
     @property
     def underlay(self) -> str:

@@ -305,6 +305,7 @@ async def _register(
             node_cidr=share,
             registry_port=int(networks.get("registryPort") or 0) or -1,
             address=address,
+            shares_address=bool(address) and await is_shared(client, name, address),
             pod_cidr6=networks.get("podCIDR6", ""),
             service_cidr6=networks.get("serviceCIDR6", ""),
             carrier=carrier,
@@ -314,6 +315,17 @@ async def _register(
     finally:
         await transport.close()
     return cluster
+
+
+async def is_shared(client: Client, name: str, address: str) -> bool:
+    """Does another node have this address? Behind NAT many machines have the same."""
+    nodes = (await client.list(api_resource("nodes")))["items"]
+    return any(
+        item.get("address") == address
+        for node in nodes
+        if node["metadata"]["name"] != name
+        for item in (node.get("status") or {}).get("addresses") or ()
+    )
 
 
 def own_address(paths: ClusterPaths, server: str) -> str:

@@ -170,6 +170,8 @@ def outward(
 
         def seen(ip: str) -> None:
             agent.tell_of_node(of_address(cluster.address, ip))
+            if overlay is not None:
+                overlay.seen(ip)
 
         yield "tunnel", Tunnel(transport, own, agent.parts.clock, seen).run
 

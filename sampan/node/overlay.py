@@ -3,7 +3,8 @@
 A node says with `UNDERLAY` which address of its machine others reach; one that shares a machine
 with another says with `VIA` by whose (`uplink`). Machines that both have a key of WireGuard
 (`WIREGUARD`) talk by that (`wireguard`), others by VXLAN (`vxlan`), which encrypts nothing and
-proves no sender: the network between these must be trusted.
+proves no sender: the network between these must be trusted. Two machines behind NAT, each at its
+own place (`SEEN`), talk by WireGuard with a third, which passes on what each has for the other.
 
 Tasks: `run`, woken by the informer of nodes; kernel calls run on one worker thread, in order. No
 queue: what has changed since is one step.
@@ -41,7 +42,10 @@ UNDERLAY = "network.sampan.io/underlay"
 VIA = "network.sampan.io/via"
 WIREGUARD = "network.sampan.io/wireguard"
 WIREGUARD_PORT = "network.sampan.io/wireguard-port"
-_ANNOTATIONS = (UNDERLAY, VIA, WIREGUARD, WIREGUARD_PORT)
+SEEN = "network.sampan.io/seen"
+"""From where the server hears a machine that is behind NAT; others have none."""
+_ANNOTATIONS = (UNDERLAY, VIA, WIREGUARD, WIREGUARD_PORT, SEEN)
+_SERVER = "node-role.kubernetes.io/control-plane"
 PORT = 8472
 """VXLAN's: Linux' own and flannel's; the number keeps clusters apart that share a machine."""
 
@@ -69,6 +73,7 @@ def peers_of(nodes: Iterable[Object], own: str, local: str) -> dict[str, Peer]:
     """The other machines' nodes, by name, for one whose address is `local`; those that make no
     sense are left out, as are those whose address is of another family. Pure."""
     known = {node["metadata"]["name"]: node for node in nodes}
+    relay = _relay(known.values(), local)
     found = {}
     for name, node in known.items():
         carrier = _annotation(node, VIA) or name
@@ -81,12 +86,40 @@ def peers_of(nodes: Iterable[Object], own: str, local: str) -> dict[str, Peer]:
             for share in _shares(node)
             if share.version in gateways
         ]
-        underlay = _annotation(known[carrier], UNDERLAY)
+        reached = known[carrier]
+        if relay is not None and own in known and _are_apart(known[own], reached):
+            reached = relay
+        underlay = _annotation(reached, UNDERLAY)
         if ways and ways[0].share.version == 4 and _is_like(underlay, local):
-            key = _annotation(known[carrier], WIREGUARD)
-            port = port_in(_annotation(known[carrier], WIREGUARD_PORT))
+            key = _annotation(reached, WIREGUARD)
+            port = port_in(_annotation(reached, WIREGUARD_PORT))
             found[name] = Peer(tuple(ways), underlay, key if is_key(key) else "", port)
     return found
+
+
+def _are_apart(one: Object, other: Object) -> bool:
+    """Are both behind NAT, at places of their own? Neither can call the other then."""
+    places = _annotation(one, SEEN), _annotation(other, SEEN)
+    keys = _annotation(one, WIREGUARD), _annotation(other, WIREGUARD)
+    return all(places) and all(keys) and places[0] != places[1]
+
+
+def _relay(nodes: Iterable[Object], local: str) -> Object | None:
+    """The machine that passes packets on between those: one that all can call, the server's before
+    others; both ends choose alike, by what all nodes know."""
+    found = [
+        node
+        for node in nodes
+        if is_key(_annotation(node, WIREGUARD))
+        and not _annotation(node, SEEN)
+        and _is_like(_annotation(node, UNDERLAY), local)
+    ]
+
+    def rank(node: Object) -> tuple[bool, str]:
+        meta = node["metadata"]
+        return _SERVER not in (meta.get("labels") or {}), meta["name"]
+
+    return min(found, key=rank, default=None)
 
 
 def _annotation(node: Object, key: str) -> str:
@@ -144,7 +177,7 @@ class Overlay:
         self._local = device.local
         own = Own(dict(zip((4, 6), place.gateways, strict=True)))
         self._plain = VxlanEnd(own, device, place.run / "overlay")
-        self._said: dict[str, str | None] = {WIREGUARD: None, WIREGUARD_PORT: None}
+        self._said: dict[str, str | None] = {WIREGUARD: None, WIREGUARD_PORT: None, SEEN: None}
         self._secure: WireguardEnd | None = None
         self._secure_name = secure_name(device.name)
         if place.keys is not None:
@@ -186,6 +219,11 @@ class Overlay:
             self.ready.clear()
             await self._call(self._close)
 
+    def seen(self, ip: str) -> None:
+        """From where the server hears this machine."""
+        self._said[SEEN] = ip if ip and ip != self._local else None
+        self._wake.set()
+
     def _changed(self, old: Object | None, new: Object | None) -> None:
         """Heartbeats change nothing here."""
         if old is None or new is None or _said(old) != _said(new):
@@ -204,7 +242,8 @@ class Overlay:
             with ignoring(errno.ENODEV):
                 route.request(rtnetlink.delete_link(self._secure_name))
         elif not self._secure.open(route):
-            self._secure, self._said = None, dict.fromkeys(self._said)
+            self._secure = None
+            self._said |= {WIREGUARD: None, WIREGUARD_PORT: None}
 
     def _close(self) -> None:
         if self._netlink is not None:

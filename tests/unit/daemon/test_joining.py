@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from sampan.client.api import Client
 from sampan.daemon import config, joining
 from sampan.daemon.child import Refused
 from sampan.paths import ClusterPaths
+from tests.kit.feed import Feed
 
 SERVER = "https://192.0.2.1:6443"
 
@@ -52,3 +54,23 @@ async def test_a_server_that_is_away_is_tried_again(
 
 def test_the_time_is_shown_as_it_is_here() -> None:
     assert "2026-01-02 03:04:05 UTC" in joining.wrong_clock(SERVER, 1767323045.0)
+
+
+async def test_an_address_that_another_node_has_is_not_told() -> None:
+    """Behind NAT, machines at places of their own have the same: each must be certified for its
+    own."""
+    feed = Feed()
+    addresses = [{"type": "InternalIP", "address": "192.168.1.2"}]
+    other = {"metadata": {"name": "a"}, "status": {"addresses": addresses}}
+    await feed.put("/api/v1/nodes/a", other)
+    client = Client(feed)
+    assert await joining.is_shared(client, "b", "192.168.1.2")
+    assert not await joining.is_shared(client, "b", "192.168.1.3")
+    assert not await joining.is_shared(client, "a", "192.168.1.2")
+    cluster = config.ClusterConfig(
+        name="c", slot=0, node_name="b", pod_cidr="10.244.0.0/16", service_cidr="10.96.0.0/16",
+        listen_host="192.0.2.1", listen_port=6443, identity="i", node_cidr="10.244.2.0/24",
+        address="192.168.1.2", shares_address=True,
+    )  # fmt: skip
+    assert cluster.address_of_node == "10.244.2.1"
+    assert cluster.underlay == "192.168.1.2"

@@ -11,6 +11,7 @@ import pytest
 
 from sampan.linux.wireguard import WireguardPeer
 from sampan.node.overlay import (
+    SEEN,
     UNDERLAY,
     VIA,
     WIREGUARD,
@@ -146,3 +147,31 @@ def test_wireguard_can_be_switched_off_and_heard_elsewhere(tmp_path: Path) -> No
         path.write_text(text)
         with pytest.raises(ValueError, match=why):
             read_overlay_settings(path)
+
+
+def test_machines_behind_nats_of_their_own_have_a_third_between() -> None:
+    keys = [base64.b64encode(bytes([number]) * 32).decode() for number in range(4)]
+    at = "192.168.1.2"  # Of both, each in its own network.
+    home = node("a", "10.244.1.0/24", **{UNDERLAY: at, WIREGUARD: keys[0], SEEN: "192.0.2.11"})
+    away = node("b", "10.244.2.0/24", **{UNDERLAY: at, WIREGUARD: keys[1], SEEN: "192.0.2.12"})
+    beside = node("b-2", "10.244.3.0/24", **{VIA: "b"})
+    other = node("c", "10.244.4.0/24", **{UNDERLAY: "192.0.2.3", WIREGUARD: keys[2]})
+    said = {UNDERLAY: "192.0.2.1", WIREGUARD: keys[3], WIREGUARD_PORT: "51000"}
+    server = node("d", "10.244.0.0/24", **said)
+    server["metadata"]["labels"] = {"node-role.kubernetes.io/control-plane": ""}
+    nodes = [home, away, beside, other, server]
+
+    def ends(own: str, *which: Any) -> dict[str, tuple[str, str, int]]:
+        found = peers_of(which or nodes, own, at)
+        return {name: (peer.key, peer.underlay, peer.port) for name, peer in found.items()}
+
+    passed_on, direct = (keys[3], "192.0.2.1", 51000), (keys[2], "192.0.2.3", 0)
+    assert ends("a") == {"b": passed_on, "b-2": passed_on, "c": direct, "d": passed_on}
+    assert ends("b")["a"] == passed_on
+    assert ends("d")["b"] == (keys[1], at, 0)
+    # Where the server's machine has no key, another that all can call.
+    assert ends("a", home, away, other)["b"] == direct
+    # Nobody is between, or they are at one place.
+    assert ends("a", home, away)["b"] == (keys[1], at, 0)
+    home["metadata"]["annotations"][SEEN] = "192.0.2.12"
+    assert ends("a")["b"] == (keys[1], at, 0)
