@@ -197,6 +197,7 @@ class Scheduler:
             if pod["spec"].get("schedulingGates") or awaits_claims(pod):
                 self._gated.add(uid)
             self._drop(uid)
+            self._leave(uid)
 
     def _is_confirmed(self, uid: str, pod: Object, node_name: str) -> bool:
         """Is this just what was decided? Then it is counted already, as it is."""
@@ -457,6 +458,13 @@ class Scheduler:
         if guest.claims:
             await self._aside(self._volumes.bind(guest, node))
 
+    def _give_back(self, guest: Guest) -> None:
+        """Binding it failed. Is it on a node nevertheless, as its event said meanwhile (another
+        bound it, or the answer got lost), then it is counted there."""
+        self._devices.forget(guest)
+        if guest.uid in self._pending:
+            self._leave(guest.uid)
+
     async def _bind(self, attempt: Attempt, node: NodeState) -> None:
         pod, guest = attempt.pod, attempt.guest
         uid, result, point = guest.uid, ERROR, "PreBind"
@@ -470,14 +478,12 @@ class Scheduler:
             else:
                 await self._telling.bind(pod, node.name)
         except NotFound:
-            self._devices.forget(guest)
-            self._leave(uid)
+            self._give_back(guest)
             self._drop(uid)
         except (StatusError, OSError) as error:
-            self._devices.forget(guest)
-            self._leave(uid)
+            self._give_back(guest)
             # A conflict means that somebody else bound or changed it: the informer will say.
-            if not isinstance(error, Conflict):
+            if uid in self._pending and not isinstance(error, Conflict):
                 meta = pod["metadata"]
                 log.warning("binding %s/%s: %s", meta["namespace"], meta["name"], error)
                 await self._telling.report(pod, str(error), "", FAULT)

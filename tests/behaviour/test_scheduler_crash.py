@@ -11,9 +11,11 @@ import asyncio
 import random
 from typing import Any
 
+import pytest
+
 from sampan.aio.clock import Clock
 from sampan.aio.tasks import Supervisor
-from sampan.api.errors import Object
+from sampan.api.errors import Conflict, Object
 from sampan.client.api import Client
 from sampan.client.informer import Informers
 from sampan.client.interface import Transport
@@ -189,4 +191,32 @@ async def test_a_node_may_go_while_pods_are_bound_to_it() -> None:
         await cluster.advance(15)
         homes = [item["spec"].get("nodeName") for item in await cluster.list("pods")]
         assert homes.count(left) == 8
+        await life.end()
+
+
+@pytest.mark.parametrize("fault", [ConnectionResetError(), Conflict("another bound it")])
+async def test_a_pod_that_was_bound_although_binding_it_failed_is_counted(fault: Any) -> None:
+    options = Options(nodes=1, virtual_time=True, capacity=CAPACITY)
+    async with await Cluster.start(options) as cluster:
+        inner = cluster.server.local_transport(SCHEDULER)
+        lost = asyncio.Event()
+
+        class Late(Mortal):
+            async def request(self, method: str, path: str, **more: Any) -> Object:
+                answer = await inner.request(method, path, **more)
+                if path.endswith("/binding") and not self.dead.is_set():
+                    self.dead.set()
+                    await lost.wait()
+                    raise fault
+                return answer
+
+        life = Life(cluster, Late(inner, 10_000))
+        await cluster.create(mine("first", "3"))
+        await cluster.advance(2)
+        assert (await cluster.get("pod", "first"))["status"]["phase"] == "Running"
+        lost.set()
+        await cluster.settle()
+        await cluster.create(mine("second", "3"))
+        await cluster.advance(15)
+        assert "nodeName" not in (await cluster.get("pod", "second"))["spec"]
         await life.end()
