@@ -181,15 +181,17 @@ class Upkeep:
         return done.due_s
 
     def reload(self) -> None:
-        """Take the files as they are now. Files that are no good are reported and not taken; the
-        first that is keeps those behind it from being taken too."""
+        """Take the files as they are now. Files that are no good are reported and not taken."""
         try:
             self._http.reload()
             renew_context(self._server)
-            settings.load(self._server)
             write_kubeconfig(self._paths, self._cluster)
         except (OSError, ValueError) as error:
             log.error("changed certificates are not taken: %s", error)
+        try:
+            settings.load(self._server)
+        except ValueError as error:
+            log.error("changed files of the administrator are not taken: %s", error)
 
 
 def listen(cluster: config.ClusterConfig) -> list[socket.socket]:

@@ -58,6 +58,7 @@ from .writing import update as write_update
 
 if TYPE_CHECKING:
     from .audit import Audit
+    from .reloads import Reloads
     from .webhooks.caller import Caller
 
 SYSTEM = User("system:apiserver", ("system:masters",))
@@ -120,6 +121,7 @@ class Server:
         self.admission = Admission(self)
         self.audit: Audit | None = None
         """Set where there is a policy: see `settings`."""
+        self.reloads: Reloads | None = None
         self.strategies: dict[tuple[str, str], Any] = {}
         self.summarize: Callable[[str], Object | None] | None = None
         """What nodes use that are in this process (see `usage`)."""
@@ -151,7 +153,7 @@ class Server:
         for key, strategy in STRATEGIES.items():
             self.strategies[key] = strategy(self)
         self.customs.start()
-        settings.load_audit(self)
+        settings.begin(self)
         for part in (self.authn, self.authorizer, self.admission):
             begin = getattr(part, "start", None)
             if begin is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,10 +16,33 @@ AUDIT_WEBHOOK = "audit-webhook.kubeconfig"
 
 
 def load(server: Server) -> None:
-    """Read all files anew, as they have changed. Raises ValueError and OSError for the first that
-    is no good; it and those behind it stay as they were."""
-    server.authn.load()
-    server.authorizer.load()
+    """Read all files anew, as they have changed. What is no good stays as it was, and the others
+    are taken nevertheless; then raises ValueError for all that were not."""
+    errors = []
+    for part, read in (
+        ("authentication", server.authn.load),
+        ("authorization", server.authorizer.load),
+        ("", partial(load_audit, server)),
+    ):
+        failed = False
+        try:
+            read()
+        except (OSError, ValueError) as error:
+            errors.append(str(error))
+            failed = True
+        if part and server.reloads is not None:
+            server.reloads.note(part, failed=failed)
+    if errors:
+        raise ValueError("; ".join(errors))
+
+
+def begin(server: Server) -> None:
+    """Follow the files, if there is a folder for them: its changes are told by `load`."""
+    folder = server.config.folder
+    if folder is not None and folder.is_dir():
+        from .reloads import Reloads
+
+        server.reloads = Reloads(server, folder)
     load_audit(server)
 
 

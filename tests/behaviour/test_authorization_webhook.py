@@ -268,12 +268,29 @@ async def test_the_file_is_read_again(tmp_path: Path) -> None:
         settings.load(cluster.server)
         assert await may(cluster, ANN) == 403
         path.write_text("kind: nonsense\n")
-        with pytest.raises(BadConfiguration):
+        with pytest.raises(ValueError, match="AuthorizationConfiguration"):
             settings.load(cluster.server)
         assert await may(cluster, ANN) == 403
         path.write_text(yaml.safe_dump(document({"type": "AlwaysAllow", "name": "all"})))
-        settings.load(cluster.server)
+        # One that is no good does not keep the others from being taken.
+        (tmp_path / "authentication.yaml").write_text("kind: nonsense\n")
+        with pytest.raises(ValueError, match="AuthenticationConfiguration"):
+            settings.load(cluster.server)
         assert await may(cluster, BOB) == 200
+        lines = (await cluster.http("GET", "/metrics")).body.decode().splitlines()
+        seen = {
+            (of, status): line.rsplit(" ", 1)[1]
+            for line in lines
+            for of in ("authentication", "authorization")
+            for status in ("success", "failure")
+            if line.startswith(f"apiserver_{of}_config_controller_automatic_reloads_total{{")
+            and f'status="{status}"' in line
+        }
+        assert seen == {
+            ("authorization", "success"): "2",
+            ("authorization", "failure"): "1",
+            ("authentication", "failure"): "1",
+        }
 
 
 WEBHOOK = {"type": "Webhook", "name": "w", "webhook": webhook()}
