@@ -18,8 +18,8 @@ from sampan.client.informer import Informer
 from sampan.client.interface import STRATEGIC_PATCH
 
 from .runtime.controller import Context, Controller
-from .runtime.custom import definitions_resource, follow_custom
-from .runtime.queue import Request
+from .runtime.custom import FILL_S, definitions_resource, follow_custom
+from .runtime.queue import Request, Requeue
 
 GROUP = "gateway.networking.k8s.io"
 ANNOTATION = "gateway.sampan.io/proxy"
@@ -70,17 +70,17 @@ class GatewayPortsController(Controller):
                 if proxy_of(item) == (meta["namespace"], meta["name"]):
                     self.add(item)
 
-    async def reconcile(self, request: Request) -> None:
+    async def reconcile(self, request: Request) -> Requeue | None:
         classes, gateways = self.kinds.get("gatewayclasses"), self.kinds.get("gateways")
         if classes is None or gateways is None:
-            return
-        await classes.synced()
-        await gateways.synced()
+            return None
+        if not (classes.has_synced and gateways.has_synced):
+            return Requeue(FILL_S)
         place = proxy_of(classes.get("", request.name) or {"metadata": {}})
         deployment = self.deployments.get(*place) if place else None
         service = self.services.get(*place) if place else None
         if place is None or deployment is None or service is None:
-            return
+            return None
         wanted = ports_of(gateways.list(), request.name)
         for found, kind, change in (
             (service, self.service_resource, change_service(service, wanted)),
@@ -91,6 +91,7 @@ class GatewayPortsController(Controller):
                 await self.client.patch(
                     kind, name, {"spec": change}, place[0], content_type=STRATEGIC_PATCH
                 )
+        return None
 
 
 def proxy_of(item: Object) -> tuple[str, str] | None:

@@ -24,14 +24,12 @@ from sampan.client.informer import Informer
 from .resourcequota_plan import concerns, plan, recount, unknown
 from .runtime.collections import deletable, is_cached
 from .runtime.controller import Context, Controller
-from .runtime.custom import definitions_resource, follow_custom
+from .runtime.custom import FILL_S, definitions_resource, follow_custom
 from .runtime.queue import Request, Requeue
 
 SETTLE_S = 10.0
 """From a charge to its object in the store it takes milliseconds; no request lives so long behind
 its admission."""
-FILL_S = 0.1
-"""Until the objects of a custom resource that has just come are looked at again."""
 RESYNC_S = 300.0
 """Between counts of a quota nothing happens to, as upstream."""
 

@@ -24,7 +24,7 @@ from sampan.client.informer import Informer
 
 from .localvolumes_plan import snapshot_source
 from .runtime.controller import Context, Controller
-from .runtime.custom import definitions_resource, follow_custom
+from .runtime.custom import FILL_S, definitions_resource, follow_custom
 from .runtime.queue import Request, Requeue
 from .snapshotcontents import Contents
 from .snapshots_plan import (
@@ -44,8 +44,6 @@ from .snapshots_plan import (
     without_finalizers,
 )
 
-FILL_S = 0.1
-"""Until kinds that have just come are looked at again."""
 NEEDED = {SNAPSHOTS.plural, CONTENTS.plural, CLASSES.plural}
 
 
@@ -122,7 +120,6 @@ class SnapshotController(Controller):
 
     async def reconcile(self, request: Request) -> Requeue | None:
         if not all(cache.has_synced for cache in self.kinds.values()):
-            # One that goes before it is filled never is: nobody waits for it here.
             return Requeue(FILL_S)
         await self._sync(request)
         return None

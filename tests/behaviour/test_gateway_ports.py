@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,16 @@ import yaml
 from sampan import addons
 from sampan.api.errors import Object
 from sampan.api.resources import resource
-from sampan.controllers.gatewayports import ANNOTATION, PORTS_MAX, change_service, ports_of
-from sampan.controllers.runtime.custom import custom_resource, definitions_resource
+from sampan.client.informer import Informer
+from sampan.controllers.gatewayports import (
+    ANNOTATION,
+    PORTS_MAX,
+    GatewayPortsController,
+    change_service,
+    ports_of,
+)
+from sampan.controllers.runtime.custom import FILL_S, custom_resource, definitions_resource
+from sampan.controllers.runtime.queue import Request, Requeue
 from tests.behaviour.workload_kit import DEPLOYMENTS, World, world
 
 FOLDER = Path(addons.__path__[0]) / "ingress"
@@ -86,3 +95,13 @@ def test_the_oldest_gateways_have_the_first_ports() -> None:
     added = change_service({"spec": {"ports": ports}}, wanted)["ports"]
     assert [item["port"] for item in added] == [7000, *range(5000, 5000 + PORTS_MAX - 1)]
     assert change_service({"spec": {"ports": [*ports, *added]}}, wanted) == {}
+
+
+async def test_kinds_that_go_before_they_are_listed_hold_nobody_up() -> None:
+    controller = object.__new__(GatewayPortsController)
+    client: Any = None
+    controller.kinds = {
+        plural: Informer(client, SERVICES) for plural in ("gatewayclasses", "gateways")
+    }
+    async with asyncio.timeout(1):
+        assert await controller.reconcile(Request("", "t")) == Requeue(FILL_S)

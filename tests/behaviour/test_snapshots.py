@@ -15,9 +15,9 @@ from sampan import addons
 from sampan.api.descriptor import ApiResource
 from sampan.api.errors import Object
 from sampan.client.informer import Informer
-from sampan.controllers.runtime.custom import definitions_resource
+from sampan.controllers.runtime.custom import FILL_S, definitions_resource
 from sampan.controllers.runtime.queue import Request, Requeue
-from sampan.controllers.snapshots import FILL_S, SnapshotController
+from sampan.controllers.snapshots import SnapshotController
 from sampan.controllers.snapshots_plan import CLASSES, CONTENTS, SNAPSHOTS
 from tests.behaviour.test_volume_binder import CLAIMS, claim, event, phase
 from tests.behaviour.workload_kit import NODES, World, world

@@ -15,6 +15,9 @@ from sampan.client.informer import Informer
 
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 Change = Callable[[Descriptor], None]
+FILL_S = 0.1
+"""Until the objects of a kind that has just come are looked at again. Nobody waits for them: the
+cache of one that goes before it is filled never is."""
 
 
 def custom_resource(definition: Object) -> Descriptor | None:
