@@ -20,6 +20,7 @@ from sampan.paths import ClusterPaths, cluster_paths
 
 from . import config
 from .child import Child, Refused
+from .listening import is_loopback
 from .membership import settle_apart
 
 PIN = "net"
@@ -83,7 +84,7 @@ def _hide_loopback_resolver(paths: ClusterPaths, first_gateway: str) -> None:
     except OSError:
         return
     servers = [item[1] for item in words if len(item) > 1 and item[0] == "nameserver"]
-    if not any(address.startswith("127.") or address == "::1" for address in servers):
+    if not any(map(is_loopback, servers)):
         return
     lines = [f"nameserver {first_gateway}"]
     lines += [" ".join(item) for item in words if item and item[0] in ("search", "options")]

@@ -166,22 +166,32 @@ class Cluster:
             command += ["--number", str(part.number)]
         if not part.leaving:
             command += ["--pipe", str(child_pipe), "--go", str(child_go)]
-        with open(paths.logs / f"{part.name}.log", "ab", opener=_private) as log:
-            part.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(child_pipe, child_go),
-            )
-        os.close(child_pipe)
-        os.close(child_go)
+        try:
+            with open(paths.logs / f"{part.name}.log", "ab", opener=_private) as log:
+                part.process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(child_pipe, child_go),
+                )
+        except OSError as error:
+            # No process or no disk is to be had now: that passes, and the other parts go on.
+            os.close(pipe)
+            os.close(part.go)
+            part.go, part.error = -1, str(error)
+            part.state = "leaving" if part.leaving else "restarting"
+            self._start_later(part)
+            self._broadcast()
+            return
+        finally:
+            os.close(child_pipe)
+            os.close(child_go)
         part.pipe, part.error = pipe, ""
         part.state = "leaving" if part.leaving else "starting"
         part.detail = {}
         part.restart_at = 0.0
-        if self._may_go(part):
-            os.write(part.go, b"g")
+        self._let_go(part)
         self.selector.register(pipe, selectors.EVENT_READ, lambda: self._hear(part))
         self._broadcast()
 
@@ -202,10 +212,10 @@ class Cluster:
                 part.detail.update(said)
         if part.name == "control" and part.state in ("listening", "ready") and not self.listening:
             self.listening = True
-            self._let_go()
+            self._let_go(*self.parts.values())
         if part.name == "node" and part.state == "ready" and not self.bridged:
             self.bridged = True
-            self._let_go()
+            self._let_go(*self.parts.values())
         if not self.ready_s and all(item.state == "ready" for item in self.parts.values()):
             self.ready_s = time.monotonic() - self.began
         self._broadcast()
@@ -213,9 +223,9 @@ class Cluster:
     def _may_go(self, part: Part) -> bool:
         return part.name == "control" or (self.listening and (part.is_vital or self.bridged))
 
-    def _let_go(self) -> None:
-        for part in self.parts.values():
-            if part.name != "control" and part.go >= 0 and self._may_go(part):
+    def _let_go(self, *parts: Part) -> None:
+        for part in parts:
+            if part.go >= 0 and self._may_go(part):
                 with contextlib.suppress(OSError):
                     os.write(part.go, b"g")
 
@@ -242,13 +252,18 @@ class Cluster:
         elif not self.stopping:
             if part.state == "ready":
                 part.failures = 0
-            delay = BACKOFF_S[min(part.failures, len(BACKOFF_S) - 1)]
-            part.failures += 1
             part.restarts += 1
             part.state = "restarting"
-            part.restart_at = time.monotonic() + delay
+            delay = self._start_later(part)
             _tell(f"{part.name} ended with {code}; again in {delay} s")
         self._broadcast()
+
+    def _start_later(self, part: Part) -> float:
+        """The more often it failed in a row, the later; in how many seconds."""
+        delay = BACKOFF_S[min(part.failures, len(BACKOFF_S) - 1)]
+        part.failures += 1
+        part.restart_at = time.monotonic() + delay
+        return delay
 
     # Further nodes
 
@@ -256,16 +271,21 @@ class Cluster:
         part = further_node(number)
         if not 1 < number <= MEMBERS + 1 or part.name in self.parts:
             return
-        self.paths.member(number).data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.parts[part.name] = part
-        self._start(part)
+        try:
+            self.paths.member(number).data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            part.state, part.error = "failed", str(error)
+            self._broadcast()
+        else:
+            self._start(part)
 
     def _remove(self, number: int) -> None:
         """Stop the node; its end goes on in `_left`."""
         part = self.parts.get(f"node-{number}")
         if part is None or part.is_vital or part.leaving:
             return
-        part.leaving, part.state, part.restart_at = True, "leaving", 0.0
+        part.leaving, part.state, part.restart_at, part.failures = True, "leaving", 0.0, 0
         if part.process is not None:
             part.process.terminate()
         else:
@@ -273,9 +293,10 @@ class Cluster:
         self._broadcast()
 
     def _left(self, part: Part) -> None:
-        """After the node's process comes that which cleans up; after that nothing is left."""
+        """After the node's process comes that which cleans up, again while it fails; after that
+        nothing is left."""
         if self.paths.member(part.number).data.exists():
-            self._start(part)
+            self._start_later(part)
         else:
             del self.parts[part.name]
 
@@ -351,7 +372,9 @@ class Cluster:
         }
 
     def _accept(self, server: socket.socket) -> None:
-        self._greet(server.accept()[0])
+        # Who has gone again by now is no reason to end.
+        with contextlib.suppress(OSError):
+            self._greet(server.accept()[0])
 
     def _greet(self, client: socket.socket) -> None:
         if len(self.clients) >= CLIENTS:

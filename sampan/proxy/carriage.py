@@ -132,10 +132,12 @@ class Caller(Side):
             reset(self.transport)
             return
         dialled = cast(asyncio.Transport, side.transport)
-        keep_alive(dialled)
-        if self.transport.is_closing():
+        # Either may have ended meanwhile: who is dialled may hang up at once.
+        if self.transport.is_closing() or dialled.is_closing():
             dialled.close()
+            self.transport.close()
             return
+        keep_alive(dialled)
         if self.early:
             dialled.write(self.early)
             self.early = b""

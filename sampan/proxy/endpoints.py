@@ -11,6 +11,9 @@ from sampan.api.errors import Object
 
 from .families import Family
 
+PROTOCOLS = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}
+"""As the API has them -> as nft does."""
+
 
 class Endpoint(Struct, frozen=True, order=True):
     ip: str

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from sampan.api.errors import Object
 
 from .destinations import chain_name, destination_rules
-from .endpoints import Endpoint, port_number
+from .endpoints import PROTOCOLS, Endpoint, port_number
 from .families import IPV4, Family
-from .rules import MASQUERADE_MARK, NOTHING, PROTOCOLS, Rules
+from .rules import MASQUERADE_MARK, NOTHING, Rules
 
 # Names of services have no colon, so a pod's key is nobody else's.
 PREFIX = "pod:"
@@ -41,7 +41,9 @@ def host_rules_of(pod: Object, family: Family = IPV4) -> Rules:
         # Every address of one family is the other's host ports' affair.
         if protocol is None or number is None or inner is None or (host and not family.parse(host)):
             continue
-        chain = chain_name("host-", f"{meta['namespace']}/{meta['name']}/{protocol}/{number}")
+        # The same port of two addresses of the node may lead to two of the pod's.
+        place = f"{meta['namespace']}/{meta['name']}/{protocol}/{number}/{inner}"
+        chain = chain_name("host-", place)
         chains[chain] = (
             # Nobody's answer finds 127.0.0.1.
             f"{family.word} saddr {family.loopback} meta mark set meta mark | {MASQUERADE_MARK:#x}",

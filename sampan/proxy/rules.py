@@ -18,7 +18,7 @@ from msgspec import Struct, field
 from sampan.api.errors import Object
 
 from .destinations import RULE_EACH, Sticky, chain_name, destination_rules
-from .endpoints import Behind, Endpoint, Place, endpoints_of, port_number
+from .endpoints import PROTOCOLS, Behind, Endpoint, Place, endpoints_of, port_number
 from .families import IPV4, Family
 
 SERVICE_LABEL = "kubernetes.io/service-name"
@@ -27,7 +27,6 @@ _FOREIGN_LABELS = frozenset(
     {"service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"}
 )
 _NAME = re.compile(r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
-PROTOCOLS = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}
 
 # Session affinity: the API's default, and the most it allows.
 _STICKY_S, _DAY_S = 10800, 86400

@@ -13,12 +13,12 @@ from msgspec import Struct
 from sampan.api.errors import Object
 from sampan.api.selectors import EVERYTHING, Selector, from_label_selector
 
+from ..endpoints import PROTOCOLS
 from ..families import IPV4, Family
 
 Key = tuple[str, str]
 Range = tuple[int, int]
 
-_PROTOCOLS = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}
 LAST_PORT = 65535
 
 
@@ -143,7 +143,7 @@ def _group(peer: Object, namespace: str) -> Group | None:
 
 
 def _port(item: Object) -> Port | None:
-    protocol = _PROTOCOLS.get(item.get("protocol") or "TCP")
+    protocol = PROTOCOLS.get(item.get("protocol") or "TCP")
     number = item.get("port")
     if protocol is None:
         return None
@@ -236,6 +236,6 @@ def _named_ports(spec: Object) -> Iterable[tuple[tuple[str, str], int]]:
     ]  # fmt: skip
     for container in containers:
         for port in container.get("ports") or ():
-            protocol = _PROTOCOLS.get(port.get("protocol") or "TCP")
+            protocol = PROTOCOLS.get(port.get("protocol") or "TCP")
             if port.get("name") and protocol:
                 yield (port["name"], protocol), port["containerPort"]

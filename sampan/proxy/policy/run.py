@@ -129,10 +129,10 @@ class PolicyKeeper:
         server is away): it must not start without them."""
         async with asyncio.timeout(ADMIT_S):
             await self._policies.synced()
-            if not len(self._policies):
-                return
             for other in [key for key, used in self._attached.items() if used[0] == ips[0]]:
                 del self._attached[other]
+            if not len(self._policies):
+                return
             self._attached[uid] = ips
             self._quiet.update(ips)
             await self._settled()

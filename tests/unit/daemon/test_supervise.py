@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sampan.daemon.supervise import Cluster
+from sampan.daemon import supervise
+from sampan.daemon.supervise import BACKOFF_S, Cluster
 from sampan.paths import cluster_paths
 
 
@@ -32,3 +33,54 @@ def test_a_full_disk_does_not_end_the_supervisor(
     cluster._ended(part, 1)
     assert part.state == "restarting"
     assert part.restart_at > 0
+
+
+def test_a_part_that_cannot_be_started_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine may be out of processes or disk for a moment: the other parts go on."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    paths = cluster_paths("c", tmp_path)
+    paths.logs.mkdir(parents=True)
+    cluster = Cluster(paths)
+    part = cluster.parts["node"]
+    monkeypatch.setattr(supervise.subprocess, "Popen", refuse)
+    before = len(os.listdir("/proc/self/fd"))
+    cluster._start(part)
+    assert (part.process, part.go, part.state) == (None, -1, "restarting")
+    assert "unavailable" in part.error
+    assert part.restart_at > 0
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_clean_up_that_fails_is_tried_again_less_and_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = cluster_paths("c", tmp_path)
+    paths.member(2).data.mkdir(parents=True)
+    cluster = Cluster(paths)
+    part = cluster.parts["node-2"]
+    part.leaving, part.state = True, "leaving"
+    monkeypatch.setattr(supervise.time, "monotonic", lambda: 100.0)
+    for delay in BACKOFF_S[:3]:
+        part.go = os.open(tmp_path, os.O_RDONLY)
+        cluster._ended(part, 1)
+        assert part.restart_at == 100.0 + delay
+    paths.member(2).data.rmdir()
+    part.go = os.open(tmp_path, os.O_RDONLY)
+    cluster._ended(part, 0)
+    assert "node-2" not in cluster.parts
+
+
+def test_a_node_without_a_folder_fails_alone(tmp_path: Path) -> None:
+    paths = cluster_paths("c", tmp_path)
+    nodes = paths.member(2).data.parent
+    nodes.parent.mkdir(parents=True, exist_ok=True)
+    cluster = Cluster(paths)
+    nodes.write_text("in the way")
+    cluster._add(2)
+    assert cluster.parts["node-2"].state == "failed"
+    assert cluster.parts["node-2"].error

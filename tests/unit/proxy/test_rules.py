@@ -201,17 +201,27 @@ def pod(**port: Any) -> dict[str, Any]:
 
 def test_host_ports_lead_to_their_pod() -> None:
     found = host_rules_of(pod(hostPort=80))
-    assert found.nodeports == {"tcp . 80": "goto host-ns/web/tcp/80"}
-    assert found.services == {"127.0.0.1 . tcp . 80": "goto host-ns/web/tcp/80"}
-    assert found.chains["host-ns/web/tcp/80"][-1] == "meta l4proto tcp dnat ip to 10.244.0.5:8080"
+    chain = "host-ns/web/tcp/80/8080"
+    assert found.nodeports == {"tcp . 80": f"goto {chain}"}
+    assert found.services == {"127.0.0.1 . tcp . 80": f"goto {chain}"}
+    assert found.chains[chain][-1] == "meta l4proto tcp dnat ip to 10.244.0.5:8080"
     found = host_rules_of(pod(hostPort=53, protocol="UDP", hostIP="127.0.0.1"))
-    assert found.services == {"127.0.0.1 . udp . 53": "goto host-ns/web/udp/53"}
+    assert found.services == {"127.0.0.1 . udp . 53": "goto host-ns/web/udp/53/8080"}
     assert found.datagrams == {("10.244.0.5", 8080)}
     # At ::1 a listener has it, which needs the node's port alone.
     both = pod(hostPort=80)
     both["status"]["podIPs"] = [{"ip": "10.244.0.5"}, {"ip": "fd00::5"}]
     six = host_rules_of(both, IPV6)
     assert (six.services, doors_of(six, 6)) == ({}, {Door(6, "tcp", 80)})
+    # Two addresses of the node, two ports of the pod.
+    two = pod(hostPort=80, hostIP="192.0.2.1")
+    two["spec"]["containers"][0]["ports"].append(
+        {"containerPort": 9090, "hostPort": 80, "hostIP": "192.0.2.2"}
+    )
+    found = host_rules_of(two)
+    led = {key: found.chains[verdict.removeprefix("goto ")][-1].rpartition(":")[2]
+           for key, verdict in found.services.items()}  # fmt: skip
+    assert led == {"192.0.2.1 . tcp . 80": "8080", "192.0.2.2 . tcp . 80": "9090"}
     over = pod(hostPort=80)
     over["status"]["phase"] = "Failed"
     for other in (pod(), over, pod(hostPort=80, hostIP="} junk")):
