@@ -1,6 +1,7 @@
 """/metrics/cadvisor: what containers, pods and the machine use, with cadvisor's names and labels.
 
-A row per container, a row per pod's cgroup (an empty `container`), network rows per pod. Pure.
+A row per container, a row per pod's cgroup (an empty `container`), one of all (`id="/"`), network
+rows per pod. Pure.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ OF_GROUPS: tuple[tuple[str, str, str, Callable[[Any], float]], ...] = (
     ("processes", "gauge", "Number of processes running inside the container.",
      lambda usage: usage.pids),
 )  # fmt: skip
+OF_ROOT = ("memory_usage_bytes", "memory_working_set_bytes", "memory_rss")
+"""What is told of the machine's own cgroup too, by which adapters know how busy a node is."""
+ROOT = {"container": "", "id": "/", "image": "", "name": "", "namespace": "", "pod": ""}
 # Only of those that have a quota, as cadvisor's.
 OF_LIMITED: tuple[tuple[str, str, str, Callable[[Any], float]], ...] = (
     ("spec_cpu_quota", "gauge", "CPU quota of the container.", lambda cpu: cpu.quota_us),
@@ -100,11 +104,15 @@ def cadvisor_text(
 
 def _groups(reading: Reading) -> Iterator[Family]:
     rows = list(_rows(reading))
-    cpu: list[Row] = [({**labels, "cpu": "total"}, usage.cpu_ns / 1e9) for labels, usage, _ in rows]
+    whole = reading.node
+    cpu: list[Row] = [({**ROOT, "cpu": "total"}, whole.cpu_ns / 1e9)]
+    cpu += [({**labels, "cpu": "total"}, usage.cpu_ns / 1e9) for labels, usage, _ in rows]
     text = "Cumulative cpu time consumed in seconds."
     yield "container_cpu_usage_seconds_total", "counter", text, cpu
     for name, kind, text, figure in OF_GROUPS:
-        yield f"container_{name}", kind, text, [(labels, figure(use)) for labels, use, _ in rows]
+        found: list[Row] = [(ROOT, figure(whole))] if name in OF_ROOT else []
+        found += [(labels, figure(use)) for labels, use, _ in rows]
+        yield f"container_{name}", kind, text, found
     limited = [(labels, use.processor) for labels, use, _ in rows if use.processor.quota_us]
     for name, kind, text, figure in OF_LIMITED:
         yield f"container_{name}", kind, text, [(labels, figure(cpu)) for labels, cpu in limited]
