@@ -375,6 +375,18 @@ def prune(group: str) -> None:
         shutil.rmtree(ROOT / "unified" / group.strip("/"), ignore_errors=True)
 
 
+def named(root: str, prefix: str) -> set[str]:
+    """The groups below `root` whose own name begins so, and that stand in no other such group."""
+    found: set[str] = set()
+    for top in hierarchies().directories(root):
+        for directory in _walk(top):
+            parts = directory.relative_to(top).parts
+            if parts and parts[-1].startswith(prefix):
+                first = next(at for at, part in enumerate(parts) if part.startswith(prefix))
+                found.add("/".join((root, *parts[: first + 1])))
+    return found
+
+
 def remove_when_empty(group: str) -> bool:
     """As `remove`, but gives processes that were just killed time to go. Blocks up to 2 s."""
     for _ in range(_REMOVE_TRIES):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 from ..linux import cgroups
 from .interface import Resources, RuntimeFailure
 from .verbs.create import limits_of
+
+POD = "pod"
+"""How the name of a pod's group begins, as kubelet's do."""
 
 
 def limit(group: str, resources: Resources, *, make: bool = False) -> None:
@@ -27,6 +31,15 @@ def pin(group: str, cpus: str) -> None:
         cgroups.pin(group, cpus)
     except OSError as error:
         raise RuntimeFailure(f"cannot change processors: {error.strerror}") from error
+
+
+def sweep(root: str, used: Collection[str]) -> None:
+    """Remove the groups of pods that have no container: an agent was killed before it made their
+    first one, or after it had removed their last. `used` are those of the others. One in which
+    something runs stays."""
+    for group in cgroups.named(root, POD):
+        if group not in used:
+            cgroups.remove(group)
 
 
 async def remove_all(root: str) -> None:

@@ -118,6 +118,11 @@ class OciRuntime(Containers[Entry]):
         for path in places.exits.iterdir():
             if path.name not in self._entries:
                 path.unlink(missing_ok=True)
+        limits.sweep(places.cgroup_root, self._groups())
+
+    def _groups(self) -> set[str]:
+        """Those above the containers."""
+        return {entry.record.cgroup.rpartition("/")[0] for entry in self._entries.values()}
 
     def _adopt(self, record: Record, boot: str) -> None:
         places = self._places
@@ -256,8 +261,7 @@ class OciRuntime(Containers[Entry]):
     def _prune(self, cgroup: str) -> None:
         """Remove the pod's cgroup with its last container, and those above it, if empty."""
         parent = cgroup.rpartition("/")[0]
-        used = {entry.record.cgroup.rpartition("/")[0] for entry in self._entries.values()}
-        used |= set(self._creating.values())
+        used = {*self._groups(), *self._creating.values()}
         if parent and parent != self._places.cgroup_root and parent not in used:
             cgroups.prune(parent)
 

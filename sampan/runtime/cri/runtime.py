@@ -17,7 +17,9 @@ import logging
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,8 @@ class CriRuntime(Containers[Entry]):
         self._sandboxes: dict[str, asyncio.Future[str]] = {}
         self._attempts: dict[str, int] = {}
         """Of the pods whose sandbox is not their first."""
+        self._making: Counter[str] = Counter()
+        """Containers that are being made, by pod."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening = asyncio.Lock()
         self._is_open = False
@@ -142,8 +146,15 @@ class CriRuntime(Containers[Entry]):
                 self._ended(entry)
             elif container.state == State.RUNNING:
                 self._watch(entry, pid)
-        for sandbox in stopped.difference(entry.sandbox for entry in self._entries.values()):
+        used = {entry.sandbox for entry in self._entries.values()}
+        for uid, found in tuple(self._sandboxes.items()):
+            if found.result() not in used:
+                # Its agent was killed before it made the first container there.
+                stopped.add(found.result())
+                del self._sandboxes[uid]
+        for sandbox in stopped - used:
             await self._remove_sandbox(sandbox)
+        limits.sweep(self._places.cgroup_root, {entry.cgroup for entry in self._entries.values()})
 
     async def _look(self, container_id: str) -> tuple[Container, int]:
         """A container as the server has it, with all its annotations, and its process."""
@@ -175,6 +186,36 @@ class CriRuntime(Containers[Entry]):
     async def create(self, spec: ContainerSpec) -> Container:
         root = self._places.cgroup_root
         group = f"{root}/{spec.cgroup_parent}" if spec.cgroup_parent else root
+        uid = spec.annotations.get(POD_UID, "")
+        self._making[uid] += 1
+        try:
+            entry = await self._create(spec, group)
+        except RuntimeFailure:
+            if self._making[uid] == 1:
+                with suppress(RuntimeFailure):
+                    await self._leave_unused(uid, group)
+            raise
+        finally:
+            self._making[uid] -= 1
+            if not self._making[uid]:
+                del self._making[uid]
+        self._entries[entry.container.id] = entry
+        return entry.container
+
+    async def _leave_unused(self, uid: str, group: str) -> None:
+        """The sandbox goes when no container could be made in it: its pod may be deleted before
+        one is, and then nobody would look for it."""
+        found = self._sandboxes.get(uid)
+        if found is None or not found.done() or found.cancelled() or found.exception():
+            return
+        sandbox = found.result()
+        if all(entry.sandbox != sandbox for entry in self._entries.values()):
+            del self._sandboxes[uid]
+            await self._remove_sandbox(sandbox)
+            (self._server.pods / uid).unlink(missing_ok=True)
+            cgroups.prune(group)
+
+    async def _create(self, spec: ContainerSpec, group: str) -> Entry:
         try:
             if spec.group is not None:
                 cgroups.create(group, limits_of(spec.group))
@@ -190,9 +231,7 @@ class CriRuntime(Containers[Entry]):
             raise RuntimeFailure(error.message) from error
         except OSError as error:
             raise RuntimeFailure(f"failed to create container: {error}") from error
-        entry = Entry(container, sandbox, group, stdin=spec.stdin, tty=spec.tty)
-        self._entries[container.id] = entry
-        return container
+        return Entry(container, sandbox, group, stdin=spec.stdin, tty=spec.tty)
 
     def _with_process(self, pid: int) -> str:
         """The container whose first process it is; "" for none. Raises RuntimeFailure."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sampan.linux import cgroups, inotify, mounts, openat2, processes
+from sampan.runtime.limits import sweep
 
 LINES = """\
 22 27 0:21 / /proc rw,relatime - proc proc rw
@@ -199,6 +200,23 @@ class TestCgroups:
         assert cgroups.usage(self.GROUP) == cgroups.Usage()
         assert cgroups.processes(self.GROUP) == []
         assert cgroups.oom_kills(self.GROUP) == 0
+
+    def test_groups_of_pods_without_containers_go(self) -> None:
+        top = self.GROUP.partition("/")[0]
+        pods = {name: f"{top}/kubepods/{name}" for name in ("besteffort/pod1", "pod2", "pod3")}
+        for group in pods.values():
+            cgroups.create(group)
+        cgroups.create(f"{pods['pod2']}/podlike")
+        cgroups.create(f"{pods['pod3']}/c")
+        process = subprocess.Popen(["/bin/sleep", "100"])
+        cgroups.attach(f"{pods['pod3']}/c", process.pid)
+        assert cgroups.named(top, "pod") == {*pods.values()}
+        sweep(top, {pods["besteffort/pod1"]})
+        assert cgroups.named(top, "pod") == {pods["besteffort/pod1"], pods["pod3"]}
+        process.kill()
+        process.wait()
+        sweep(top, set())
+        assert not cgroups.named(top, "pod")
 
     def test_errors_name_the_file(self) -> None:
         with pytest.raises(OSError) as caught:

@@ -31,6 +31,8 @@ class Server:
         """What it says from the second look on."""
         self.sandboxes: list[dict[str, Any]] = []
         self.calls: list[tuple[str, Any]] = []
+        self.refuses = False
+        """Makes no containers."""
 
     async def open(self, pause: bytes) -> None:
         pass
@@ -41,6 +43,8 @@ class Server:
             return {"items": self.sandboxes}
         if name == "RunPodSandbox":
             return {"pod_sandbox_id": "s2"}
+        if name == "CreateContainer" and self.refuses:
+            raise RpcError(UNAVAILABLE, "no")
         if name == "CreateContainer":
             return {"container_id": "c2"}
         if name == "ListContainers":
@@ -74,6 +78,26 @@ async def test_what_the_server_lost_has_ended(
     assert (gone.id, gone.state, gone.exit_code) == ("c1", State.EXITED, cri.LOST_EXIT_CODE)
     assert gone.finished_at > 0
     assert runtime.list() == [gone]
+
+
+async def test_no_sandbox_stays_without_a_container(tmp_path: Path) -> None:
+    """Of an agent killed before it made the first one, and where none can be made."""
+    server = Server(tmp_path)
+    server.sandboxes = [
+        {"id": name, "state": 0, "labels": {POD_UID: uid}, "metadata": {"attempt": 0}}
+        for name, uid in (("s1", "u"), ("s0", "gone"))
+    ]
+    runtime = cri.CriRuntime(cast(Containerd, server), tmp_path, "root", b"")
+    await runtime.open()
+    removed = ("RemovePodSandbox", {"pod_sandbox_id": "s0"})
+    assert [call for call in server.calls if "RemovePod" in call[0]] == [removed]
+    server.refuses = True
+    with pytest.raises(RuntimeFailure):
+        await runtime.create(ContainerSpec("c", "i", ["a"], [], annotations={POD_UID: "new"}))
+    assert server.calls[-1] == ("RemovePodSandbox", {"pod_sandbox_id": "s2"})
+    with pytest.raises(RuntimeFailure):
+        await runtime.create(ContainerSpec("c", "i", ["a"], [], annotations={POD_UID: "u"}))
+    assert "RemovePodSandbox" not in server.calls[-1], "another container lives there"
 
 
 async def test_after_a_reboot_a_pod_has_another_sandbox(tmp_path: Path) -> None:
