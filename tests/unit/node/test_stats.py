@@ -123,7 +123,7 @@ def test_prometheus_texts() -> None:
     assert f'container_memory_rss{{container="c",{place},namespace="ns",pod="p"}} 0 ' in text
     root = 'id="/",image="",name="",namespace="",pod=""'
     assert f'container_cpu_usage_seconds_total{{container="",cpu="total",{root}}} 0' in text
-    assert f'container_memory_working_set_bytes{{container="",{root}}} {100 * MEBI} ' in text
+    assert f'container_memory_working_set_bytes{{container="",{root}}} {100 * MEBI}' in text
     place = 'id="/kubepods/podu",image="",interface="eth0",name=""'
     row = f'container_network_receive_bytes_total{{container="",{place},namespace="ns",pod="p"}} 7'
     assert row in text
