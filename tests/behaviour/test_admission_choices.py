@@ -338,6 +338,29 @@ async def test_a_webhook_judges_images(tmp_path: Path) -> None:
             )
 
 
+@pytest.mark.parametrize("lenient", [False, True])
+async def test_a_judge_of_images_that_answers_nonsense(lenient: bool, tmp_path: Path) -> None:
+    """It never lets a pod in by a word that is no yes, unless failures are to let it in."""
+    answers: list[Any] = [b"", b"{", b"[]", {}, {"status": []}]
+    no = {"status": {"allowed": "yes", "auditAnnotations": [], "reason": {}}}
+
+    async def nonsense(call: Call) -> Reply:
+        return Reply(answers[0])
+
+    async with hook_server(nonsense) as hook:
+        write_kubeconfig(tmp_path / "images.kubeconfig", hook.url("/"), hook.bundle)
+        policy = {"kubeConfigFile": "images.kubeconfig", "defaultAllow": lenient}
+        async with chosen(
+            tmp_path, "ImagePolicyWebhook", ImagePolicyWebhook={"imagePolicy": policy}
+        ) as cluster:
+            while answers:
+                made = await make(cluster, PODS, f"p{len(answers)}", spec=spec())
+                assert made.status == (201 if lenient else 403), made.message
+                answers.pop(0)
+            answers.append(no)
+            assert (await make(cluster, PODS, "q", spec=spec())).status == 403
+
+
 async def test_webhooks_are_shown_their_users(tmp_path: Path) -> None:
     """Each kind of webhook by its own file, users by whom they are for."""
 
