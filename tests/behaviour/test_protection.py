@@ -66,7 +66,10 @@ async def test_a_volume_goes_when_it_is_not_bound() -> None:
                 and found
             )
         )
-        await there.client.update(VOLUMES, {**held, "status": {"phase": "Released"}}, "status")
+        # Without a version: the binder writes to it too.
+        meta = {**held["metadata"], "resourceVersion": ""}
+        released = {**held, "metadata": meta, "status": {"phase": "Released"}}
+        await there.client.update(VOLUMES, released, "status")
         await there.until(lambda: not volumes.get("", "disk"))
 
 
