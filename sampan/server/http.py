@@ -71,7 +71,7 @@ class Listener:
         for _ in range(2):
             await asyncio.sleep(0)
         for connection in tuple(connections):
-            if not connection.unsent:
+            if _has_sent_all(connection):
                 connection.abort()
         await asyncio.sleep(0)
         if connections:
@@ -79,6 +79,14 @@ class Listener:
                 await asyncio.wait_for(self._shared.empty.wait(), SHUTDOWN_S)
         for connection in tuple(connections):
             connection.abort()
+
+
+def _has_sent_all(connection: Connection) -> bool:
+    try:
+        return not connection.unsent
+    except AttributeError:
+        # asyncio's TLS transport has no buffer to ask any more once it is closed.
+        return True
 
 
 async def serve(
