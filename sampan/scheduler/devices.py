@@ -257,15 +257,9 @@ class Devices:
             self._assumed[claim.obj["metadata"]["uid"]] = allocation, guest.uid
 
     def forget(self, guest: Guest) -> None:
-        """It does not, after all."""
-        claims = self._open()[0]
-        self._assumed.pop(SPECIAL + guest.uid, None)
-        for name in guest.devices:
-            claim = claims.get(guest.namespace, name)
-            uid = claim["metadata"]["uid"] if claim is not None else ""
-            # What another pod is writing for a claim they share stays.
-            if self._assumed.get(uid, ({}, ""))[1] == guest.uid:
-                del self._assumed[uid]
+        """It does not, after all. What another pod is writing for a claim they share stays."""
+        for uid in [uid for uid, (_, pod) in self._assumed.items() if pod == guest.uid]:
+            del self._assumed[uid]
 
     async def bind(self, pod: Object, guest: Guest, node: NodeState) -> None:
         """Write allocations and reservations. Raises DevicesTaken, and what the client raises."""

@@ -5,6 +5,10 @@ help (`wake`), and then at least its back-off since the last attempt: 1 s, doubl
 upstream's. What could help is asked once per group of like pods, so an event costs the number of
 groups, not of pods. Who has waited `PARKED_S` is tried whatever happened, in case an event was
 missed. Each pod is in exactly one place; the size is the number of pending pods.
+
+When nobody else is ready, those who were woken need not wait out their back-off (KEP-5142): one of
+a group after the other, until one of them fails again. So an event costs a try of each group, and
+one more for each pod it helped, however many wait. Back-offs after errors are always waited out.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ PARKED_S = 300.0
 ACTIVE, BACKOFF, UNSCHEDULABLE = "active", "backoff", "unschedulable"
 POD_CAME, POD_CHANGED = "UnschedulablePodAdd", "UnschedulablePodUpdate"
 FAILED, BACKOFF_ENDED, TIMEOUT = "ScheduleAttemptFailure", "BackoffComplete", "UnschedulableTimeout"
+EARLY = "PopFromBackoffQ"
 
 
 class Waiting(Struct):
@@ -44,6 +49,8 @@ class Waiting(Struct):
     missed_wake: bool = False
     """A change came while the pod was being tried: it may have been too late to count."""
     trying: bool = False
+    woken: bool = False
+    """Waits out its back-off alone: a change may have helped."""
 
 
 class Queue:
@@ -61,6 +68,10 @@ class Queue:
         self._parked: dict[str, Waiting] = {}
         """In the order of parking."""
         self._trying: dict[str, Waiting] = {}
+        self._woken: dict[Hashable, dict[str, Waiting]] = {}
+        """In the order of waking."""
+        self._early: dict[Hashable, None] = {}
+        """Groups of `_woken` of which one may be tried before its back-off ends."""
         self.incoming: Counter[tuple[str, str]] = Counter()
         """How many pods came to which part, and by what: scheduler_queue_incoming_pods_total."""
 
@@ -71,9 +82,9 @@ class Queue:
         return uid in self._pods
 
     @property
-    def parked(self) -> int:
-        """How many wait for a change."""
-        return len(self._parked)
+    def has_waiting(self) -> bool:
+        """May a change help anybody?"""
+        return bool(self._parked or self._woken)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -111,6 +122,7 @@ class Queue:
         item = self._pods.pop(uid, None)
         if item is not None:
             self._leave_group(item)
+            self._end_wait(item)
             self._trying.pop(uid, None)
 
     def _leave_group(self, item: Waiting) -> None:
@@ -124,26 +136,50 @@ class Queue:
             del self._groups[item.group]
 
     def _push(self, item: Waiting) -> None:
+        self._end_wait(item)
         heapq.heappush(self._ready, (-item.priority, item.arrived_s, item.number, item.uid))
 
     def pop(self, now_s: float) -> str | None:
         """The next pod to try; it stays in the queue as being tried."""
         self._release(now_s)
         while self._ready:
-            uid = heapq.heappop(self._ready)[-1]
-            item = self._pods.get(uid)
+            item = self._pods.get(heapq.heappop(self._ready)[-1])
             if item is not None and not item.parked and not item.trying:
-                item.trying, item.missed_wake = True, False
-                self._trying[uid] = item
-                item.attempts += 1
-                return uid
+                return self._try(item)
+        return self._pop_early()
+
+    def _try(self, item: Waiting) -> str:
+        self._end_wait(item)
+        item.trying, item.missed_wake = True, False
+        self._trying[item.uid] = item
+        item.attempts += 1
+        return item.uid
+
+    def _pop_early(self) -> str | None:
+        """Nobody is ready: one who was woken and waits out its back-off."""
+        while self._early:
+            group = next(iter(self._early))
+            if waiting := self._woken.get(group):
+                self.incoming[ACTIVE, EARLY] += 1
+                return self._try(next(iter(waiting.values())))
+            del self._early[group]
         return None
+
+    def _end_wait(self, item: Waiting) -> None:
+        if not item.woken:
+            return
+        item.woken = False
+        members = self._woken[item.group]
+        del members[item.uid]
+        if not members:
+            del self._woken[item.group]
 
     def _release(self, now_s: float) -> None:
         while self._delayed and self._delayed[0][0] <= now_s:
             _, uid = heapq.heappop(self._delayed)
             item = self._pods.get(uid)
-            if item is not None and not item.parked and item.not_before_s <= now_s:
+            waits = item is not None and not item.parked and not item.trying
+            if item is not None and waits and item.not_before_s <= now_s:
                 self.incoming[ACTIVE, BACKOFF_ENDED] += 1
                 self._push(item)
         while self._parked:
@@ -159,6 +195,8 @@ class Queue:
             item.parked, item.parked_s, item.group = True, now_s, group
             self._parked[uid] = item
             self._groups.setdefault(group, {})[uid] = item
+            # What kept this one keeps the others of the group, until something changes.
+            self._early.pop(group, None)
             if item.missed_wake:
                 self._unpark(item, now_s, FAILED)
             else:
@@ -185,10 +223,12 @@ class Queue:
     ) -> bool:
         """Something changed: the parked pods of groups it helps may be tried. Were there any?
         `event` is upstream's name of the change."""
-        woken = [group for group in self._groups if helps(group)]
+        woken = [group for group in {**self._groups, **self._woken} if helps(group)]
         for group in woken:
-            for item in [*self._groups[group].values()]:
+            for item in [*self._groups.get(group, {}).values()]:
                 self._unpark(item, now_s, event)
+            if group in self._woken:
+                self._early[group] = None
         for item in self._trying.values():
             item.missed_wake = True
         return bool(woken)
@@ -200,6 +240,8 @@ class Queue:
             self._push(item)
         else:
             self.incoming[BACKOFF, event] += 1
+            item.woken = True
+            self._woken.setdefault(item.group, {})[item.uid] = item
             heapq.heappush(self._delayed, (item.not_before_s, item.uid))
 
     def next_due_s(self) -> float | None:

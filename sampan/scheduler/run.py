@@ -217,11 +217,12 @@ class Scheduler:
     def _settle(self, uid: str, pod: Object, node_name: str) -> None:
         """A pod is on its node; resized, relabelled or leaving it may be."""
         position = self._nodes.position
-        known = self._nodes.home(uid) is not None
-        self._nodes.place(guest_of(pod), node_name)
+        node, guest = self._nodes.by_name.get(node_name), guest_of(pod)
+        known = node.pods.get(uid) if node is not None else None
+        self._nodes.place(guest, node_name)
         if self._nodes.position != position:
-            if known:
-                node = self._nodes.by_name.get(node_name)
+            # Labels, and that it is on its way out, matter to its neighbours alone.
+            if known is not None and known.demand != guest.demand:
                 self._wake(lambda stuck: leaving_helps(stuck, node), POD_LEFT)
             else:
                 self._wake(coming_helps, POD_CAME)
@@ -351,7 +352,7 @@ class Scheduler:
         self._nodes.place(labelled(guest, node), node.name)
         if guest.has_devices:
             self._devices.assume(guest, node)
-        if self._queue.parked:
+        if self._queue.has_waiting:
             self._wake(coming_helps, POD_CAME)
         attempt = Attempt(pod, guest, began, self._queue.tried(guest.uid))
         self._spawn(self._bind(attempt, node))

@@ -256,6 +256,9 @@ async def test_a_waiting_pod_is_woken_by_what_can_help(helpful: bool) -> None:
         await found.settle()
         label = {"disk": "ssd"} if helpful else {"disk": "hdd"}
         await found.patch("node", "node-0", {"metadata": {"labels": label}})
+        await found.settle()
+        # No back-off is waited out where nobody else is to be tried.
+        assert (await node_of(found, "waiting") != "") == helpful
         await found.advance(20)
         assert (await node_of(found, "waiting") != "") == helpful
         [event] = [

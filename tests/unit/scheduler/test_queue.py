@@ -20,10 +20,11 @@ def test_a_parked_pod_waits_for_a_change_and_its_back_off() -> None:
     queue.park("a", 0.0)
     assert queue.pop(100.0) is None
     queue.wake(0.5)
-    assert queue.pop(0.5) is None
-    assert queue.next_due_s() == 1.0
-    assert queue.pop(1.0) == "a"
-    queue.park("a", 1.0)
+    # Nobody else is ready: the back-off need not be waited out.
+    queue.add("b", 0, 0.5)
+    assert (queue.pop(0.5), queue.pop(0.5), queue.pop(0.5)) == ("b", "a", None)
+    assert queue.incoming["active", "PopFromBackoffQ"] == 1
+    queue.park("a", 0.5)
     queue.wake(50.0)
     assert queue.pop(50.0) == "a"
 
@@ -94,3 +95,38 @@ def test_who_has_waited_five_minutes_is_tried_whatever_happened() -> None:
     assert queue.next_due_s() == 300.0
     assert queue.pop(299.0) is None
     assert queue.pop(300.0) == "a"
+
+
+def test_one_of_a_group_is_tried_early_and_the_others_wait_if_it_fails() -> None:
+    queue = Queue()
+    for uid in "abc":
+        queue.add(uid, 0, 0.0)
+        queue.pop(0.0)
+        queue.park(uid, 0.0, group="all")
+    queue.wake(0.2, lambda group: True, "NodeAdd")
+    assert queue.pop(0.2) == "a"
+    queue.remove("a")
+    assert queue.pop(0.2) == "b", "the first was helped"
+    queue.park("b", 0.2, group="all")
+    assert queue.pop(0.2) is None, "the second was not, and the third is like it"
+    assert queue.next_due_s() == 1.0
+    queue.wake(0.3, lambda group: True, "NodeAdd")
+    assert [queue.pop(0.3), queue.pop(0.3), queue.pop(0.3)] == ["c", "b", None]
+    queue.park("c", 0.3, group="all")
+    queue.retry("b", 0.3)
+    queue.wake(0.4, lambda group: group == "other")
+    assert queue.pop(0.4) is None, "errors are waited out, and others' changes help nobody"
+    # Its third try failed at 0.3: what is left of its back-off is 4 s.
+    assert (queue.pop(4.2), queue.pop(4.4)) == (None, "b")
+
+
+def test_nothing_is_kept_of_those_who_went() -> None:
+    queue = Queue()
+    for number in range(50):
+        queue.add("a", 0, float(number))
+        queue.pop(float(number))
+        queue.park("a", float(number), group=number)
+        queue.wake(float(number))
+        queue.remove("a")
+    assert not queue.has_waiting
+    assert queue.pop(99.0) is None
