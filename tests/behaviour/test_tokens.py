@@ -49,7 +49,9 @@ def b64(values: dict[str, str]) -> dict[str, str]:
 async def test_a_file_of_tokens_is_read_and_read_again(tmp_path: Path) -> None:
     path = tmp_path / "tokens.csv"
     path.write_text('# people\nt1,ann,7,"dev,ops"\nt2,bob\n')
-    async with api_cluster(folder=tmp_path) as cluster:
+    authority = tmp_path / "front-proxy-ca.crt"
+    authority.touch()
+    async with api_cluster(folder=tmp_path, front_proxy_ca=authority) as cluster:
         assert await login(cluster, "t1") == User("ann", ("dev", "ops", AUTHENTICATED), "7")
         assert await login(cluster, "t2") == User("bob", (AUTHENTICATED,))
         assert await refused(cluster, "t3")
@@ -62,6 +64,11 @@ async def test_a_file_of_tokens_is_read_and_read_again(tmp_path: Path) -> None:
             with pytest.raises(ValueError):
                 cluster.server.authn.load()
             assert await login(cluster, "t3") is not None, "the old file still counts"
+        path.write_text("t4,joe\n")
+        authority.write_text("-----BEGIN CERTIFICATE-----\na\n-----END CERTIFICATE-----\n")
+        with pytest.raises(ValueError):
+            cluster.server.authn.load()
+        assert await refused(cluster, "t4"), "nothing counts where one file is bad"
 
 
 BOOTSTRAP = {

@@ -76,12 +76,13 @@ class Authenticator:
                 remote = Remote(
                     self._server, settings.issuers, webhook if webhook.exists() else None
                 )
+        front_proxies = frontproxy.read_authority(config.front_proxy_ca)
         self._static = {
             hashlib.sha256(token.encode()).digest(): _authenticated(user)
             for token, user in tokens.items()
         }
         self._remote = remote
-        self._front_proxies = frontproxy.read_authority(config.front_proxy_ca)
+        self._front_proxies = front_proxies
         self._anonymous = settings.anonymous
         self.tokens.reload()
         self._known.clear()
