@@ -24,6 +24,8 @@ class House:
         self.answers: dict[str, Any] = {}
         self.asked: list[str] = []
         self.bodies: list[Any] = []
+        self.shown: list[str] = []
+        """Authorization headers, in order."""
         self.url = ""
 
     def write_kubeconfig(self, path: Path, where: str) -> None:
@@ -46,6 +48,8 @@ class House:
                 head = await reader.readuntil(b"\r\n\r\n")
                 method, path, _ = head.split(b" ", 2)
                 for line in head.split(b"\r\n"):
+                    if line.lower().startswith(b"authorization:"):
+                        self.shown.append(line.split(b":", 1)[1].strip().decode())
                     if line.lower().startswith(b"content-length:"):
                         body = await reader.readexactly(int(line.split(b":")[1]))
                         self.bodies.append(orjson.loads(body or b"null"))
@@ -53,7 +57,7 @@ class House:
                 found = self.answers.get(path.decode())
                 if callable(found):
                     found = found(self.bodies[-1])
-                raw = orjson.dumps(found)
+                raw = found if isinstance(found, bytes) else orjson.dumps(found)
                 status = b"200 OK" if found is not None else b"404 Not Found"
                 writer.write(
                     b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"

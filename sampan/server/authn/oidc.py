@@ -20,6 +20,7 @@ from .jwt import BadToken, Judged, peek, peek_header
 
 if TYPE_CHECKING:
     from ..app import Server
+    from .distributed import Distributed
 
 log = logging.getLogger("sampan.oidc")
 
@@ -27,6 +28,7 @@ MAX_DOCUMENT_BYTES = 1 << 20
 MAX_KEYS = 64
 FETCH_S = 10.0
 REFETCH_S = 10.0
+Headers = Sequence[tuple[str, str]]
 LEEWAY_S = 0.0
 """As upstream: an issuer's tokens have no grace."""
 ALGORITHMS = (
@@ -45,9 +47,23 @@ class Provider:
         self._keys: dict[str, Any] = {}
         self._fetched_s = -REFETCH_S
         self._fetching: asyncio.Task[None] | None = None
+        self._distributed: Distributed | None = None
 
     async def check(self, token: str) -> Judged:
         """What a token of this issuer says. Raises BadToken."""
+        claims, until_s = await self.verify(token)
+        if "_claim_names" in claims:
+            # Imported only where some are elsewhere.
+            from .distributed import Distributed
+
+            if self._distributed is None:
+                self._distributed = Distributed(self._server, self)
+            claims = await self._distributed.expanded(claims)
+        return Judged(self._claims.user_of(claims), until_s)
+
+    async def verify(self, token: str) -> tuple[Mapping[str, Any], float]:
+        """The claims of a token that this issuer has signed for us, and when it ends. Raises
+        BadToken."""
         import jwt
 
         header = peek_header(token)
@@ -57,12 +73,12 @@ class Provider:
         key = await self._key(str(header.get("kid") or ""))
         try:
             claims = orjson.loads(jwt.PyJWS().decode(token, key, [algorithm]))
-        except (jwt.InvalidTokenError, ValueError, TypeError):
+        except (jwt.PyJWTError, ValueError, TypeError):
+            # Among them a key that is not of the algorithm that the token names.
             raise BadToken("oidc: verify token: failed to verify id token signature") from None
         if not isinstance(claims, dict):
             raise BadToken("oidc: malformed payload")
-        until_s = self._check_frame(claims)
-        return Judged(self._claims.user_of(claims), until_s)
+        return claims, self._check_frame(claims)
 
     def _check_frame(self, claims: Mapping[str, Any]) -> float:
         """Issuer, audience and times; gives when the token ends."""
@@ -113,16 +129,26 @@ class Provider:
         self._fetched_s = self._server.clock.monotonic()
         try:
             async with asyncio.timeout(FETCH_S):
-                document = await self._get(self.issuer.document)
+                document = await self._document(self.issuer.document)
                 if document.get("issuer") != self.issuer.url:
                     raise BadToken("oidc: the issuer's document is another issuer's")
-                keys = await self._get(str(document.get("jwks_uri")))
+                keys = await self._document(str(document.get("jwks_uri")))
         except (BadToken, TimeoutError) as error:
             log.error("oidc: keys of %s: %s", self.issuer.url, error or "timed out")
             return
         self._keys = dict(_read_keys(keys.get("keys")))
 
-    async def _get(self, url: str) -> Mapping[str, Any]:
+    async def _document(self, url: str) -> Mapping[str, Any]:
+        try:
+            found = orjson.loads(await self.get(url))
+        except orjson.JSONDecodeError as error:
+            raise BadToken(f"oidc: {url}: {error}") from None
+        if not isinstance(found, dict):
+            raise BadToken(f"oidc: {url}: answered no object")
+        return found
+
+    async def get(self, url: str, headers: Headers = ()) -> bytes:
+        """What an address under the issuer's CA answers. Raises BadToken."""
         from ..webhooks.target import CallFailed, Target
 
         if not url.startswith("https://"):
@@ -130,7 +156,7 @@ class Provider:
         target = Target(url, ca=self.issuer.ca)
         caller = self._server.webhooks
         try:
-            connection = await caller.open(target, "GET", url, (), b"")
+            connection = await caller.open(target, "GET", url, headers, b"")
             try:
                 body = await connection.read(MAX_DOCUMENT_BYTES)
             except BaseException:
@@ -138,12 +164,11 @@ class Provider:
                 raise
             status = connection.status
             caller.keep(target, connection)
-            found = orjson.loads(body)
-        except (CallFailed, orjson.JSONDecodeError) as error:
+        except CallFailed as error:
             raise BadToken(f"oidc: {url}: {error}") from None
-        if status != 200 or not isinstance(found, dict):
+        if status != 200:
             raise BadToken(f"oidc: {url}: answered {status}")
-        return found
+        return body
 
 
 def _read_keys(raw: Any) -> Sequence[tuple[str, Any]]:
