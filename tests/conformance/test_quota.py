@@ -154,6 +154,8 @@ async def test_the_life_of_a_pod(bench: Bench) -> None:
     assert DONGLE in (await bench.refused(403, "POST", PODS, more)).message
     made = await bench.get(f"{PODS}/{made['metadata']['name']}")
     made["spec"]["containers"][0]["resources"]["requests"] |= {"cpu": "100m", "memory": "100Mi"}
+    # The scheduler may write its condition meanwhile.
+    del made["metadata"]["resourceVersion"]
     await bench.refused(422, "PUT", f"{PODS}/test-pod", made)
     await used(bench, **taken)
     await bench.delete(f"{PODS}/test-pod", gracePeriodSeconds=0)
