@@ -10,11 +10,12 @@ is kept in `selecting`.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 from sampan.aio.clock import Clock
-from sampan.api.errors import NotFound, Object
+from sampan.api.errors import NotFound, Object, StatusError
 from sampan.api.resources import resource
 from sampan.api.times import format_time
 from sampan.client.api import Client
@@ -30,6 +31,8 @@ from .nodes import Nodes, NodeState
 from .plugins.dynamic_resources import Need, is_usable, plan
 from .selecting import UNKNOWN, Selecting
 from .shares import consumed
+
+log = logging.getLogger("sampan.scheduler")
 
 GROUP = "resource.k8s.io"
 FINALIZER = "resource.kubernetes.io/delete-protection"
@@ -377,13 +380,17 @@ class Devices:
         return next(failed, idle[0] if idle else None)
 
     async def deallocate(self, claim: Object) -> None:
+        """Give the devices of a claim back; its change wakes who waits for them."""
         status = {
             key: value
             for key, value in (claim.get("status") or {}).items()
             if key not in ("allocation", "reservedFor", "devices")
         }
         kind = resource("resourceclaims", GROUP)
-        await self._client.update(kind, {**claim, "status": status}, "status")
+        try:
+            await self._client.update(kind, {**claim, "status": status}, "status")
+        except (StatusError, OSError) as error:
+            log.info("deallocating %s: %s", claim["metadata"]["name"], error)
 
 
 def _is_reserved(claim: Object, guest: Guest) -> bool:

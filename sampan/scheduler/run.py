@@ -378,15 +378,8 @@ class Scheduler:
         self._queue.park(guest.uid, self._clock.monotonic(), failure.stuck)
         idle = self._devices.idle_claim(guest) if guest.has_devices else None
         if idle is not None and DEVICES & failure.stuck.plugins:
-            return self._free_devices(idle)
+            return self._devices.deallocate(idle)
         return self._tell_failure(pod, guest, failure, below)
-
-    async def _free_devices(self, claim: Object) -> None:
-        """The claim's change wakes the pod."""
-        try:
-            await self._devices.deallocate(claim)
-        except (StatusError, OSError) as error:
-            log.info("deallocating %s: %s", claim["metadata"]["name"], error)
 
     async def _tell_failure(
         self, pod: Object, guest: Guest, failure: Failure, below: list[Object]
@@ -395,7 +388,7 @@ class Scheduler:
         try:
             await self._telling.report(pod, failure.text, guest.nominated)
             for other in below:
-                await self._telling.clear_nomination(other)
+                await self._telling.nominate(other, None)
             for guest_below in failure.plan.victims:
                 victim = self._pods.get(guest_below.namespace, guest_below.name)
                 if victim is not None and victim["metadata"]["uid"] == guest_below.uid:
@@ -450,7 +443,10 @@ class Scheduler:
             await self._slots.acquire()
 
     async def _prepare(self, pod: Object, guest: Guest, node: NodeState) -> None:
-        """Have what the pod claims made ready on the node."""
+        """Have what the pod claims made ready on the node. Who makes it, and autoscalers, are told
+        where the pod is expected (KEP-5278); the binding takes that back."""
+        if guest.has_devices or self._volumes.awaits(guest):
+            await self._telling.nominate(pod, node.name)
         if guest.has_devices:
             await self._devices.bind(pod, guest, node)
             if self._devices.waits(guest):
@@ -487,7 +483,8 @@ class Scheduler:
             if uid in self._pending and not isinstance(error, Conflict):
                 meta = pod["metadata"]
                 log.warning("binding %s/%s: %s", meta["namespace"], meta["name"], error)
-                await self._telling.report(pod, str(error), "", FAULT)
+                latest = self._pending.get(uid, (pod, guest))[0]
+                await self._telling.report(latest, str(error), "", FAULT)
             self._queue.retry(uid, self._clock.monotonic())
             self._changed.set()
         else:

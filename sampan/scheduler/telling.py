@@ -82,8 +82,9 @@ class Telling:
         text = f"waiting for binding conditions for device on node {node_name}"
         self._event(pod, pod, "Normal", "BindingConditionsPending", text)
 
-    async def clear_nomination(self, pod: Object) -> None:
-        await self._patch(pod, {"nominatedNodeName": None})
+    async def nominate(self, pod: Object, node_name: str | None) -> None:
+        """Say where a pod is expected to run; None for nowhere any more."""
+        await self._patch(pod, {"nominatedNodeName": node_name})
 
     async def preempt(self, victim: Object, preemptor: Object, node_name: str) -> None:
         """End a pod in favour of another, gracefully."""

@@ -133,6 +133,10 @@ class Volumes:
             ]
         return need
 
+    def awaits(self, guest: Guest) -> bool:
+        """Are claims of it still to be bound?"""
+        return bool(guest.claims and self.need(guest).waiting)
+
     def exclusive(self, guest: Guest) -> frozenset[str]:
         """Those of the pod's claims that are one pod's alone."""
         found = ((name, self._claims.get(guest.namespace, name)) for name, _ in guest.claims)

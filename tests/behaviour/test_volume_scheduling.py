@@ -195,3 +195,27 @@ async def test_ephemeral_volumes_come_and_go_with_their_pod() -> None:
         await cluster.settle()
         assert await cluster.list("pvc") == []
         assert await cluster.list("pv") == []
+
+
+async def test_a_pod_says_where_it_is_expected_while_its_volume_is_made() -> None:
+    slow = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": "slow"},
+        "provisioner": "example.com/nobody",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    }
+    async with await Cluster.start(Options(nodes=2)) as cluster:
+        await cluster.create(slow)
+        await cluster.create(claim("data", storageClassName="slow"))
+        chosen = {"nodeSelector": {"kubernetes.io/hostname": "node-1"}}
+        await cluster.create(pod("p", "data", **chosen))
+        await cluster.settle()
+        assert (await cluster.get("pod", "p"))["status"]["nominatedNodeName"] == "node-1"
+        assert await node_of(cluster, "p") == ""
+        found = await cluster.get("pvc", "data")
+        await cluster.create(local("made", "node-1", "slow") | {"metadata": {"name": "made"}})
+        await cluster.patch("pvc", "data", {"spec": {"volumeName": "made"}})
+        await wait_scheduled(cluster, "p")
+        assert "nominatedNodeName" not in (await cluster.get("pod", "p"))["status"]
+        assert found["metadata"]["annotations"]["volume.kubernetes.io/selected-node"] == "node-1"
