@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from sampan.aio.tasks import Supervisor
 from sampan.api.errors import Conflict, Object
 from sampan.client.api import Client
 from sampan.client.informer import Informers
-from sampan.client.interface import Transport
+from sampan.client.interface import Transport, WatchEvent
 from sampan.scheduler.run import Scheduler
 from sampan.testing.cluster import SCHEDULER, Cluster, Options
 from tests.kit.mortal import Mortal
@@ -200,8 +201,13 @@ async def test_a_pod_that_was_bound_although_binding_it_failed_is_counted(fault:
     async with await Cluster.start(options) as cluster:
         inner = cluster.server.local_transport(SCHEDULER)
         lost = asyncio.Event()
+        watched: list[str] = []
 
         class Late(Mortal):
+            def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[WatchEvent]:
+                watched.append(path.rpartition("/")[2])
+                return inner.watch(path, query)
+
             async def request(self, method: str, path: str, **more: Any) -> Object:
                 answer = await inner.request(method, path, **more)
                 if path.endswith("/binding") and not self.dead.is_set():
@@ -219,4 +225,6 @@ async def test_a_pod_that_was_bound_although_binding_it_failed_is_counted(fault:
         await cluster.create(mine("second", "3"))
         await cluster.advance(15)
         assert "nodeName" not in (await cluster.get("pod", "second"))["spec"]
+        assert "pods" in watched
+        assert "resourceclaims" not in watched, "where no pod has any, nothing is watched"
         await life.end()
