@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from sampan.api.errors import AlreadyExists, Forbidden, NotFound, Object, StatusError
+from sampan.api.meta import has_condition
 from sampan.api.resources import api_resource
 from sampan.client.api import Client
 from sampan.client.http import HttpTransport
@@ -269,8 +270,7 @@ async def _check_name(client: Client, name: str) -> None:
         node = await client.get(api_resource("nodes"), name)
     except NotFound:
         return
-    conditions = (node.get("status") or {}).get("conditions") or ()
-    if any(item["type"] == "Ready" and item["status"] == "True" for item in conditions):
+    if has_condition(node, "Ready"):
         raise Refused(
             f'a Node with name "{name}" and status "Ready" already exists in the cluster. You must'
             " delete the existing Node or change the name of this new joining Node (--node-name)"

@@ -18,6 +18,7 @@ from sampan.aio.clock import Clock
 from sampan.aio.tasks import Supervisor
 from sampan.api.errors import Object
 from sampan.api.resources import api_resource
+from sampan.api.times import format_time
 from sampan.client.api import Client
 from sampan.client.events import EventRecorder
 from sampan.client.informer import Informers
@@ -40,7 +41,6 @@ from .pulls import Pulls
 from .registration import Registration
 from .reports import Reports
 from .static import StaticPods
-from .status import rfc3339
 from .tally import Tally
 from .thresholds import DISK_SHORT, INODES_SHORT
 from .tidings import Tiding, reference
@@ -406,7 +406,7 @@ class _Static:
         meta, spec = pod["metadata"], pod["spec"]
         if "deletionTimestamp" not in meta:
             told = {
-                "deletionTimestamp": rfc3339(self._agent.parts.clock.now()),
+                "deletionTimestamp": format_time(self._agent.parts.clock.now()),
                 "deletionGracePeriodSeconds": spec.get("terminationGracePeriodSeconds", 30),
             }
             worker.update(pod | {"metadata": meta | told})

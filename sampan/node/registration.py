@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock
 from sampan.api.errors import AlreadyExists, NotFound, Object, StatusError
 from sampan.api.resources import api_resource
+from sampan.api.times import format_micro_time, format_time
 from sampan.client.api import Client
 from sampan.client.interface import STRATEGIC_PATCH
 from sampan.runtime.interface import Image
@@ -28,7 +28,6 @@ from sampan.wire.quantity import milli, milli_text
 from .config import NodeConfig
 from .facts import MachineFacts, disk_bytes, machine_facts
 from .handlers import HANDLERS
-from .status import rfc3339
 from .thresholds import MEMORY, NODE_DISK
 from .tidings import STARTING, Tiding, of_start, of_status
 
@@ -194,8 +193,8 @@ def _conditions(state: NodeState, before: dict[str, Object], now: float) -> list
             {
                 "type": kind,
                 "status": status,
-                "lastHeartbeatTime": rfc3339(now),
-                "lastTransitionTime": old["lastTransitionTime"] if same else rfc3339(now),
+                "lastHeartbeatTime": format_time(now),
+                "lastTransitionTime": old["lastTransitionTime"] if same else format_time(now),
                 "reason": reason,
                 "message": message,
             }
@@ -383,7 +382,7 @@ class Registration:
     async def _renew(self) -> None:
         leases = api_resource("leases", "coordination.k8s.io")
         now = self._clock.now()
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
+        stamp = format_micro_time(now)
         patch: Object = {"spec": {"renewTime": stamp}}
         name = self._config.name
         try:

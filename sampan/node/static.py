@@ -18,12 +18,12 @@ from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock
 from sampan.api.errors import AlreadyExists, Conflict, NotFound, Object, StatusError
 from sampan.api.resources import api_resource
+from sampan.api.times import format_time
 from sampan.client.api import Client
 from sampan.linux import inotify
 
 from .manifests import mirror_of, mirrored, read_folder
 from .reports import Reports
-from .status import rfc3339
 
 log = logging.getLogger("sampan.node.static")
 
@@ -169,7 +169,7 @@ class StaticPods:
         self._changed.set()
 
     def _read(self) -> None:
-        self._wanted = read_folder(self._folder, self._node, rfc3339(self._clock.now()))
+        self._wanted = read_folder(self._folder, self._node, format_time(self._clock.now()))
 
     def _hear(self) -> None:
         names = {event.name for event in inotify.read_events(self._fd)}

@@ -6,7 +6,6 @@ states follow convertToAPIContainerStatuses.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
@@ -15,6 +14,7 @@ from msgspec import Struct
 
 from sampan.api.errors import Object
 from sampan.api.kinds.core.podspec.status import may_restart
+from sampan.api.times import format_time
 
 from .allocation import WHOLE_POD
 from .machine import every_container, is_rewinding
@@ -39,11 +39,6 @@ MESSAGES_MAX = 12 * 1024
 UNKNOWN_EXIT = 137
 UNKNOWN_REASON = "ContainerStatusUnknown"
 UNKNOWN_MESSAGE = "The container could not be located when the pod was terminated"
-
-
-def rfc3339(seconds: float) -> str:
-    """metav1.Time: whole seconds, UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def pod_status(state: PodState, now: float, host_ip: str, host_ips: Sequence[str] = ()) -> Object:
@@ -76,7 +71,7 @@ def pod_status(state: PodState, now: float, host_ip: str, host_ips: Sequence[str
         ips = host_ips if state.spec.get("hostNetwork") else state.ips
         status["podIPs"] = [{"ip": item} for item in ips or (ip,)]
     if state.started_at:
-        status["startTime"] = rfc3339(state.started_at)
+        status["startTime"] = format_time(state.started_at)
     if WHOLE_POD in state.allocated:
         promised = state.allocated[WHOLE_POD]
         status["resources"] = state.actuated.get(WHOLE_POD, promised)
@@ -104,7 +99,7 @@ def _refused(state: PodState, now: float) -> Object:
         "reason": reason,
         "message": message,
         "qosClass": state.known.get("qosClass") or qos_class(state.spec),
-        "startTime": rfc3339(state.started_at or now),
+        "startTime": format_time(state.started_at or now),
         "conditions": kept,
     }
     generation = state.pod["metadata"].get("generation")
@@ -220,7 +215,7 @@ def _container_status(state: PodState, container: Mapping[str, Any]) -> Object:
         status["containerID"] = f"{last.runtime}://{last.id}"
     if last is not None and last.state == RUNNING and name not in state.hooking:
         health = state.health_of(name)
-        status["state"] = {"running": {"startedAt": rfc3339(last.started_at)}}
+        status["state"] = {"running": {"startedAt": format_time(last.started_at)}}
         status["started"] = health.started
         status["ready"] = health.started and health.ready
     elif last is not None and last.state == EXITED and held is None:
@@ -290,8 +285,8 @@ def terminated(run: Attempt) -> Object:
         "exitCode": run.exit_code,
         "reason": run.reason or ("Completed" if run.exit_code == 0 else "Error"),
         # One that never started did so in 1970: what a runtime does not know is its time's zero.
-        "startedAt": rfc3339(run.started_at) if run.started_at or run.id else None,
-        "finishedAt": rfc3339(run.finished_at) if run.finished_at else None,
+        "startedAt": format_time(run.started_at) if run.started_at or run.id else None,
+        "finishedAt": format_time(run.finished_at) if run.finished_at else None,
     }
     if run.message:
         out["message"] = run.message
@@ -380,7 +375,7 @@ def _condition(
         "lastTransitionTime": (
             old["lastTransitionTime"]
             if old is not None and same and old.get("lastTransitionTime")
-            else rfc3339(now)
+            else format_time(now)
         ),
         "reason": reason,
         "message": message,

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from sampan.api.errors import Object
+from sampan.api.times import format_time
 from sampan.linux.cgroups import Usage
 
 from .claimstats import ClaimDisk
 from .exposition import Family, lines_of
 from .footprint import NOTHING, Footprint
 from .stats import Disk, Measured, PodUsage, Reading, Traffic
-from .status import rfc3339
 from .usage import Store
 
 
@@ -32,11 +32,11 @@ def summary(
     `windowSeconds` is ours: what the rates are over.
     """
     reading, cores = measured.reading, measured.nano_cores
-    time = rfc3339(reading.at)
+    time = format_time(reading.at)
     head: Object = {
         "nodeName": node,
         "windowSeconds": round(measured.window_s, 3),
-        "startTime": rfc3339(reading.booted_at),
+        "startTime": format_time(reading.booted_at),
         "cpu": _cpu(reading.node, cores.get(""), time),
         "memory": _memory(reading.node, time) | {"availableBytes": reading.available_bytes},
     }
@@ -57,14 +57,14 @@ def summary(
 
 
 def _pod(pod: PodUsage, measured: Measured, store: Store | None) -> Object:
-    time = rfc3339(measured.reading.at)
+    time = format_time(measured.reading.at)
     cores = measured.nano_cores
     disk = measured.reading.disk
     containers = []
     for item in pod.containers:
         row: Object = {
             "name": item.name,
-            "startTime": rfc3339(item.started_at),
+            "startTime": format_time(item.started_at),
             "cpu": _cpu(item.usage, cores.get(item.id), time),
             "memory": _memory(item.usage, time),
         }
@@ -74,7 +74,7 @@ def _pod(pod: PodUsage, measured: Measured, store: Store | None) -> Object:
         containers.append(row)
     out: Object = {
         "podRef": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid},
-        "startTime": rfc3339(pod.started_at),
+        "startTime": format_time(pod.started_at),
         "containers": containers,
         "cpu": _cpu(pod.usage, cores.get(pod.uid), time),
         "memory": _memory(pod.usage, time),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sampan.api.errors import Object
+from sampan.api.meta import has_condition
 from sampan.api.selectors import from_label_selector
 
 from .facts import Facts, Finding, labels_of, plural
-from .services import is_ready
 
 SHOWN = 3
 FINISHED = ("Succeeded", "Failed")
@@ -80,7 +80,7 @@ def shut(facts: Facts) -> Iterator[Finding]:
     tally = f"{plural(expected, 'pod')}, {healthy} healthy, {desired} needed"
     pods = chosen(facts.obj, facts.others.get("pods", []))
     if healthy < expected:
-        sick = [pod["metadata"]["name"] for pod in pods if not is_ready(pod)]
+        sick = [pod["metadata"]["name"] for pod in pods if not has_condition(pod, "Ready")]
         fix = [f"sampan why pod/{name} -n {facts.obj['metadata']['namespace']}" for name in sick]
         if spec.get("unhealthyPodEvictionPolicy") != "AlwaysAllow":
             fix = [*fix[:1], "unhealthyPodEvictionPolicy: AlwaysAllow lets those go that are not."]

@@ -7,6 +7,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from sampan.api.errors import Object
+from sampan.api.meta import has_condition
 
 from .facts import Facts, Finding, labels_of, plural
 
@@ -66,7 +67,7 @@ def none_ready(facts: Facts) -> Iterator[Finding]:
     pods = selected(facts)
     if not pods or facts.spec.get("publishNotReadyAddresses"):
         return
-    ready = [pod for pod in pods if is_ready(pod)]
+    ready = [pod for pod in pods if has_condition(pod, "Ready")]
     if ready:
         return
     names = [pod["metadata"]["name"] for pod in pods]
@@ -76,12 +77,6 @@ def none_ready(facts: Facts) -> Iterator[Finding]:
         [f"pod {name} is not ready" for name in names[:SHOWN]],
         [f"sampan why pod/{names[0]}"],
     )
-
-
-def is_ready(pod: Object) -> bool:
-    """Does its status say so?"""
-    listed = (pod.get("status") or {}).get("conditions") or ()
-    return any(item["type"] == "Ready" and item["status"] == "True" for item in listed)
 
 
 def ports(facts: Facts) -> Iterator[Finding]:
@@ -164,7 +159,7 @@ def balancer(facts: Facts) -> Iterator[Finding]:
 
 def answers(facts: Facts) -> Iterator[Finding]:
     pods = selected(facts)
-    ready = [pod for pod in pods if is_ready(pod)]
+    ready = [pod for pod in pods if has_condition(pod, "Ready")]
     if ready:
         yield Finding(
             "running", f"{len(ready)} of {plural(len(pods), 'pod')} answer for it.", broken=False

@@ -19,6 +19,7 @@ from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock
 from sampan.aio.tasks import Supervisor
 from sampan.api.errors import Conflict, NotFound, Object, StatusError
+from sampan.api.meta import has_condition
 from sampan.api.resources import resource
 from sampan.client.api import Client
 from sampan.client.events import NORMAL, EventRecorder
@@ -260,9 +261,8 @@ def _is_same(old: Object, new: Object) -> bool:
     )
 
 
-def _is_ready(pod: Mapping[str, Object | None]) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+def _is_ready(pod: Object) -> bool:
+    return has_condition(pod, "Ready")
 
 
 def _runs(simulated: SimulatedPod) -> dict[str, int]:

@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from sampan.aio.clock import Clock
 from sampan.api.errors import AlreadyExists, NotFound, Object, StatusError
+from sampan.api.meta import has_condition
 from sampan.api.resources import resource
+from sampan.api.times import format_micro_time
 from sampan.client.api import Client
 from sampan.client.interface import STRATEGIC_PATCH
 
 from ..registration import LEASE_NAMESPACE, LEASE_S, REPORT_S
-from .shape import Shape, conditions, heartbeat, is_ready, node_object
+from .shape import Shape, conditions, heartbeat, node_object
 
 log = logging.getLogger("sampan.node.simulation")
 
@@ -152,7 +153,7 @@ class Presence:
     async def _be_there(self, name: str) -> None:
         await self._renew(name)
         node = self._find(name)
-        if node is not None and not is_ready(node):
+        if node is not None and not has_condition(node, "Ready"):
             # Taken for dead while the server was slow: it says that it is not.
             await self._post(name, {"status": {"conditions": conditions(self._clock.now())}})
         elif self._clock.monotonic() - self._said.get(name, 0.0) >= REPORT_S:
@@ -171,8 +172,7 @@ class Presence:
 
     async def _renew(self, name: str) -> None:
         leases = resource("leases", "coordination.k8s.io")
-        now = self._clock.now()
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
+        stamp = format_micro_time(self._clock.now())
         try:
             patch = {"spec": {"renewTime": stamp}}
             await self._client.patch(leases, name, patch, LEASE_NAMESPACE)

@@ -10,10 +10,10 @@ from typing import Any
 from msgspec import Struct, field
 
 from sampan.api.errors import Object
+from sampan.api.times import format_time
 from sampan.version import GIT_VERSION
 
 from ..registration import READY
-from ..status import rfc3339
 
 CAPACITY: Mapping[str, str] = {
     "cpu": "8",
@@ -113,11 +113,6 @@ def is_simulated(node: Object) -> bool:
     return info.get("containerRuntimeVersion") == RUNTIME_VERSION
 
 
-def is_ready(node: Object) -> bool:
-    listed = (node.get("status") or {}).get("conditions") or ()
-    return any(item["type"] == "Ready" and item["status"] == "True" for item in listed)
-
-
 def node_object(number: int, share: str, shape: Shape, now: float) -> Object:
     """A Node as kubelet registers it."""
     name = shape.names[number]
@@ -154,7 +149,7 @@ def node_object(number: int, share: str, shape: Shape, now: float) -> Object:
 
 def conditions(now: float) -> list[Any]:
     """Those of a node that is fine and has just begun to be."""
-    stamp = rfc3339(now)
+    stamp = format_time(now)
     return [
         {
             "type": kind,
@@ -170,6 +165,6 @@ def conditions(now: float) -> list[Any]:
 
 def heartbeat(now: float) -> Object:
     """What a node that has nothing new says of itself now and then (a strategic merge patch)."""
-    stamp = rfc3339(now)
+    stamp = format_time(now)
     said = [{"type": kind, "lastHeartbeatTime": stamp} for kind, *_ in FINE]
     return {"status": {"conditions": said}}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sampan.api.times import format_time
 from sampan.node.http import counted
 from sampan.node.metrics import expiry_of, metrics_text
-from sampan.node.status import rfc3339
 from sampan.node.tally import Tally
 from sampan.node.timings import IMAGE_PULL, POD_START_SLI, POD_START_TOTAL, size_class
 from tests.kit.onenode import PODS, Node, no_server
@@ -47,7 +47,7 @@ async def test_pulls_do_not_count_as_the_nodes_slowness(
         now = agent.clock.now()
         monkeypatch.setattr(agent.parts.pulls, "span", lambda uid: (now - 7, now))
         meta = {"name": "p", "namespace": "default", "uid": "uid-p"}
-        meta["creationTimestamp"] = rfc3339(now - 10)
+        meta["creationTimestamp"] = format_time(now - 10)
         container = {"name": "c", "image": "busybox", "imagePullPolicy": "IfNotPresent"}
         spec = {"nodeName": "n1", "containers": [container]}
         pod = {"metadata": meta, "spec": spec, "status": {"phase": "Pending"}}
