@@ -267,6 +267,7 @@ def _read_claims(claims: Mapping[str, Any]) -> Verified:
         account = _bound(private["serviceaccount"])
         bound = {kind: _bound(private[kind]) for kind in BINDABLE if kind in private}
         audience = claims["aud"]
+        audiences = (audience,) if isinstance(audience, str) else tuple(map(str, audience))
         name = f"{PREFIX}{namespace}:{account.name}"
         expires, not_before = float(claims["exp"]), float(claims["nbf"])
         token_id = str(claims["jti"])
@@ -284,7 +285,7 @@ def _read_claims(claims: Mapping[str, Any]) -> Verified:
     kind = next(iter(bound), "")
     return Verified(
         user=User(name, groups_of(namespace), account.uid, extra),
-        audiences=(audience,) if isinstance(audience, str) else tuple(audience),
+        audiences=audiences,
         not_before_s=not_before,
         expires_s=expires,
         namespace=namespace,
