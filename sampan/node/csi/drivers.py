@@ -44,6 +44,8 @@ class Driver:
         self._peer = Peer(socket)
         self._abilities: frozenset[int] | None = None
         self.note: Note = _ignore
+        self.exhausted = asyncio.Event()
+        """An attachment has found no room on the node."""
 
     async def call(self, name: str, **message: Any) -> dict[str, Any]:
         """Raises RpcError."""

@@ -76,6 +76,8 @@ class Registry:
         """Socket's name -> the driver's type and name."""
         self._wipes: dict[str, asyncio.Task[None]] = {}
         """Of drivers of devices that have gone."""
+        self._counts: dict[str, asyncio.Task[None]] = {}
+        """Of CSI drivers that are here."""
         self._wake = asyncio.Event()
         self._gone: set[str] = set()
 
@@ -99,7 +101,7 @@ class Registry:
         finally:
             loop.remove_reader(fd)
             os.close(fd)
-            for task in self._wipes.values():
+            for task in (*self._wipes.values(), *self._counts.values()):
                 task.cancel()
 
     def _look(self, fd: int) -> None:
@@ -167,7 +169,25 @@ class Registry:
         except Exception:
             driver.close()
             raise
-        return lambda: self._homes.drivers().add(driver)
+        return lambda: self._take(driver)
+
+    def _take(self, driver: Driver) -> None:
+        from .counting import keep_counted
+
+        self._homes.drivers().add(driver)
+        self._forget_count(driver.name)
+
+        async def tell() -> None:
+            entry, _ = await self._describe(driver)
+            await self._write_object(driver.name, entry)
+
+        self._counts[driver.name] = asyncio.create_task(
+            keep_counted(driver, self._client, self._clock, tell), name=f"count {driver.name}"
+        )
+
+    def _forget_count(self, driver: str) -> None:
+        if counting := self._counts.pop(driver, None):
+            counting.cancel()
 
     async def _devices(self, info: Object, socket: Path) -> Callable[[], None]:
         """The same of a driver of devices (DRA)."""
@@ -180,6 +200,12 @@ class Registry:
 
     async def _introduce(self, driver: Driver) -> None:
         """Tell the API of it. Raises RpcError, StatusError, OSError and ValueError."""
+        entry, segments = await self._describe(driver)
+        await self._write_node(driver.name, entry["nodeID"], segments)
+        await self._write_object(driver.name, entry)
+
+    async def _describe(self, driver: Driver) -> tuple[Object, dict[str, str]]:
+        """Its entry in the CSINode, and where the node is. Raises RpcError."""
         info = await driver.call("NodeGetInfo")
         segments = (info["accessible_topology"] or {}).get("segments") or {}
         entry: Object = {"name": driver.name, "nodeID": info["node_id"]}
@@ -187,8 +213,7 @@ class Registry:
             entry["topologyKeys"] = sorted(segments)
         if info["max_volumes_per_node"] > 0:
             entry["allocatable"] = {"count": info["max_volumes_per_node"]}
-        await self._write_node(driver.name, info["node_id"], segments)
-        await self._write_object(driver.name, entry)
+        return entry, segments
 
     async def _wipe(self, driver: str) -> None:
         """What a driver of devices offers here is taken away when it stays away: nobody could
@@ -217,6 +242,7 @@ class Registry:
             name = f"wipe {driver}"
             self._wipes[driver] = asyncio.create_task(self._wipe(driver), name=name)
             return
+        self._forget_count(driver)
         self._homes.drivers().remove(driver)
         try:
             await self._write_node(driver, None, {})
@@ -248,8 +274,8 @@ class Registry:
         }
 
     async def _write_object(self, name: str, entry: Object | None) -> None:
-        """Set or take away one driver. A driver's entry is never changed, only made anew, as the
-        API has it."""
+        """Set or take away one driver. What an entry says but for its count is never changed,
+        only made anew, as the API has it."""
         while True:
             try:
                 old = await self._client.get(_csinodes(), self._node)
@@ -257,12 +283,13 @@ class Registry:
                 await self._client.create(_csinodes(), self._object([entry] if entry else []))
                 return
             before = (old.get("spec") or {}).get("drivers") or []
+            mine = [item for item in before if item["name"] == name]
             others = [item for item in before if item["name"] != name]
             wanted = [*others, entry] if entry else others
-            if wanted == before:
+            if mine == ([entry] if entry else []):
                 return
             try:
-                if entry and len(others) < len(before) and entry not in before:
+                if entry and any(_but_count(item) != _but_count(entry) for item in mine):
                     spec = {"drivers": others}
                     old = await self._client.update(_csinodes(), {**old, "spec": spec})
                 spec = {"drivers": wanted}
@@ -292,6 +319,10 @@ class Registry:
         shown = orjson.dumps(wanted).decode() if wanted else None
         change: Object = {"metadata": {"annotations": {NODE_ID: shown}, "labels": segments}}
         await self._client.patch(nodes, self._node, change, content_type=STRATEGIC_PATCH)
+
+
+def _but_count(entry: Object) -> Object:
+    return {key: value for key, value in entry.items() if key != "allocatable"}
 
 
 def _csinodes() -> ApiResource:

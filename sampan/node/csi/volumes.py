@@ -35,6 +35,7 @@ from ..volumes.keyed import content
 from ..volumes.kubelet import Kubelet
 from ..volumes.ownership import give_to_group
 from ..volumes.source import NEW_MOUNTER, DeviceError, MapError, NotYet, Token, VolumeError
+from .counting import RESOURCE_EXHAUSTED
 from .drivers import Driver, Drivers, UnknownDriver
 from .growth import LOOK_S, grow, is_behind
 from .places import clear, is_device, is_made
@@ -219,7 +220,10 @@ class CsiVolumes:
                     status = found.get("status") or {}
             if status.get("attached"):
                 return dict(status.get("attachmentMetadata") or {})
-            error = (status.get("attachError") or {}).get("message")
+            failure = status.get("attachError") or {}
+            if failure.get("errorCode") == RESOURCE_EXHAUSTED:
+                self._drivers.get(source.driver).exhausted.set()
+            error = failure.get("message")
             if error:
                 raise DeviceError("WaitForAttach", error)
             if waited >= ATTACH_WAIT_S:

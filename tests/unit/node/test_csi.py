@@ -113,6 +113,30 @@ async def test_a_driver_registers_and_goes(node: Node, driver: Driver) -> None:
         assert "annotations" not in meta or not node.agent.providers.drivers()._known
 
 
+async def test_how_many_volumes_fit_is_asked_again(node: Node, driver: Driver) -> None:
+    """CSIDriver's nodeAllocatableUpdatePeriodSeconds; at once when an attachment found no room."""
+    driver.max_volumes = 7
+
+    def count() -> int:
+        (entry,) = node.api.objects[f"{STORAGE}/csinodes/n1"]["spec"]["drivers"]
+        return int(entry["allocatable"]["count"])
+
+    async with node.running() as agent:
+        await registered(driver)
+        assert count() == 7
+        driver.max_volumes = 5
+        describe(node, nodeAllocatableUpdatePeriodSeconds=60)
+        await settle()
+        await node.clock.advance(59)
+        assert len(driver.asked("NodeGetInfo")) == 1
+        await node.clock.advance(2)
+        await eventually(lambda: count() == 5)
+        driver.max_volumes = 4
+        await settle()
+        agent.providers.drivers().get(NAME).exhausted.set()
+        await eventually(lambda: count() == 4)
+
+
 async def test_a_driver_that_fails_is_told_so_and_tried_again(node: Node, driver: Driver) -> None:
     driver.fail["NodeGetInfo"] = (Status.INTERNAL, "not yet")
     async with node.running():
