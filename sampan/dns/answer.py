@@ -44,6 +44,9 @@ class Cluster(Protocol):
 
     def has_namespace(self, namespace: str) -> bool: ...
 
+    def may_have_pods(self, namespace: str) -> bool:
+        """Whether the namespace is there."""
+
     def services_at(self, ip: str) -> Sequence[Object]:
         """Services with that cluster address."""
         ...
@@ -95,7 +98,9 @@ class Zone:
                 return self._no_data()
             case [_, "pod"]:
                 return self._no_data()
-            case [dashed, _, "pod"]:
+            case [dashed, namespace, "pod"]:
+                if not self._cluster.may_have_pods(namespace):
+                    return self._no_name()
                 return self._pod_name(name, dashed, kind)
             case ["ns", "dns"]:
                 return self._records(_addresses(name, [self._service_ip], kind))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from sampan.api.errors import Object
 from sampan.client.informer import Informer
@@ -13,7 +13,12 @@ _BY_SERVICE, _BY_IP = "dns-service", "dns-ip"
 class InformedCluster:
     """`answer.Cluster` over two informers."""
 
-    def __init__(self, services: Informer, slices: Informer) -> None:
+    def __init__(
+        self, services: Informer, slices: Informer, namespaces: Callable[[], Informer]
+    ) -> None:
+        """`namespaces` begins to watch them."""
+        self._watch_namespaces = namespaces
+        self._namespaces: Informer | None = None
         self._services = services
         self._slices = slices
         services.add_index(_BY_IP, _cluster_ips)
@@ -33,6 +38,16 @@ class InformedCluster:
     def has_namespace(self, namespace: str) -> bool:
         """Whether it has services: a namespace without any has no names here."""
         return bool(self._services.list(namespace))
+
+    def may_have_pods(self, namespace: str) -> bool:
+        """Whether the namespace is there. Names of pods are asked for so seldom that namespaces are
+        watched from the first one on; until they are known, all are there."""
+        if self.has_namespace(namespace):
+            return True
+        if self._namespaces is None:
+            self._namespaces = self._watch_namespaces()
+        known = self._namespaces
+        return not known.has_synced or known.get("", namespace) is not None
 
     def services_at(self, ip: str) -> Sequence[Object]:
         return self._services.by_index(_BY_IP, ip)

@@ -28,7 +28,7 @@ from sampan.aio.tasks import Supervisor
 from sampan.api.errors import Object
 from sampan.api.resources import api_resource
 from sampan.client.api import Client
-from sampan.client.informer import Informers
+from sampan.client.informer import Informer, Informers
 
 from . import routes
 from .answer import TTL_S, Answer, Zone
@@ -101,7 +101,8 @@ class DnsServer:
         self._settings = informers.informer(
             api_resource("configmaps"), routes.NAMESPACE, fields=f"metadata.name={routes.NAME}"
         )
-        cluster = InformedCluster(self._services, self._slices)
+        self._informers = informers
+        cluster = InformedCluster(self._services, self._slices, self._watch_namespaces)
         self._zone = Zone(cluster, config.domain, config.service_ip)
         place = Place(
             config.service_ip, config.node_name, config.host, config.port, config.metrics_port
@@ -195,6 +196,16 @@ class DnsServer:
     def _service_changed(self, old: Object | None, new: Object | None) -> None:
         meta = (new or old or {})["metadata"]
         self._ready.forget(f"{meta['namespace']}/{meta['name']}")
+
+    def _watch_namespaces(self) -> Informer:
+        """Names of pods depend on them."""
+        namespaces = self._informers.informer(api_resource("namespaces"))
+        namespaces.on_change(self._namespace_changed)
+        return namespaces
+
+    def _namespace_changed(self, old: Object | None, new: Object | None) -> None:
+        if old is None or new is None:
+            self._ready.forget("")
 
     def _slice_changed(self, old: Object | None, new: Object | None) -> None:
         for item in (old, new):

@@ -37,6 +37,9 @@ class Objects:
     def has_namespace(self, namespace: str) -> bool:
         return any(key[0] == namespace for key in self._services)
 
+    def may_have_pods(self, namespace: str) -> bool:
+        return self.has_namespace(namespace)
+
     def services_at(self, ip: str) -> Sequence[dict[str, Any]]:
         return [
             item
@@ -200,6 +203,7 @@ SVC = "default.svc.cluster.local"
         ("fd00--5.default.pod.cluster.local", Kind.AAAA, "AAAA fd00::5"),
         ("10-244-0-256.default.pod.cluster.local", Kind.A, "NXDOMAIN"),
         ("a.default.pod.cluster.local", Kind.A, "NXDOMAIN"),
+        ("10-244-0-5.nonesuch.pod.cluster.local", Kind.A, "NXDOMAIN"),
         ("pod.cluster.local", Kind.A, "NODATA"),
         ("dns-version.cluster.local", Kind.TXT, 'TXT "1.1.0"'),
         ("ns.dns.cluster.local", Kind.A, "A 10.3.0.10"),

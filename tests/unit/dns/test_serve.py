@@ -13,6 +13,7 @@ import dnslib
 import pytest
 
 from sampan.aio.tasks import Supervisor
+from sampan.api.resources import api_resource
 from sampan.client.api import Client
 from sampan.client.informer import Informers
 from sampan.dns.serve import DnsConfig, DnsServer
@@ -20,6 +21,7 @@ from sampan.proxy.endpoints import has_zone_hints
 from tests.kit.feed import Feed
 from tests.kit.ports import free_port
 from tests.kit.sockets import free_pair
+from tests.kit.wire import until
 
 SERVICES = "/api/v1/namespaces/{}/services/{}"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices/{}"
@@ -304,3 +306,18 @@ async def test_an_answer_is_kept_until_its_own_service_changes(rig: Rig) -> None
     await put(rig, "web", "10.96.0.22")
     assert len(kept) == 1
     assert str((await rig.ask("web.ns.svc.cluster.local")).rr[0].rdata) == "10.96.0.22"
+
+
+async def test_pods_have_names_in_namespaces_that_are_there(rig: Rig) -> None:
+    await rig.feed.put("/api/v1/namespaces/one", {"metadata": {"name": "one"}})
+    name = "10-244-0-5.{}.pod.cluster.local"
+    # From the first such name on, namespaces are watched; then it is exact.
+    await rig.ask(name.format("none"))
+    informer = rig.server._informers.informer(api_resource("namespaces"))
+    async with asyncio.timeout(5):
+        await informer.synced()
+    assert (await rig.ask(name.format("one"))).short() == "10.244.0.5"
+    assert (await rig.ask(name.format("none"))).header.rcode == dnslib.RCODE.NXDOMAIN
+    await rig.feed.remove("/api/v1/namespaces/one")
+    await until(lambda: informer.get("", "one") is None)
+    assert (await rig.ask(name.format("one"))).header.rcode == dnslib.RCODE.NXDOMAIN
