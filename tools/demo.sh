@@ -16,8 +16,7 @@ run kubectl get nodes
 
 say "2. Two images, built here from busybox, loaded without a registry"
 run python -m examples.guestbook.build examples/guestbook
-run sampan image load examples/guestbook/guestbook-frontend.tar
-run sampan image load examples/guestbook/guestbook-backend.tar
+run sampan image load examples/guestbook/guestbook-frontend.tar examples/guestbook/guestbook-backend.tar
 
 say "3. The guestbook"
 run kubectl apply -f examples/guestbook/guestbook.yaml

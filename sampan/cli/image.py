@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import operator
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from sampan.runtime.interface import Image, Images
 
 Answer = TypeVar("Answer")
+
+STDIN = Path("-")
 
 app = typer.Typer(help="Load, build, list, pull and remove images.", no_args_is_help=True)
 
@@ -74,14 +80,39 @@ def wait(work: Coroutine[Any, Any, Answer], what: str = "") -> Answer:
 
 @app.command()
 def load(
-    file: Annotated[Path, typer.Argument(help="A docker or OCI archive (tar, tar.gz).")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Docker or OCI archives (tar, tar.gz); - is stdin."),
+    ],
     name: Name = NAME,
     data: Data = None,
 ) -> None:
-    """Import an image archive."""
-    images = use(paths_of(name, data), lambda images: images.load(file), f"{file}: ")
-    for image in images:
-        print("\n".join(image.tags) or image.id)
+    """Import image archives: docker save app:1 | sampan image load -"""
+    paths = paths_of(name, data)
+    for file in files:
+        with seekable(paths, file) as archive:
+            images = use(paths, operator.methodcaller("load", archive), f"{file}: ")
+        for image in images:
+            print("\n".join(image.tags) or image.id)
+
+
+@contextlib.contextmanager
+def seekable(paths: ClusterPaths, file: Path) -> Iterator[Path]:
+    """The archive as a file that can be read from any place: what comes through a pipe is written
+    down first, beside the images, where there is room for them."""
+    if file != STDIN and not file.is_fifo():
+        yield file
+        return
+    if not paths.data.is_dir():
+        fail(not_running(paths))
+    with tempfile.NamedTemporaryFile(dir=paths.data, suffix=".tar") as copy:
+        try:
+            with open("/dev/stdin" if file == STDIN else file, "rb") as source:
+                shutil.copyfileobj(source, copy, 1 << 20)
+            copy.flush()
+        except OSError as error:
+            fail(f"{file}: {error.strerror or error}")
+        yield Path(copy.name)
 
 
 @app.command("ls")
