@@ -76,6 +76,8 @@ def test_every_plugin_has_its_place(tmp_path: Path) -> None:
     assert allowed(CHAIN, tmp_path) == CHAIN
     assert not [name for name in sys.modules if ".admission.optional." in name]
     configured = {"EventRateLimit", "ImagePolicyWebhook"}
+    (tmp_path / "admission.yaml").write_text("disable: [AlwaysAdmit]")
+    assert allowed(CHAIN, tmp_path) == CHAIN
     choose(tmp_path, "NodeRestriction", *(OPTIONAL.keys() - configured))
     names = [plugin.name for plugin in allowed(CHAIN, tmp_path)]
     assert len(names) == len(CHAIN) + len(OPTIONAL) - len(configured)
@@ -94,6 +96,7 @@ def test_every_plugin_has_its_place(tmp_path: Path) -> None:
     [
         ("enable: [Odd]", {}, 'enable-admission-plugins plugin "Odd" is unknown'),
         ("enable: [[]]", {}, "is unknown"),
+        ("enable: [AlwaysDeny]", {}, "is unknown"),
         ("enable: [Priority]\ndisable: [Priority]", {}, "overlapped"),
         ("enable: [EventRateLimit]", {}, "limits: Invalid value: must not be empty"),
         ("enable: [ImagePolicyWebhook]", {}, r"imagePolicy\.kubeConfigFile: Required value"),

@@ -12,6 +12,9 @@ FILE = "admission.yaml"
 KEPT = frozenset({"RBACEscalation", "CertificateRequestor", "DeviceClaims"})
 """Checks that upstream makes elsewhere, where no flag switches them off."""
 
+ABSENT = frozenset({"AlwaysAdmit", "AlwaysDeny", "NodeDeclaredFeatureValidator"})
+"""Plugins of upstream's that are not here: whoever wants them off has that."""
+
 
 def allowed(chain: tuple[Plugin, ...], folder: Path | None) -> tuple[Plugin, ...]:
     """The chain with what is enabled, without what is disabled. Raises ValueError for a file that
@@ -31,7 +34,8 @@ def allowed(chain: tuple[Plugin, ...], folder: Path | None) -> tuple[Plugin, ...
         if not isinstance(names, list):
             raise ValueError(f"{FILE}: {word} is no list")
         for name in names:
-            if not isinstance(name, str) or name not in known:
+            served = known | ABSENT if word == "disable" else known
+            if not isinstance(name, str) or name not in served:
                 raise ValueError(f'{FILE}: {word}-admission-plugins plugin "{name}" is unknown')
         chosen[word] = set(names)
     both = sorted(chosen["enable"] & chosen["disable"])
