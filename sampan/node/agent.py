@@ -361,6 +361,11 @@ class Agent:
             if worker is not None:
                 worker.exited(container)
 
+    @property
+    def orphans(self) -> int:
+        """Pods whose remains are being taken away."""
+        return len(self._orphans)
+
     def _clean_orphan(self, uid: str, containers: Iterable[Container]) -> None:
         task = asyncio.create_task(self._remove_orphan(uid, list(containers)))
         self._orphans.add(task)

@@ -22,7 +22,12 @@ from .timings import OPERATION, TIMINGS, Histogram
 
 if TYPE_CHECKING:
     from .agent import Agent
+    from .worker import PodWorker
 
+CONFIGS = (
+    ("desired", "true"), ("desired", ""), ("orphan", "true"), ("orphan", ""),
+    ("runtime_only", "unknown"),
+)  # fmt: skip
 STARTED_AT = time.time()
 
 
@@ -33,6 +38,7 @@ def metrics_text(agent: Agent) -> str:
     for family in (
         *_about(agent),
         *_pods(agent),
+        *_working(agent),
         *_volumes(agent),
         *_counted(agent, tally),
         *_spoken(tally),
@@ -97,6 +103,45 @@ def _pods(agent: Agent) -> Iterator[Family]:
             ({"static": "true" if static else ""}, counts[static]) for static in (False, True)
         ]
         yield f"kubelet_{name}", "gauge", text, kinds
+
+
+def _working(agent: Agent) -> Iterator[Family]:
+    """Pods by how far their lives are, and whether somebody still wants them."""
+    wanted = agent.static.wanted
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for uid, worker in tuple(agent.workers.items()):
+        static = is_static(worker.state.pod)
+        orphan = uid not in wanted if static else worker.gone
+        config, kind = "orphan" if orphan else "desired", "true" if static else ""
+        counts[_stage(worker), config, kind] += 1
+    # What a former agent ran, and nobody knows of.
+    counts["terminating", "runtime_only", "unknown"] = agent.orphans
+    rows = _rows(
+        ("lifecycle", "config", "static"),
+        Counter(
+            {
+                (stage, config, kind): counts[stage, config, kind]
+                for config, kind in CONFIGS
+                for stage in ("sync", "terminating", "terminated")
+            }
+        ),
+    )
+    text = "[ALPHA] Number of pods the kubelet is actually running, broken down by lifecycle phase"
+    yield "kubelet_working_pods", "gauge", text, rows
+    text = "[ALPHA] The number of mirror pods the kubelet will try to create (one per admitted "
+    yield "kubelet_mirror_pods", "gauge", f"{text}static pod)", [({}, len(wanted))]
+    text = "[ALPHA] Current number of ephemeral containers in pods managed by this kubelet."
+    count = sum(
+        len(worker.state.spec.get("ephemeralContainers") or ()) for worker in agent.workers.values()
+    )
+    yield "kubelet_managed_ephemeral_containers", "gauge", text, [({}, count)]
+
+
+def _stage(worker: PodWorker) -> str:
+    """In kubelet's words (PodWorkerState)."""
+    if worker.state.stopped:
+        return "terminated"
+    return "terminating" if worker.ends or worker.state.failure else "sync"
 
 
 def _volumes(agent: Agent) -> Iterator[Family]:

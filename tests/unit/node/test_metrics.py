@@ -32,6 +32,9 @@ async def test_a_pods_start_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyP
         'rest_client_requests_total{code="200",host="127.0.0.1:6443",method="PATCH"} 1',
         "kubelet_certificate_manager_client_expiration_renew_errors 1",
         "kubelet_server_expiration_renew_errors 0",
+        'kubelet_working_pods{config="desired",lifecycle="sync",static=""} 1',
+        'kubelet_working_pods{config="desired",lifecycle="terminated",static=""} 0',
+        "kubelet_mirror_pods 0",
     ):
         assert line in lines
     assert any(line.startswith("kubelet_pod_status_sync_duration_seconds_sum ") for line in lines)
