@@ -91,6 +91,23 @@ async def test_a_pod_on_a_node_gets_its_grace() -> None:
         assert (await cluster.http("GET", f"{PODS}/p")).status == 404
 
 
+async def test_of_a_pod_that_goes_only_the_period_may_be_shortened() -> None:
+    async with api_cluster() as cluster:
+        await make_pod(cluster, "p", nodeName="n", terminationGracePeriodSeconds=20)
+        await cluster.http(
+            "PATCH", f"{PODS}/p", {"metadata": {"finalizers": ["a/b"]}},
+            content_type="application/merge-patch+json",
+        )  # fmt: skip
+        marked = (await cluster.http("DELETE", f"{PODS}/p?gracePeriodSeconds=60")).json["metadata"]
+        for asked in ("", "?propagationPolicy=Orphan", "?propagationPolicy=Foreground"):
+            again = await cluster.http("DELETE", f"{PODS}/p{asked}")
+            assert again.json["metadata"] == marked
+        await cluster.http("DELETE", f"{PODS}/p?gracePeriodSeconds=0&propagationPolicy=Foreground")
+        short = (await cluster.http("GET", f"{PODS}/p")).json["metadata"]
+        assert short["deletionGracePeriodSeconds"] == 0
+        assert short["finalizers"] == ["a/b", "foregroundDeletion"]
+
+
 async def test_an_unscheduled_pod_goes_at_once() -> None:
     async with api_cluster() as cluster:
         await make_pod(cluster, "p")

@@ -158,12 +158,18 @@ def _mark(context: Context, new: Object, options: DeleteOptions) -> bool:
         return _mark_namespace(new, now_s)
     if resource.plural == "customresourcedefinitions" and "deletionTimestamp" not in metadata:
         mark_definition(new, now_s)
+    grace_s = 0
+    if resource.plural == "pods" and not resource.group:
+        pending_s = metadata.get("deletionGracePeriodSeconds")
+        grace_s = _grace_s(new, options) if pending_s is None else _shorter_s(options, pending_s)
+        if grace_s == pending_s:
+            # It goes already: not even what becomes of its dependents is changed.
+            return True
     finalizers = _finalizers(context, new, options)
     if finalizers != metadata.get("finalizers", []):
         metadata["finalizers"] = finalizers
-    grace_s = _grace_s(context, new, options)
     if grace_s > 0 or finalizers:
-        _set_deletion(new, now_s, grace_s, graceful=resource.plural == "pods")
+        _set_deletion(new, now_s, grace_s)
         return True
     return False
 
@@ -199,21 +205,27 @@ def _finalizers(context: Context, new: Object, options: DeleteOptions) -> list[s
     return kept
 
 
-def _grace_s(context: Context, obj: Object, options: DeleteOptions) -> int:
-    """Seconds the object may still live. Only pods are asked for any."""
-    if context.resource.plural != "pods" or context.resource.group:
+def _grace_s(pod: Object, options: DeleteOptions) -> int:
+    """Seconds a pod may still live. Only pods are asked for any."""
+    spec = pod.get("spec") or {}
+    if not spec.get("nodeName") or (pod.get("status") or {}).get("phase") in FINISHED:
         return 0
-    spec = obj.get("spec") or {}
-    grace_s = options.grace_s
-    if grace_s is None:
-        grace_s = spec.get("terminationGracePeriodSeconds", 30)
-    if not spec.get("nodeName") or (obj.get("status") or {}).get("phase") in FINISHED:
-        return 0
-    # Upstream takes a negative period as one second.
+    if options.grace_s is None:
+        return int(spec.get("terminationGracePeriodSeconds", 30))
+    return _positive(options.grace_s)
+
+
+def _shorter_s(options: DeleteOptions, pending_s: int) -> int:
+    """The same of one that is going: what it has, unless a shorter period is asked for."""
+    return pending_s if options.grace_s is None else min(_positive(options.grace_s), pending_s)
+
+
+def _positive(grace_s: int) -> int:
+    """Upstream takes a negative period as one second."""
     return 1 if grace_s < 0 else grace_s
 
 
-def _set_deletion(obj: Object, now_s: float, grace_s: int, *, graceful: bool) -> None:
+def _set_deletion(obj: Object, now_s: float, grace_s: int) -> None:
     metadata = obj["metadata"]
     marked = metadata.get("deletionTimestamp")
     if marked is not None:
