@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,7 +79,11 @@ class Note(Struct, frozen=True):
 def list_addons(name: Name = NAME, data: Data = None, json_output: Json = False) -> None:
     """List the add-ons there are, and which of them are enabled."""
     paths = paths_of(name, data)
-    enabled = set(notes(paths, running_url(paths))) if paths.config.exists() else set()
+    enabled = set[str]()
+    if paths.config.exists():
+        # What there is can be listed also while nobody knows what is enabled.
+        with suppress(OSError):
+            enabled = set(notes(paths, running_url(paths)))
     rows = [
         {"name": item.name, "enabled": item.name in enabled, "description": describe(item)}
         for item in addons(paths)
@@ -107,7 +112,7 @@ def enable(
     paths = paths_of(name, data)
     url = running_url(paths)
     found = find(paths, addon)
-    before = notes(paths, url).get(found.name) or Note([])
+    before = note_of(paths, url, found.name) or Note([])
     if found.is_chart:
         from .helm import sdk
 
@@ -146,7 +151,7 @@ def disable(addon: Addon, name: Name = NAME, data: Data = None) -> None:
     paths = paths_of(name, data)
     url = running_url(paths)
     label = Path(addon).name
-    note = notes(paths, url).get(label)
+    note = note_of(paths, url, label)
     if note is None:
         fail(f"add-on {label} is not enabled")
     remove_all(paths, url, note.objects)
@@ -193,12 +198,17 @@ def describe(found: Found) -> str:
 
 
 def notes(paths: ClusterPaths, url: str) -> dict[str, Note]:
-    """Of each add-on that is enabled."""
-    try:
-        listed = api.get(paths, url, f"{NOTES}?labelSelector={LABEL}")["items"]
-    except OSError:
-        return {}
+    """Of each add-on that is enabled. Raises OSError."""
+    listed = api.get(paths, url, f"{NOTES}?labelSelector={LABEL}")["items"]
     return {item["metadata"]["labels"][LABEL]: read_note(item["data"]) for item in listed}
+
+
+def note_of(paths: ClusterPaths, url: str, name: str) -> Note | None:
+    """Ends the command when it cannot be asked for: what it names would never be removed."""
+    try:
+        return notes(paths, url).get(name)
+    except OSError as error:
+        fail(f"{url}: {error}")
 
 
 def read_note(data: dict[str, str]) -> Note:

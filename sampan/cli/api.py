@@ -56,8 +56,7 @@ def reason(error: urllib.error.HTTPError) -> str:
 
 def apply(paths: ClusterPaths, url: str, path: str, body: Any) -> Any:
     """Server-side apply; `path` names the manager. Raises OSError."""
-    with _open(paths, url, path, "PATCH", body) as answer:
-        return json.load(answer)
+    return ask(paths, url, path, "PATCH", body)
 
 
 def ask(paths: ClusterPaths, url: str, path: str, method: str, body: Any = None) -> Any:

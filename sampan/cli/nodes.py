@@ -18,7 +18,15 @@ from . import api
 from .image import runtime_of
 from .options import NAME, Data, Name, fail, not_running, paths_of
 from .progress import Progress
-from .supervisor import START_TIMEOUT_S, Status, connect, is_ready, statuses
+from .supervisor import (
+    START_TIMEOUT_S,
+    Status,
+    connect,
+    is_ready,
+    status_of,
+    statuses,
+    url_of,
+)
 
 NODES_MAX = 64
 """The first, and as many as the supervisor has parts for."""
@@ -106,7 +114,7 @@ def change(
     status = _wait(link, is_done)
     for number in gone:
         if number in names:
-            _forget(paths, status["parts"]["control"]["url"], names[number])
+            _forget(paths, url_of(status), names[number])
     return status
 
 
@@ -136,7 +144,7 @@ def _follow(paths: ClusterPaths) -> tuple[socket.socket, Status]:
     link = connect(paths)
     if link is None:
         fail(not_running(paths))
-    return link, next(statuses(link))
+    return link, status_of(link)
 
 
 def _name(status: Status, number: int) -> str:

@@ -12,7 +12,7 @@ from sampan.paths import ClusterPaths
 
 from .options import NAME, Data, Name, fail, make_data, not_running, paths_of
 from .progress import Progress
-from .supervisor import Status, connect, statuses
+from .supervisor import Status, connect, status_of, statuses, url_of
 
 REGISTER_S = 300.0
 """By when thousands of nodes are there, on a slow machine too."""
@@ -40,7 +40,9 @@ def simulate(
     if link is None:
         print(f"{name} is stopped; it will simulate this when it is started")
         return
-    await_simulation(link, next(statuses(link)), signal_it=True)
+    status = status_of(link)
+    url_of(status)
+    await_simulation(link, status, signal_it=True)
     print(f"{name} simulates {text}")
 
 

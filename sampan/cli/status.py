@@ -12,7 +12,7 @@ from sampan.version import GIT_VERSION, VERSION
 
 from . import api
 from .options import NAME, Data, Json, Name, fail, not_running, paths_of
-from .supervisor import connect, statuses
+from .supervisor import connect, status_of
 
 
 def status(name: Name = NAME, data: Data = None, json_output: Json = False) -> None:
@@ -24,7 +24,7 @@ def status(name: Name = NAME, data: Data = None, json_output: Json = False) -> N
             print(json.dumps({"name": name, "running": False}))
             raise typer.Exit(1)
         fail(not_running(paths))
-    facts = next(statuses(link))
+    facts = status_of(link)
     link.close()
     facts["running"] = True
     facts["version"], facts["kubernetes"] = VERSION, GIT_VERSION

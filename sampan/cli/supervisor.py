@@ -14,7 +14,7 @@ from typing import Any
 
 from sampan.paths import ClusterPaths
 
-from .options import make_data
+from .options import fail, make_data
 
 Status = dict[str, Any]
 
@@ -90,6 +90,22 @@ def statuses(link: socket.socket, timeout_s: float | None = None) -> Iterator[St
         *lines, buffer = (buffer + data).split(b"\n")
         for line in lines:
             yield json.loads(line)
+
+
+def status_of(link: socket.socket) -> Status:
+    """As it is now. Ends the command when the supervisor ends or has no ear for one more."""
+    status = next(statuses(link), None)
+    if status is None:
+        fail("the cluster is ending, or asked by too many at once; see 'sampan logs'")
+    return status
+
+
+def url_of(status: Status) -> str:
+    """Where its API server is, "" until that is known. Ends the command where none runs here."""
+    control = status["parts"].get("control")
+    if control is None:
+        fail("this machine is a node of a cluster elsewhere; ask where its API server runs")
+    return str(control.get("url", ""))
 
 
 def wait_end(link: socket.socket) -> None:

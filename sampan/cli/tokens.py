@@ -24,7 +24,7 @@ from sampan.wire.address import join_host_port
 
 from . import api
 from .options import NAME, Data, Json, Name, fail, not_running, paths_of
-from .supervisor import connect, statuses
+from .supervisor import connect, status_of, url_of
 
 app = typer.Typer(help="Let other machines join: tokens.", no_args_is_help=True)
 
@@ -112,7 +112,7 @@ def running_url(paths: ClusterPaths) -> str:
     link = connect(paths)
     if link is not None:
         with link:
-            return str(next(statuses(link))["parts"]["control"].get("url", ""))
+            return url_of(status_of(link))
     # `sampan server` has no supervisor; it listens where its configuration says.
     if not paths.config.exists():
         fail(not_running(paths))

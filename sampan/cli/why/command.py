@@ -11,7 +11,7 @@ import typer
 
 from sampan.cli import api
 from sampan.cli.options import NAME, Data, Name, fail, not_running, paths_of
-from sampan.cli.supervisor import connect, statuses
+from sampan.cli.supervisor import connect, status_of, url_of
 
 
 def why(
@@ -36,7 +36,7 @@ def why(
     link = connect(paths)
     if link is None:
         fail(not_running(paths))
-    url = next(statuses(link))["parts"]["control"].get("url", "")
+    url = url_of(status_of(link))
     link.close()
 
     def ask(path: str) -> Any:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
+import warnings
 from collections import deque
 
 import pytest
 
-from sampan.cli.supervisor import failure, is_ready, statuses
+with warnings.catch_warnings():
+    # typer is of before click's newest.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import typer
+
+from sampan.cli.supervisor import failure, is_ready, status_of, statuses, url_of
 
 
 def line(**states: str) -> bytes:
@@ -48,3 +54,20 @@ def test_a_supervisor_that_ends_with_our_words_unread_has_ended() -> None:
         ours.sendall(b"down\n")
         theirs.close()
         assert list(statuses(ours, 5)) == []
+
+
+def test_one_that_hangs_up_at_once_is_told_of_in_a_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with ours, pytest.raises(typer.Exit):
+        status_of(ours)
+    assert "too many" in capsys.readouterr().err
+
+
+def test_a_machine_that_joined_has_no_server_to_ask(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit):
+        url_of(json.loads(line(node="ready")))
+    assert "elsewhere" in capsys.readouterr().err
+    assert url_of(json.loads(line(control="starting"))) == ""
