@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sampan.api.bootstraptokens import PREFIX, TYPE, values_of
 from sampan.client.authority import ca_hash
 from sampan.linux.primary import primary_address
 from sampan.paths import ClusterPaths
@@ -31,7 +32,6 @@ app = typer.Typer(help="Let other machines join: tokens.", no_args_is_help=True)
 SECRETS = "/api/v1/namespaces/kube-system/secrets"
 PUBLIC = "/api/v1/namespaces/kube-public"
 ROLES = "/apis/rbac.authorization.k8s.io/v1/namespaces/kube-public"
-TYPE, PREFIX = "bootstrap.kubernetes.io/token", "bootstrap-token-"
 GROUP = "system:bootstrappers:kubeadm:default-node-token"
 LETTERS = string.ascii_lowercase + string.digits
 TTL = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?")
@@ -71,8 +71,8 @@ def list_tokens(name: Name = NAME, data: Data = None, json_output: Json = False)
     found = []
     query = f"fieldSelector=type={TYPE}"
     for item in api.get(paths, running_url(paths), f"{SECRETS}?{query}")["items"]:
-        values = {key: base64.b64decode(text).decode() for key, text in item["data"].items()}
-        found.append({"id": values["token-id"], "expires": values.get("expiration", "")})
+        token_id = item["metadata"]["name"].removeprefix(PREFIX)
+        found.append({"id": token_id, "expires": values_of(item).get("expiration", "")})
     if json_output:
         print(json.dumps(found))
         return

@@ -2,8 +2,8 @@
 
 As upstream's bootstrap-signer and token-cleaner, in one: both live on the same few Secrets. Who
 joins reads cluster-info without credentials and believes it by the signature that only somebody
-with the token could have made (a detached JWS, RFC 7515 appendix F). Nobody here makes
-cluster-info; without it nothing is signed.
+with the token could have made (a detached JWS, RFC 7515 appendix F). The server makes cluster-info
+when it first starts (server/bootstrap.py); without it nothing is signed.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 
+from sampan.api.bootstraptokens import NAMESPACE, PREFIX, TYPE, end_of, values_of
 from sampan.api.errors import NotFound, Object
 from sampan.api.resources import resource
-from sampan.api.times import parse_time
 
 from .runtime.controller import Context, Controller
 from .runtime.queue import Request, Requeue
 
-TYPE = "bootstrap.kubernetes.io/token"
-NAMESPACE, PREFIX = "kube-system", "bootstrap-token-"
 PUBLIC, INFO, CONFIG = "kube-public", "cluster-info", "kubeconfig"
 SIGNATURE = "jws-kubeconfig-"
 
@@ -55,15 +53,17 @@ class BootstrapTokenController(Controller):
             meta = secret["metadata"]
             if meta["namespace"] != NAMESPACE or not meta["name"].startswith(PREFIX):
                 continue
-            values = {key: _decode(value) for key, value in (secret.get("data") or {}).items()}
-            ends_s = _end_of(values)
+            values = values_of(secret)
+            ends_s = end_of(values.get("expiration"))
             if ends_s is not None and ends_s <= now:
                 await self._delete(meta)
                 continue
             if ends_s is not None:
                 next_s = min(ends_s, next_s or ends_s)
-            if values.get("usage-bootstrap-signing") == "true" and values.get("token-secret"):
-                keys[values.get("token-id", "")] = values["token-secret"]
+            token_id = meta["name"].removeprefix(PREFIX)
+            signs = values.get("usage-bootstrap-signing") == "true"
+            if signs and values.get("token-secret") and values.get("token-id") == token_id:
+                keys[token_id] = values["token-secret"]
         await self._sign(keys)
         return None if next_s is None else Requeue(next_s - now)
 
@@ -92,20 +92,6 @@ def sign_detached(content: str, token_id: str, secret: str) -> str:
     header = _url(f'{{"alg":"HS256","kid":"{token_id}"}}'.encode())
     signed = f"{header}.{_url(content.encode())}".encode()
     return f"{header}..{_url(hmac.new(secret.encode(), signed, hashlib.sha256).digest())}"
-
-
-def _end_of(values: Mapping[str, str]) -> float | None:
-    """When a token ends; a time that cannot be read has passed."""
-    if not values.get("expiration"):
-        return None
-    try:
-        return parse_time(values["expiration"])
-    except ValueError:
-        return 0.0
-
-
-def _decode(value: str) -> str:
-    return base64.b64decode(value).decode(errors="replace")
 
 
 def _url(data: bytes) -> str:

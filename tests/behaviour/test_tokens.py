@@ -7,6 +7,7 @@ import base64
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,9 @@ async def test_cluster_info_is_signed_with_bootstrap_tokens_and_expired_ones_go(
     async with world() as w:
         path = "/api/v1/namespaces/kube-public/configmaps"
         cluster = w.cluster
+        # One whose id is no name of a key, nor its own, keeps nobody else's from signing.
+        other = partial(put_bootstrap, cluster, "bootstrap-token-zzzzzz", **{"token-id": "a/b"})
+        await other(expiration="2999-01-01T00:00:00Z")
         await put_bootstrap(cluster, expiration="2999-01-01T00:00:00Z")
         body = {"data": {"kubeconfig": "here: I am"}}
         merge = "application/merge-patch+json"
@@ -141,6 +145,7 @@ async def test_cluster_info_is_signed_with_bootstrap_tokens_and_expired_ones_go(
         whole = f"{header}.{base64.urlsafe_b64encode(b'here: I am').rstrip(b'=').decode()}.{mac}"
         assert jwt.PyJWS().decode(whole, BOOTSTRAP["token-secret"].encode(), ["HS256"])
         await put_bootstrap(cluster, expiration="2001-01-01T00:00:00Z")
+        await other(expiration="2001-01-01T00:00:00Z")
         async with asyncio.timeout(10):
             while (  # noqa: ASYNC110
                 await signature()

@@ -6,15 +6,12 @@ do is RBAC's business, by the groups they carry.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hmac
 import re
 from typing import TYPE_CHECKING
 
-from sampan.api.errors import Object
+from sampan.api.bootstraptokens import NAMESPACE, PREFIX, TYPE, end_of, values_of
 from sampan.api.resources import resource
-from sampan.api.times import TimeError, parse_time
 
 from ..exchange import User
 from .jwt import BadToken
@@ -23,8 +20,6 @@ if TYPE_CHECKING:
     from ..app import Server
 
 TOKEN = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})")
-NAMESPACE, PREFIX = "kube-system", "bootstrap-token-"
-SECRET_TYPE = "bootstrap.kubernetes.io/token"
 USER_PREFIX = "system:bootstrap:"
 GROUP = "system:bootstrappers"
 AUTHENTICATED = "system:authenticated"
@@ -39,14 +34,15 @@ def check_bootstrap_token(server: Server, token: str) -> User | None:
         return None
     token_id, secret = match.groups()
     found = server.find_object(resource("secrets"), NAMESPACE, f"{PREFIX}{token_id}")
-    values = {} if found is None else _values(found)
+    values = {} if found is None else values_of(found)
     # Compared even when there is none, so that the time taken tells nothing.
     same = hmac.compare_digest(values.get("token-secret", "").encode(), secret.encode())
     if found is None or not same or values.get("token-id") != token_id:
         raise BadToken("invalid bearer token")
-    if found.get("type") != SECRET_TYPE or found["metadata"].get("deletionTimestamp"):
+    if found.get("type") != TYPE or found["metadata"].get("deletionTimestamp"):
         raise BadToken("invalid bearer token")
-    if _is_over(values.get("expiration"), server.clock.now()):
+    ends_s = end_of(values.get("expiration"))
+    if ends_s is not None and ends_s <= server.clock.now():
         raise BadToken("bootstrap token has expired")
     if values.get("usage-bootstrap-authentication") != "true":
         raise BadToken("bootstrap token is not for authentication")
@@ -54,24 +50,3 @@ def check_bootstrap_token(server: Server, token: str) -> User | None:
     if not all(EXTRA_GROUP.fullmatch(item) for item in extra):
         raise BadToken("bootstrap token has groups it may not have")
     return User(USER_PREFIX + token_id, (GROUP, *sorted(set(extra)), AUTHENTICATED))
-
-
-def _values(secret: Object) -> dict[str, str]:
-    """The data of a secret as text; what is no text counts as missing."""
-    found = {}
-    for key, value in (secret.get("data") or {}).items():
-        try:
-            found[key] = base64.b64decode(value).decode()
-        except (binascii.Error, ValueError):
-            continue
-    return found
-
-
-def _is_over(expiration: str | None, now_s: float) -> bool:
-    """A time that cannot be read is over, as upstream."""
-    if not expiration:
-        return False
-    try:
-        return parse_time(expiration) <= now_s
-    except TimeError:
-        return True
