@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from sampan.aio.clock import Clock
 from sampan.api.errors import NotFound, Object, StatusError
@@ -125,23 +125,52 @@ class Devices:
 
     def fit_extended(self, pod: Object, guest: Guest, nodes: Nodes) -> None:
         """Decide what devices stand for of the extended resources that a pod asks for: those that
-        have a class and that no node has by itself are not asked of nodes."""
-        self._open()
-        assert self._caches is not None
-        classes = self._caches[2].list()
-        found = {
-            name: class_of(name, classes)
-            for name in guest.extended
-            if not any(node.allocatable.get(name) for node in nodes.by_name.values())
-        }
-        guest.special = tuple(extended.requests_of(pod, found))
-        guest.demand = demand_of(extended.without(pod, found) if guest.special else pod)
+        have a class and that no node has by itself, or all, if its claim is made already."""
+        named = self._named(guest)
+        mixed = {name for name in named if _has_any(nodes, name)}
+        if mixed and self._made(guest) is not None:
+            self._ask(pod, guest, named, mixed)
+        else:
+            left = {name: kind for name, kind in named.items() if name not in mixed}
+            self._ask(pod, guest, left, ())
+
+    def find_otherwise(
+        self, pod: Object, guest: Guest, nodes: Nodes, find: Callable[[Guest], NodeState | None]
+    ) -> NodeState | None:
+        """No node does with the extended resources it has by itself: one that has none of them may
+        have devices that stand for them (upstream decides node by node)."""
+        if not guest.extended:
+            return None
+        named = self._named(guest)
+        mixed = {name for name in named if _has_any(nodes, name)}
+        if not mixed or guest.shunned:
+            return None
+        self._ask(pod, guest, named, mixed)
+        return find(guest)
+
+    def _named(self, guest: Guest) -> dict[str, str]:
+        """The classes of the extended resources that it asks for."""
+        classes = self._open()[2].list()
+        found = {name: class_of(name, classes) for name in guest.extended}
+        return {name: kind for name, kind in found.items() if kind}
+
+    def _ask(
+        self, pod: Object, guest: Guest, named: Mapping[str, str], shunned: Iterable[str]
+    ) -> None:
+        """Ask devices for the named resources, on nodes that have none of the shunned ones."""
+        guest.shunned = frozenset(shunned)
+        guest.special = tuple(extended.requests_of(pod, named))
+        guest.demand = demand_of(extended.without(pod, named) if guest.special else pod)
+
+    def _made(self, guest: Guest) -> Object | None:
+        """The claim for its extended resources, if it is there already."""
+        claims = self._open()[0].list(guest.namespace)
+        return next((item for item in claims if extended.is_claim_of(item, guest.uid)), None)
 
     def _special(self, guest: Guest) -> Object:
         """The claim for the pod's extended resources: there already, or to be made."""
-        for claim in self._open()[0].list(guest.namespace):
-            if extended.is_claim_of(claim, guest.uid):
-                return claim
+        if (claim := self._made(guest)) is not None:
+            return claim
         meta = {"name": guest.name, "namespace": guest.namespace, "uid": guest.uid}
         made = extended.claim_for({"metadata": meta}, guest.special)
         return {**made, "metadata": {**made["metadata"], "name": "", "uid": SPECIAL + guest.uid}}
@@ -152,7 +181,7 @@ class Devices:
             return Need(UNKNOWN)
         if self._pools is None:
             self._pools = Pools(slices.list())
-        need = Need(pools=self._pools)
+        need = Need(pools=self._pools, shunned=guest.shunned)
         try:
             for name in guest.devices:
                 self._add(need, guest, self._claim(guest, name))
@@ -391,6 +420,11 @@ class Devices:
             await self._client.update(kind, {**claim, "status": status}, "status")
         except (StatusError, OSError) as error:
             log.info("deallocating %s: %s", claim["metadata"]["name"], error)
+
+
+def _has_any(nodes: Nodes, resource: str) -> bool:
+    """Has a node the resource by itself?"""
+    return any(node.allocatable.get(resource) for node in nodes.by_name.values())
 
 
 def _is_reserved(claim: Object, guest: Guest) -> bool:

@@ -50,6 +50,8 @@ class Guest:
     """Extended resources it asks for, which devices may stand behind."""
     special: tuple[tuple[str, str, Object], ...] = ()
     """(container, resource, request) of those that do."""
+    shunned: frozenset[str] = frozenset()
+    """Extended resources that its node may not have by itself: devices stand for them."""
 
     @property
     def has_devices(self) -> bool:

@@ -278,6 +278,7 @@ class Scheduler:
     # Deciding
 
     async def _turn(self) -> None:
+        find = self._shapes.best
         for _ in range(TURN_PODS):
             await self._slots.acquire()
             uid = self._queue.pop(self._clock.monotonic())
@@ -298,7 +299,7 @@ class Scheduler:
             if self._extending is not None and self._extending.concerns(pod):
                 await self._try_with(self._extending, pod, guest, began)
                 continue
-            node = self._shapes.best(guest)
+            node = find(guest) or self._devices.find_otherwise(pod, guest, self._nodes, find)
             self.metrics.decided(guest.profile.name, node is not None, perf_counter() - began)
             if node is not None:
                 self._take(pod, guest, node, began)

@@ -158,6 +158,33 @@ async def test_a_pod_is_bound_when_its_device_is_ready_and_gets_another_when_it_
         assert (await cluster.get("pod", "waits"))["spec"]["nodeName"] == "node-1"
 
 
+async def test_a_node_gives_what_it_has_by_itself_and_another_devices_for_it() -> None:
+    name = "example.com/gpu"
+    async with await Cluster.start(Options(nodes=2, virtual_time=True)) as cluster:
+        await offered(cluster, node_1=[device("g0", "8Gi")])
+        kind = resource("deviceclasses", "resource.k8s.io")
+        found = await cluster.get("deviceclass", "gpu")
+        spec = {**found["spec"], "extendedResourceName": name}
+        await cluster.client.update(kind, {**found, "spec": spec})
+        own = {"status": {"capacity": {name: "1"}, "allocatable": {name: "1"}}}
+        await cluster.client.patch(resource("nodes"), "node-0", own, "", "status")
+        for number in range(3):
+            asking = pod(f"p{number}")
+            asking["spec"]["containers"][0]["resources"] = {"limits": {name: "1"}}
+            del asking["spec"]["resourceClaims"]
+            await cluster.create(asking)
+            await cluster.advance(2)
+        places = [(await cluster.get("pod", f"p{n}"))["spec"].get("nodeName") for n in range(3)]
+        assert places == ["node-0", "node-1", None]
+        (claim,) = await cluster.list("resourceclaims")
+        assert [item["name"] for item in claim["status"]["reservedFor"]] == ["p1"]
+        text = await why(cluster, "p2")
+        assert f"1 Insufficient {name}, 1 cannot allocate all claims" in text
+        await cluster.delete("pod", "p1")
+        await cluster.advance(60)
+        assert (await cluster.get("pod", "p2"))["spec"].get("nodeName") == "node-1"
+
+
 async def test_an_extended_resource_is_had_from_devices() -> None:
     async with await Cluster.start(Options(nodes=2, virtual_time=True)) as cluster:
         asking = pod("early")

@@ -32,6 +32,8 @@ class Need(Struct):
     taken: frozenset[Id] = frozenset()
     shares: dict[Id, Counter[str]] = field(default_factory=dict)
     """What is taken of devices that are shared."""
+    shunned: frozenset[str] = frozenset()
+    """Resources that a node with some of its own gives out by itself."""
 
     def count(self, other: Guest, node: NodeState, sign: int) -> None:
         """A pod thought away or back: its claims keep their devices until they are released."""
@@ -51,6 +53,9 @@ def reasons(need: Need, node: NodeState) -> tuple[str, bool]:
     """(why, True): who leaves does not give back a claim's devices at once."""
     if need.problem:
         return need.problem, True
+    for name in sorted(need.shunned):
+        if node.allocatable.get(name):
+            return f"Insufficient {name}", False
     if need.failed or not all(is_usable(allocation, node) for allocation in need.allocated):
         return ELSEWHERE, True
     return ("", True) if plan(need, node) is not None else (NONE_FREE, True)
