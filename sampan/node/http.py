@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import aclosing, closing, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -192,7 +192,7 @@ class AgentServer:
     async def _logs(self, request: web.Request) -> web.StreamResponse:
         from aiohttp import web
 
-        from .pages import speak
+        from .pages import send, speak
 
         worker = self._worker(request)
         name = request.match_info["container"]
@@ -214,7 +214,7 @@ class AgentServer:
         response.enable_chunked_encoding()
         with _Session(self), suppress(ConnectionError):
             # A client that has seen enough just leaves.
-            await _send(request, response, pieces)
+            await send(request, response, pieces)
         return response
 
     async def _exec(self, request: web.Request) -> web.StreamResponse:
@@ -371,17 +371,6 @@ class _Session:
 
     def __exit__(self, *_: object) -> None:
         self._server.give_back()
-
-
-async def _send(
-    request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes]
-) -> None:
-    """Stream, as fast as the client reads. A client that goes away cancels us."""
-    async with aclosing(pieces) as stream:  # type: ignore[type-var]
-        await response.prepare(request)
-        async for piece in stream:
-            await response.write(piece)
-        await response.write_eof()
 
 
 def _serves(worker: PodWorker) -> bool:

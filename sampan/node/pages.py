@@ -24,7 +24,7 @@ from .exposition import lines_of
 from .logs import read_log
 from .metrics import metrics_text, probes_text
 from .summary import resource_text, summary
-from .translate import POD_NAME, POD_NAMESPACE, POD_UID
+from .translate import CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID
 from .usage import Stores
 from .visitors import Refused
 
@@ -83,7 +83,7 @@ class Pages:
                 "uid": notes[POD_UID],
             }
             pod = pods.setdefault(meta["uid"], {"metadata": meta, "spec": {"containers": []}})
-            name = notes.get("io.kubernetes.container.name", "")
+            name = notes.get(CONTAINER_NAME, "")
             if name:
                 shown = {"name": name, "image": found.image, "resources": {}}
                 pod["spec"]["containers"].append(shown)
@@ -164,11 +164,19 @@ class Pages:
             )
         response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
         response.enable_chunked_encoding()
+        await send(request, response, read_log(path, options, lambda: False, _never))
+        return response
+
+
+async def send(
+    request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes]
+) -> None:
+    """Stream, as fast as the client reads. A client that goes away cancels us."""
+    async with aclosing(pieces) as stream:  # type: ignore[type-var]
         await response.prepare(request)
-        async for piece in read_log(path, options, lambda: False, _never):
+        async for piece in stream:
             await response.write(piece)
         await response.write_eof()
-        return response
 
 
 TEXT, BINARY = "base64.binary.k8s.io", "binary.k8s.io"
