@@ -380,11 +380,24 @@ def template(
     """Print what a chart would make, without a cluster."""
     helm = sdk()
     given = read_values(values, sets, texts)
+    need_dependencies(chart)
     with errors(), helm.Chart.load(chart) as loaded:
         made = loaded.render(given, name=release, namespace=namespace)
     for path, text in sorted(made.items()):
         if text.strip() and not path.endswith("NOTES.txt"):
             print(f"---\n# Source: {path}\n{text.strip()}")
+
+
+def need_dependencies(chart: str) -> None:
+    """End the command where a chart's folder has not what Chart.yaml asks for: it would be left out
+    without a word."""
+    if not Path(chart).is_dir():
+        return
+    with errors():
+        listed = sdk().dependency_list(chart)
+    if missing := [item["name"] for item in listed if item["status"] == "missing"]:
+        text = f"found in Chart.yaml, but missing in charts/ directory: {', '.join(missing)}"
+        fail(f"{text}; get them with: sampan helm dependency update {chart}")
 
 
 @app.command()

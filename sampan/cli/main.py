@@ -12,6 +12,7 @@ from . import (
     addons,
     build,
     clusters,
+    dependencies,
     doctor,
     down,
     helm,
@@ -83,6 +84,7 @@ app.add_typer(image.app, name="image")
 app.add_typer(nodes.app, name="node")
 app.add_typer(addons.app, name="addon")
 app.command(context_settings=kubectl.SETTINGS)(kubectl.kubectl)
+helm.app.add_typer(dependencies.app, name="dependency")
 app.add_typer(helm.app, name="helm")
 app.command()(simulate.simulate)
 app.command()(why.why)

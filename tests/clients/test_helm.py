@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,24 @@ def test_program(cluster: Cluster, namespace: str, kubeconfig: Path, version: st
     ]
     run("uninstall", "shop", "--wait")
     assert json.loads(run("list", "-o", "json")) == []
+
+
+def test_charts_that_a_chart_needs(tmp_path: Path) -> None:
+    for name, more in (
+        ("parent", "dependencies: [{name: child, version: 1.x, repository: file://../child}]"),
+        ("child", ""),
+    ):
+        (tmp_path / name / "templates").mkdir(parents=True)
+        text = f"apiVersion: v2\nname: {name}\nversion: 1.0.0\n{more}\n"
+        (tmp_path / name / "Chart.yaml").write_text(text)
+    (tmp_path / "child" / "templates" / "c.yaml").write_text("kind: ConfigMap")
+
+    def sampan(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "sampan", "helm", *words, str(tmp_path / "parent")]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    before = sampan("template", "x")
+    assert (before.returncode, before.stdout) == (1, "")
+    assert "missing in charts/ directory: child" in before.stderr
+    assert sampan("dependency", "update").stdout.split()[-1] == "ok"
+    assert "# Source: parent/charts/child/templates/c.yaml" in sampan("template", "x").stdout
