@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from .nftwire import NotKnown, Refused, apply_messages, compile_script
 
@@ -18,6 +20,8 @@ from .nftwire import NotKnown, Refused, apply_messages, compile_script
 TIMEOUT_S = 60.0
 # How much of nft's complaint is kept: it quotes the whole line it dislikes.
 _ERROR_BYTES = 600
+# Elements per line of a script: nft quotes a whole line when it dislikes one element of it.
+_ELEMENTS_PER_LINE = 200
 
 
 class NftError(Exception):
@@ -90,6 +94,13 @@ def apply_blocking(script: str, program: str = "nft") -> None:
 def find(program: str) -> str:
     """Where the program is; users' PATH often lacks /usr/sbin."""
     return shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin") or program
+
+
+def element_lines(verb: str, table: str, name: str, elements: Iterable[str]) -> Iterator[str]:
+    """Lines of a script that "add" to or "delete" from a set or map; `table` is with its family."""
+    source = iter(elements)
+    while batch := list(islice(source, _ELEMENTS_PER_LINE)):
+        yield f"{verb} element {table} {name} {{ {', '.join(batch)} }}"
 
 
 def remove_table(family: str, name: str) -> str:

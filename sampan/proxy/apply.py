@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
-from itertools import islice
 from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from sampan.linux.nft import remove_table
+from sampan.linux.nft import element_lines, remove_table
 
 from .families import IPV4, Family
 from .rules import KINDS, MASQUERADE_MARK, NOTHING, SLOTS, Rules, elements
 
 Key = tuple[str, str]
-# Elements per line of a script: nft quotes a whole line when it dislikes one element of it.
-_ELEMENTS_PER_LINE = 200
 
 
 class Table:
@@ -183,9 +180,7 @@ class Table:
             yield f"add set {self._table} {name} {what}"
 
     def _elements(self, verb: str, kind: str, texts: Iterable[str]) -> Iterator[str]:
-        source = iter(texts)
-        while batch := list(islice(source, _ELEMENTS_PER_LINE)):
-            yield f"{verb} element {self._table} {kind} {{ {', '.join(batch)} }}"
+        return element_lines(verb, self._table, kind, texts)
 
     def _frame(self) -> Iterator[str]:
         """What does not depend on services. Chains of type nat see the first packet of each

@@ -9,17 +9,13 @@ connection the first packet is looked at alone; what was open before its rules i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 
-from sampan.linux.nft import remove_table
+from sampan.linux.nft import element_lines, remove_table
 
 from ..families import IPV4, Family
 from .classes import Class
 from .flows import REFUSED
 from .index import DIRECTIONS, State
-
-# Elements per line of a script: nft quotes a whole line when it dislikes one element of it.
-_ELEMENTS_PER_LINE = 200
 
 
 class PolicyTable:
@@ -118,9 +114,7 @@ class PolicyTable:
                 yield from self._elements(verb, name, elements)
 
     def _elements(self, verb: str, name: str, elements: Iterable[str]) -> Iterator[str]:
-        source = iter(sorted(elements))
-        while batch := list(islice(source, _ELEMENTS_PER_LINE)):
-            yield f"{verb} element {self._table} {name} {{ {', '.join(batch)} }}"
+        return element_lines(verb, self._table, name, sorted(elements))
 
     def _frame(self) -> Iterator[str]:
         table, word, kind = self._table, self.family.word, self.family.kind
