@@ -30,6 +30,7 @@ from .namespace import NamespaceController
 from .node import NodeController
 from .nodedns import NodeDnsController
 from .nodeipam import NodeIpamController
+from .ownobjects import OwnObjectsController
 from .podgc import PodGcController
 from .policystatus import PolicyStatusController
 from .protection import (
@@ -71,6 +72,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     LoadBalancerController,
     IngressDefaultsController,
     GatewayPortsController,
+    OwnObjectsController,
     ServiceCidrController,
     IpAddressController,
     NodeIpamController,

@@ -18,6 +18,7 @@ from sampan.controllers.runtime.controller import Options
 from sampan.controllers.runtime.run import Running, run_controllers
 from sampan.scheduler.run import Scheduler
 from sampan.server.app import Server
+from sampan.server.bootstrap import restore
 from sampan.server.exchange import User
 from sampan.server.subresources.fetching import ask
 
@@ -63,6 +64,7 @@ async def begin(
             reserved_share=cluster.node_pod_cidr,
             service_cidrs=cluster.service_cidrs,
             node_call=partial(ask, server),
+            restore=partial(restore, server),
         ),
     )
     server.expositions.append(running.metrics)

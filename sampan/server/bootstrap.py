@@ -57,6 +57,13 @@ async def bootstrap(server: Server) -> None:
     )
 
 
+async def restore(server: Server) -> None:
+    """Those of them that clients and pods find the server by, where somebody took them away or
+    changed where they lead. Raises StatusErrors and StoreErrors."""
+    await asyncio.gather(*_missing(server, _namespaces()))
+    await asyncio.gather(*_missing(server, _service(server)), *_stale_endpoints(server))
+
+
 def _missing(server: Server, defaults: Iterator[Default]) -> Iterator[Coroutine[Any, Any, None]]:
     for default in defaults:
         if server.find_object(default.resource, *default.key) is None:
@@ -149,8 +156,20 @@ def _objects(server: Server) -> Iterator[Default]:
             description=description,
         )
     yield _standard_class()
+    yield from _service(server)
     ranges = server.config.service_cidr.split(",")
-    network = ipaddress.ip_network(ranges[0])
+    yield _default(resource("servicecidrs", "networking.k8s.io"), SERVICE, spec={"cidrs": ranges})
+    ca = server.config.ca_cert.read_text()
+    yield _default(
+        resource("configmaps"),
+        "cluster-info",
+        "kube-public",
+        data={"kubeconfig": _cluster_info(server, ca)},
+    )
+
+
+def _service(server: Server) -> Iterator[Default]:
+    network = ipaddress.ip_network(server.config.service_cidr.split(",")[0])
     port = {
         "name": PORT,
         "port": 443,
@@ -163,14 +182,6 @@ def _objects(server: Server) -> Iterator[Default]:
         "default",
         {"component": "apiserver", "provider": "kubernetes"},
         spec={"clusterIP": str(network[1]), "ports": [port], "type": "ClusterIP"},
-    )
-    yield _default(resource("servicecidrs", "networking.k8s.io"), SERVICE, spec={"cidrs": ranges})
-    ca = server.config.ca_cert.read_text()
-    yield _default(
-        resource("configmaps"),
-        "cluster-info",
-        "kube-public",
-        data={"kubeconfig": _cluster_info(server, ca)},
     )
 
 

@@ -47,6 +47,8 @@ class Options(Struct, frozen=True):
     gives them none."""
     terminated_pods: int = 12500
     """Finished pods kept before the oldest go (--terminated-pod-gc-threshold)."""
+    restore: Callable[[], Awaitable[None]] | None = None
+    """Brings back the cluster's own objects that are missing; None leaves them away."""
     node_call: NodeCall | None = None
     """None where nodes have no agents."""
 
