@@ -16,6 +16,7 @@ from sampan.aio.grpc import CODES, INTERNAL, Peer, RpcError
 from sampan.wire.messages import decode, encode
 from sampan.wire.protobuf import ProtobufError
 
+from ..registered import Registered
 from ..timings import CSI
 from .schemas import CALLS
 
@@ -81,13 +82,13 @@ async def ask(peer: Peer, name: str, message: dict[str, Any]) -> dict[str, Any]:
         raise RpcError(INTERNAL, text) from error
 
 
-class Drivers:
+class Drivers(Registered[Driver]):
     """By name."""
 
     def __init__(self, note: Note = _ignore) -> None:
         """`note` is told how long calls took."""
+        super().__init__()
         self._note = note
-        self._known: dict[str, Driver] = {}
         self._awaited: dict[str, asyncio.Event] = {}
 
     def get(self, name: str) -> Driver:
@@ -98,9 +99,7 @@ class Drivers:
         return driver
 
     def add(self, driver: Driver) -> None:
-        """A driver that registers again takes the place of what it was."""
-        self.remove(driver.name)
-        self._known[driver.name] = driver
+        super().add(driver)
         driver.note = self._note
         if driver.name in self._awaited:
             self._awaited.pop(driver.name).set()
@@ -109,12 +108,3 @@ class Drivers:
         """Until the driver has registered."""
         if name not in self._known:
             await self._awaited.setdefault(name, asyncio.Event()).wait()
-
-    def remove(self, name: str) -> None:
-        old = self._known.pop(name, None)
-        if old is not None:
-            old.close()
-
-    def close(self) -> None:
-        for name in tuple(self._known):
-            self.remove(name)

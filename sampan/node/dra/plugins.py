@@ -13,6 +13,8 @@ from sampan.aio.grpc import INTERNAL, Peer, RpcError
 from sampan.wire.messages import TEXT, Schema, decode, encode
 from sampan.wire.protobuf import ProtobufError
 
+from ..registered import Registered
+
 TIMEOUT_S = 45.0
 SERVICES: Final = {
     "v1.DRAPlugin": "/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/",
@@ -85,11 +87,8 @@ class Plugin:
         self._peer.close()
 
 
-class Plugins:
+class Plugins(Registered[Plugin]):
     """By name."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, Plugin] = {}
 
     @property
     def names(self) -> list[str]:
@@ -101,17 +100,3 @@ class Plugins:
         if found is None:
             raise PluginError(f"DRA driver {name} is not registered")
         return found
-
-    def add(self, plugin: Plugin) -> None:
-        """One that registers again takes the place of what it was."""
-        self.remove(plugin.name)
-        self._known[plugin.name] = plugin
-
-    def remove(self, name: str) -> None:
-        old = self._known.pop(name, None)
-        if old is not None:
-            old.close()
-
-    def close(self) -> None:
-        for name in tuple(self._known):
-            self.remove(name)
