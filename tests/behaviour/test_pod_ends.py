@@ -1,6 +1,7 @@
-"""How controllers end pods: just those they saw (by uid), with the time they ask for. Both keep two
-pods of one identity from living at once: a name in a stale cache may by now be another's, and a pod
-that is removed before its node has stopped it goes on unseen (kubernetes#59848)."""
+"""How controllers end and make things: just those they saw (by uid), with the time they ask for, and
+no more tries than may succeed. Both former keep two pods of one identity from living at once: a name
+in a stale cache may by now be another's, and a pod that is removed before its node has stopped it
+goes on unseen (kubernetes#59848)."""
 
 from __future__ import annotations
 
@@ -126,3 +127,55 @@ async def test_an_owner_that_is_gone_adopts_nobody_whatever_its_cache_says() -> 
         assert again["metadata"]["uid"] != seen["metadata"]["uid"]
         (owner,) = (await c.get("pod", "orphan"))["metadata"]["ownerReferences"]
         assert owner["uid"] == again["metadata"]["uid"]
+
+
+async def test_the_collector_ends_what_it_saw_and_nothing_newer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[Object] = []
+    delete = Client.delete
+
+    async def spy(self: Client, resource: Any, *given: Any, **named: Any) -> Any:
+        if resource.plural == "configmaps":
+            said.append(given[2])
+        return await delete(self, resource, *given, **named)
+
+    async with await Cluster.start(Options(virtual_time=True)) as c:
+        kind = {"apiVersion": "v1", "kind": "ConfigMap"}
+        owner = await c.create({**kind, "metadata": {"name": "owner"}})
+        reference = {**kind, "name": "owner", "uid": owner["metadata"]["uid"]}
+        meta = {"name": "owned", "ownerReferences": [reference]}
+        owned = (await c.create({**kind, "metadata": meta}))["metadata"]
+        await c.settle()
+        await c.delete("configmap", "owner")
+        monkeypatch.setattr(Client, "delete", spy)
+        await c.settle()
+        # Who adopts it meanwhile writes it, and then it is another version.
+        seen = {"uid": owned["uid"], "resourceVersion": owned["resourceVersion"]}
+        assert [item["preconditions"] for item in said] == [seen]
+
+
+@pytest.mark.parametrize("kind", ["ReplicaSet", "Job"])
+async def test_who_may_not_make_one_pod_does_not_try_to_make_all(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = 0
+    create = Client.create
+
+    async def spy(self: Client, resource: Any, *given: Any, **named: Any) -> Any:
+        nonlocal tried
+        tried += resource.plural == "pods"
+        return await create(self, resource, *given, **named)
+
+    async with await Cluster.start(Options(virtual_time=True)) as c:
+        meta = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}}
+        await c.create({**meta, "spec": {"hard": {"pods": "0"}}})
+        await c.settle()
+        monkeypatch.setattr(Client, "create", spy)
+        body = replicated(kind, LABELS) if kind == "ReplicaSet" else job()
+        field = "replicas" if kind == "ReplicaSet" else "parallelism"
+        body = {**body, "spec": {**body["spec"], field: 64}}
+        body["spec"] |= {"completions": 64} if kind == "Job" else {}
+        await c.create(body)
+        await c.settle()
+        assert 1 <= tried < 16
