@@ -54,6 +54,7 @@ def configuration(config: NodeConfig) -> dict[str, Any]:
         "imageGCLowThresholdPercent": settings.image_low_percent,
         "imageMinimumGCAge": f"{settings.image_minimum_age_s:g}s",
         "imageMaximumGCAge": f"{settings.image_maximum_age_s:g}s",
+        "crashLoopBackOff": {"maxContainerRestartPeriod": f"{settings.crash_cap_s:g}s"},
         "imagePullCredentialsVerificationPolicy": settings.image_verification,
         "preloadedImagesVerificationAllowlist": list(settings.image_allowlist),
         "serializeImagePulls": False,

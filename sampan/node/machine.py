@@ -238,7 +238,7 @@ def _consider(
         plan.wake(held.retry_at)
         return
     if last is not None:
-        plan.crashes[name] = _lengthened(state.crashes.get(name), last.finished_at, now)
+        plan.crashes[name] = _lengthened(state, name, last.finished_at, now)
     plan.start.append(name)
 
 
@@ -289,11 +289,12 @@ def _back_off_end(crash: Crash | None, exited_at: float) -> float:
     return exited_at + crash.delay_s
 
 
-def _lengthened(crash: Crash | None, exited_at: float, now: float) -> Crash:
+def _lengthened(state: PodState, name: str, exited_at: float, now: float) -> Crash:
     """The first restart is immediate and arms ten seconds for the next, then it doubles."""
+    crash, cap_s = state.crashes.get(name), state.crash_cap_s
     if crash is None or exited_at - crash.updated_at > CRASH_RESET_S:
-        return Crash(CRASH_INITIAL_S, now)
-    return Crash(min(crash.delay_s * 2, CRASH_CAP_S), now)
+        return Crash(min(CRASH_INITIAL_S, cap_s), now)
+    return Crash(min(crash.delay_s * 2, cap_s), now)
 
 
 def _crash_text(state: PodState, name: str, crash: Crash) -> str:

@@ -65,6 +65,8 @@ class Settings(Struct, frozen=True):
     image_minimum_age_s: float = 120.0
     image_maximum_age_s: float = 0.0
     """How long an image may go unused; 0 is for ever."""
+    crash_cap_s: float = 300.0
+    """The most that a container which crashes again and again is held back (KEP-4603)."""
 
     def reserved(self, resource: str, measure: Callable[[str], int] = whole) -> int:
         """What pods cannot have, besides what the thresholds keep free."""
@@ -244,6 +246,16 @@ def _size(value: Any) -> int:
     return amount
 
 
+def _crash_cap(value: Any) -> float:
+    name = "maxContainerRestartPeriod"
+    if not isinstance(value, dict) or value.keys() - {name}:
+        raise ValueError(f"must be a mapping with {name}")
+    period_s = seconds(value[name]) if value.get(name) is not None else Settings().crash_cap_s
+    if not 1 <= period_s <= Settings().crash_cap_s:
+        raise ValueError(f"{name} (got: {period_s:g} seconds) must be set between 1s and 300s")
+    return period_s
+
+
 READERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "maxPods": ("max_pods", _count),
     "podPidsLimit": ("pod_pids", _pids),
@@ -263,5 +275,6 @@ READERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "imageGCLowThresholdPercent": ("image_low_percent", _percent),
     "imageMinimumGCAge": ("image_minimum_age_s", seconds),
     "imageMaximumGCAge": ("image_maximum_age_s", seconds),
+    "crashLoopBackOff": ("crash_cap_s", _crash_cap),
     "containerLogMaxFiles": ("log_files", lambda value: _count(value, 2)),
 }

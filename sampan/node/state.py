@@ -99,6 +99,8 @@ class PodState(Struct):
     attempts: dict[str, list[Attempt]] = field(default_factory=dict)
     """By container name, oldest first; the last two are kept."""
     waiting: dict[str, Waiting] = field(default_factory=dict)
+    crash_cap_s: float = 300.0
+    """The most that a crashing container is held back, as the node's administrator has it."""
     crashes: dict[str, Crash] = field(default_factory=dict)
     health: dict[str, Health] = field(default_factory=dict)
     ip: str = ""

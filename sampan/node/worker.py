@@ -77,6 +77,7 @@ class PodWorker:
             attempts=group_attempts(found, _containers(pod), parts.images),
             known=pod.get("status") or {},
             rebooted=frozenset(item.id for item in found if item.rebooted),
+            crash_cap_s=parts.config.settings.crash_cap_s,
         )
         self.resizer = Resizer(self)
         self.containers = _containers(self.resizer.pod)

@@ -90,8 +90,12 @@ def test_what_to_start(known: PodState, start: list[str], done: bool) -> None:
     assert (plan.start, plan.done) == (start, done)
 
 
-def test_back_off_doubles_and_is_forgotten() -> None:
-    known = state()
+@pytest.mark.parametrize(
+    ("cap_s", "delays"),
+    [(300, [10, 20, 40, 80, 160, 300, 300]), (30, [10, 20, 30, 30, 30, 30, 30]), (2, [2] * 7)],
+)
+def test_back_off_doubles_and_is_forgotten(cap_s: float, delays: list[float]) -> None:
+    known, expected = state(crash_cap_s=cap_s), delays
     delays = []
     now = NOW
     for count in range(8):
@@ -103,11 +107,11 @@ def test_back_off_doubles_and_is_forgotten() -> None:
             plan = decide(known, now)
         assert plan.start == ["c"]
         known.crashes |= plan.crashes
-    assert delays == [10, 20, 40, 80, 160, 300, 300]
+    assert delays == expected
     # A run of more than ten minutes starts over.
     known.attempts = {"c": [exited(1, 9, now + 601)]}
     assert decide(known, now + 601).start == ["c"]
-    assert decide(known, now + 601).crashes["c"] == Crash(10, now + 601)
+    assert decide(known, now + 601).crashes["c"] == Crash(min(10, cap_s), now + 601)
 
 
 def test_waiting_for_a_time_or_for_an_event() -> None:

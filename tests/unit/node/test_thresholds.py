@@ -106,6 +106,8 @@ def test_a_configuration_is_upstreams() -> None:
     [
         ({"evictionHard": {"memory.free": "1"}}, "unsupported eviction signal memory.free"),
         ({"evictionSoft": {MEMORY: "1"}}, "grace period must be specified for the soft"),
+        ({"crashLoopBackOff": {"maxContainerRestartPeriod": "301s"}}, "between 1s and 300s"),
+        ({"crashLoopBackOff": {"most": "3s"}}, "must be a mapping with maxContainerRestartPeriod"),
         ({"maxPods": "many"}, "maxPods: must be a number"),
         ({"systemReserved": {"gpu": 1}}, "systemReserved: cannot reserve 'gpu' resource"),
         ({"allowedUnsafeSysctls": ["vm.swappiness"]}, "are not known to be namespaced"),
