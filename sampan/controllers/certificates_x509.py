@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from sampan.wire.pem import read_request
+
 from .certificates_plan import Subject
 
 if TYPE_CHECKING:
@@ -45,12 +47,17 @@ Authority = tuple["x509.Certificate", Any]
 
 
 def load(pem: bytes) -> x509.CertificateSigningRequest:
-    """A PKCS#10 request whose signature is good. Raises ValueError."""
+    """A PKCS#10 request whose signature is good and all whose parts can be read. Raises
+    ValueError."""
     from cryptography import x509
 
-    asked = x509.load_pem_x509_csr(pem)
+    asked = x509.load_der_x509_csr(read_request(pem))
     if not asked.is_signature_valid:
         raise ValueError("the signature does not match the key")
+    try:
+        _ = asked.subject, asked.extensions
+    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError(str(error)) from None
     return asked
 
 
@@ -68,7 +75,13 @@ def subject_of(asked: x509.CertificateSigningRequest) -> Subject:
     )
     common = texts(NameOID.COMMON_NAME)
     return Subject(
-        common[0] if common else "", texts(NameOID.ORGANIZATION_NAME), dns, ips, emails, uris
+        # Of several the last counts, as where a certificate tells who is asking.
+        common[-1] if common else "",
+        texts(NameOID.ORGANIZATION_NAME),
+        dns,
+        ips,
+        emails,
+        uris,
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from msgspec import Struct
 
 LINE_LENGTH = 64
+REQUEST = "CERTIFICATE REQUEST"
 BLOCK = re.compile(
     r"^-----BEGIN (?P<label>[^\r\n]*?)-----[ \t]*\r?\n"
     r"(?P<body>(?:(?!-----(?:BEGIN|END) ).*\n)*?)"
@@ -41,6 +42,17 @@ def read_blocks(text: str) -> Iterator[Block]:
         except binascii.Error:
             continue
         yield Block(found["label"], data, headers)
+
+
+def read_request(text: bytes) -> bytes:
+    """The PKCS#10 request in a text: its first block, as Kubernetes reads it. Raises ValueError.
+
+    Who checks a text and who signs it must read the same block of it: all ask here.
+    """
+    block = next(read_blocks(text.decode("latin-1")), None)
+    if block is None or block.label != REQUEST:
+        raise ValueError(f"PEM block type must be {REQUEST}")
+    return block.data
 
 
 def write_block(label: str, data: bytes) -> str:

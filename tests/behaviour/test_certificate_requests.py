@@ -57,6 +57,17 @@ async def test_a_request_is_read_when_it_is_made(request_: str, message: str) ->
         assert message in answer.message or answer.status == 400
 
 
+async def test_what_is_checked_of_a_request_is_what_is_signed() -> None:
+    """Its first block; the library that signs reads NEW CERTIFICATE REQUEST too."""
+    first, second = (base64.b64decode(csr("ann", group)) for group in ("system:masters", "dev"))
+    both = first.replace(b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST") + second
+    async with api_cluster() as cluster:
+        signer = "kubernetes.io/kube-apiserver-client"
+        answer = await ask(cluster, base64.b64encode(both).decode(), signerName=signer)
+        assert answer.status in (403, 422)
+        assert "PEM block type must be CERTIFICATE REQUEST" in answer.message
+
+
 async def test_a_signature_that_is_another_s_is_refused() -> None:
     ours = bytearray(base64.b64decode(base64.b64decode(csr("ann")).split(b"-----")[2]))
     ours[ours.index(b"ann")] ^= 1

@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 from sampan.api.errors import Object
 from sampan.api.resources import resource
@@ -32,6 +32,19 @@ def csr(name: str, organization: str = "system:nodes", dns: str = "") -> str:
     if dns:
         names = x509.SubjectAlternativeName([x509.DNSName(dns)])
         builder = builder.add_extension(names, critical=False)
+    made = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    return base64.b64encode(made.public_bytes(serialization.Encoding.PEM)).decode()
+
+
+def odd_csr(*names: str, alternative: bytes = b"") -> str:
+    """Of several common names, or with an extension of subjectAltName that is these bytes."""
+    attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "system:nodes")]
+    attributes += [x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names]
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(attributes))
+    if alternative:
+        oid = ExtensionOID.SUBJECT_ALTERNATIVE_NAME
+        extension = x509.UnrecognizedExtension(oid, alternative)
+        builder = builder.add_extension(extension, critical=False)
     made = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
     return base64.b64encode(made.public_bytes(serialization.Encoding.PEM)).decode()
 
@@ -88,6 +101,11 @@ async def test_an_approved_request_is_signed() -> None:
          "DNS subjectAltNames are not allowed"),
         (csr("system:node:n1"), "kubelet-serving", ["digital signature", "server auth"],
          "DNS or IP subjectAltName is required"),
+        (odd_csr("system:node:n1", "root"), "kube-apiserver-client-kubelet", CLIENT_USAGES,
+         "subject common name does not begin with system:node:"),
+        (odd_csr("system:node:n1", alternative=bytes.fromhex("3002a300")), "kubelet-serving",
+         ["digital signature", "server auth"],
+         "unable to parse csr: x400Address/EDIPartyName are not supported types"),
         (csr("root", dns="n1"), "kubelet-serving", ["digital signature", "server auth"],
          "subject common name does not begin with system:node:"),
     ],

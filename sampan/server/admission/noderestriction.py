@@ -5,14 +5,13 @@ Rules and texts are upstream's; ownerReferences of a node are refused too (CVE-2
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 from sampan.api.fields import quote
 from sampan.api.resources import resource
-from sampan.wire.certificate import Malformed, read_requested
+from sampan.wire.certificate import read_requested
 
 from ..authz.nodes import node_of
 from ..exchange import Write
@@ -171,7 +170,7 @@ def _check_signing_request(server: Server, write: Write, node: str) -> None:
         return
     try:
         name, _ = read_requested(decode_request(spec.get("request") or ""))
-    except (Malformed, binascii.Error) as error:
+    except ValueError as error:
         raise refuse(write, f"unable to parse csr: {error}") from None
     if name != write.attributes.user.name:
         raise refuse(write, f"can only create a node CSR with CN={write.attributes.user.name}")

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from sampan.wire.pem import read_request
+
 from ... import fields
 from ...descriptor import Column, Kind
 from ...errors import Cause, Object
@@ -23,7 +25,6 @@ USAGES = frozenset({
 FINAL = ("Approved", "Denied", "Failed")
 DECISIONS = ("Approved", "Denied")
 STATES = ("True", "False", "Unknown")
-REQUEST_BEGIN = b"-----BEGIN CERTIFICATE REQUEST-----"
 PEM_BLOCK = re.compile(rb"-----BEGIN ([^-\n]+)-----")
 MIN_EXPIRATION_S = 600
 MAX_SIGNER = 253 + 1 + 63 + 1 + 253
@@ -97,16 +98,18 @@ def _request_problem(text: str) -> str:
     """Why this is no PKCS#10 request with a good signature; "" if it is one."""
     try:
         pem = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         pem = b""
-    if REQUEST_BEGIN not in pem:
-        return "PEM block type must be CERTIFICATE REQUEST"
+    try:
+        der = read_request(pem)
+    except ValueError as error:
+        return str(error)
     # Imported with the first request: it takes a while.
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
-        asked = x509.load_pem_x509_csr(pem)
+        asked = x509.load_der_x509_csr(der)
         good = asked.is_signature_valid
     except (ValueError, UnsupportedAlgorithm) as error:
         return str(error) or "malformed certificate request"
