@@ -55,10 +55,9 @@ async def test_the_service_of_the_api_comes_back() -> None:
                 != subsets
             )
         )
-        # And it is at rest then.
-        counts = []
-        for name in ("one", "two", "three"):
+        # And it is at rest then: at most a call for each thing that was taken, changed or led back.
+        for number in range(15):
+            name = f"later-{number}"
             await here.client.create(NAMESPACES, {"metadata": {"name": name}})
             await here.until(lambda name=name: spaces.get("", name))
-            counts.append(len(calls))
-        assert counts[1] == counts[2]
+        assert len(calls) <= 6
