@@ -1,7 +1,7 @@
-"""How controllers end and make things: just those they saw (by uid), with the time they ask for, and
-no more tries than may succeed. Both former keep two pods of one identity from living at once: a name
-in a stale cache may by now be another's, and a pod that is removed before its node has stopped it
-goes on unseen (kubernetes#59848)."""
+"""How controllers end and make things: just those they saw (by uid), with the time they ask for,
+and no more tries than may succeed. Both former keep two pods of one identity from living at once: a
+name in a stale cache may by now be another's, and a pod that is removed before its node has stopped
+it goes on unseen (kubernetes#59848)."""
 
 from __future__ import annotations
 
