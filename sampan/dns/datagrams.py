@@ -6,8 +6,8 @@ calls and a look into a dictionary. Everything else goes to `slow`.
 
 `Ready` forgets the answers of a service when that service or its endpoints change, and no others.
 Bounds: `KEPT` questions of at most `QUESTION_BYTES` (with EDNS cookies, which differ from client to
-client, they could be any), the oldest goes; a turn of the loop takes `BATCH` datagrams, then
-others have theirs.
+client, they could be any), past that all are forgotten and learnt again; a turn of the loop takes
+`BATCH` datagrams, then others have theirs.
 """
 
 from __future__ import annotations
