@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sampan.version import GIT_VERSION
-from sampan.wire.certificate import read_subject
 from sampan.wire.pem import read_blocks
 
 from .exposition import Family, Row, histogram_lines, lines_of
@@ -248,6 +247,8 @@ def _certificates(agent: Agent) -> Iterator[Family]:
 
 def expiry_of(path: Path) -> float:
     """When the certificate of a file ends, in seconds since the epoch."""
+    from sampan.wire.certificate import read_subject
+
     try:
         block = next(read_blocks(path.read_text()))
         return read_subject(block.data).expires_s
