@@ -12,6 +12,10 @@ from sampan.api.meta import has_condition
 from .facts import Facts, Finding, labels_of, plural
 
 SHOWN = 3
+FORGOTTEN = 0.9
+"""How like the labels that are wanted those are that lack some and have the others."""
+ALIKE = 0.2
+"""How much less like the labels that are wanted another pod's may be than the nearest ones."""
 
 
 def selected(facts: Facts) -> list[Object]:
@@ -58,8 +62,14 @@ def near_misses(selector: Object, pods: list[Object]) -> list[str]:
             found[text] = found.get(text, 0) + 1
     # The likeliest slip of the pen first.
     asked = " and ".join(f"{key}={value}" for key, value in selector.items())
-    alike = {text: SequenceMatcher(None, asked, text).ratio() for text in found}
-    ranked = sorted(found.items(), key=lambda item: (-round(alike[item[0]], 1), -item[1]))
+    alike = {
+        text: FORGOTTEN if text.startswith("no ") else SequenceMatcher(None, asked, text).ratio()
+        for text in found
+    }
+    # Beside a slip, whatever is merely another application's tells nothing.
+    least = max(alike.values(), default=0.0) - ALIKE
+    near = [item for item in found.items() if alike[item[0]] > least]
+    ranked = sorted(near, key=lambda item: (-round(alike[item[0]], 1), -item[1]))
     return [f"close: {plural(number, 'pod')} with {text}" for text, number in ranked[:SHOWN]]
 
 

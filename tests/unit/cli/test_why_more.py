@@ -9,6 +9,7 @@ import pytest
 from sampan.cli.why.facts import Facts
 from sampan.cli.why.finding import findings_of
 from sampan.cli.why.gathering import gather, gather_any
+from sampan.cli.why.services import near_misses
 from sampan.cli.why.showing import tree_of
 from sampan.cli.why.strangers import resolve
 
@@ -202,3 +203,9 @@ def test_what_is_asked_of_a_namespace_that_stays_and_of_kinds_nobody_knows() -> 
         assert gather_any(known.get, place, "shop", "keep", 0.0) is not None
         assert gather_any(known.get, place, "shop", "none", 0.0) is None
     assert resolve(known.get, "gadget") is None
+
+
+def test_a_slip_is_shown_without_what_is_merely_there() -> None:
+    pods = [{"metadata": {"labels": {"app": name}}} for name in ("web", "web", "redis", "frontend")]
+    assert near_misses({"app": "webb"}, pods) == ["close: 2 pods with app=web"]
+    assert near_misses({"app": "web", "tier": "x"}, pods) == ["close: 2 pods with no label tier"]
