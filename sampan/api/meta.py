@@ -82,11 +82,6 @@ def controller_of(obj: Object) -> Object | None:
     return None
 
 
-def is_controlled_by(obj: Object, owner: Object) -> bool:
-    reference = controller_of(obj)
-    return reference is not None and reference.get("uid") == owner["metadata"].get("uid")
-
-
 def owner_reference(owner: Object, *, controller: bool = True) -> Object:
     """A reference to `owner`, which must carry its kind and apiVersion."""
     reference = {

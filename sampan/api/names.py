@@ -7,7 +7,6 @@ they are what a field error says after `Invalid value: "x": `.
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -17,11 +16,6 @@ from .fields import invalid
 MAX_LABEL = 63
 """DNS label, label key's name part, label value."""
 MAX_SUBDOMAIN = 253
-MAX_GENERATED_PREFIX = 58
-"""generateName is cut so that with its suffix it is a DNS label."""
-SUFFIX_LENGTH = 5
-SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
-"""Without vowels and look-alikes, so that no suffix spells a word (apimachinery util/rand)."""
 CACHED_NAMES = 4096
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -169,12 +163,3 @@ def validate_labels(labels: Mapping[str, str], path: str) -> list[Cause]:
             causes += [invalid(path, key, why) for why in label_key_problems(key)]
             causes += [invalid(path, value, why) for why in label_value_problems(value)]
     return causes
-
-
-def random_suffix(length: int = SUFFIX_LENGTH) -> str:
-    return "".join(secrets.choice(SUFFIX_ALPHABET) for _ in range(length))
-
-
-def generate_name(prefix: str) -> str:
-    """A name from metadata.generateName."""
-    return prefix[:MAX_GENERATED_PREFIX] + random_suffix()

@@ -28,7 +28,6 @@ from .checks import (
 from .shapes import Shape, definitions
 from .times import TimeError, canonical_micro_time, canonical_time
 
-INT32: Shape = {"type": "integer", "format": "int32"}
 MAX_PROBLEMS = 100
 """Unknown fields reported per object, as upstream's decoder does."""
 

@@ -10,7 +10,7 @@ generation are there.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -112,10 +112,6 @@ class Claim(NamedTuple):
     """For each request its alternatives, the best first."""
     configs: Mapping[str, Sequence[Object]]
     """Of the classes, by the name of the request."""
-
-
-Matches = Callable[[Object, str, Device], bool]
-"""(class, the request's selectors as one text, device)"""
 
 
 class Chosen(NamedTuple):

@@ -50,11 +50,3 @@ class Registry:
 
     def find_kind(self, group: str, version: str, kind: str) -> Descriptor | None:
         return self._by_kind.get((group, version, kind))
-
-    def newest(self, group: str, plural: str) -> Descriptor | None:
-        """Any version of a resource: the one added last."""
-        found = None
-        for descriptor in self:
-            if descriptor.group == group and descriptor.plural == plural:
-                found = descriptor
-        return found

@@ -16,7 +16,7 @@ from ..exchange import User
 from .nodegraph import NodeGraph
 from .policy import compiled
 from .roles import NODE
-from .rules import matches_path, matches_resource
+from .rules import matches_resource
 
 GROUP = "system:nodes"
 PREFIX = "system:node:"
@@ -71,9 +71,6 @@ class NodeAuthorizer:
             for rule in self._rules
         )
         return ALLOWED if found else NO_OPINION
-
-    def allows_path(self, verb: str, path: str) -> bool:
-        return any(matches_path(rule, verb, path) for rule in self._rules)
 
 
 def _related(graph: NodeGraph, node: str, asked: Question) -> Answer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from sampan.api.errors import Object
@@ -157,6 +157,3 @@ def _resource_rule(raw: Object) -> ResourceRule:
 
 def _path_rule(raw: Object) -> PathRule:
     return PathRule(frozenset(raw.get("verbs") or ()), tuple(raw.get("nonResourceURLs") or ()))
-
-
-Classify = Callable[[Attributes], Schema]
