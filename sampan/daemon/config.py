@@ -289,8 +289,35 @@ def begin(paths: ClusterPaths, listen: str, runtime: str = "") -> ClusterConfig:
     with open(paths.run.parent / ".choosing", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         cluster = ensure(paths, listen, runtime)
+        _check_networks(paths, cluster)
         write_private(paths.run / "cluster.json", paths.config.read_bytes())
     return cluster
+
+
+def _check_networks(paths: ClusterPaths, cluster: ClusterConfig) -> None:
+    """A cluster whose data is in an unusual place and that was stopped is seen by nobody: another
+    may have been made in its networks meanwhile, and may run. Raises ValueError."""
+    for path in paths.run.parent.glob("*/cluster.json"):
+        other = read_file(path)
+        if other is None or other.name == cluster.name or other.pod_cidr != cluster.pod_cidr:
+            continue
+        if _is_held(path.with_name("lock")):
+            raise ValueError(
+                f"cluster {other.name} runs in the networks of this one ({cluster.pod_cidr},"
+                f" {cluster.service_cidr}); stop it first: sampan down --name {other.name}"
+            )
+
+
+def _is_held(lock: Path) -> bool:
+    """Does a supervisor hold its cluster's lock?"""
+    try:
+        with open(lock) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
 
 
 def neighbours(paths: ClusterPaths) -> list[ClusterConfig]:

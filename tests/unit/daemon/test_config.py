@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from sampan.daemon import config as module
 from sampan.daemon.config import ClusterConfig, begin, has_ipv6, share6
@@ -94,3 +96,22 @@ def test_a_folder_is_of_one_cluster(tmp_path: Path) -> None:
     module.write(ClusterPaths("c", tmp_path / "data", tmp_path / "run" / "c"), config())
     with pytest.raises(ValueError, match="is of cluster c; use --name c"):
         begin(ClusterPaths("d", tmp_path / "data", tmp_path / "run" / "d"), "127.0.0.1:7443")
+
+
+def test_a_cluster_does_not_start_in_the_networks_of_one_that_runs(tmp_path: Path) -> None:
+    first, second = (
+        ClusterPaths(name, tmp_path / "data" / name, tmp_path / "run" / name)
+        for name in ("first", "second")
+    )
+    found = replace(config(), name="first")
+    module.write(first, found)
+    # Made while the first one was stopped, and was not known of.
+    module.write(second, replace(found, name="second", identity="another"))
+    begin(second, "")
+    assert begin(first, "") == found
+    with open(second.run / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="cluster second runs in the networks of this one"):
+            begin(first, "")
+        assert begin(second, "").name == "second"
+    assert begin(first, "") == found
