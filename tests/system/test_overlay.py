@@ -102,7 +102,7 @@ async def ask(way: tuple[int, int], address: str) -> str:
             server.setblocking(False)
             server.bind((address, 7))
             client.sendto(b"?", (address, 7))
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(5):
                 _, seen = await loop.sock_recvfrom(server, 10)
             return str(seen[0])
 
