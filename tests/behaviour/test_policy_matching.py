@@ -54,6 +54,23 @@ async def test_a_selector_gives_every_parameter_it_picks() -> None:
         )
 
 
+@pytest.mark.parametrize("pick", [{"name": "w"}, {"selector": {"matchLabels": {"limits": "yes"}}}])
+async def test_parameters_are_seen_in_the_version_that_is_named(pick: dict[str, Any]) -> None:
+    """They are stored in another."""
+    async with api_cluster() as cluster:
+        versions = version("v1"), version("v2", storage=False)
+        await cluster.http("POST", DEFINITIONS, definition(*versions))
+        body = widget("w")
+        body["metadata"]["labels"] = {"limits": "yes"}
+        assert (await cluster.http("POST", WIDGETS, body)).status == 201
+        kind = {"apiVersion": "example.com/v2", "kind": "Widget"}
+        test = {"expression": "false", "messageExpression": "string(params.apiVersion)"}
+        reference = {**pick, "namespace": "default", "parameterNotFoundAction": "Deny"}
+        await put(cluster, policy(paramKind=kind, validations=[test]), binding(paramRef=reference))
+        answer = await cluster.http("POST", MAPS, config_map(a="1"))
+        assert answer.message.endswith("denied request: example.com/v2"), answer.message
+
+
 @pytest.mark.parametrize(("action", "status"), [("Allow", 201), ("Deny", 422)])
 async def test_parameters_that_are_not_there(action: str, status: int) -> None:
     async with api_cluster() as cluster:
