@@ -32,7 +32,7 @@ from .authz.questions import Undecided, settle
 from .cache import Cache
 from .changes import Observer
 from .config import ServerConfig
-from .conversion import Convert, view_of
+from .conversion import glance_of, view_of
 from .custom.catalog import Catalog
 from .deadlines import Deadlines
 from .deleteoptions import parse_delete_options
@@ -430,7 +430,7 @@ class Server:
         record = self.store.get(resource.key(namespace, name))
         if record is None:
             return None
-        obj, glance = self.cache.decode(record), _glance(resource)
+        obj, glance = self.cache.decode(record), glance_of(resource)
         return obj if glance is None else glance(obj)
 
     def get_object(self, resource: Descriptor, namespace: str, name: str) -> Object:
@@ -442,8 +442,8 @@ class Server:
 
     def list_objects(self, resource: Descriptor, namespace: str = "") -> list[Object]:
         """All objects of a collection, shared, in key order."""
-        records, glance = self.store.range(resource.prefix(namespace)).records, _glance(resource)
-        found = (self.cache.peek(record) for record in records)
+        records = self.store.range(resource.prefix(namespace)).records
+        found, glance = map(self.cache.peek, records), glance_of(resource)
         return list(found if glance is None else map(glance, found))
 
     async def create_object(
@@ -496,10 +496,3 @@ class Server:
         parsed = parse_delete_options(options or {})
         context = Context(self, attributes, resource, WriteOptions(dry_run=parsed.dry_run))
         return (await delete.delete(context, name, parsed)).obj
-
-
-def _glance(resource: Descriptor) -> Convert | None:
-    """What shows stored objects of a custom resource in the version of `resource`, at once; None
-    where they are stored so."""
-    view = view_of(resource) if resource.custom is not None else None
-    return None if view is None else view.glance or view.from_hub

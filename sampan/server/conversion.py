@@ -42,6 +42,13 @@ def view_of(resource: Descriptor) -> View | None:
     return VIEWS.get((resource.group, resource.version, resource.plural))
 
 
+def glance_of(resource: Descriptor) -> Convert | None:
+    """What shows stored objects of a custom resource in the version of `resource`, at once; None
+    where they are stored so."""
+    view = view_of(resource) if resource.custom is not None else None
+    return None if view is None else view.glance or view.from_hub
+
+
 def written_as(resource: Descriptor) -> View | None:
     """The view by whose hub a write of `resource` goes. None for custom resources too: each of
     their versions has rules of its own, and only bytes are converted (`custom.codec`)."""
