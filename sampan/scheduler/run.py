@@ -478,12 +478,13 @@ class Scheduler:
         except NotFound:
             self._give_back(guest)
             self._drop(uid)
-        except (StatusError, OSError) as error:
+        except Exception as error:
+            # Whatever it is, the pod is tried again: nobody else would take it up.
             self._give_back(guest)
             # A conflict means that somebody else bound or changed it: the informer will say.
             if uid in self._pending and not isinstance(error, Conflict):
-                meta = pod["metadata"]
-                log.warning("binding %s/%s: %s", meta["namespace"], meta["name"], error)
+                odd = None if isinstance(error, StatusError | OSError) else error
+                log.warning("binding %s/%s: %s", guest.namespace, guest.name, error, exc_info=odd)
                 latest = self._pending.get(uid, (pod, guest))[0]
                 await self._telling.report(latest, str(error), "", FAULT)
             self._queue.retry(uid, self._clock.monotonic())

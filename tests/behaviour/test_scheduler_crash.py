@@ -228,3 +228,22 @@ async def test_a_pod_that_was_bound_although_binding_it_failed_is_counted(fault:
         assert "pods" in watched
         assert "resourceclaims" not in watched, "where no pod has any, nothing is watched"
         await life.end()
+
+
+async def test_a_pod_whose_binding_fails_in_whatever_way_is_tried_again() -> None:
+    options = Options(nodes=1, virtual_time=True, capacity=CAPACITY)
+    async with await Cluster.start(options) as cluster:
+        inner = cluster.server.local_transport(SCHEDULER)
+
+        class Odd(Mortal):
+            async def request(self, method: str, path: str, **more: Any) -> Object:
+                if path.endswith("/binding") and not self.dead.is_set():
+                    self.dead.set()
+                    raise KeyError("nobody thought of this")
+                return await inner.request(method, path, **more)
+
+        life = Life(cluster, Odd(inner, 10_000))
+        await cluster.create(mine("p", "3"))
+        await cluster.advance(5)
+        assert (await cluster.get("pod", "p"))["status"]["phase"] == "Running"
+        await life.end()

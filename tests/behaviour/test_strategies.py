@@ -33,7 +33,7 @@ FLAGS = {
     "CertificateSigningRequest": "", "ClusterTrustBundle": "v", "Lease": "cv",
     "EndpointSlice": "gl", "FlowSchema": "g",
     "PriorityLevelConfiguration": "g", "IPAddress": "", "Ingress": "g", "IngressClass": "g",
-    "NetworkPolicy": "g", "ServiceCIDR": "", "RuntimeClass": "v", "PodDisruptionBudget": "gv",
+    "NetworkPolicy": "g", "ServiceCIDR": "", "RuntimeClass": "cv", "PodDisruptionBudget": "gv",
     "ClusterRole": "c", "ClusterRoleBinding": "c", "Role": "c", "RoleBinding": "c",
     "DeviceClass": "g", "ResourceClaim": "", "ResourceClaimTemplate": "", "ResourceSlice": "g",
     "PriorityClass": "g", "CSIDriver": "gv", "CSINode": "v", "CSIStorageCapacity": "v",
@@ -45,7 +45,8 @@ ALL = "annotations finalizers labels ownerReferences"
 KEPT = {
     "APIService": ALL, "CustomResourceDefinition": ALL, "Deployment": "labels",
     "FlowSchema": ALL, "Pod": "ownerReferences", "PriorityLevelConfiguration": ALL,
-    "ResourceClaim": ALL, "ValidatingAdmissionPolicy": ALL, "VolumeAttachment": ALL,
+    "ResourceClaim": ALL, "ServiceCIDR": ALL, "ValidatingAdmissionPolicy": ALL,
+    "VolumeAttachment": ALL,
 }  # fmt: skip
 
 OWNER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u"}
