@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import stat
 import tarfile
 from collections.abc import Callable
@@ -111,7 +112,8 @@ def content_written_elsewhere(place: Path) -> bool:
 
 def content_removed_elsewhere(place: Path) -> bool:
     """CVE-2017-1002102: the pod says where the old content is, and the node removes it."""
-    (place / "inside/..data").symlink_to("../outside")
+    for name in ("..data", "..2026_01_01_00_00_00.0123456789"):
+        (place / "inside" / name).symlink_to("../outside")
     atomic.write(place / "inside", {"a": atomic.File(b"x")})
     return not (place / "outside").exists()
 
@@ -312,6 +314,11 @@ def unclean(patch: Patch) -> None:
     patch.setattr(layers, "open_beneath", follow)
 
 
+def following(patch: Patch) -> None:
+    remove = shutil.rmtree
+    patch.setattr(shutil, "rmtree", lambda path, **more: remove(os.path.realpath(path), **more))
+
+
 def believing(patch: Patch) -> None:
     told = property(lambda stream: "sha256:" + "0" * 64)
     patch.setattr(Inflated, "digest", told)
@@ -325,9 +332,7 @@ ATTACKS: dict[Callable[[Path], bool], Callable[[Patch], None]] = {
     sub_path_made_behind_a_link: FOLLOWED,
     sub_path_swapped: without(subpath, "Path", lambda text: Path(os.readlink(text))),
     content_written_elsewhere: without(atomic, "_check", lambda path: None),
-    content_removed_elsewhere: without(
-        atomic, "_present", lambda folder: Path(os.path.realpath(folder / atomic.DATA))
-    ),
+    content_removed_elsewhere: following,
     content_is_written_to: without(translate, "FILLED", frozenset()),
     a_group_for_the_outside: unlinked,
     a_volume_of_another_name: without(local, "NAME", re.compile(".*")),
