@@ -27,6 +27,7 @@ from . import (
     node,
     reads,
     scheduling,
+    silence,
     simulated,
     testing,
     tracking,
@@ -107,6 +108,7 @@ ALONE: dict[str, Callable[[], dict[str, float]]] = {
     "simulated": simulated.run,
     "dns": dns.run,
     "network": network.run,
+    "silence": silence.run,
     "node": node.run,
 }
 PARTS = [*ON_A_CLUSTER, *ALONE, "ceiling"]

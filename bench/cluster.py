@@ -70,16 +70,15 @@ def sampan(*arguments: str) -> str:
     return run.stdout
 
 
-def boot(settings: Mapping[str, str] | None = None) -> Cluster:
-    """`settings` are files of the administrator's, by name."""
+def boot(settings: Mapping[str, str] | None = None, nodes: int = 1) -> Cluster:
+    """`settings` are files of the administrator's, by name; the nodes are on this machine."""
     data = Path(tempfile.mkdtemp(prefix="sampan-bench-")) / "data"
     for name, text in (settings or {}).items():
         (data / "config").mkdir(parents=True, exist_ok=True)
         (data / "config" / name).write_text(text)
+    where = ("--data", str(data), "--listen", free_address(), "--nodes", str(nodes))
     began = time.perf_counter()
-    facts = json.loads(
-        sampan("up", "--data", str(data), "--listen", free_address(), "--no-merge", "--json")
-    )
+    facts = json.loads(sampan("up", *where, "--no-merge", "--json"))
     return Cluster(data, time.perf_counter() - began, facts)
 
 

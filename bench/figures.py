@@ -96,6 +96,10 @@ FIGURES = {
     "net service connections": Figure("connections through a service", "per s", None, True),
     "net change": Figure("one endpoint among 5,000 services changes, p50", "ms", None, False, 20),
     "net change CPU": Figure("the same, processor time", "ms", None, False),
+    "silent out": Figure(
+        "a silent node's pods are out of services, once it is not ready", "s", None, False, 2
+    ),
+    "silent back": Figure("in services again, once it is ready", "s", None, False, 2),
     "dns answers": Figure("DNS answers of one node, by the clock", "per s", None, True),
     "dns answers per core": Figure(
         "DNS answers per second of processor time", "per s", None, True, 20_000
@@ -157,7 +161,7 @@ figures move with the machine; compare the ratios.
 Other lines come from tools of our own, each to run by itself too: `python -m bench.reads` (wrk: the
 load tool takes large lists more slowly than they are sent), `bench.memory`, `bench.watches`,
 `bench.tracking`, `bench.growth`, `bench.testing`, `bench.scheduling`, `bench.simulated`,
-`bench.dns`, `bench.network`, `bench.node`.
+`bench.dns`, `bench.network`, `bench.silence`, `bench.node`.
 
 | figure | Sampan | upstream | better by | goal |
 |---|---|---|---|---|
