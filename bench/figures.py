@@ -154,9 +154,9 @@ HEAD = """\
 
 Sampan {version}, {date}, Python {python}, Linux {linux}, 2 cores. Made by `make bench`: clusters
 booted from empty data, one for each load tool, loaded from the same machine (TLS, bearer token,
-RBAC; 16 connections unless said otherwise). The upstream column is Kubernetes 1.36.2 with etcd
-3.5.1 and containerd 1.6.20, measured with the same tools on a machine of the same kind. Absolute
-figures move with the machine; compare the ratios.
+RBAC; 16 connections unless said otherwise; of the API's figures the median of three runs). The
+upstream column is Kubernetes 1.36.2 with etcd 3.5.1 and containerd 1.6.20, measured with the same
+tools on a machine of the same kind. Absolute figures move with the machine; compare the ratios.
 
 Other lines come from tools of our own, each to run by itself too: `python -m bench.reads` (wrk: the
 load tool takes large lists more slowly than they are sent), `bench.memory`, `bench.watches`,
