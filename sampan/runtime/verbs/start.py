@@ -35,18 +35,15 @@ def _open_door(places: Places, record: Record) -> bool:
     door = places.crun_root / record.id / "exec.fifo"
     try:
         fd = os.open(door, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.write(fd, b"\0")
+        finally:
+            os.close(fd)
     except OSError as error:
-        # Nobody waits, but the process lives: an agent that ended right here had let it in.
-        passed = error.errno == errno.ENXIO and _lives(record)
-        if passed:
-            door.unlink(missing_ok=True)
-        return passed
-    try:
-        os.write(fd, b"\0")
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
+        # Nobody waits (any more), but the process lives: an agent that ended right here had let it
+        # in, and crun would wait for somebody who does.
+        if error.errno not in (errno.ENXIO, errno.EPIPE) or not _lives(record):
+            return False
     door.unlink(missing_ok=True)
     return True
 
