@@ -48,7 +48,8 @@ def down(
             # Whatever a crash left behind, or a supervisor that was killed while it stopped.
             wait_for_supervisor(paths)
             command = [sys.executable, "-P", "-m", "sampan", "cleanup", "--name", name]
-            subprocess.run([*command, "--data", str(paths.data)], check=False)
+            if subprocess.run([*command, "--data", str(paths.data)], check=False).returncode:
+                fail(f"not all that cluster {name} runs could be stopped; its data stays")
     if purge:
         remove(paths)
         try:

@@ -38,13 +38,18 @@ def main(arguments: list[str]) -> int:
     if options.number > 1:
         paths = paths.member(options.number)
         finish(paths)
+        shutil.rmtree(paths.run, ignore_errors=True)
         shutil.rmtree(paths.data)
         return 0
     numbers = {*paths.member_numbers(), *_running(paths)}
-    children = [_fork(paths.member(number)) for number in sorted(numbers)]
-    finish(paths)
-    failed = [pid for pid in children if os.waitpid(pid, 0)[1]]
-    return 1 if failed else 0
+    nodes = [paths, *map(paths.member, sorted(numbers))]
+    children = {_fork(node): node for node in nodes}
+    if any([os.waitpid(pid, 0)[1] for pid in children]):
+        # What is left is found by the run folders: with them it is tried again.
+        return 1
+    for node in nodes:
+        shutil.rmtree(node.run, ignore_errors=True)
+    return 0
 
 
 def _running(paths: ClusterPaths) -> list[int]:
@@ -69,13 +74,12 @@ def _fork(paths: ClusterPaths) -> int:
 
 
 def finish(paths: ClusterPaths) -> None:
-    """Stop what a node runs, and forget that it ran."""
+    """Stop what a node runs; its run folder stays."""
     cluster = config.read(paths)
     if cluster is None:
         cluster = config.read_file(paths.run / "cluster.json")
     if paths.run.exists():
         clean(paths, cluster)
-    shutil.rmtree(paths.run, ignore_errors=True)
 
 
 def clean(paths: ClusterPaths, cluster: config.ClusterConfig | None) -> None:

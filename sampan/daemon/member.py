@@ -41,6 +41,8 @@ def enter(child: Child) -> None:
     options.carrier = first.node_name
     options.node_name = options.node_name or member_name(first.node_name, paths.number)
     cluster = settle_apart(child)
+    # What runs here is found and stopped by it also when the data has been removed.
+    config.write_private(paths.run / "cluster.json", paths.config.read_bytes())
     enter_node_namespace(paths.run)
     both = (cluster.node_pod_cidr6, first.gateway6) if config.has_ipv6() else ("", "")
     uplink.enter(paths.run / PIN, cluster.node_pod_cidr, first.gateway, both)

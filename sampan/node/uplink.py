@@ -44,7 +44,12 @@ def enter(pin: Path, share: str, first_gateway: str, ipv6: tuple[str, str] = (""
         if inner is None:
             inner = netns.create(pin, home)
         with Netlink() as outside:
-            index = _configure_machine(outside, inner, share, first_gateway)
+            if not _make_pair(outside, inner, gateway):
+                # Left by a crash, with the address it had then.
+                with netns.inside(inner, home), Netlink() as there:
+                    there.request(rtnetlink.delete_link(DEVICE))
+                _make_pair(outside, inner, gateway)
+            index = _configure_machine(outside, share, first_gateway)
             if ipv6[0]:
                 outside.request(*_ipv6_of_machine(index, share, *ipv6))
         setns(inner, CLONE_NEWNET)
@@ -65,13 +70,19 @@ def remove(pin: Path, share: str) -> None:
         outside.request(rtnetlink.delete_link(device_name(str(IPv4Network(share)[1]))))
 
 
-def _configure_machine(route: Netlink, inner: int, share: str, first_gateway: str) -> int:
-    network = IPv4Network(share)
-    gateway = str(network[1])
+def _make_pair(route: Netlink, inner: int, gateway: str) -> bool:
+    """False when the namespace has a device of that name, which is another pair's end."""
     name = device_name(gateway)
     pair = rtnetlink.Veth(name, HOST_MAC, DEVICE, pod_mac(gateway), inner, uplink_mtu(route))
     with ignoring(errno.EEXIST):
         route.request(rtnetlink.new_veth(pair))
+    return route.link(name) is not None
+
+
+def _configure_machine(route: Netlink, share: str, first_gateway: str) -> int:
+    network = IPv4Network(share)
+    gateway = str(network[1])
+    name = device_name(gateway)
     device = route.link(name)
     if device is None:
         raise NetlinkError(errno.ENODEV, f"{name}: gone as soon as made")

@@ -120,15 +120,28 @@ class Catalog:
     @contextmanager
     def workspace(self) -> Iterator[Path]:
         """A folder of one's own beside the layers; removed at the end with what is in it."""
-        path = self._drafts / secrets.token_hex(8)
-        path.mkdir(mode=0o700)
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        path, fd = self._draft()
         try:
-            fcntl.flock(fd, fcntl.LOCK_SH)
             yield path
         finally:
             os.close(fd)
             shutil.rmtree(path, ignore_errors=True)
+
+    def _draft(self) -> tuple[Path, int]:
+        """A new folder, and the lock on it. Until it is locked, another process that opens the
+        catalog may take it for a crashed maker's, and then it is another one."""
+        while True:
+            path = self._drafts / secrets.token_hex(8)
+            path.mkdir(mode=0o700)
+            with suppress(FileNotFoundError):
+                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_SH)
+                    os.stat(path)
+                except BaseException:
+                    os.close(fd)
+                    raise
+                return path, fd
 
     def add(
         self,

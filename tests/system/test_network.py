@@ -28,6 +28,7 @@ from sampan.linux.mounts import list_mounts
 from sampan.linux.namespaces import CLONE_NEWNET, setns, unshare
 from sampan.linux.nft import Nft
 from sampan.linux.nftwatch import TransactionWatch, table_handle
+from sampan.node import uplink
 from sampan.node.config import NodeConfig
 from sampan.node.interface import PodAddress
 from sampan.node.network import BridgeNetwork
@@ -533,3 +534,26 @@ async def test_kill_9_at_any_instant_loses_no_address_and_leaves_nothing(
     network = BridgeNetwork(node_config(tmp_path), "test")
     await network.purge()
     assert traces(tmp_path) == before
+
+
+def test_a_further_node_leaves_the_uplink_of_a_former_life(node: int, tmp_path: Path) -> None:
+    """A crash may leave its namespace pinned, with a share that is another one's by now."""
+    pin = tmp_path / "net"
+
+    def enter(share: str) -> None:
+        # As its process does, which stays inside.
+        uplink.enter(pin, share, "10.244.0.1")
+        assert share.replace("0/24", "1") in run("ip -o -4 address show dev eth0")
+        setns(node, CLONE_NEWNET)
+
+    try:
+        enter("10.244.7.0/24")
+        enter("10.244.7.0/24")
+        enter("10.243.9.0/24")
+        links = run("ip -o link")
+        assert uplink.device_name("10.243.9.1") in links
+        assert uplink.device_name("10.244.7.1") not in links
+    finally:
+        setns(node, CLONE_NEWNET)
+        uplink.remove(pin, "10.243.9.0/24")
+    assert uplink.device_name("10.243.9.1") not in run("ip -o link")

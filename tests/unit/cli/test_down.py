@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import typer
 
+from sampan.cli import down
 from sampan.cli.down import remove
 from sampan.cli.options import make_data
-from sampan.paths import cluster_paths
+from sampan.daemon import cleanup
+from sampan.paths import ClusterPaths, cluster_paths
 
 
 def test_no_data_is_not_promised(tmp_path: Path) -> None:
@@ -55,3 +57,34 @@ def test_data_of_another_cluster_is_left_alone(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "sampan down --name mine" in done.stderr
     assert paths.config.exists()
+
+
+def test_what_cannot_be_stopped_keeps_its_data_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the data and the run folders nobody could say what to stop."""
+    paths = ClusterPaths("stuck", tmp_path / "data", tmp_path / "run/stuck")
+    nodes = (paths, paths.member(2))
+    for node in nodes:
+        node.run.mkdir(parents=True)
+        node.data.mkdir(parents=True)
+    monkeypatch.setattr(cleanup, "cluster_paths", lambda *_: paths)
+    monkeypatch.setattr(down, "paths_of", lambda *_: paths)
+
+    def clean_up(_: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], cleanup.main(["--name", "stuck", "--data", "x"]))
+
+    monkeypatch.setattr(subprocess, "run", clean_up)
+    for stuck in nodes:
+
+        def clean(node: ClusterPaths, _: object, stuck: ClusterPaths = stuck) -> None:
+            if node == stuck:
+                raise OSError(16, "busy")
+
+        monkeypatch.setattr(cleanup, "clean", clean)
+        with pytest.raises(typer.Exit):
+            down.down("stuck", None, purge=True)
+        assert all(node.run.exists() and node.data.exists() for node in nodes)
+    monkeypatch.setattr(cleanup, "clean", lambda *_: None)
+    down.down("stuck", None)
+    assert not any(node.run.exists() for node in nodes)

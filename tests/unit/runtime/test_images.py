@@ -238,6 +238,29 @@ async def test_drafts_of_the_dead_are_swept(store: ImageStore, tmp_path: Path) -
         assert list(drafts.iterdir()) == [living]
 
 
+def test_a_draft_that_is_swept_before_it_is_locked_is_made_again(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nodes of a machine open one image store at the same moment."""
+    root = tmp_path / "images"
+    folders: list[Path] = []
+    mkdir = Path.mkdir
+
+    def mkdir_and_sweep(path: Path, *given: Any, **named: Any) -> None:
+        mkdir(path, *given, **named)
+        if path.parent == root / "drafts" and not folders:
+            folders.append(path)
+            ImageStore(root)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir_and_sweep)
+    with Catalog(root).workspace() as draft:
+        assert draft.is_dir()
+        assert draft != folders[0]
+        ImageStore(root)
+        assert draft.is_dir()
+    assert not list((root / "drafts").iterdir())
+
+
 def test_building_is_reproducible() -> None:
     files = {"b/x": File(b"1"), "a": File(b"2", 0o644)}
     one = build.build_archive(files, CONFIG, "a:1")
