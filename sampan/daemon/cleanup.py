@@ -44,7 +44,8 @@ def main(arguments: list[str]) -> int:
     numbers = {*paths.member_numbers(), *_running(paths)}
     nodes = [paths, *map(paths.member, sorted(numbers))]
     children = {_fork(node): node for node in nodes}
-    if any([os.waitpid(pid, 0)[1] for pid in children]):
+    codes = [os.waitpid(pid, 0)[1] for pid in children]
+    if any(codes):
         # What is left is found by the run folders: with them it is tried again.
         return 1
     for node in nodes:
