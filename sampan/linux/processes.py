@@ -154,11 +154,46 @@ def become_subreaper(*, wanted: bool = True) -> None:
     check(libc.prctl(_PR_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0))
 
 
-def reap_orphans(*names: str) -> None:
-    """Reap ended children with one of these names that nobody here started."""
+def reap_orphans(name: str) -> None:
+    """Reap children of this name that nobody here started, each as soon as it has ended: who comes
+    as an orphan may have a moment to live. It is the name of a program that ends by itself."""
     for pid in _children(os.getpid()):
-        if pid not in _started and _command(pid) in names:
-            reap(pid)
+        if pid not in _started and _command(pid) == name:
+            _reap_once_ended(pid)
+
+
+def reap_orphan(pid: int) -> None:
+    """Reap process `pid` once it has ended, if it has come to this process as an orphan."""
+    if pid not in _started and _parent(pid) == os.getpid():
+        _reap_once_ended(pid)
+
+
+# By process, of orphans that live.
+_orphans: dict[int, int] = {}
+
+
+def _reap_once_ended(pid: int) -> None:
+    if pid in _orphans:
+        return
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        # Gone, or no descriptor is to be had.
+        reap(pid)
+        return
+    if has_ended(pidfd):
+        os.close(pidfd)
+        reap(pid)
+        return
+    _orphans[pid] = pidfd
+    asyncio.get_running_loop().add_reader(pidfd, _orphan_ended, pid)
+
+
+def _orphan_ended(pid: int) -> None:
+    pidfd = _orphans.pop(pid)
+    asyncio.get_running_loop().remove_reader(pidfd)
+    os.close(pidfd)
+    reap(pid)
 
 
 def reap(pid: int) -> None:
@@ -208,12 +243,22 @@ def send_signal(pidfd: int, number: int) -> None:
 
 def start_ticks(pid: int) -> int:
     """When a process started, in clock ticks since boot; 0 when there is none."""
+    return _stat(pid, 19)
+
+
+def _parent(pid: int) -> int:
+    """The process's parent; 0 when there is none."""
+    return _stat(pid, 1)
+
+
+def _stat(pid: int, field: int) -> int:
+    """A number of proc_pid_stat(5), counted from the state; 0 when there is no such process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return 0
     # The command name stands in brackets and may hold anything, brackets too.
-    return int(stat[stat.rindex(b")") + 2 :].split(b" ")[19])
+    return int(stat[stat.rindex(b")") + 2 :].split(b" ")[field])
 
 
 def descendants(pid: int) -> Sequence[int]:

@@ -96,22 +96,30 @@ async def create(places: Places, spec: ContainerSpec, log_size_max: int = 0) -> 
             line = await _read_line(reader)
             # The first process of conmon ends once its monitor runs.
             code = await child.wait()
-    except TimeoutError:
+        monitor = read_pid(places.bundle(spec.id) / "conmon.pid")
+        return Monitored(_answer(line, code), monitor)
+    except (TimeoutError, RuntimeFailure) as error:
         child.kill()
-        raise RuntimeFailure("the container runtime did not answer in time") from None
+        await child.wait()
+        # Its monitor ends when there is nothing to watch, and nobody else waits for it.
+        processes.reap_orphan(read_pid(places.bundle(spec.id) / "conmon.pid"))
+        if isinstance(error, TimeoutError):
+            text = "the container runtime did not answer in time"
+            raise RuntimeFailure(text) from None
+        raise
     finally:
         os.close(reader)
-    return _monitored(places, spec.id, line, code)
 
 
-def _monitored(places: Places, container_id: str, line: bytes, code: int) -> Monitored:
+def _answer(line: bytes, code: int) -> int:
+    """The container's first process, by what conmon has said before it ended with `code`."""
     if not line:
         raise RuntimeFailure(f"conmon ended with code {code} before it made the container")
     answer = orjson.loads(line)
     pid = int(answer.get("data", answer.get("pid", -1)))
     if pid <= 0:
         raise RuntimeFailure(create_error(str(answer.get("message", ""))))
-    return Monitored(pid, read_pid(places.bundle(container_id) / "conmon.pid"))
+    return pid
 
 
 def create_error(text: str) -> str:

@@ -179,6 +179,7 @@ class OciRuntime(Containers[Entry]):
         # Nobody reads its output or would write its exit code any more: it ends now.
         log.warning("the monitor of container %s died", entry.record.id[:12])
         kill(entry.pidfd, signal.SIGKILL)
+        processes.reap_orphan(entry.record.pid)
         self._finish(entry, Exit(LOST_EXIT_CODE, time.time()))
 
     def _read_exit(self, container_id: str) -> None:
@@ -271,7 +272,7 @@ class OciRuntime(Containers[Entry]):
             deadline = time.monotonic() + KILL_TIMEOUT_S
             while not await _within(entry.ended, REAP_S):
                 # A process of the container may have come to us as an orphan.
-                processes.reap_orphans("crun", "conmon")
+                processes.reap_orphans("crun")
                 if time.monotonic() > deadline:
                     raise RuntimeFailure(f"container {entry.record.id} does not end after SIGKILL")
 

@@ -24,6 +24,8 @@ from .interface import ExecStreams
 STDOUT, STDERR = 1, 2
 # A shell's code for a command that is not there; the text on the error stream says more.
 CANNOT_RUN = 127
+# And for a signal, by which it is more.
+KILLED = 128
 _READ_BYTES = 32 * 1024
 # conmon sends at most 8 KiB and one byte per packet, and reads as much.
 _PACKET_BYTES = 32 * 1024
@@ -50,8 +52,12 @@ class _Session:
         code = await self._child.wait()
         if code and not _exists(self._files[1]):
             code = CANNOT_RUN
-            # crun leaves the process it could not turn into the command to whoever comes.
-            processes.reap_orphans("crun", "conmon")
+            # crun leaves the process it could not turn into the command to whoever comes, and no
+            # container ends before that is reaped.
+            processes.reap_orphans("crun")
+        elif code > KILLED:
+            # If it was crun that was killed, the command has come to us.
+            processes.reap_orphan(conmon.read_pid(self._files[1]))
         for path in self._files:
             _unlink(path)
         self._ended()

@@ -31,6 +31,7 @@ from sampan.runtime.records import read_record, write_record
 from sampan.runtime.streams import collect
 from tests.kit.containers import container_spec, mounted_below, next_exit, node_namespace
 from tests.kit.images import busybox_archive
+from tests.kit.wire import until
 
 pytestmark = pytest.mark.root
 
@@ -266,6 +267,24 @@ async def test_killed_exec_takes_its_tree_along(runtime: OciRuntime, spec: MakeS
     assert b"99" not in output
 
 
+async def test_a_container_ends_although_the_crun_of_an_exec_was_killed(
+    runtime: OciRuntime, spec: MakeSpec
+) -> None:
+    """The kernel ends no process namespace before each process in it has been reaped."""
+    box = spec("sleep", "1000")
+    await runtime.create(box)
+    await runtime.start(box.id)
+    streams = await runtime.exec(box.id, ["sh", "-c", "echo up; sleep 998"])
+    assert await streams.read() == (1, b"up\n")
+    (crun,) = [pid for pid in children() if command(pid) == "crun"]
+    os.kill(crun, signal.SIGKILL)
+    assert await streams.wait() == 137
+    await runtime.kill(box.id, signal.SIGKILL)
+    assert (await next_exit(runtime)).exit_code == 137
+    await runtime.delete(box.id)
+    await until(lambda: not children())
+
+
 async def test_attach(runtime: OciRuntime, spec: MakeSpec) -> None:
     box = spec(
         "sh", "-c", "while read x; do echo got $x; done; exit 4", stdin=True, stdin_once=True
@@ -311,6 +330,7 @@ async def test_command_that_cannot_run(runtime: OciRuntime, spec: MakeSpec) -> N
     )
     assert (await next_exit(runtime)).exit_code == 128
     await runtime.delete(bad.id)
+    await until(lambda: not children())
 
 
 async def test_out_of_memory(runtime: OciRuntime, spec: MakeSpec) -> None:
@@ -486,6 +506,16 @@ async def test_monitor_that_dies(runtime: OciRuntime, place: Path, spec: MakeSpe
     async with asyncio.timeout(5):
         await processes.wait_readable(pidfd)
     os.close(pidfd)
+    await until(lambda: not children())
+
+
+def children(pid: int = 0) -> list[int]:
+    """Of a process, this one by default."""
+    return list(processes._children(pid or os.getpid()))
+
+
+def command(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 async def test_half_made_containers_are_swept(place: Path, spec: MakeSpec) -> None:

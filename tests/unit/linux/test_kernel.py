@@ -12,6 +12,7 @@ import pytest
 
 from sampan.linux import cgroups, inotify, mounts, openat2, processes
 from sampan.runtime.limits import sweep
+from tests.kit.wire import until
 
 LINES = """\
 22 27 0:21 / /proc rw,relatime - proc proc rw
@@ -267,3 +268,24 @@ def test_node_namespace_is_found_again(tmp_path: Path) -> None:
     assert made in ([run / "mnt"], [run, run / "mnt"])
     assert mounted() == []
     assert not list(run.iterdir())
+
+
+async def test_an_orphan_that_has_a_moment_to_live_is_reaped_when_it_ends(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    said = os.open(tmp_path / "pid", os.O_RDWR | os.O_CREAT)
+    processes.become_subreaper()
+    try:
+        # What the shell leaves behind waits at the pipe.
+        script = "exec 3<&0; head -c1 <&3 >&2 & echo $!"
+        child = processes.spawn(["sh", "-c", script], stdio=(reader, said, subprocess.DEVNULL))
+        assert await child.wait() == 0
+        pid = int(os.pread(said, 20, 0))
+        processes.reap_orphan(pid)
+        processes.reap_orphans("head")
+        assert processes.start_ticks(pid)
+        os.write(writer, b".")
+        await until(lambda: not processes.start_ticks(pid))
+    finally:
+        processes.become_subreaper(wanted=False)
+        for fd in (reader, writer, said):
+            os.close(fd)
