@@ -13,6 +13,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from .settingsfile import read_settings_file
+
 FILE = "overlay.yaml"
 FILE_MAX = 1 << 16
 """Bytes of the file, which has two lines."""
@@ -27,19 +29,7 @@ class OverlaySettings(Struct, frozen=True):
 
 def read_overlay_settings(path: Path) -> OverlaySettings:
     """Raises ValueError when the file is there and wrong."""
-    try:
-        with open(path, "rb") as file:
-            text = file.read(FILE_MAX + 1)
-    except FileNotFoundError:
-        return OverlaySettings()
-    if len(text) > FILE_MAX:
-        raise ValueError(f"{path} is larger than {FILE_MAX} bytes")
-    import yaml
-
-    try:
-        return parse_overlay_settings(yaml.safe_load(text))
-    except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    return read_settings_file(path, FILE_MAX, parse_overlay_settings) or OverlaySettings()
 
 
 def parse_overlay_settings(document: Any) -> OverlaySettings:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from sampan.wire.quantity import QuantityError, whole
 
+from .settingsfile import read_settings_file
 from .thresholds import DEFAULTS, HARD, TRANSITION_S, Threshold, thresholds_of
 
 log = logging.getLogger("sampan.node.settings")
@@ -76,20 +77,7 @@ class Settings(Struct, frozen=True):
 
 def read_settings(path: Path) -> Settings:
     """Raises ValueError when the file is there and wrong."""
-    try:
-        with open(path, "rb") as file:
-            text = file.read(FILE_MAX + 1)
-    except FileNotFoundError:
-        return Settings()
-    if len(text) > FILE_MAX:
-        raise ValueError(f"{path} is larger than {FILE_MAX} bytes")
-    import yaml
-
-    try:
-        document = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return parse_settings(document)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    return read_settings_file(path, FILE_MAX, parse_settings) or Settings()
 
 
 def parse_settings(document: Any) -> Settings:
