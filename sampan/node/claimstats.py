@@ -17,7 +17,7 @@ from msgspec import Struct
 from sampan.api.volumes import claim_name
 
 from .exposition import Family
-from .stats import Disk, read_disk
+from .facts import Disk, read_disk
 
 if TYPE_CHECKING:
     from .agent import Agent

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from sampan.api.errors import Object
 from sampan.runtime.interface import Image, Images, RuntimeFailure
 from sampan.runtime.records import read_record
 
+from .facts import Disk, read_disk
 from .settings import Settings
 from .tidings import reference
 
@@ -54,11 +54,11 @@ class Collector:
         settings: Settings,
         *,
         used: Callable[[], Iterable[str]],
-        disk: Callable[[], tuple[int, int]],
+        disk: Callable[[], Disk],
         tell: Callable[[str, str], None],
         gone: Callable[[str], None],
     ) -> None:
-        """`used` gives ids of images in use, `disk` (capacity, available) in bytes; `tell` takes
+        """`used` gives ids of images in use, `disk` what there is of it; `tell` takes
         reason and text of a warning about the node; `gone` learns what was removed."""
         self._images = images
         self._clock = clock
@@ -95,8 +95,9 @@ class Collector:
         async with self._busy:
             now = self._clock.now()
             candidates = await self._remove_old(self._candidates(), now)
-            capacity, available = self._disk()
-            available = min(available, capacity)
+            disk = self._disk()
+            capacity = disk.capacity_bytes
+            available = min(disk.available_bytes, capacity)
             if capacity == 0:
                 text = "invalid capacity 0 on image filesystem"
                 self._tell("InvalidDiskCapacity", text)
@@ -212,7 +213,7 @@ def collector_of(agent: Agent) -> Collector:
         parts.clock,
         agent.config.settings,
         used=used,
-        disk=lambda: disk_of(agent.config.data),
+        disk=lambda: read_disk(agent.config.data),
         tell=lambda reason, text: agent.recorder.event(about, "Warning", reason, text),
         gone=gone,
     )
@@ -226,12 +227,6 @@ def used_beside(shared: Path, own: Path) -> Iterable[str]:
             record = read_record(path)
             if record is not None:
                 yield record.image
-
-
-def disk_of(folder: Path) -> tuple[int, int]:
-    """(capacity, available) of its file system in bytes."""
-    stat = os.statvfs(folder)
-    return stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize
 
 
 def size_text(size: int) -> str:

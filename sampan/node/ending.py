@@ -7,23 +7,17 @@ again with less. A pod whose object has gone was removed by force: its container
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sampan.aio.backoff import Backoff
-from sampan.api.errors import Conflict, NotFound, StatusError
-from sampan.api.resources import api_resource
-
+from .deletion import delete_object
 from .probes import FIELDS
 from .state import EXITED, is_sidecar
 from .stopping import stop_container
 
 if TYPE_CHECKING:
     from .worker import PodWorker
-
-log = logging.getLogger("sampan.node.ending")
 
 GRACE_DEFAULT_S = 30.0
 # A container always gets a moment between SIGTERM and SIGKILL.
@@ -104,23 +98,8 @@ def _have_exited(worker: PodWorker, names: Iterable[str]) -> bool:
     return all(run is None or run.state == EXITED or not run.id for run in runs)
 
 
-async def delete_object(worker: PodWorker) -> None:
-    """Take the pod's object away, now that nothing is left of it."""
-    meta = worker.state.pod["metadata"]
-    uid = worker.parts.reports.uid_of(meta["uid"])
-    if not uid:
-        return
-    options = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
-    backoff = Backoff(initial_s=0.1, cap_s=10.0)
-    while not worker.gone:
-        try:
-            await worker.parts.client.delete(
-                api_resource("pods"), meta["name"], meta["namespace"], options
-            )
-        except (NotFound, Conflict):
-            return
-        except (StatusError, OSError) as error:
-            log.info("pod %s/%s: delete: %s", meta["namespace"], meta["name"], error)
-            await worker.parts.clock.sleep(backoff.next_s())
-        else:
-            return
+async def end_object(worker: PodWorker) -> None:
+    """Take the pod's object away, if the API knows the pod."""
+    parts, pod = worker.parts, worker.state.pod
+    if uid := parts.reports.uid_of(pod["metadata"]["uid"]):
+        await delete_object(parts.client, parts.clock, pod, uid, lambda: worker.gone)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 from sampan.api.errors import Object
 from sampan.api.placement import tolerates
 
-from .facts import memory_figures, process_figures
+from .facts import memory_figures, process_figures, read_disk
 from .preemption import is_critical
 from .quality import BEST_EFFORT, cgroup_parent, qos_class
 from .settings import Settings
@@ -66,16 +65,16 @@ def read_signals(data: Path) -> Observations:
     """All signals now. Images and pods' files are on one disk, so both signals say the same."""
     available, total = memory_figures()
     processes, most = process_figures()
-    stat = os.statvfs(data)
-    room = Observation(stat.f_frsize * stat.f_bavail, stat.f_frsize * stat.f_blocks)
+    disk = read_disk(data)
+    room = Observation(disk.available_bytes, disk.capacity_bytes)
     seen = {
         MEMORY_AVAILABLE: Observation(available, total),
         NODE_DISK: room,
         IMAGE_DISK: room,
         PIDS_AVAILABLE: Observation(most - processes, most),
     }
-    if stat.f_files:
-        seen[NODE_INODES] = seen[IMAGE_INODES] = Observation(stat.f_favail, stat.f_files)
+    if disk.inodes:
+        seen[NODE_INODES] = seen[IMAGE_INODES] = Observation(disk.inodes_free, disk.inodes)
     return seen
 
 

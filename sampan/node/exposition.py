@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from .timings import Histogram
+from sampan.wire.exposition import Buckets
 
 Row = tuple[Mapping[str, str], float]
 Family = tuple[str, str, str, Iterable[Row]]
@@ -35,7 +35,7 @@ def sample(name: str, labels: Mapping[str, str], value: float, at_ms: int | None
 
 
 def histogram_lines(
-    name: str, text: str, series: Iterable[tuple[Mapping[str, str], Histogram]]
+    name: str, text: str, series: Iterable[tuple[Mapping[str, str], Buckets]]
 ) -> Iterator[str]:
     yield f"# HELP {name} {text}"
     yield f"# TYPE {name} histogram"

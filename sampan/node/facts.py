@@ -10,6 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+MEMINFO = "/proc/meminfo"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "riscv64": "riscv64"}
 
 
@@ -30,12 +31,21 @@ class MachineFacts(Struct, frozen=True):
     """How many processes there may be."""
 
 
+class Disk(Struct, frozen=True):
+    """One file system."""
+
+    capacity_bytes: int = 0
+    available_bytes: int = 0
+    inodes: int = 0
+    inodes_free: int = 0
+
+
 def machine_facts() -> MachineFacts:
     uname = os.uname()
     machine_id = _read("/etc/machine-id") or uuid.UUID(int=uuid.getnode()).hex
     return MachineFacts(
         cpus=len(os.sched_getaffinity(0)),
-        memory_bytes=_meminfo().get("MemTotal", 0),
+        memory_bytes=meminfo(_read(MEMINFO)).get("MemTotal", 0),
         architecture=ARCHITECTURES.get(uname.machine, uname.machine),
         kernel=uname.release,
         os_image=_os_image(),
@@ -47,16 +57,18 @@ def machine_facts() -> MachineFacts:
     )
 
 
-def disk_bytes(path: Path) -> int:
-    """Size of the file system that pods' files live on."""
+def read_disk(path: Path) -> Disk:
+    """The file system a path is on. Raises OSError."""
     stat = os.statvfs(path)
-    return stat.f_frsize * stat.f_blocks
+    return Disk(
+        stat.f_frsize * stat.f_blocks, stat.f_frsize * stat.f_bavail, stat.f_files, stat.f_ffree
+    )
 
 
 def memory_figures() -> tuple[int, int]:
     """(available, in all): what nobody works with, as kubelet counts it: free memory, and cached
     files that were not used lately."""
-    found = _meminfo()
+    found = meminfo(_read(MEMINFO))
     return found.get("MemFree", 0) + found.get("Inactive(file)", 0), found.get("MemTotal", 0)
 
 
@@ -75,9 +87,10 @@ def _read(path: str) -> str:
         return ""
 
 
-def _meminfo() -> dict[str, int]:
+def meminfo(text: str) -> dict[str, int]:
+    """The lines of /proc/meminfo that are sizes, in bytes."""
     out = {}
-    for line in _read("/proc/meminfo").splitlines():
+    for line in text.splitlines():
         name, _, rest = line.partition(":")
         words = rest.split()
         if len(words) == 2:

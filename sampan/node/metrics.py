@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sampan.version import GIT_VERSION
+from sampan.wire.exposition import Buckets
 from sampan.wire.pem import read_blocks
 
 from .exposition import Family, Row, histogram_lines, lines_of
 from .manifests import is_static
 from .tally import Tally
-from .timings import OPERATION, TIMINGS, Histogram
+from .timings import OPERATION, TIMINGS
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -46,7 +47,7 @@ def metrics_text(agent: Agent) -> str:
     ):
         lines += lines_of(family)
     for name, timing in TIMINGS.items():
-        series = tally.timings.get(name, {} if timing.labels else {(): Histogram(timing.bounds)})
+        series = tally.timings.get(name, {} if timing.labels else {(): Buckets(timing.bounds)})
         lines += histogram_lines(
             name,
             f"[ALPHA] {timing.text}",

@@ -26,7 +26,7 @@ from sampan.version import GIT_VERSION
 from sampan.wire.quantity import milli, milli_text
 
 from .config import NodeConfig
-from .facts import MachineFacts, disk_bytes, machine_facts
+from .facts import MachineFacts, machine_facts, read_disk
 from .handlers import HANDLERS
 from .thresholds import MEMORY, NODE_DISK
 from .tidings import STARTING, Tiding, of_start, of_status
@@ -244,7 +244,11 @@ class Registration:
 
     @property
     def allocatable(self) -> dict[str, str]:
-        return allocatable(self._config, self.facts, disk_bytes(self._config.data))
+        return allocatable(self._config, self.facts, self._disk_bytes())
+
+    def _disk_bytes(self) -> int:
+        """Size of the file system that pods' files live on."""
+        return read_disk(self._config.data).capacity_bytes
 
     def refresh(self) -> None:
         """Something that the status tells has changed: look before the next tick."""
@@ -342,7 +346,7 @@ class Registration:
     def _state(self) -> NodeState:
         return NodeState(
             port=self.port,
-            disk_bytes=disk_bytes(self._config.data),
+            disk_bytes=self._disk_bytes(),
             pressures=self.pressures(),
             images=self._images(),
             trouble=self.trouble,

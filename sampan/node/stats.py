@@ -17,19 +17,12 @@ from msgspec import Struct, field
 from sampan.aio.clock import Clock
 from sampan.linux.cgroups import Usage
 
+from .facts import MEMINFO, Disk, meminfo
+
 RATE_MIN_S = 5.0
 RATE_MAX_S = 120.0
 PAUSE_S = 1.0
 FRESH_S = 3.0
-
-
-class Disk(Struct, frozen=True):
-    """One file system."""
-
-    capacity_bytes: int = 0
-    available_bytes: int = 0
-    inodes: int = 0
-    inodes_free: int = 0
 
 
 class ContainerUsage(Struct, frozen=True):
@@ -152,7 +145,7 @@ class Stats:
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def node_usage(stat: str, meminfo: str) -> tuple[Usage, int]:
+def node_usage(stat: str, sizes: str) -> tuple[Usage, int]:
     """The node's usage and what memory is still to be had, from /proc/stat and /proc/meminfo.
 
     The working set is what is used without inactive file pages, as kubelet counts it.
@@ -160,10 +153,7 @@ def node_usage(stat: str, meminfo: str) -> tuple[Usage, int]:
     # cpu user nice system idle iowait irq softirq steal guest guest_nice; guest is part of user.
     ticks = [int(word) for word in stat.split("\n", 1)[0].split()[1:]]
     busy = sum(ticks[:3]) + sum(ticks[5:8])
-    memory = {}
-    for line in meminfo.splitlines():
-        name, _, rest = line.partition(":")
-        memory[name] = int(rest.split()[0]) * 1024 if rest.strip() else 0
+    memory = meminfo(sizes)
     total = memory.get("MemTotal", 0)
     used = total - memory.get("MemFree", 0)
     working = max(0, used - memory.get("Inactive(file)", 0))
@@ -178,15 +168,7 @@ def node_usage(stat: str, meminfo: str) -> tuple[Usage, int]:
 
 
 def read_node() -> tuple[Usage, int]:
-    return node_usage(Path("/proc/stat").read_text(), Path("/proc/meminfo").read_text())
-
-
-def read_disk(path: Path) -> Disk:
-    """The file system a path is on."""
-    stat = os.statvfs(path)
-    return Disk(
-        stat.f_frsize * stat.f_blocks, stat.f_frsize * stat.f_bavail, stat.f_files, stat.f_ffree
-    )
+    return node_usage(Path("/proc/stat").read_text(), Path(MEMINFO).read_text())
 
 
 def read_traffic(table: Path = Path("/proc/thread-self/net/dev")) -> dict[str, Traffic]:

@@ -13,8 +13,9 @@ from sampan.linux.cgroups import Usage
 
 from .claimstats import ClaimDisk
 from .exposition import Family, lines_of
+from .facts import Disk
 from .footprint import NOTHING, Footprint
-from .stats import Disk, Measured, PodUsage, Reading, Traffic
+from .stats import Measured, PodUsage, Reading, Traffic
 from .usage import Store
 
 

@@ -6,7 +6,9 @@ from collections import Counter
 
 from msgspec import Struct, field
 
-from .timings import OPERATION, REQUEST, STORAGE, TIMINGS, Histogram, Series
+from sampan.wire.exposition import Buckets
+
+from .timings import OPERATION, REQUEST, STORAGE, TIMINGS, Series
 
 
 class Tally(Struct):
@@ -44,8 +46,8 @@ class Tally(Struct):
         series = self.timings.setdefault(family, {})
         found = series.get(values)
         if found is None:
-            found = series[values] = Histogram(TIMINGS[family].bounds)
-        found.observe(seconds)
+            found = series[values] = Buckets(TIMINGS[family].bounds)
+        found.add(seconds)
 
     def request(self, host: str, method: str, code: str, seconds: float) -> None:
         """The API has answered."""

@@ -7,10 +7,11 @@ for) and `kubelet_cgroup_manager_*` (crun makes and removes cgroups with their c
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from msgspec import Struct, field
+from msgspec import Struct
+
+from sampan.wire.exposition import Buckets
 
 DEFAULT_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 """client_golang's DefBuckets."""
@@ -102,35 +103,10 @@ TIMINGS = {
 }  # fmt: skip
 
 
-class Histogram(Struct):
-    """Counts by upper bound."""
-
-    bounds: Sequence[float]
-    counts: list[int] = field(default_factory=list)
-    total: float = 0.0
-
-    def observe(self, value: float) -> None:
-        if not self.counts:
-            self.counts = [0] * (len(self.bounds) + 1)
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-    def rows(self) -> Iterator[tuple[str, str, float]]:
-        """(suffix, value of `le` or "", figure), cumulative as Prometheus wants them."""
-        seen = 0
-        for bound, count in zip(self.bounds, self.counts or [0] * len(self.bounds), strict=False):
-            seen += count
-            yield "_bucket", f"{bound:g}", seen
-        number = sum(self.counts)
-        yield "_bucket", "+Inf", number
-        yield "_sum", "", self.total
-        yield "_count", "", number
-
-
 def size_class(size_bytes: int) -> str:
     """How a pull is labelled by the size of its image (GetImageSizeBucket)."""
     return next((name for above, name in SIZES if size_bytes > above), "N/A")
 
 
-Series = dict[tuple[str, ...], Histogram]
+Series = dict[tuple[str, ...], Buckets]
 """By the values of a family's labels."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from . import stats
 from .ephemeral import Written
-from .facts import process_figures
+from .facts import process_figures, read_disk
 from .footprint import Footprint, footprint
 from .interface import interface_name
 from .quality import cgroup_parent
@@ -27,7 +27,7 @@ def read(agent: Agent) -> stats.Reading:
         at=agent.parts.clock.now(),
         node=node,
         available_bytes=available,
-        disk=stats.read_disk(agent.config.data),
+        disk=read_disk(agent.config.data),
         pods=tuple(
             _pod(worker, traffic)
             for worker in tuple(agent.workers.values())

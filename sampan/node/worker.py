@@ -26,7 +26,7 @@ from sampan.runtime.interface import Container
 from .adoption import adopt
 from .attempts import attempt_of, group_attempts
 from .ending import (
-    delete_object,
+    end_object,
     grace_of_deletion,
     grace_of_finish,
     grace_of_restart,
@@ -408,7 +408,7 @@ class PodWorker:
             self.parts.reports.put(state.pod, status)
         await asyncio.gather(self._clean_up(), self.parts.reports.flushed(state.uid))
         if not self._gone:
-            await delete_object(self)
+            await end_object(self)
 
     async def _tell_of_stop(self) -> None:
         """While some containers still run, say which have ended and who is ready; once none does

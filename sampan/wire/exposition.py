@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import inf
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -13,7 +14,7 @@ class Buckets:
 
     __slots__ = ("bounds", "counts", "total")
 
-    def __init__(self, bounds: tuple[float, ...]) -> None:
+    def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
@@ -22,11 +23,17 @@ class Buckets:
         self.counts[bisect_left(self.bounds, value)] += times
         self.total += value * times
 
+    def rows(self) -> Iterator[tuple[str, str, float]]:
+        """(suffix, value of `le` or "", figure), cumulative as Prometheus wants them."""
+        seen = 0
+        for bound, count in zip((*self.bounds, inf), self.counts, strict=True):
+            seen += count
+            yield "_bucket", "+Inf" if bound == inf else f"{bound:g}", seen
+        yield "_sum", "", self.total
+        yield "_count", "", seen
+
     def lines(self, name: str, labels: str) -> Iterator[str]:
         """`labels` as they are written, of all of its lines."""
-        count = 0
-        for bound, number in zip((*self.bounds, "+Inf"), self.counts, strict=True):
-            count += number
-            yield f'{name}_bucket{{{labels},le="{bound}"}} {count}'
-        yield f"{name}_sum{{{labels}}} {self.total}"
-        yield f"{name}_count{{{labels}}} {count}"
+        for suffix, bound, figure in self.rows():
+            more = f',le="{bound}"' if bound else ""
+            yield f"{name}{suffix}{{{labels}{more}}} {figure}"

@@ -15,16 +15,16 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock
 from sampan.aio.tasks import Supervisor
-from sampan.api.errors import Conflict, NotFound, Object, StatusError
+from sampan.api.errors import Object
 from sampan.api.meta import has_condition
 from sampan.api.resources import resource
 from sampan.client.api import Client
 from sampan.client.events import NORMAL, EventRecorder
 from sampan.client.informer import Informers
 
+from ..deletion import delete_object
 from ..narration import Narrator
 from ..reports import Reports
 from .outcome import Match, Outcome, Rule, Script
@@ -214,21 +214,8 @@ class SimulatedNodes:
 
     async def _let_go(self, pod: Object) -> None:
         """Take the object of a stopped pod away."""
-        meta = pod["metadata"]
-        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": meta["uid"]}}
-        backoff = Backoff(initial_s=0.1, cap_s=10.0)
-        await self._reports.flushed(meta["uid"])
-        while True:
-            try:
-                await self._client.delete(
-                    resource("pods"), meta["name"], meta["namespace"], options
-                )
-                return
-            except (NotFound, Conflict):
-                return
-            except (StatusError, OSError) as error:
-                log.info("pod %s/%s: delete: %s", meta["namespace"], meta["name"], error)
-            await self._clock.sleep(backoff.next_s())
+        await self._reports.flushed(uid := pod["metadata"]["uid"])
+        await delete_object(self._client, self._clock, pod, uid)
 
     async def run_timer(self) -> None:
         """Look at pods when their time has come, for ever."""

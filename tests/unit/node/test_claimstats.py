@@ -13,7 +13,7 @@ import pytest
 from sampan.node import claimstats
 from sampan.node.claimstats import ClaimStats, families
 from sampan.node.exposition import lines_of
-from sampan.node.stats import Disk
+from sampan.node.facts import Disk
 from tests.kit.clock import FakeClock
 
 DISK = Disk(100, 40, 10, 7)

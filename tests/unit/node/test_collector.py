@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from sampan.node.collector import PERIOD_S, Collector, size_text, used_beside, wanted_images
+from sampan.node.facts import Disk
 from sampan.node.settings import Settings, parse_settings
 from sampan.runtime.interface import Image, ImageNotFound
 from sampan.runtime.records import Record, write_record
@@ -38,8 +39,8 @@ class Bench:
         )
         self.images.remove = self.remove  # type: ignore[method-assign]
 
-    def disk(self) -> tuple[int, int]:
-        return 1000, 1000 - self.other - 100 * len(self.images.here)
+    def disk(self) -> Disk:
+        return Disk(1000, 1000 - self.other - 100 * len(self.images.here))
 
     async def remove(self, reference: str) -> None:
         if reference not in self.images.here:

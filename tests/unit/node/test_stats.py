@@ -11,9 +11,9 @@ from sampan.linux.blockio import Transfers
 from sampan.linux.cgroups import Processor, Usage
 from sampan.node import stats
 from sampan.node.cadvisor import cadvisor_text
+from sampan.node.facts import Disk
 from sampan.node.stats import (
     ContainerUsage,
-    Disk,
     Measured,
     PodUsage,
     Reading,
