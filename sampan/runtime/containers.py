@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Sequence
+from signal import SIGTERM
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from ..linux import cgroups
 from . import limits
-from .interface import Container, Resources, RuntimeFailure, State
+from .interface import Container, ExecStreams, Resources, RuntimeFailure, State
 from .places import Places
+from .verbs.exec import exec_
+from .verbs.kill import kill
 
 if TYPE_CHECKING:
     from ..linux.blockio import Transfers
@@ -23,9 +26,17 @@ class Held(Protocol):
     """One container, as its runtime holds it."""
 
     ended: asyncio.Event
+    pidfd: int | None
+    removal: asyncio.Lock
+    """Held by who deletes it."""
 
     @property
     def container(self) -> Container: ...
+
+    @property
+    def group(self) -> str:
+        """Its own cgroup."""
+        ...
 
 
 E = TypeVar("E", bound=Held)
@@ -72,6 +83,59 @@ class Containers(Generic[E]):
         if entry.container.state is not State.RUNNING:
             raise RuntimeFailure("cannot exec or attach: the container is not running")
         return entry
+
+    async def exec(
+        self,
+        container_id: str,
+        args: Sequence[str],
+        *,
+        tty: bool = False,
+        stdin: bool = False,
+    ) -> ExecStreams:
+        self._find_running(container_id)
+        return await exec_(self._places, container_id, args, tty=tty, stdin=stdin)
+
+    async def kill(self, container_id: str, signal: int) -> None:
+        entry = self._entries.get(container_id)
+        if entry is not None:
+            kill(entry.pidfd, signal)
+
+    async def delete(self, container_id: str) -> None:
+        """Who comes while another one deletes it waits, and tries again if that one failed."""
+        entry = self._entries.get(container_id)
+        if entry is None:
+            return
+        async with entry.removal:
+            if self._entries.get(container_id) is entry:
+                self._exited.pop(container_id, None)
+                await self._delete(entry)
+
+    async def _delete(self, entry: E) -> None:
+        """It is no entry any more, or RuntimeFailure is raised."""
+        raise NotImplementedError
+
+    async def _delete_all(self, grace_s: float) -> None:
+        """After a time to end by themselves."""
+        living = [
+            entry
+            for entry in self._entries.values()
+            if entry.pidfd is not None and not entry.ended.is_set()
+        ]
+        for entry in living:
+            kill(entry.pidfd, SIGTERM)
+        await all_ended(living, grace_s)
+        await asyncio.gather(*(self.delete(container_id) for container_id in list(self._entries)))
+
+    def usage(self, container_id: str) -> cgroups.Usage:
+        entry = self._entries.get(container_id)
+        return cgroups.Usage() if entry is None else cgroups.usage(entry.group)
+
+    def limit(self, container_id: str, resources: Resources) -> None:
+        """Other limits for a container that runs, without a restart."""
+        limits.limit(self._find_running(container_id).group, resources)
+
+    def pin(self, container_id: str, cpus: str) -> None:
+        limits.pin(self._find_running(container_id).group, cpus)
 
     def group_usage(self, cgroup_parent: str) -> cgroups.Usage:
         return cgroups.usage(f"{self._places.cgroup_root}/{cgroup_parent}")

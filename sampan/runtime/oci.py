@@ -23,15 +23,9 @@ from msgspec import structs
 
 from ..linux import cgroups, processes
 from . import conmon, limits
-from .containers import Containers, all_ended
+from .containers import Containers
 from .exits import ExitWatch, read_exit
-from .interface import (
-    Container,
-    ContainerSpec,
-    ExecStreams,
-    Resources,
-    RuntimeFailure,
-)
+from .interface import Container, ContainerSpec, ExecStreams, RuntimeFailure
 from .places import Places
 from .records import Record, read_record
 from .roots import remove_tree, unmount_root
@@ -39,7 +33,6 @@ from .streams import AttachStreams
 from .table import LOST_EXIT_CODE, REBOOT_EXIT_CODE, START_ERROR_EXIT_CODE, Entry, Exit
 from .verbs.create import create
 from .verbs.delete import delete
-from .verbs.exec import exec_
 from .verbs.kill import kill
 from .verbs.start import start
 
@@ -239,17 +232,9 @@ class OciRuntime(Containers[Entry]):
             raise
         return entry.container
 
-    async def kill(self, container_id: str, signal: int) -> None:
-        entry = self._entries.get(container_id)
-        if entry is not None and entry.exit is None:
-            kill(entry.pidfd, signal)
-
-    async def delete(self, container_id: str) -> None:
-        entry = self._entries.get(container_id)
-        if entry is None:
-            return
+    async def _delete(self, entry: Entry) -> None:
+        container_id = entry.record.id
         entry.deleting = True
-        self._exited.pop(container_id, None)
         if entry.exit is None:
             await self._end(entry)
         await self._await_monitor(entry)
@@ -288,17 +273,6 @@ class OciRuntime(Containers[Entry]):
             kill(entry.conmon_pidfd, signal.SIGKILL)
         processes.reap(entry.record.conmon_pid)
 
-    async def exec(
-        self,
-        container_id: str,
-        args: Sequence[str],
-        *,
-        tty: bool = False,
-        stdin: bool = False,
-    ) -> ExecStreams:
-        self._find_running(container_id)
-        return await exec_(self._places, container_id, args, tty=tty, stdin=stdin)
-
     async def attach(self, container_id: str) -> ExecStreams:
         entry = self._find_running(container_id)
 
@@ -315,29 +289,12 @@ class OciRuntime(Containers[Entry]):
         """After a rotation moved the log file away: go on in a new one."""
         conmon.reopen_log(self._places.bundle(container_id))
 
-    def usage(self, container_id: str) -> cgroups.Usage:
-        entry = self._entries.get(container_id)
-        return cgroups.Usage() if entry is None else cgroups.usage(entry.record.cgroup)
-
     def upper(self, container_id: str) -> Path:
         return self._places.upper(container_id)
 
-    def limit(self, container_id: str, resources: Resources) -> None:
-        """Other limits for a container that runs, without a restart."""
-        entry = self._find_running(container_id)
-        limits.limit(entry.record.cgroup, resources)
-
-    def pin(self, container_id: str, cpus: str) -> None:
-        entry = self._find_running(container_id)
-        limits.pin(entry.record.cgroup, cpus)
-
     async def purge(self, grace_s: float) -> None:
         """Stop and delete every container, and remove the cluster's cgroups."""
-        living = [entry for entry in self._entries.values() if entry.exit is None]
-        for entry in living:
-            kill(entry.pidfd, signal.SIGTERM)
-        await all_ended(living, grace_s)
-        await asyncio.gather(*(self.delete(container_id) for container_id in list(self._entries)))
+        await self._delete_all(grace_s)
         await limits.remove_all(self._places.cgroup_root)
 
     async def close(self) -> None:

@@ -38,6 +38,11 @@ class Entry(Struct):
     rebooted: bool = False
     """The machine was started anew since."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    removal: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def group(self) -> str:
+        return self.record.cgroup
 
     @property
     def container(self) -> Container:

@@ -27,8 +27,10 @@ from sampan.runtime.interface import (
     State,
 )
 from sampan.runtime.oci import OciRuntime
+from sampan.runtime.places import Places
 from sampan.runtime.records import read_record, write_record
 from sampan.runtime.streams import collect
+from sampan.runtime.verbs import delete
 from tests.kit.containers import container_spec, mounted_below, next_exit, node_namespace
 from tests.kit.images import busybox_archive
 from tests.kit.wire import until
@@ -574,3 +576,24 @@ async def test_many_at_once(runtime: OciRuntime, spec: MakeSpec) -> None:
             if len(codes) == len(specs):
                 break
     assert codes == {one.id: number for number, one in enumerate(specs)}
+
+
+async def test_a_container_is_deleted_once_whoever_asks(
+    runtime: OciRuntime, spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A descriptor that two would wait for is closed by the first, and then another file's."""
+    one = spec("sleep", "1000")
+    await runtime.create(one)
+    await runtime.start(one.id)
+    before = len(os.listdir("/proc/self/fd"))
+    deleted: list[str] = []
+
+    async def counted(places: Places, container_id: str, cgroup: str) -> None:
+        deleted.append(container_id)
+        await delete.delete(places, container_id, cgroup)
+
+    monkeypatch.setattr("sampan.runtime.oci.delete", counted)
+    await asyncio.gather(*(runtime.delete(one.id) for _ in range(3)))
+    assert deleted == [one.id]
+    assert runtime.get(one.id) is None
+    assert len(os.listdir("/proc/self/fd")) == before - 2

@@ -15,7 +15,6 @@ import asyncio
 import json
 import logging
 import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -29,19 +28,16 @@ from sampan.aio.grpc import NOT_FOUND, RpcError
 
 from ...linux import cgroups, processes
 from .. import limits
-from ..containers import Containers, all_ended
+from ..containers import Containers
 from ..interface import (
     Container,
     ContainerSpec,
     ExecStreams,
-    Resources,
     RuntimeFailure,
     State,
 )
 from ..places import Places
 from ..verbs.create import limits_of
-from ..verbs.exec import exec_
-from ..verbs.kill import kill
 from . import schemas
 from .containerd import NAMESPACE, Containerd
 from .images import CriImages
@@ -78,6 +74,11 @@ class Entry(Struct):
     stdin: bool = False
     tty: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    removal: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def group(self) -> str:
+        return f"{self.cgroup}/{self.container.id}"
 
 
 class CriRuntime(Containers[Entry]):
@@ -333,15 +334,8 @@ class CriRuntime(Containers[Entry]):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def kill(self, container_id: str, signal: int) -> None:
-        entry = self._entries.get(container_id)
-        if entry is not None and entry.pidfd is not None:
-            kill(entry.pidfd, signal)
-
-    async def delete(self, container_id: str) -> None:
-        entry = self._entries.get(container_id)
-        if entry is None:
-            return
+    async def _delete(self, entry: Entry) -> None:
+        container_id = entry.container.id
         self._unwatch(entry)
         try:
             # It kills what still runs.
@@ -374,17 +368,6 @@ class CriRuntime(Containers[Entry]):
             if error.code != NOT_FOUND:
                 raise RuntimeFailure(error.message) from error
 
-    async def exec(
-        self,
-        container_id: str,
-        args: Sequence[str],
-        *,
-        tty: bool = False,
-        stdin: bool = False,
-    ) -> ExecStreams:
-        self._find_running(container_id)
-        return await exec_(self._places, container_id, args, tty=tty, stdin=stdin)
-
     async def attach(self, container_id: str) -> ExecStreams:
         # The HTTP client takes long to import, and few attach.
         from .streams import open_attach
@@ -413,10 +396,6 @@ class CriRuntime(Containers[Entry]):
 
     # Groups
 
-    def usage(self, container_id: str) -> cgroups.Usage:
-        entry = self._entries.get(container_id)
-        return cgroups.Usage() if entry is None else cgroups.usage(_group(entry))
-
     def upper(self, container_id: str) -> Path:
         rootfs = str(self._places.bundle(container_id) / "rootfs")
         for line in Path("/proc/self/mounts").read_text().splitlines():
@@ -427,19 +406,9 @@ class CriRuntime(Containers[Entry]):
                         return Path(option.removeprefix("upperdir="))
         return Path("/nonexistent")
 
-    def limit(self, container_id: str, resources: Resources) -> None:
-        limits.limit(_group(self._find(container_id)), resources)
-
-    def pin(self, container_id: str, cpus: str) -> None:
-        limits.pin(_group(self._find(container_id)), cpus)
-
     async def purge(self, grace_s: float) -> None:
         """Stop and delete every container, and end the server; its images stay."""
-        living = [entry for entry in self._entries.values() if entry.pidfd is not None]
-        for entry in living:
-            kill(entry.pidfd, signal.SIGTERM)
-        await all_ended(living, grace_s)
-        await asyncio.gather(*(self.delete(each) for each in list(self._entries)))
+        await self._delete_all(grace_s)
         await self.close()
         await self._server.end()
         await limits.remove_all(self._places.cgroup_root)
@@ -484,7 +453,3 @@ def _user_of(pid: int) -> Sequence[int]:
         gid,
         *(int(group) for group in rows["Groups"] if int(group) != gid),
     )
-
-
-def _group(entry: Entry) -> str:
-    return f"{entry.cgroup}/{entry.container.id}"

@@ -188,3 +188,32 @@ async def test_a_command_that_cannot_be_written_down_is_a_failure_of_the_runtime
         monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(RuntimeFailure, match="cannot exec"):
         await exec_(places, "c", ["true"], tty=False, stdin=False)
+
+
+async def test_who_deletes_while_another_one_does_waits_and_takes_over_from_one_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(tmp_path)
+    runtime = cri.CriRuntime(cast(Containerd, server), tmp_path, "root", b"")
+    await runtime.open()
+    begun, go, tries = asyncio.Event(), asyncio.Event(), 0
+    call = server.call
+
+    async def slow(name: str, **asked: Any) -> dict[str, Any]:
+        nonlocal tries
+        if name == "RemoveContainer":
+            tries += 1
+            begun.set()
+            await go.wait()
+            if tries == 1:
+                raise RpcError(UNAVAILABLE, "busy")
+        return await call(name, **asked)
+
+    monkeypatch.setattr(server, "call", slow)
+    deletions = [asyncio.create_task(runtime.delete("c1")) for _ in range(3)]
+    await begun.wait()
+    assert tries == 1
+    go.set()
+    found = await asyncio.gather(*deletions, return_exceptions=True)
+    assert [type(each) for each in found] == [RuntimeFailure, type(None), type(None)]
+    assert (tries, list(runtime.list())) == (2, [])
