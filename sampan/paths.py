@@ -54,6 +54,25 @@ class ClusterPaths:
             return []
         return sorted(int(path.name) for path in self.members.iterdir() if path.name.isdecimal())
 
+    def parting(self, number: int) -> Path:
+        """There from when a further node is told to go until nothing is left of it, also in the
+        API; its name is in it. Whatever ends in between, the next start goes on with it."""
+        return self.members / f"{number}.leaving"
+
+    def partings(self) -> list[int]:
+        """The further nodes that are told to go, in order."""
+        found = self.members.glob("*.leaving")
+        return sorted(int(path.stem) for path in found if path.stem.isdecimal())
+
+    def make_member(self, number: int) -> None:
+        """The folder of a further node. One that is there stays, and goes on leaving if it does.
+        Raises OSError."""
+        folder = self.member(number).data
+        if not folder.exists():
+            # It is another node than the one of its number that has gone.
+            self.parting(number).unlink(missing_ok=True)
+            folder.mkdir(parents=True, mode=0o700)
+
     def strangers(self) -> list[str]:
         """What is in the data folder and not a cluster's, in order. Raises OSError."""
         try:

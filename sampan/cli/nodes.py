@@ -115,7 +115,21 @@ def change(
     for number in gone:
         if number in names:
             _forget(paths, url_of(status), names[number])
+        paths.parting(number).unlink(missing_ok=True)
     return status
+
+
+def finish_partings(paths: ClusterPaths, status: Status) -> None:
+    """Have the API forget nodes whose removal was cut short after they had gone from this machine.
+    Raises OSError; then it is for the next time."""
+    present = node_numbers(status)
+    for number in paths.partings():
+        if number not in present:
+            mark = paths.parting(number)
+            name = mark.read_text()
+            if name and name not in (_name(status, item) for item in present):
+                _forget(paths, url_of(status), name)
+            mark.unlink(missing_ok=True)
 
 
 def _forget(paths: ClusterPaths, url: str, node: str) -> None:

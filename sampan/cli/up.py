@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from sampan.wire.address import join_host_port
 
 from .doctor import firewall, look_at_chains
 from .image import runtime_of
-from .nodes import NODES_MAX, check_runtime, node_numbers, resize
+from .nodes import NODES_MAX, check_runtime, finish_partings, node_numbers, resize
 from .options import NAME, Data, Json, Name, context_of, fail, paths_of
 from .progress import Progress
 from .simulate import await_simulation, keep_simulation
@@ -89,6 +90,9 @@ def up(
             command = f"sampan down --name {name}"
             print(f"sampan: cluster {name} goes on starting; stop it: {command}", file=sys.stderr)
         raise
+    if "control" in status["parts"]:
+        with contextlib.suppress(OSError):
+            finish_partings(paths, status)
     if nodes and nodes != len(node_numbers(status)):
         status = resize(paths, link, status, nodes)
     if simulate:

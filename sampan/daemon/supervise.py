@@ -9,7 +9,7 @@ process waits at its `go` pipe until the control plane listens, because a first 
 refused would cost it a back-off.
 
 Further nodes on this machine are parts too, one per folder in DATA/nodes; they go when the first
-node is ready, whose bridge they hang on.
+node is ready, whose bridge they hang on. One that is marked there as leaving is only cleaned away.
 
 The socket RUN/sampan.sock: who connects gets a JSON line with the whole status now and after each
 change. Who writes "down" ends the cluster, "add 2" and "remove 2" begin and end a further node,
@@ -89,6 +89,9 @@ class Cluster:
         vital = PARTS[1:] if self.joined else PARTS
         parts = [*map(Part, vital), *map(further_node, paths.member_numbers())]
         self.parts = {part.name: part for part in parts}
+        for part in parts:
+            # Of a supervisor that was killed before the node had gone.
+            part.leaving = not part.is_vital and paths.parting(part.number).exists()
         self.selector = selectors.DefaultSelector()
         self.began = time.monotonic()
         self.ready_s = 0.0
@@ -216,7 +219,8 @@ class Cluster:
         if part.name == "node" and part.state == "ready" and not self.bridged:
             self.bridged = True
             self._let_go(*self.parts.values())
-        if not self.ready_s and all(item.state == "ready" for item in self.parts.values()):
+        staying = (item for item in self.parts.values() if not item.leaving)
+        if not self.ready_s and all(item.state == "ready" for item in staying):
             self.ready_s = time.monotonic() - self.began
         self._broadcast()
 
@@ -273,7 +277,7 @@ class Cluster:
             return
         self.parts[part.name] = part
         try:
-            self.paths.member(number).data.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.paths.make_member(number)
         except OSError as error:
             part.state, part.error = "failed", str(error)
             self._broadcast()
@@ -286,6 +290,9 @@ class Cluster:
         if part is None or part.is_vital or part.leaving:
             return
         part.leaving, part.state, part.restart_at, part.failures = True, "leaving", 0.0, 0
+        with contextlib.suppress(OSError):
+            # On a full disk only a start in the middle of it would not know.
+            self.paths.parting(number).write_text(str(part.detail.get("node", "")))
         if part.process is not None:
             part.process.terminate()
         else:
@@ -460,7 +467,7 @@ def main(arguments: list[str]) -> int:
         if not paths.order.exists():
             begin(paths, options.listen, options.runtime)
         for number in range(2, options.nodes + 1):
-            paths.member(number).data.mkdir(parents=True, exist_ok=True, mode=0o700)
+            paths.make_member(number)
     except (OSError, ValueError) as error:
         with contextlib.suppress(OSError):
             # Empty, unless it was there before.

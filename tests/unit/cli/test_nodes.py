@@ -17,7 +17,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     import typer
 
-    from sampan.cli.nodes import node_numbers, resize
+    from sampan.cli import nodes
+    from sampan.cli.nodes import finish_partings, node_numbers, resize
     from sampan.cli.tokens import seconds_of
 
 
@@ -51,6 +52,20 @@ def test_free_numbers_are_taken_and_the_highest_go(
         theirs.sendall(json.dumps(after).encode() + b"\n")
         resize(cluster_paths("test", tmp_path), ours, before, count)
         assert theirs.recv(4096).decode() == said
+
+
+def test_the_api_forgets_nodes_whose_removal_was_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = cluster_paths("test", tmp_path)
+    paths.members.mkdir()
+    for number, name in ((2, "host-2"), (3, "host-3"), (4, "")):
+        paths.parting(number).write_text(name)
+    forgotten: list[str] = []
+    monkeypatch.setattr(nodes, "_forget", lambda _, __, name: forgotten.append(name))
+    finish_partings(paths, status("control", "node", "node-3"))
+    assert forgotten == ["host-2"]
+    assert paths.partings() == [3]
 
 
 def test_a_tokens_life_is_told_as_go_tells_it() -> None:

@@ -84,3 +84,33 @@ def test_a_node_without_a_folder_fails_alone(tmp_path: Path) -> None:
     cluster._add(2)
     assert cluster.parts["node-2"].state == "failed"
     assert cluster.parts["node-2"].error
+
+
+def test_a_node_that_was_leaving_when_the_supervisor_was_killed_goes_on_leaving(
+    tmp_path: Path,
+) -> None:
+    paths = cluster_paths("c", tmp_path)
+    for number in (2, 3):
+        paths.make_member(number)
+    cluster = Cluster(paths)
+    gone = cluster.parts["node-2"]
+    gone.detail = {"node": "host-2"}
+    gone.process = Ending()  # type: ignore[assignment]
+    cluster._remove(2)
+    assert paths.parting(2).read_text() == "host-2"
+    again = Cluster(paths)
+    assert [name for name, part in again.parts.items() if part.leaving] == ["node-2"]
+    paths.make_member(2)
+    assert Cluster(paths).parts["node-2"].leaving
+    # A new node of its number is another one.
+    paths.member(2).data.rmdir()
+    paths.make_member(2)
+    assert not Cluster(paths).parts["node-2"].leaving
+
+
+class Ending:
+    """A process that takes its time."""
+
+    pid = 0
+
+    def terminate(self) -> None: ...
