@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from sampan.aio.clock import Clock, SystemClock
 from sampan.aio.tasks import Supervisor
 from sampan.api.errors import Object
+from sampan.api.principals import AUTHENTICATED, MASTERS
 from sampan.client import kubeconfig
 from sampan.paths import DEFAULT_NAME, ClusterPaths
 from sampan.server import encryption, settings
@@ -51,8 +52,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sampan.control")
 
-ADMIN = User("kubernetes-admin", ("system:masters", "system:authenticated"))
-AGENT = User(joining.BOOTSTRAP, (joining.BOOTSTRAPPERS, "system:authenticated"))
+ADMIN = User("kubernetes-admin", (MASTERS, AUTHENTICATED))
+AGENT = User(joining.BOOTSTRAP, (joining.BOOTSTRAPPERS, AUTHENTICATED))
 SCHEDULER_FILE = "scheduler.yaml"
 IP_FREEBIND = 15
 BACKLOG = 1024

@@ -12,6 +12,7 @@ from functools import partial
 from sampan.aio.clock import Clock
 from sampan.aio.tasks import Supervisor
 from sampan.api.errors import Object
+from sampan.api.principals import AUTHENTICATED, MASTERS
 from sampan.client.api import Client
 from sampan.client.informer import Informers
 from sampan.controllers.runtime.controller import Options
@@ -30,8 +31,8 @@ from .simulation import Keeper
 
 # In-process components are part of the server's own process: no key of theirs could leak that
 # does not lie beside the CA's. Their names are upstream's, for audit and events.
-CONTROLLERS = User("system:kube-controller-manager", ("system:masters", "system:authenticated"))
-SCHEDULER = User("system:kube-scheduler", ("system:masters", "system:authenticated"))
+CONTROLLERS = User("system:kube-controller-manager", (MASTERS, AUTHENTICATED))
+SCHEDULER = User("system:kube-scheduler", (MASTERS, AUTHENTICATED))
 
 
 async def begin(

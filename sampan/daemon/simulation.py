@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sampan.aio.clock import Clock
 from sampan.aio.tasks import Supervisor
+from sampan.api.principals import AUTHENTICATED, MASTERS
 from sampan.client.api import Client
 from sampan.client.informer import Informers
 from sampan.paths import ClusterPaths
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sampan.simulation")
 
-SIMULATOR = User("system:node-simulator", ("system:masters", "system:authenticated"))
+SIMULATOR = User("system:node-simulator", (MASTERS, AUTHENTICATED))
 
 
 class Keeper:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from sampan.aio.clock import Clock
 from sampan.api.errors import Object, StatusError
+from sampan.api.principals import AUTHENTICATED
 from sampan.api.resources import resource
 from sampan.client.api import Client
 
@@ -26,7 +27,6 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 API_SERVER_NAME = "kube-apiserver-kubelet-client"
-AUTHENTICATED = "system:authenticated"
 REMEMBERED = 1024
 TOKEN_S, ALLOWED_S, DENIED_S = 120.0, 300.0, 30.0
 """--authentication-token-webhook-cache-ttl, --authorization-webhook-cache-(un)authorized-ttl"""

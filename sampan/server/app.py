@@ -18,6 +18,7 @@ from sampan.aio.clock import Clock
 from sampan.api import errors
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
+from sampan.api.principals import MASTERS
 from sampan.api.resources import builtin
 from sampan.api.times import format_time
 from sampan.store.interface import Store
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
     from .reloads import Reloads
     from .webhooks.caller import Caller
 
-SYSTEM = User("system:apiserver", ("system:masters",))
+SYSTEM = User("system:apiserver", (MASTERS,))
 """Who the server is to its own admission when it writes by itself."""
 
 Change = Callable[[Object], Object]

@@ -27,6 +27,9 @@ from sampan.store.encryption import (
     Unreadable,
 )
 
+from . import documents
+from .documents import BadDocument, mapping
+
 if TYPE_CHECKING:
     from .kms import Plugin
 
@@ -46,49 +49,39 @@ Rules = dict[tuple[str, str], list[Provider]]
 """(plural, group) -> keys, in order."""
 
 
-class BadEncryption(ValueError):
-    """The file is no good; the text says where, and never shows a key."""
-
-
 def read(path: Path) -> Configured | None:
     """The codec `path` describes, ready to seal; None if there is no file. Waits for the plugins
-    of kms providers that seal. Raises BadEncryption."""
+    of kms providers that seal. Raises BadDocument, whose text never shows a key."""
     try:
         mode = path.stat().st_mode
-        text = path.read_text()
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadEncryption(f"{path}: {error}") from error
+    except OSError as error:
+        raise BadDocument(f"{path}: {error}") from error
     if mode & 0o077:
-        raise BadEncryption(f"{path}: others may read the keys in it; run: chmod 600 {path}")
-    import yaml
+        raise BadDocument(f"{path}: others may read the keys in it; run: chmod 600 {path}")
+    return documents.load(path, _begin, secret=True)
 
+
+def _begin(raw: Any) -> Configured:
+    made = build(raw)
     try:
-        raw = yaml.load(text, Loader=yaml.CSafeLoader)
-    except yaml.YAMLError:
-        # Its text would show a part of the file.
-        raise BadEncryption(f"{path}: not YAML") from None
-    try:
-        made = build(raw)
         for plugin in made.plugins:
             plugin.begin()
-    except (BadEncryption, Unreadable) as error:
-        raise BadEncryption(f"{path}: {error}") from None
+    except Unreadable as error:
+        raise BadDocument(str(error)) from None
     return made
 
 
 def build(raw: Any) -> Configured:
-    """The codec of a decoded file. Raises BadEncryption."""
-    top = _mapping(raw, "", ("apiVersion", "kind", "resources"))
-    if top.get("apiVersion") != VERSION or top.get("kind") != KIND:
-        raise BadEncryption(f"apiVersion and kind must be {VERSION} and {KIND}")
+    """The codec of a decoded file. Raises BadDocument."""
+    top = documents.versioned(raw, (VERSION,), KIND, ("resources",))
     rules: Rules = {}
     plugins: dict[str, Plugin] = {}
-    for at, item in enumerate(_list(top.get("resources"), "resources")):
+    for at, item in enumerate(_required(top.get("resources"), "resources")):
         path = f"resources[{at}]"
-        found = _mapping(item, path, ("resources", "providers"))
-        names = _list(found.get("resources"), f"{path}.resources")
+        found = mapping(item, path, ("resources", "providers"))
+        names = _required(found.get("resources"), f"{path}.resources")
         providers = _providers(found.get("providers"), f"{path}.providers", plugins)
         for place, name in enumerate(names):
             which = _parse_resource(name, f"{path}.resources[{place}]")
@@ -152,26 +145,26 @@ class Configured(Encryption):
 def _parse_resource(name: Any, path: str) -> tuple[str, str]:
     """(plural, group) of `secrets`, `deployments.apps`, `*.`, `*.apps` or `*.*`."""
     if not isinstance(name, str) or not name:
-        raise BadEncryption(f"{path}: Required value")
+        raise BadDocument(f"{path}: Required value")
     if name != name.lower():
-        raise BadEncryption(f"{path}: resource name should not contain capital letters: {name}")
+        raise BadDocument(f"{path}: resource name should not contain capital letters: {name}")
     if name == "*":
-        raise BadEncryption(
+        raise BadDocument(
             f"{path}: use '*.' to encrypt all the resources from core API group or *.* to encrypt"
             " all resources"
         )
     plural, _, group = name.partition(".")
     if group == "events.k8s.io":
-        raise BadEncryption(
+        raise BadDocument(
             f"{path}: '*.events.k8s.io' objects are stored using the 'events' API group in etcd."
             " Use 'events' instead in the config file"
         )
     if group == "extensions":
-        raise BadEncryption(
+        raise BadDocument(
             f"{path}: 'extensions' group has been removed and cannot be used for encryption"
         )
     if group == "*" and plural != "*":
-        raise BadEncryption(
+        raise BadDocument(
             f"{path}: encrypting the same resource across groups is not supported: {name}"
         )
     return plural, group
@@ -181,17 +174,17 @@ def _check_masks(rules: Rules, which: tuple[str, str], name: str) -> None:
     for mask in (("*", which[1]), ANY):
         if mask in rules and mask != which:
             earlier = ".".join(mask)
-            raise BadEncryption(f'resource "{name}" is masked by earlier rule "{earlier}"')
+            raise BadDocument(f'resource "{name}" is masked by earlier rule "{earlier}"')
 
 
 def _providers(raw: Any, path: str, plugins: dict[str, Plugin]) -> list[Provider]:
     out: list[Provider] = []
     known = (*MODES, IDENTITY, KMS)
-    for at, item in enumerate(_list(raw, path)):
+    for at, item in enumerate(_required(raw, path)):
         where = f"{path}[{at}]"
-        found = _mapping(item, where, known)
+        found = mapping(item, where, known)
         if len(found) != 1:
-            raise BadEncryption(
+            raise BadDocument(
                 f"{where}: one provider of {', '.join(known)} is required, and"
                 " more than one should be split into different list elements"
             )
@@ -202,46 +195,42 @@ def _providers(raw: Any, path: str, plugins: dict[str, Plugin]) -> list[Provider
         if mode == KMS:
             out.append(_kms(settings, f"{where}.kms", plugins))
             continue
-        keys = _mapping(settings, f"{where}.{mode}", ("keys",))
+        keys = mapping(settings, f"{where}.{mode}", ("keys",))
         make, sizes = MODES[mode]
-        for place, key in enumerate(_list(keys.get("keys"), f"{where}.{mode}.keys")):
+        for place, key in enumerate(_required(keys.get("keys"), f"{where}.{mode}.keys")):
             out.append(make(*_key(key, f"{where}.{mode}.keys[{place}]", sizes)))
     return out
 
 
 def _kms(raw: Any, path: str, plugins: dict[str, Plugin]) -> Provider:
-    found = _mapping(raw, path, ("apiVersion", "name", "endpoint", "cachesize", "timeout"))
+    found = mapping(raw, path, ("apiVersion", "name", "endpoint", "cachesize", "timeout"))
     version, name = found.get("apiVersion") or "v1", found.get("name")
     if version == "v1":
-        raise BadEncryption(
+        raise BadDocument(
             f"{path}.apiVersion: Invalid value: KMSv1 is deprecated and will only receive security"
             " updates going forward. Use KMSv2 instead."
         )
     if version != "v2":
         why = f"unsupported apiVersion {version} for KMS provider, only v1 and v2 are supported"
-        raise BadEncryption(f"{path}.apiVersion: Invalid value: {why}")
+        raise BadDocument(f"{path}.apiVersion: Invalid value: {why}")
     if not isinstance(name, str) or not name:
         why = "name is a mandatory field for a kms provider"
-        raise BadEncryption(f"{path}.name: Required value: {why}")
+        raise BadDocument(f"{path}.name: Required value: {why}")
     if ":" in name:
         why = f"invalid KMS provider name {name}, must not contain ':'"
-        raise BadEncryption(f"{path}.name: Invalid value: {why}")
+        raise BadDocument(f"{path}.name: Invalid value: {why}")
     if name in plugins:
         why = f"duplicate KMS provider name {name}, names must be unique"
-        raise BadEncryption(f"{path}.name: Invalid value: {why}")
+        raise BadDocument(f"{path}.name: Invalid value: {why}")
     if found.get("cachesize") is not None:
         why = "cachesize is not supported in v2"
-        raise BadEncryption(f"{path}.cachesize: Invalid value: {why}")
+        raise BadDocument(f"{path}.cachesize: Invalid value: {why}")
     # Imported only where there is a plugin.
-    from .authz.configuration import BadConfiguration, duration_s
     from .kms import TIMEOUT_S, Plugin
 
     timeout_s = TIMEOUT_S
     if found.get("timeout"):
-        try:
-            timeout_s = duration_s(found["timeout"], f"{path}.timeout")
-        except BadConfiguration as error:
-            raise BadEncryption(str(error)) from None
+        timeout_s = documents.duration_s(found["timeout"], f"{path}.timeout")
     plugin = plugins[name] = Plugin(name, _socket(found.get("endpoint"), path), timeout_s)
     return plugin.provider
 
@@ -250,47 +239,38 @@ def _socket(raw: Any, path: str) -> Path:
     """The socket's file of `unix:///FILE`."""
     if not isinstance(raw, str) or not raw:
         why = "endpoint is a mandatory field for a kms provider"
-        raise BadEncryption(f"{path}.endpoint: Required value: {why}")
+        raise BadDocument(f"{path}.endpoint: Required value: {why}")
     url = urlsplit(raw)
     if url.scheme != "unix":
         why = f'unsupported scheme "{url.scheme}" for KMS provider, only unix is supported'
-        raise BadEncryption(f"{path}.endpoint: Invalid value: {why}")
+        raise BadDocument(f"{path}.endpoint: Invalid value: {why}")
     if url.netloc or not url.path:
         why = "invalid endpoint for kms provider, not unix:///FILE"
-        raise BadEncryption(f"{path}.endpoint: Invalid value: {why}")
+        raise BadDocument(f"{path}.endpoint: Invalid value: {why}")
     return Path(url.path)
 
 
 def _key(raw: Any, path: str, lengths: Sequence[int]) -> tuple[str, bytes]:
-    found = _mapping(raw, path, ("name", "secret"))
+    found = mapping(raw, path, ("name", "secret"))
     name, text = found.get("name"), found.get("secret")
     if not isinstance(name, str) or not name:
-        raise BadEncryption(f"{path}.name: Required value: name is a mandatory field for a key")
+        raise BadDocument(f"{path}.name: Required value: name is a mandatory field for a key")
     if not isinstance(text, str) or not text:
-        raise BadEncryption(f"{path}.secret: Required value: secret is a mandatory field for a key")
+        raise BadDocument(f"{path}.secret: Required value: secret is a mandatory field for a key")
     try:
         secret = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise BadEncryption(f"{path}.secret: secrets must be base64 encoded") from None
+        raise BadDocument(f"{path}.secret: secrets must be base64 encoded") from None
     if len(secret) not in lengths:
         sizes = " ".join(map(str, lengths))
-        raise BadEncryption(
+        raise BadDocument(
             f"{path}.secret: secret is not of the expected length, got {len(secret)}, expected one"
             f" of [{sizes}]"
         )
     return name, secret
 
 
-def _mapping(raw: Any, path: str, known: Sequence[str]) -> Mapping[str, Any]:
-    if not isinstance(raw, dict):
-        raise BadEncryption(f"{path or 'the file'}: must be an object")
-    for field in raw:
-        if field not in known:
-            raise BadEncryption(f"unknown field {f'{path}.{field}'.lstrip('.')}")
-    return raw
-
-
-def _list(raw: Any, path: str) -> Sequence[Any]:
+def _required(raw: Any, path: str) -> Sequence[Any]:
     if not isinstance(raw, list) or not raw:
-        raise BadEncryption(f"{path}: Required value: at least one {path} is required")
+        raise BadDocument(f"{path}: Required value: at least one {path} is required")
     return raw

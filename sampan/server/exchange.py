@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, field
 
+from sampan.api import principals
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
 
@@ -57,7 +58,7 @@ def user_info(user: User) -> Object:
     return info
 
 
-ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
+ANONYMOUS = User(principals.ANONYMOUS, (principals.UNAUTHENTICATED,))
 
 
 class Request(Struct):

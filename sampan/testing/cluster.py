@@ -20,6 +20,7 @@ from msgspec import Struct, field
 from sampan.aio.clock import Clock, SystemClock
 from sampan.aio.tasks import Supervisor
 from sampan.api.errors import Object
+from sampan.api.principals import AUTHENTICATED, MASTERS
 from sampan.client import kubeconfig
 from sampan.client.api import Client
 from sampan.client.informer import Informers
@@ -42,10 +43,10 @@ from . import files
 from .clock import VirtualClock
 from .objects import Objects
 
-ADMIN = User("kubernetes-admin", ("system:masters", "system:authenticated"))
-CONTROLLERS = User("system:kube-controller-manager", ("system:masters", "system:authenticated"))
-SCHEDULER = User("system:kube-scheduler", ("system:masters", "system:authenticated"))
-NODES = User("system:node-simulator", ("system:masters", "system:authenticated"))
+ADMIN = User("kubernetes-admin", (MASTERS, AUTHENTICATED))
+CONTROLLERS = User("system:kube-controller-manager", (MASTERS, AUTHENTICATED))
+SCHEDULER = User("system:kube-scheduler", (MASTERS, AUTHENTICATED))
+NODES = User("system:node-simulator", (MASTERS, AUTHENTICATED))
 
 BACKLOG = 128
 QUIET_TURNS = 30

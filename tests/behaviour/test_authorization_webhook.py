@@ -14,7 +14,8 @@ import yaml
 from sampan.api.errors import Object
 from sampan.api.resources import resource
 from sampan.server import settings
-from sampan.server.authz.configuration import BadConfiguration, parse
+from sampan.server.authz.configuration import parse
+from sampan.server.documents import BadDocument
 from sampan.server.entrance import receive
 from sampan.server.exchange import Request, Response, User
 from sampan.server.webhooks.target import CallFailed
@@ -324,7 +325,7 @@ WEBHOOK = {"type": "Webhook", "name": "w", "webhook": webhook()}
 )  # fmt: skip
 def test_a_file_that_is_no_good_says_where(tmp_path: Path, raw: Object, text: str) -> None:
     (tmp_path / "judge.kubeconfig").write_text("")
-    with pytest.raises(BadConfiguration) as caught:
+    with pytest.raises(BadDocument) as caught:
         parse(raw, tmp_path)
     assert text in str(caught.value)
 
@@ -337,6 +338,6 @@ async def test_a_condition_that_does_not_compile_stops_the_start(tmp_path: Path)
             matchConditionSubjectAccessReviewVersion="v1",
         )
         (tmp_path / "authorization.yaml").write_text(yaml.safe_dump(bad))
-        with pytest.raises(BadConfiguration, match="undefined field 'nothing'"):
+        with pytest.raises(BadDocument, match="undefined field 'nothing'"):
             async with api_cluster(folder=tmp_path):
                 pass

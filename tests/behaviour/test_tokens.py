@@ -21,7 +21,7 @@ from sampan.api.errors import Unauthorized
 from sampan.api.resources import resource
 from sampan.controllers.legacytokencleaner import ALL, LegacyTokenCleaner
 from sampan.controllers.runtime.queue import Requeue
-from sampan.server.authn import configuration
+from sampan.server.documents import BadDocument
 from sampan.server.exchange import User
 from tests.behaviour.workload_kit import world
 from tests.kit.clock import FakeClock
@@ -428,7 +428,7 @@ async def test_bad_settings_are_told_and_not_taken(
         publish(at, {"e": EC_KEY})
         path = tmp_path / "authentication.yaml"
         path.write_text(yaml.safe_dump(settings(at, **change)))
-        with pytest.raises(configuration.BadConfiguration) as error:
+        with pytest.raises(BadDocument) as error:
             cluster.server.authn.load()
         assert why in str(error.value)
         assert await login(cluster, sign(at, EC_KEY, "ES256", "e")), "the old settings still count"

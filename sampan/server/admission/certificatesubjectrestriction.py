@@ -6,10 +6,10 @@ import base64
 from typing import TYPE_CHECKING
 
 from sampan.api.errors import Object
+from sampan.api.principals import MASTERS
 from sampan.wire.certificate import read_requested
 from sampan.wire.pem import read_request
 
-from ..authz.authorizer import MASTERS
 from ..exchange import Write
 from .certificateapproval import GROUP
 from .plugin import Plugin, refuse

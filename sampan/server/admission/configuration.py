@@ -12,10 +12,14 @@ AdmissionConfiguration; paths in it are looked for from its folder.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+
+from .. import documents
+from ..documents import BadDocument
 
 FILE = "admission-configuration.yaml"
 KIND = "AdmissionConfiguration"
@@ -43,62 +47,45 @@ def settings_of(folder: Path | None, name: str) -> Settings:
     cluster must not start otherwise than asked."""
     if folder is None:
         return Settings(name)
-    path = folder / FILE
-    if not path.exists():
-        return Settings(name, folder)
-    found = mapping(read(path), FILE, ("apiVersion", "kind", "plugins"))
-    if found.get("kind") != KIND or found.get("apiVersion") not in VERSIONS:
-        raise ValueError(f"{FILE}: apiVersion and kind must be {VERSIONS[0]} and {KIND}")
-    plugins = found.get("plugins") or []
-    if not isinstance(plugins, list):
-        raise ValueError(f"{FILE}: plugins: must be a list")
+    found = documents.load(folder / FILE, partial(_find, folder=folder, name=name))
+    return Settings(name, folder) if found is None else found
+
+
+def _find(raw: Any, folder: Path, name: str) -> Settings:
+    """What a decoded file says of one plugin; the last entry counts."""
+    found = documents.versioned(raw, VERSIONS, KIND, ("plugins",))
     out = Settings(name, folder)
-    for at, item in enumerate(plugins):
-        plugin = mapping(item, f"{FILE}: plugins[{at}]", ("name", "path", "configuration"))
+    for at, item in enumerate(documents.items(found.get("plugins"), "plugins")):
+        path = f"plugins[{at}]"
+        plugin = mapping(item, path, ("name", "path", "configuration"))
         if plugin.get("name") == name:
-            out = Settings(name, *_configuration(plugin, folder, at))
+            out = Settings(name, *_configuration(plugin, path, folder))
     return out
 
 
-def _configuration(plugin: Mapping[str, Any], folder: Path, at: int) -> tuple[Path, Any]:
+def _configuration(plugin: Mapping[str, Any], path: str, folder: Path) -> tuple[Path, Any]:
     """The folder and content of what one entry says, in place or in a file."""
     where = plugin.get("path") or ""
     if not where:
         return folder, plugin.get("configuration")
     if not isinstance(where, str) or plugin.get("configuration") is not None:
-        raise ValueError(f"{FILE}: plugins[{at}]: has a path or a configuration")
+        raise BadDocument(f"{path}: has a path or a configuration")
     file = folder / where
-    return file.parent, read(file)
+    return file.parent, documents.read(file)
 
 
-def read(path: Path) -> Any:
-    """A decoded file of YAML. Raises ValueError and OSError."""
-    import yaml
-
-    try:
-        return yaml.load(path.read_text(), Loader=yaml.CSafeLoader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path.name}: not YAML: {error}") from error
-
-
-def mapping(raw: Any, path: str, known: Sequence[str] = ()) -> Mapping[str, Any]:
-    """`raw` as an object with no fields but the known ones, if any are given; nothing is an empty
-    one. Raises ValueError."""
-    if raw is None:
-        return {}
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path}: must be an object")
-    for field in raw:
-        if known and field not in known:
-            raise ValueError(f"{path}: unknown field {field}")
-    return raw
+def mapping(raw: Any, path: str, known: Sequence[str] | None = None) -> Mapping[str, Any]:
+    """As `documents.mapping`, but nothing is an empty one. Raises BadDocument."""
+    return {} if raw is None else documents.mapping(raw, path, known)
 
 
 def versioned(
     settings: Settings, version: str, kind: str, known: Sequence[str]
 ) -> Mapping[str, Any]:
-    """A plugin's configuration of one version and kind. Raises ValueError."""
-    found = mapping(settings.raw, settings.name, ("apiVersion", "kind", *known))
-    if found and (found.get("apiVersion"), found.get("kind")) != (version, kind):
-        raise ValueError(f"{settings.name}: apiVersion and kind must be {version} and {kind}")
-    return found
+    """A plugin's configuration of one version and kind. Raises BadDocument."""
+    if settings.raw is None or settings.raw == {}:
+        return {}
+    try:
+        return documents.versioned(settings.raw, (version,), kind, known)
+    except BadDocument as error:
+        raise BadDocument(f"{settings.name}: {error}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .. import documents
 from . import configuration
 from .plugin import Plugin
 
@@ -24,7 +25,7 @@ def allowed(chain: tuple[Plugin, ...], folder: Path | None) -> tuple[Plugin, ...
         return chain
     from . import optional
 
-    raw = configuration.read(path)
+    raw = documents.read(path)
     if not isinstance(raw, dict) or not raw or raw.keys() - {"enable", "disable"}:
         raise ValueError(f"{FILE}: not lists of plugins to `enable` and to `disable`")
     known = {plugin.name for plugin in chain} - KEPT | optional.OPTIONAL.keys()

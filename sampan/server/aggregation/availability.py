@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from sampan.api.errors import Object, StatusError
+from sampan.api.principals import MASTERS
 from sampan.api.resources import resource
 from sampan.store.interface import StoreError
 
@@ -34,7 +35,7 @@ FIRST_RETRY_S = 1.0
 CHECK_S = 5.0
 MAX_DISCOVERY = 1 << 20
 """Bytes of an extension's APIResourceList that are read."""
-CHECKER = User("system:kube-aggregator", ("system:masters",))
+CHECKER = User("system:kube-aggregator", (MASTERS,))
 
 
 class Checks:

@@ -15,6 +15,7 @@ import orjson
 
 from sampan.api.descriptor import Descriptor, Kind, Subresource
 from sampan.api.errors import Object, ServiceUnavailable
+from sampan.api.principals import MASTERS
 
 from .. import openapi
 from ..exchange import Request, Response, User
@@ -30,7 +31,7 @@ FETCH_S = 5.0
 MAX_DOCUMENT = 32 << 20
 """Bytes of an extension's OpenAPI document; Kubernetes' own whole is a tenth of that."""
 MAX_INDEX = 1 << 20
-READER = User("system:aggregator", ("system:masters",))
+READER = User("system:aggregator", (MASTERS,))
 INDEX = "/openapi/v3"
 
 

@@ -15,15 +15,13 @@ from msgspec import Struct
 
 from sampan.api.names import subdomain_problems
 
+from .. import documents
+from ..documents import BadDocument, mapping
 from ..exchange import Attributes, User
 
 NAME = "audit-policy.yaml"
 API_VERSION, KIND = "audit.k8s.io/v1", "Policy"
 STAGES = ("RequestReceived", "ResponseStarted", "ResponseComplete", "Panic")
-
-
-class BadPolicy(ValueError):
-    """The file is no policy; the text says where."""
 
 
 class Level(IntEnum):
@@ -116,24 +114,11 @@ def _matches_url(url: str, path: str) -> bool:
 
 
 def read(path: Path) -> Policy | None:
-    """The policy in `path`, None if there is no file. Raises BadPolicy."""
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadPolicy(f"{path}: {error}") from error
-    import yaml
-
-    try:
-        return parse(yaml.load(text, Loader=yaml.CSafeLoader))
-    except yaml.YAMLError as error:
-        raise BadPolicy(f"{path}: not YAML: {error}") from error
-    except BadPolicy as error:
-        raise BadPolicy(f"{path}: {error}") from None
+    """The policy in `path`, None if there is no file. Raises BadDocument."""
+    return documents.load(path, parse)
 
 
-TOP = ("apiVersion", "kind", "metadata", "rules", "omitStages", "omitManagedFields")
+TOP = ("metadata", "rules", "omitStages", "omitManagedFields")
 FIELDS = (
     "level", "users", "userGroups", "verbs", "resources", "namespaces", "nonResourceURLs",
     "omitStages", "omitManagedFields",
@@ -141,37 +126,35 @@ FIELDS = (
 
 
 def parse(raw: Any) -> Policy:
-    """A policy from a decoded file. Raises BadPolicy."""
-    found = _mapping(raw, "the policy", TOP)
-    if found.get("apiVersion") != API_VERSION or found.get("kind") != KIND:
-        raise BadPolicy(f"apiVersion and kind must be {API_VERSION} and {KIND}")
-    rules = _list(found, "rules", "rules")
+    """A policy from a decoded file. Raises BadDocument."""
+    found = documents.versioned(raw, (API_VERSION,), KIND, TOP)
+    rules = documents.items(found.get("rules"), "rules")
     if not rules:
-        raise BadPolicy("rules: a policy has at least one")
-    omit = _stages(found, "omitStages")
+        raise BadDocument("rules: a policy has at least one")
+    omit = _stages(found, "")
     managed = bool(found.get("omitManagedFields"))
     return Policy([_rule(item, f"rules[{at}]", omit, managed) for at, item in enumerate(rules)])
 
 
 def _rule(raw: Any, path: str, omit: frozenset[str], managed: bool) -> Rule:
-    found = _mapping(raw, path, FIELDS)
+    found = mapping(raw, path, FIELDS)
     level = LEVELS.get(str(found.get("level") or ""))
     if level is None:
-        raise BadPolicy(f"{path}.level: must be one of {', '.join(LEVELS)}")
+        raise BadDocument(f"{path}.level: must be one of {', '.join(LEVELS)}")
     urls = _texts(found, "nonResourceURLs", path)
     resources = [
         _resources(item, f"{path}.resources[{at}]")
-        for at, item in enumerate(_list(found, "resources", path))
+        for at, item in enumerate(documents.items(found.get("resources"), f"{path}.resources"))
     ]
     namespaces = frozenset(_texts(found, "namespaces", path))
     if urls and (resources or namespaces):
-        raise BadPolicy(
+        raise BadDocument(
             f"{path}.nonResourceURLs: rules cannot apply to both regular resources and"
             " non-resource URLs"
         )
     for url in urls:
         if url != "*" and (not url.startswith("/") or "*" in url[:-1]):
-            raise BadPolicy(
+            raise BadDocument(
                 f"{path}.nonResourceURLs: {url!r} must be * or begin with / and have a * only at"
                 " its end"
             )
@@ -190,14 +173,16 @@ def _rule(raw: Any, path: str, omit: frozenset[str], managed: bool) -> Rule:
 
 
 def _resources(raw: Any, path: str) -> Resources:
-    found = _mapping(raw, path, ("group", "resources", "resourceNames"))
+    found = mapping(raw, path, ("group", "resources", "resourceNames"))
     resources = _texts(found, "resources", path)
     names = frozenset(_texts(found, "resourceNames", path))
     if names and not resources:
-        raise BadPolicy(f"{path}.resourceNames: using resourceNames requires at least one resource")
+        raise BadDocument(
+            f"{path}.resourceNames: using resourceNames requires at least one resource"
+        )
     group = str(found.get("group") or "")
     if group and subdomain_problems(group):
-        raise BadPolicy(f"{path}.group: {group!r} is no name of a group")
+        raise BadDocument(f"{path}.group: {group!r} is no name of a group")
     return Resources(group, resources, names)
 
 
@@ -205,27 +190,10 @@ def _stages(found: Mapping[str, Any], path: str) -> frozenset[str]:
     stages = frozenset(_texts(found, "omitStages", path))
     unknown = stages - set(STAGES)
     if unknown:
-        raise BadPolicy(f"{path}.omitStages: {sorted(unknown)[0]} is no stage")
+        where = f"{path}.omitStages".lstrip(".")
+        raise BadDocument(f"{where}: {sorted(unknown)[0]} is no stage")
     return stages
 
 
-def _mapping(raw: Any, path: str, known: Sequence[str]) -> Mapping[str, Any]:
-    if not isinstance(raw, dict):
-        raise BadPolicy(f"{path}: must be an object")
-    unknown = [key for key in raw if key not in known]
-    if unknown:
-        raise BadPolicy(f"{path}: unknown field {unknown[0]}")
-    return raw
-
-
-def _list(found: Mapping[str, Any], field: str, path: str) -> Sequence[Any]:
-    value = found.get(field)
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise BadPolicy(f"{path}.{field}: must be a list")
-    return value
-
-
 def _texts(found: Mapping[str, Any], field: str, path: str) -> Sequence[str]:
-    return [str(item) for item in _list(found, field, path)]
+    return [str(item) for item in documents.items(found.get(field), f"{path}.{field}".lstrip("."))]

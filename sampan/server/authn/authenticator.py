@@ -17,13 +17,14 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sampan.api.errors import Unauthorized
+from sampan.api.principals import AUTHENTICATED
 from sampan.wire.certificate import Malformed, read_subject
 
 from ..exchange import User
 from . import configuration, frontproxy, tokenfile
 from .bootstraptokens import check_bootstrap_token
 from .jwt import BadToken, Judged
-from .serviceaccount import AUTHENTICATED, EXTRA, ServiceAccountTokens, Verified
+from .serviceaccount import EXTRA, ServiceAccountTokens, Verified
 
 if TYPE_CHECKING:
     from ..app import Server

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from sampan.api.bootstraptokens import NAMESPACE, PREFIX, TYPE, end_of, values_of
+from sampan.api.principals import AUTHENTICATED
 from sampan.api.resources import resource
 
 from ..exchange import User
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 TOKEN = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})")
 USER_PREFIX = "system:bootstrap:"
 GROUP = "system:bootstrappers"
-AUTHENTICATED = "system:authenticated"
 EXTRA_GROUP = re.compile(r"system:bootstrappers:[a-z0-9:-]{0,255}[a-z0-9]")
 
 

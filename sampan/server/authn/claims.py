@@ -9,21 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sampan.api.principals import AUTHENTICATED
+
+from ..documents import BadDocument
 from ..exchange import User
-from .configuration import BadConfiguration, Issuer, Rule, Source
+from .configuration import Issuer, Rule, Source
 from .jwt import BadToken
 
 if TYPE_CHECKING:
     from sampan.api.cel import Program
-
-AUTHENTICATED = "system:authenticated"
 
 
 class Claims:
     """Makes users of one issuer's verified claims."""
 
     def __init__(self, issuer: Issuer) -> None:
-        """Raises BadConfiguration for an expression that is no good."""
+        """Raises BadDocument for an expression that is no good."""
         self._issuer = issuer
         self._username = _compile(issuer.username.expression, "claims", "string")
         self._groups = _compile(issuer.groups.expression, "claims", "list")
@@ -148,7 +149,7 @@ KINDS = {"string": ("string", "dyn"), "list": ("string", "dyn", "list"), "bool":
 
 
 def _compile(text: str, variable: str, wanted: str) -> Program | None:
-    """A program for an expression, None without one. Raises BadConfiguration."""
+    """A program for an expression, None without one. Raises BadDocument."""
     if not text:
         return None
     from sampan.api import cel
@@ -157,8 +158,8 @@ def _compile(text: str, variable: str, wanted: str) -> Program | None:
     try:
         program = cel.compile(text, cel.declared(**{variable: DYN}))
     except cel.CompileError as error:
-        raise BadConfiguration(f"compilation failed: {text!r}: {error}") from None
+        raise BadDocument(f"compilation failed: {text!r}: {error}") from None
     kind = str(program.type).partition("(")[0]
     if kind not in KINDS[wanted]:
-        raise BadConfiguration(f"{text!r}: must evaluate to {wanted}, not {program.type}")
+        raise BadDocument(f"{text!r}: must evaluate to {wanted}, not {program.type}")
     return program

@@ -5,12 +5,17 @@ Pure but for `read`. Whatever is wrong is told with the path of the field, befor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from msgspec import Struct
+
+from .. import documents
+from ..documents import BadDocument, mapping, text
+from .openid import DISCOVERY
 
 NAME = "authentication.yaml"
 VERSIONS = (
@@ -21,11 +26,6 @@ VERSIONS = (
 KIND = "AuthenticationConfiguration"
 MAX_JWT = 64
 """As upstream: each issuer is one more place to ask."""
-DISCOVERY = "/.well-known/openid-configuration"
-
-
-class BadConfiguration(ValueError):
-    """The file is no good; the text says where."""
 
 
 class Source(Struct, frozen=True):
@@ -87,39 +87,23 @@ class Authentication(Struct, frozen=True):
 
 
 def read(path: Path, own_issuer: str) -> Authentication:
-    """The configuration in `path`; the default if there is no file. Raises BadConfiguration."""
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        return Authentication()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadConfiguration(f"{path}: {error}") from error
-    import yaml
-
-    try:
-        raw = yaml.load(text, Loader=yaml.CSafeLoader)
-    except yaml.YAMLError as error:
-        raise BadConfiguration(f"{path}: not YAML: {error}") from error
-    try:
-        return parse(raw, own_issuer)
-    except BadConfiguration as error:
-        raise BadConfiguration(f"{path}: {error}") from None
+    """The configuration in `path`; the default if there is no file. Raises BadDocument."""
+    found = documents.load(path, partial(parse, own_issuer=own_issuer))
+    return Authentication() if found is None else found
 
 
 def parse(raw: Any, own_issuer: str = "") -> Authentication:
     """The configuration in a decoded file. `own_issuer` is this cluster's: nobody else's tokens
-    may claim to be ours. Raises BadConfiguration."""
-    top = _mapping(raw, "", ("apiVersion", "kind", "jwt", "anonymous"))
-    if top.get("apiVersion") not in VERSIONS or top.get("kind") != KIND:
-        raise BadConfiguration(f"apiVersion and kind must be {VERSIONS[0]} and {KIND}")
-    items = _list(top.get("jwt"), "jwt")
+    may claim to be ours. Raises BadDocument."""
+    top = documents.versioned(raw, VERSIONS, KIND, ("jwt", "anonymous"))
+    items = documents.items(top.get("jwt"), "jwt")
     if len(items) > MAX_JWT:
-        raise BadConfiguration(f"jwt: must have at most {MAX_JWT} items")
+        raise BadDocument(f"jwt: must have at most {MAX_JWT} items")
     issuers = tuple(_issuer(item, f"jwt[{at}]") for at, item in enumerate(items))
     seen: set[str] = {own_issuer}
     for at, issuer in enumerate(issuers):
         if issuer.url in seen:
-            raise BadConfiguration(f"jwt[{at}].issuer.url: Duplicate value: {issuer.url}")
+            raise BadDocument(f"jwt[{at}].issuer.url: Duplicate value: {issuer.url}")
         seen.add(issuer.url)
     return Authentication(issuers, _anonymous(top.get("anonymous")))
 
@@ -127,29 +111,27 @@ def parse(raw: Any, own_issuer: str = "") -> Authentication:
 def _anonymous(raw: Any) -> Anonymous:
     if raw is None:
         return Anonymous()
-    found = _mapping(raw, "anonymous", ("enabled", "conditions"))
-    enabled = found.get("enabled", False)
-    if not isinstance(enabled, bool):
-        raise BadConfiguration("anonymous.enabled: must be true or false")
+    found = mapping(raw, "anonymous", ("enabled", "conditions"))
+    enabled = documents.flag(found, "enabled", "anonymous", False)
     conditions = found.get("conditions")
     if not conditions:
         return Anonymous(enabled)
     if not enabled:
-        raise BadConfiguration(
+        raise BadDocument(
             "anonymous.conditions: enabled should be set to true when conditions are defined"
         )
     paths = [
-        _text(_mapping(item, f"anonymous.conditions[{at}]", ("path",)), "path", "anonymous")
-        for at, item in enumerate(_list(conditions, "anonymous.conditions"))
+        text(mapping(item, f"anonymous.conditions[{at}]", ("path",)), "path", "anonymous")
+        for at, item in enumerate(documents.items(conditions, "anonymous.conditions"))
     ]
     return Anonymous(True, frozenset(paths))
 
 
 def _issuer(raw: Any, path: str) -> Issuer:
-    found = _mapping(
+    found = mapping(
         raw, path, ("issuer", "claimValidationRules", "claimMappings", "userValidationRules")
     )
-    issuer = _mapping(
+    issuer = mapping(
         found.get("issuer"),
         f"{path}.issuer",
         (
@@ -161,23 +143,23 @@ def _issuer(raw: Any, path: str) -> Issuer:
             "egressSelectorType",
         ),
     )
-    url = _https(_text(issuer, "url", f"{path}.issuer"), f"{path}.issuer.url")
+    url = _https(text(issuer, "url", f"{path}.issuer"), f"{path}.issuer.url")
     discovery = issuer.get("discoveryURL") or ""
     if discovery:
         _https(discovery, f"{path}.issuer.discoveryURL")
         if discovery.rstrip("/") == url.rstrip("/") + DISCOVERY:
-            raise BadConfiguration(
-                f"{path}.issuer.discoveryURL: must be different from the URL's own"
-            )
-    audiences = [str(item) for item in _list(issuer.get("audiences"), f"{path}.issuer.audiences")]
+            raise BadDocument(f"{path}.issuer.discoveryURL: must be different from the URL's own")
+    audiences = [
+        str(item) for item in documents.items(issuer.get("audiences"), f"{path}.issuer.audiences")
+    ]
     policy = issuer.get("audienceMatchPolicy") or ""
     if not audiences or not all(audiences):
-        raise BadConfiguration(f"{path}.issuer.audiences: Required value: at least one")
+        raise BadDocument(f"{path}.issuer.audiences: Required value: at least one")
     if policy not in ("", "MatchAny") or (len(audiences) > 1 and not policy):
-        raise BadConfiguration(
+        raise BadDocument(
             f"{path}.issuer.audienceMatchPolicy: must be MatchAny for multiple audiences"
         )
-    mappings = _mapping(
+    mappings = mapping(
         found.get("claimMappings"),
         f"{path}.claimMappings",
         ("username", "groups", "uid", "extra"),
@@ -199,7 +181,7 @@ def _issuer(raw: Any, path: str) -> Issuer:
         ),
     )
     if not made.username:
-        raise BadConfiguration(
+        raise BadDocument(
             f"{path}.claimMappings.username: Required value: claim or expression is required"
         )
     _check_email(made, f"{path}.claimMappings.username.expression")
@@ -209,11 +191,11 @@ def _issuer(raw: Any, path: str) -> Issuer:
 def _check_email(issuer: Issuer, path: str) -> None:
     """An address that nobody has verified is nobody's name."""
     texts = [rule.expression for rule in issuer.claim_rules]
-    texts += [issuer.username.expression, *(text for _, text in issuer.extra)]
+    texts += [issuer.username.expression, *(said for _, said in issuer.extra)]
     if "claims.email" in issuer.username.expression and not any(
-        "claims.email_verified" in text for text in texts
+        "claims.email_verified" in said for said in texts
     ):
-        raise BadConfiguration(
+        raise BadDocument(
             f"{path}: claims.email_verified must be used in claimMappings.username.expression or"
             " claimMappings.extra[*].valueExpression or claimValidationRules[*].expression when"
             " claims.email is used in claimMappings.username.expression"
@@ -223,15 +205,15 @@ def _check_email(issuer: Issuer, path: str) -> None:
 def _value(raw: Any, path: str, prefixed: bool) -> Source:
     if raw is None:
         return Source()
-    found = _mapping(raw, path, ("claim", "prefix", "expression"))
+    found = mapping(raw, path, ("claim", "prefix", "expression"))
     claim, expression = found.get("claim") or "", found.get("expression") or ""
     prefix = found.get("prefix")
     if claim and expression:
-        raise BadConfiguration(f"{path}: claim and expression can't both be set")
+        raise BadDocument(f"{path}: claim and expression can't both be set")
     if expression and prefix is not None:
-        raise BadConfiguration(f"{path}.prefix: prefix is not allowed when expression is set")
+        raise BadDocument(f"{path}.prefix: prefix is not allowed when expression is set")
     if claim and prefixed and prefix is None:
-        raise BadConfiguration(
+        raise BadDocument(
             f"{path}.prefix: Required value: prefix is required when claim is set. It can be set"
             " to an empty string to disable prefixing"
         )
@@ -240,43 +222,41 @@ def _value(raw: Any, path: str, prefixed: bool) -> Source:
 
 def _extra(raw: Any, path: str) -> Iterator[tuple[str, str]]:
     seen = set()
-    for at, item in enumerate(_list(raw, path)):
+    for at, item in enumerate(documents.items(raw, path)):
         where = f"{path}[{at}]"
-        found = _mapping(item, where, ("key", "valueExpression"))
-        key = _text(found, "key", where)
+        found = mapping(item, where, ("key", "valueExpression"))
+        key = text(found, "key", where)
         domain, slash, rest = key.partition("/")
         if not slash or not rest or "." not in domain or key != key.lower():
-            raise BadConfiguration(f"{where}.key: must be a lower-case path with a domain: {key}")
+            raise BadDocument(f"{where}.key: must be a lower-case path with a domain: {key}")
         if domain in ("kubernetes.io", "k8s.io") or domain.endswith((".kubernetes.io", ".k8s.io")):
-            raise BadConfiguration(f"{where}.key: domain prefix {domain} is reserved")
+            raise BadDocument(f"{where}.key: domain prefix {domain} is reserved")
         if key in seen:
-            raise BadConfiguration(f"{where}.key: Duplicate value: {key}")
+            raise BadDocument(f"{where}.key: Duplicate value: {key}")
         seen.add(key)
-        yield key, _text(found, "valueExpression", where)
+        yield key, text(found, "valueExpression", where)
 
 
 def _rules(raw: Any, path: str, by_claim: bool) -> Iterator[Rule]:
     fields = ("claim", "requiredValue", "expression", "message")
-    for at, item in enumerate(_list(raw, path)):
+    for at, item in enumerate(documents.items(raw, path)):
         where = f"{path}[{at}]"
-        found = _mapping(item, where, fields if by_claim else fields[2:])
+        found = mapping(item, where, fields if by_claim else fields[2:])
         claim, expression = str(found.get("claim") or ""), str(found.get("expression") or "")
         if bool(claim) == bool(expression):
-            raise BadConfiguration(f"{where}: one of claim and expression is required")
+            raise BadDocument(f"{where}: one of claim and expression is required")
         message, value = str(found.get("message") or ""), str(found.get("requiredValue") or "")
         if (claim and message) or (expression and value):
-            raise BadConfiguration(
-                f"{where}: message goes with expression, requiredValue with claim"
-            )
+            raise BadDocument(f"{where}: message goes with expression, requiredValue with claim")
         yield Rule(claim, value, expression, message)
 
 
 def _https(url: Any, path: str) -> str:
     parts = urlsplit(str(url))
     if parts.scheme != "https" or not parts.hostname:
-        raise BadConfiguration(f"{path}: URL scheme must be https: {url}")
+        raise BadDocument(f"{path}: URL scheme must be https: {url}")
     if parts.username or parts.query or parts.fragment:
-        raise BadConfiguration(f"{path}: must have no user, query or fragment: {url}")
+        raise BadDocument(f"{path}: must have no user, query or fragment: {url}")
     return str(url)
 
 
@@ -284,29 +264,5 @@ def _pem(raw: Any, path: str) -> bytes:
     if not raw:
         return b""
     if not isinstance(raw, str) or "BEGIN CERTIFICATE" not in raw:
-        raise BadConfiguration(f"{path}: not a PEM bundle of certificates")
+        raise BadDocument(f"{path}: not a PEM bundle of certificates")
     return raw.encode()
-
-
-def _mapping(raw: Any, path: str, known: Sequence[str]) -> Mapping[str, Any]:
-    if not isinstance(raw, dict):
-        raise BadConfiguration(f"{path or 'the file'}: must be an object")
-    unknown = [key for key in raw if key not in known]
-    if unknown:
-        raise BadConfiguration(f"unknown field {f'{path}.{unknown[0]}'.lstrip('.')}")
-    return raw
-
-
-def _list(raw: Any, path: str) -> Sequence[Any]:
-    if raw is None:
-        return ()
-    if not isinstance(raw, list):
-        raise BadConfiguration(f"{path}: must be a list")
-    return raw
-
-
-def _text(found: Mapping[str, Any], field: str, path: str) -> str:
-    value = found.get(field)
-    if not isinstance(value, str) or not value:
-        raise BadConfiguration(f"{path}.{field}: Required value")
-    return value

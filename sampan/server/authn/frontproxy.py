@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from sampan.api.principals import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED
+
 from ..exchange import User
-from .serviceaccount import AUTHENTICATED
 
 ALLOWED = frozenset({"front-proxy-client"})
 """--requestheader-allowed-names"""
 USER, UID, GROUP, EXTRA = "x-remote-user", "x-remote-uid", "x-remote-group", "x-remote-extra-"
-ANONYMOUS, UNAUTHENTICATED = "system:anonymous", "system:unauthenticated"
 END = "-----END CERTIFICATE-----"
 DER = 2
 """OpenSSL's X509_FILETYPE_ASN1"""

@@ -16,9 +16,10 @@ from msgspec.structs import replace
 
 from sampan.api.errors import BadRequest, Forbidden, StatusError, forbidden
 from sampan.api.fields import quote
+from sampan.api.principals import ANONYMOUS, AUTHENTICATED, MASTERS, UNAUTHENTICATED
 
 from ..exchange import Attributes, User
-from .serviceaccount import AUTHENTICATED, PREFIX, groups_of
+from .serviceaccount import PREFIX, groups_of
 
 if TYPE_CHECKING:
     from ..app import Server
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 USER, GROUP, UID = "impersonate-user", "impersonate-group", "impersonate-uid"
 EXTRA = "impersonate-extra-"
 AUTHENTICATION = "authentication.k8s.io"
-ANONYMOUS = "system:anonymous"
-UNAUTHENTICATED = "system:unauthenticated"
-MASTERS = "system:masters"
 NODES = "system:nodes"
 NODE_PREFIX = "system:node:"
 NODE_NAME = "authentication.kubernetes.io/node-name"

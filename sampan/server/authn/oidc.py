@@ -40,7 +40,7 @@ class Provider:
     """One issuer."""
 
     def __init__(self, server: Server, issuer: Issuer) -> None:
-        """Raises BadConfiguration for expressions that are no good."""
+        """Raises BadDocument for expressions that are no good."""
         self.issuer = issuer
         self._server = server
         self._claims = Claims(issuer)

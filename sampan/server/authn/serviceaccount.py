@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import Struct
 
 from sampan.api.errors import Object, StatusError
+from sampan.api.principals import AUTHENTICATED
 from sampan.api.resources import resource
 
 from ..exchange import User
@@ -32,7 +33,6 @@ log = logging.getLogger("sampan.tokens")
 
 PREFIX = "system:serviceaccount:"
 ALL_GROUP = "system:serviceaccounts"
-AUTHENTICATED = "system:authenticated"
 CLAIMS = "kubernetes.io"
 # Objects a token may be bound to, by their name in its claims; the first one found decides.
 BINDABLE = {"pod": "pods", "secret": "secrets", "node": "nodes"}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sampan.api.errors import Object
+from sampan.api.principals import AUTHENTICATED
 
 from ..exchange import User
 from ..webhooks.files import target_of_kubeconfig
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 REMEMBER_S = 120.0
 TIMEOUT_S = 30.0
-AUTHENTICATED = "system:authenticated"
 API_VERSION = "authentication.k8s.io/v1"
 
 

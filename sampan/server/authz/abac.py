@@ -14,8 +14,8 @@ from typing import Any
 import orjson
 from msgspec import Struct
 
+from ..documents import BadDocument
 from ..exchange import User
-from .configuration import BadConfiguration
 from .questions import Asked, Said, Verdict
 
 FILE = "authorization-policy.jsonl"
@@ -62,11 +62,11 @@ class Policies:
     """The authoriser."""
 
     def __init__(self, path: Path) -> None:
-        """Raises BadConfiguration for a file that is not there or is no good."""
+        """Raises BadDocument for a file that is not there or is no good."""
         try:
             lines = path.read_bytes().splitlines()
         except OSError as error:
-            raise BadConfiguration(f"{path}: {error}") from error
+            raise BadDocument(f"{path}: {error}") from error
         self._policies: Sequence[Policy] = tuple(
             _read(line, f"{path}: line {number}")
             for number, line in enumerate(lines, 1)
@@ -83,16 +83,16 @@ def _read(line: bytes, where: str) -> Policy:
     try:
         raw: Any = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise BadConfiguration(f"{where}: {error}") from None
+        raise BadDocument(f"{where}: {error}") from None
     found = raw if isinstance(raw, dict) else {}
     if (found.get("apiVersion"), found.get("kind")) != (API_VERSION, KIND):
-        raise BadConfiguration(f"{where}: apiVersion and kind must be {API_VERSION} and {KIND}")
+        raise BadDocument(f"{where}: apiVersion and kind must be {API_VERSION} and {KIND}")
     spec = found.get("spec")
     if not isinstance(spec, dict):
-        raise BadConfiguration(f"{where}: spec: Required value")
+        raise BadDocument(f"{where}: spec: Required value")
     for key, value in spec.items():
         if key not in (*TEXTS, "readonly"):
-            raise BadConfiguration(f"{where}: unknown field spec.{key}")
+            raise BadDocument(f"{where}: unknown field spec.{key}")
         if not isinstance(value, bool if key == "readonly" else str):
-            raise BadConfiguration(f"{where}: spec.{key}: not of its type")
+            raise BadDocument(f"{where}: spec.{key}: not of its type")
     return Policy(**spec)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.api.errors import InternalError, aggregate
 from sampan.api.fields import quote
+from sampan.api.principals import MASTERS
 from sampan.api.resources import resource
 
 from ..exchange import Attributes, User
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 NAME = "authorization.yaml"
 GROUP = "rbac.authorization.k8s.io"
-MASTERS = "system:masters"
 # About 1.5 MB when full; more distinct (user, verb, resource, namespace) than that start afresh.
 REMEMBERED = 4096
 # What is asked about in more letters or by more groups is decided anew each time: anybody may ask

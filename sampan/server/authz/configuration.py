@@ -6,14 +6,17 @@ Rules and texts: upstream's apiserver/pkg/apis/apiserver/validation.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
 from sampan.api.names import subdomain_problems
+
+from .. import documents
+from ..documents import BadDocument, duration_s, mapping, text
 
 VERSIONS = (
     "apiserver.config.k8s.io/v1",
@@ -27,13 +30,6 @@ TYPES = (ABAC, ALWAYS_ALLOW, ALWAYS_DENY, NODE, RBAC, WEBHOOK)
 IN_CLUSTER, BY_FILE = "InClusterConfig", "KubeConfigFile"
 MAX_CONDITIONS = 64
 LONGEST_S = 30.0
-DURATION = re.compile(
-    r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?"
-)
-
-
-class BadConfiguration(ValueError):
-    """The file is no good; the text says where."""
 
 
 class Webhook(Struct, frozen=True):
@@ -57,60 +53,45 @@ class Step(Struct, frozen=True):
 
 
 def read(path: Path) -> Sequence[Step] | None:
-    """The chain in `path`; None if there is no file. Raises BadConfiguration."""
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadConfiguration(f"{path}: {error}") from error
-    import yaml
-
-    try:
-        return parse(yaml.load(text, Loader=yaml.CSafeLoader), path.parent)
-    except yaml.YAMLError as error:
-        raise BadConfiguration(f"{path}: not YAML: {error}") from error
-    except BadConfiguration as error:
-        raise BadConfiguration(f"{path}: {error}") from None
+    """The chain in `path`; None if there is no file. Raises BadDocument."""
+    return documents.load(path, partial(parse, folder=path.parent))
 
 
 def parse(raw: Any, folder: Path) -> Sequence[Step]:
     """The chain of a decoded file; its kubeconfig files are looked for from `folder`. Raises
-    BadConfiguration."""
-    top = _mapping(raw, "", ("apiVersion", "kind", "authorizers"))
-    if top.get("apiVersion") not in VERSIONS or top.get("kind") != KIND:
-        raise BadConfiguration(f"apiVersion and kind must be {VERSIONS[0]} and {KIND}")
-    items = top.get("authorizers") or []
-    if not isinstance(items, list) or not items:
+    BadDocument."""
+    top = documents.versioned(raw, VERSIONS, KIND, ("authorizers",))
+    items = documents.items(top.get("authorizers"), "authorizers")
+    if not items:
         why = "at least one authorization mode must be defined"
-        raise BadConfiguration(f"authorizers: Required value: {why}")
+        raise BadDocument(f"authorizers: Required value: {why}")
     steps: list[Step] = []
     for at, item in enumerate(items):
         path = f"authorizers[{at}]"
         step = _step(item, path, folder)
         if step.type != WEBHOOK and any(step.type == other.type for other in steps):
-            raise BadConfiguration(f'{path}.type: Duplicate value: "{step.type}"')
+            raise BadDocument(f'{path}.type: Duplicate value: "{step.type}"')
         if any(step.name == other.name for other in steps):
-            raise BadConfiguration(f'{path}.name: Duplicate value: "{step.name}"')
+            raise BadDocument(f'{path}.name: Duplicate value: "{step.name}"')
         steps.append(step)
     return tuple(steps)
 
 
 def _step(raw: Any, path: str, folder: Path) -> Step:
-    found = _mapping(raw, path, ("type", "name", "webhook"))
-    kind, name = _text(found, "type", path), _text(found, "name", path)
+    found = mapping(raw, path, ("type", "name", "webhook"))
+    kind, name = text(found, "type", path), text(found, "name", path)
     if kind not in TYPES:
         _unsupported(f"{path}.type", kind, TYPES)
     for why in subdomain_problems(name):
-        raise BadConfiguration(f'{path}.name: Invalid value: "{name}": {why}')
+        raise BadDocument(f'{path}.name: Invalid value: "{name}": {why}')
     settings = found.get("webhook")
     if kind != WEBHOOK:
         if settings is not None:
             why = "may only be specified when type=Webhook"
-            raise BadConfiguration(f"{path}.webhook: Invalid value: {why}")
+            raise BadDocument(f"{path}.webhook: Invalid value: {why}")
         return Step(kind, name)
     if settings is None:
-        raise BadConfiguration(f"{path}.webhook: Required value: required when type=Webhook")
+        raise BadDocument(f"{path}.webhook: Required value: required when type=Webhook")
     return Step(kind, name, _webhook(settings, f"{path}.webhook", folder))
 
 
@@ -120,10 +101,10 @@ def _webhook(raw: Any, path: str, folder: Path) -> Webhook:
         "timeout", "subjectAccessReviewVersion", "matchConditionSubjectAccessReviewVersion",
         "failurePolicy", "connectionInfo", "matchConditions",
     )  # fmt: skip
-    found = _mapping(raw, path, known)
-    timeout_s = duration_s(_text(found, "timeout", path), f"{path}.timeout")
+    found = mapping(raw, path, known)
+    timeout_s = duration_s(text(found, "timeout", path), f"{path}.timeout")
     if timeout_s > LONGEST_S:
-        raise BadConfiguration(f"{path}.timeout: Invalid value: must be <= 30s")
+        raise BadDocument(f"{path}.timeout: Invalid value: must be <= 30s")
     version = _choice(found, "subjectAccessReviewVersion", path, ("v1", "v1beta1"))
     policy = _choice(found, "failurePolicy", path, ("NoOpinion", "Deny"))
     conditions = _conditions(found.get("matchConditions"), f"{path}.matchConditions")
@@ -132,7 +113,7 @@ def _webhook(raw: Any, path: str, folder: Path) -> Webhook:
         _choice(found, matched, path, ("v1",))
     elif conditions:
         why = "required if match conditions are specified"
-        raise BadConfiguration(f"{path}.{matched}: Required value: {why}")
+        raise BadDocument(f"{path}.{matched}: Required value: {why}")
     return Webhook(
         kubeconfig=_kubeconfig(found.get("connectionInfo"), f"{path}.connectionInfo", folder),
         timeout_s=timeout_s,
@@ -146,58 +127,42 @@ def _webhook(raw: Any, path: str, folder: Path) -> Webhook:
 
 def _ttl(found: Mapping[str, Any], switch: str, field: str, path: str, usual_s: float) -> float:
     """0 for answers that are not to be remembered."""
-    cached = found.get(switch, True)
-    if not isinstance(cached, bool):
-        raise BadConfiguration(f"{path}.{switch}: must be true or false")
+    cached = documents.flag(found, switch, path, True)
     if field in found and (seconds := duration_s(found[field], f"{path}.{field}")):
         return seconds if cached else 0.0
     return usual_s if cached else 0.0
 
 
 def _kubeconfig(raw: Any, path: str, folder: Path) -> Path | None:
-    found = _mapping(raw, path, ("type", "kubeConfigFile"))
+    found = mapping(raw, path, ("type", "kubeConfigFile"))
     if _choice(found, "type", path, (IN_CLUSTER, BY_FILE)) == IN_CLUSTER:
         if found.get("kubeConfigFile") is not None:
             value, why = found["kubeConfigFile"], "can only be set when type=KubeConfigFile"
-            raise BadConfiguration(f'{path}.kubeConfigFile: Invalid value: "{value}": {why}')
+            raise BadDocument(f'{path}.kubeConfigFile: Invalid value: "{value}": {why}')
         return None
-    file = folder / _text(found, "kubeConfigFile", path)
+    file = folder / text(found, "kubeConfigFile", path)
     if not file.is_file():
         why = "kubeconfig file does not exist"
-        raise BadConfiguration(f'{path}.kubeConfigFile: Invalid value: "{file}": {why}')
+        raise BadDocument(f'{path}.kubeConfigFile: Invalid value: "{file}": {why}')
     return file
 
 
 def _conditions(raw: Any, path: str) -> Sequence[str]:
-    items = raw or []
-    if not isinstance(items, list):
-        raise BadConfiguration(f"{path}: must be a list")
+    items = documents.items(raw, path)
     if len(items) > MAX_CONDITIONS:
-        raise BadConfiguration(f"{path}: Too many: must have at most {MAX_CONDITIONS} items")
+        raise BadDocument(f"{path}: Too many: must have at most {MAX_CONDITIONS} items")
     out: list[str] = []
     for at, item in enumerate(items):
         where = f"{path}[{at}]"
-        text = _text(_mapping(item, where, ("expression",)), "expression", where)
-        if text in out:
-            raise BadConfiguration(f'{where}.expression: Duplicate value: "{text}"')
-        out.append(text)
+        said = text(mapping(item, where, ("expression",)), "expression", where)
+        if said in out:
+            raise BadDocument(f'{where}.expression: Duplicate value: "{said}"')
+        out.append(said)
     return tuple(out)
 
 
-def duration_s(raw: Any, path: str) -> float:
-    """Seconds of a Go duration such as 1m30s. Raises BadConfiguration unless it is above 0."""
-    match = DURATION.fullmatch(raw) if isinstance(raw, str) and raw else None
-    if match is None:
-        raise BadConfiguration(f"{path}: Invalid value: not a duration: {raw}")
-    parts = (float(part or 0) for part in match.groups())
-    seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1, 0.001), strict=True))
-    if seconds <= 0:
-        raise BadConfiguration(f'{path}: Invalid value: "{raw}": must be > 0s')
-    return seconds
-
-
 def _choice(found: Mapping[str, Any], field: str, path: str, known: Sequence[str]) -> str:
-    value = _text(found, field, path)
+    value = text(found, field, path)
     if value not in known:
         _unsupported(f"{path}.{field}", value, known)
     return value
@@ -205,20 +170,4 @@ def _choice(found: Mapping[str, Any], field: str, path: str, known: Sequence[str
 
 def _unsupported(path: str, value: Any, known: Sequence[str]) -> None:
     words = ", ".join(f'"{item}"' for item in known)
-    raise BadConfiguration(f'{path}: Unsupported value: "{value}": supported values: {words}')
-
-
-def _mapping(raw: Any, path: str, known: Sequence[str]) -> Mapping[str, Any]:
-    if not isinstance(raw, dict):
-        raise BadConfiguration(f"{path or 'the file'}: must be an object")
-    for key in raw:
-        if key not in known:
-            raise BadConfiguration(f"unknown field {f'{path}.{key}'.lstrip('.')}")
-    return raw
-
-
-def _text(found: Mapping[str, Any], field: str, path: str) -> str:
-    value = found.get(field)
-    if not isinstance(value, str) or not value:
-        raise BadConfiguration(f"{path}.{field}: Required value")
-    return value
+    raise BadDocument(f'{path}: Unsupported value: "{value}": supported values: {words}')

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 
 from sampan.api.errors import Object, StatusError, forbidden, not_found
 from sampan.api.fields import quote
+from sampan.api.principals import MASTERS
 
 from ..exchange import User
-from .authorizer import GROUP, MASTERS, Authorizer
+from .authorizer import GROUP, Authorizer
 from .grants import RoleKey
 from .rules import Rule, compile_rules, describe_rule, quote_list, uncovered
 

@@ -18,9 +18,10 @@ import orjson
 
 from sampan.api.errors import Object
 
+from ..documents import BadDocument
 from ..series import DEFAULT_BUCKETS_S, Labels, Series
 from ..webhooks.files import target_in_cluster, target_of_kubeconfig
-from .configuration import BadConfiguration, Webhook
+from .configuration import Webhook
 from .questions import HELD, Asked, Said, Undecided, Verdict
 
 if TYPE_CHECKING:
@@ -192,9 +193,9 @@ def _compile(text: str) -> Program:
     try:
         program = cel.compile(text, cel.declared(request=_unescaped(type_of_definition(SPEC))))
     except cel.CompileError as error:
-        raise BadConfiguration(f"matchConditions: compilation failed: {text!r}: {error}") from None
+        raise BadDocument(f"matchConditions: compilation failed: {text!r}: {error}") from None
     if str(program.type) != "bool":
-        raise BadConfiguration(f"matchConditions: {text!r}: must evaluate to bool")
+        raise BadDocument(f"matchConditions: {text!r}: must evaluate to bool")
     return program
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
 from sampan.api.meta import new_uid
+from sampan.api.principals import EVERYBODY, MASTERS
 from sampan.api.resources import resource
 from sampan.store.interface import RevisionMismatch
 from sampan.wire.json import encode_object
@@ -27,7 +28,6 @@ GROUP: Final = "flowcontrol.apiserver.k8s.io"
 AUTOUPDATE: Final = "apf.kubernetes.io/autoupdate-spec"
 MANDATORY: Final = frozenset({"exempt", "catch-all"})
 USER, NAMESPACE = "ByUser", "ByNamespace"
-EVERYBODY = ("system:unauthenticated", "system:authenticated")
 USUAL = ("get", "create", "update")
 
 # name: (shares, percent it lends, queues, hand). Queues hold 50 requests each.
@@ -117,7 +117,7 @@ MANAGER, SCHEDULER = "system:kube-controller-manager", "system:kube-scheduler"
 def default_schemas() -> Iterator[tuple[str, Object]]:
     """Name and spec of each."""
     table: tuple[tuple[str, str, int, str, list[Object]], ...] = (
-        ("exempt", "exempt", 1, "", everything(groups("system:masters"))),
+        ("exempt", "exempt", 1, "", everything(groups(MASTERS))),
         ("probes", "exempt", 2, "",
          [{"subjects": groups(*EVERYBODY), "nonResourceRules": [PROBES]}]),
         ("system-leader-election", "leader-election", 100, USER,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sampan.server.authz.abac import FILE, Policies
-from sampan.server.authz.configuration import BadConfiguration
 from sampan.server.authz.questions import Asked, Verdict
+from sampan.server.documents import BadDocument
 from sampan.server.exchange import User
 from sampan.server.webhooks.files import target_in_cluster
 from tests.kit.cluster import api_cluster
@@ -64,9 +64,9 @@ def test_one_policy(tmp_path: Path, spec: Any, asked: Asked, allowed: bool) -> N
 
 @pytest.mark.parametrize("bad", ["{", "[]", '{"user":"ann"}', line(owner="x"), line(readonly="no")])
 def test_a_file_that_is_no_good_says_where(tmp_path: Path, bad: str) -> None:
-    with pytest.raises(BadConfiguration, match="line 4"):
+    with pytest.raises(BadDocument, match="line 4"):
         policies(tmp_path, line(user="x"), bad)
-    with pytest.raises(BadConfiguration, match="No such file"):
+    with pytest.raises(BadDocument, match="No such file"):
         Policies(tmp_path / "none")
 
 

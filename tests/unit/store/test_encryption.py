@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sampan.server.encryption import BadEncryption, build, read
+from sampan.server.documents import BadDocument
+from sampan.server.encryption import build, read
 from sampan.store import sqlite
 from sampan.store.encryption import (
     AesCbc,
@@ -238,14 +239,15 @@ def test_resources_are_found_by_their_keys(pattern: str, key: str, sealed: bool)
         (config(kms(endpoint="tcp://h:1")), "only unix is supported"),
         (config(kms(endpoint="")), "endpoint is a mandatory field"),
         (config(kms(cachesize=5)), "cachesize is not supported in v2"),
-        (config(kms(timeout="-1s")), "not a duration"),
+        (config(kms(timeout="-1s")), "must be > 0s"),
+        (config(kms(timeout="soon")), "not a duration"),
         (config({**provider("aesgcm"), "identity": {}}), "different list elements"),
         (config(provider("aesgcm", secret=b"short")), r"got 5, expected one of \[16 24 32\]"),
         ({"kind": "EncryptionConfiguration"}, "apiVersion"),
     ],
 )
 def test_a_file_that_is_no_good_is_refused(raw: Any, why: str) -> None:
-    with pytest.raises(BadEncryption, match=why):
+    with pytest.raises(BadDocument, match=why):
         build(raw)
 
 
@@ -254,7 +256,7 @@ def test_the_file_is_the_owners_alone(tmp_path: Path) -> None:
     assert read(path) is None
     path.write_text(yaml.safe_dump(config(provider("aesgcm"))))
     path.chmod(0o640)
-    with pytest.raises(BadEncryption, match="chmod 600"):
+    with pytest.raises(BadDocument, match="chmod 600"):
         read(path)
     path.chmod(0o600)
     assert read(path) is not None

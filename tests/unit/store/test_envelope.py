@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from sampan.server import encryption
+from sampan.server import documents, encryption
 from sampan.server.encryption import Configured, build
 from sampan.server.kms import checks_of, look
 from sampan.store.encryption import Unreadable
@@ -96,7 +96,7 @@ async def test_a_plugin_that_is_away(tmp_path: Path) -> None:
     file.chmod(0o600)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sampan.server.kms.Plugin.begin.__defaults__", (0.0,))
-        with pytest.raises(encryption.BadEncryption, match="Unavailable"):
+        with pytest.raises(documents.BadDocument, match="Unavailable"):
             encryption.read(file)
     behind = build(config(provider("aesgcm"), kms(endpoint=plugin.endpoint)))
     assert behind.plugins == [], "what only reads is not waited for"

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from sampan.api.principals import EVERYBODY, MASTERS
+
 from ... import fields
 from ...errors import Cause, Object
-
-EVERYBODY = ("system:unauthenticated", "system:authenticated")
 
 
 def _everything(*groups: str) -> list[Object]:
@@ -29,7 +29,7 @@ MANDATORY_SCHEMAS: Final[dict[str, Object]] = {
     "exempt": {
         "priorityLevelConfiguration": {"name": "exempt"},
         "matchingPrecedence": 1,
-        "rules": _everything("system:masters"),
+        "rules": _everything(MASTERS),
     },
     "catch-all": {
         "priorityLevelConfiguration": {"name": "catch-all"},

@@ -49,7 +49,7 @@ class ImagePolicy:
 
     def __init__(self, settings: Settings) -> None:
         """Raises ValueError for a configuration that is no good."""
-        top = mapping(settings.raw, settings.name, ("imagePolicy",))
+        top = mapping(settings.raw, "", ("imagePolicy",))
         found = mapping(top.get("imagePolicy"), "imagePolicy", FIELDS)
         file = found.get("kubeConfigFile")
         if not isinstance(file, str) or not file:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from sampan.api.errors import AlreadyExists, StatusError
+from sampan.api.principals import AUTHENTICATED, MASTERS
 from sampan.api.resources import resource
 
 from ...exchange import User, Write
@@ -15,7 +16,7 @@ from ..plugin import EVERYTHING, Plugin, refuse
 if TYPE_CHECKING:
     from ...app import Server
 
-SELF = User("system:apiserver", ("system:masters", "system:authenticated"))
+SELF = User("system:apiserver", (MASTERS, AUTHENTICATED))
 
 
 def mutate(server: Server, write: Write) -> Awaitable[None] | None:

@@ -101,7 +101,7 @@ def parse(text: str) -> Labels:
 
 def make(settings: Settings) -> Plugin:
     """Without a configuration only annotations count. Raises ValueError."""
-    raw = mapping(settings.raw, settings.name, (SECTION,))
+    raw = mapping(settings.raw, "", (SECTION,))
     selectors = {}
     for namespace, text in mapping(raw.get(SECTION), SECTION).items():
         if not isinstance(text, str):

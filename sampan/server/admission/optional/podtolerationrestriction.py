@@ -16,8 +16,9 @@ from sampan.api.errors import Object
 from sampan.api.kinds.core.podspec.quality import BEST_EFFORT, qos_class
 from sampan.api.resources import resource
 
+from ... import documents
 from ...exchange import Write
-from ..configuration import Settings, mapping, versioned
+from ..configuration import Settings, versioned
 from ..plugin import Plugin, refuse
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def tolerations_of(raw: Any, path: str) -> Tolerations:
     if not isinstance(raw, list):
         raise ValueError(f"{path}: must be a list of tolerations")
     for item in raw:
-        fields = mapping(item, path, FIELDS)
+        fields = documents.mapping(item, path, FIELDS)
         for field, value in fields.items():
             kind = int if field == "tolerationSeconds" else str
             if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):

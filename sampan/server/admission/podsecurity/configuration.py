@@ -7,7 +7,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..configuration import read, settings_of
+from ... import documents
+from ..configuration import settings_of
 from .levels import LEVELS, MODES, Choice, Standard, version_of
 
 FILE = "pod-security.yaml"
@@ -39,7 +40,7 @@ def configuration_of(folder: Path | None) -> Configuration:
     Raises ValueError for a file that is wrong: a cluster must not start less safe than asked."""
     path = None if folder is None else folder / FILE
     if path is not None and path.exists():
-        raw = read(path)
+        raw = documents.read(path)
     else:
         raw = settings_of(folder, "PodSecurity").raw
         if raw is None:

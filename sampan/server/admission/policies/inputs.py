@@ -20,6 +20,7 @@ from sampan.api.cel.times import parse_timestamp
 from sampan.api.cel.types import TIMESTAMP, ObjectType, Type
 from sampan.api.cel.values import Fields
 from sampan.api.errors import Object, aggregate
+from sampan.api.principals import AUTHENTICATED
 from sampan.api.resources import resource
 
 from ...exchange import User, Write
@@ -83,7 +84,7 @@ def _answer(server: Server, user: User, question: Question) -> tuple[bool, str]:
     if question.user is not None:
         namespace = question.user.removeprefix(ACCOUNT_PREFIX).partition(":")[0]
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
-        user = User(question.user, (*groups, "system:authenticated"))
+        user = User(question.user, (*groups, AUTHENTICATED))
     if question.path:
         return server.authorizer.allows_path(user, question.verb, question.path)
     target = (question.group, question.resource, question.subresource)
