@@ -23,8 +23,8 @@ def _ping(server: Server) -> str:
 
 
 def store_trouble(server: Server) -> str:
-    """What is wrong with the store."""
-    return "" if server.store.revision >= 0 else "no store"
+    """Why the store takes no writes, "" while it does."""
+    return server.store.trouble()
 
 
 def _started(server: Server) -> str:

@@ -1,10 +1,10 @@
-"""The store: MVCC state, watches, and group commit in front of a journal.
+"""The store: MVCC state, subscriptions, and group commit in front of a journal.
 
 Flow of a write: `put` checks the guard against the newest state (durable or not), takes the next
 revision and joins the open batch. One batch at a time is with the journal; while it is, the next
 one fills. When the journal says a batch is durable, its events are applied to the readable state,
-handed to watchers, and its writers are answered, in this order. So nobody ever sees, or builds on
-something they saw, that a power cut could take back.
+handed to subscribers, and its writers are answered, in this order. So nobody ever sees, or builds
+on something they saw, that a power cut could take back.
 
 Bounds: the open batch holds at most one write per waiting request (the server bounds those); the
 window of history is cut by `WINDOW_EVENTS`, `WINDOW_BYTES` and `WINDOW_AGE_S`, whichever is first.
@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from .hub import Callback, Hub, Watch
+from .hub import Callback, Hub
 from .interface import Event, Range, Record, RevisionMismatch, StoreError
 from .mvcc import State
 
@@ -39,6 +39,10 @@ AGE_STEP_S = 1.0
 """How finely ages are kept: one note a second, so their number is bounded too."""
 BATCH_WRITES = 4_096
 """Most writes in one journal batch, so that one fsync never waits for an unbounded insert."""
+
+
+STUCK_S = 10.0
+"""A disk that takes longer for one batch is told of as trouble: busy ones need a second or two."""
 
 
 class Journal(Protocol):
@@ -72,6 +76,8 @@ class Engine:
         self._pending: dict[str, tuple[int, Record | None]] = {}
         self._open: deque[_Write] = deque()
         self._busy = False
+        self._begun = 0.0
+        """When the batch was closed that the journal has, or will have at the end of this turn."""
         self._dead: list[int] = []
         self._ages: deque[tuple[float, int]] = deque()
         self.stale: set[int] = set()
@@ -143,6 +149,7 @@ class Engine:
         self._open.append(_Write(event, done))
         if not self._busy:
             self._busy = True
+            self._begun = time.monotonic()
             self._idle.clear()
             # The batch closes at the end of this turn of the loop: requests that arrived
             # together share one fsync.
@@ -164,6 +171,7 @@ class Engine:
             # Nobody would answer these writers, nor any later one.
             self._fail(failure, batch)
             return
+        self._begun = time.monotonic()
         future.add_done_callback(lambda done: self._landed(batch, done))
 
     def _landed(self, batch: Sequence[_Write], done: asyncio.Future[None]) -> None:
@@ -200,6 +208,13 @@ class Engine:
         self._idle.set()
         self._failed.set()
 
+    def trouble(self) -> str:
+        if self._failure is not None:
+            return f"the store has failed: {self._failure}"
+        if self._busy and time.monotonic() - self._begun > STUCK_S:
+            return f"a write has not become durable for {STUCK_S:g} s"
+        return ""
+
     async def failed(self) -> None:
         """Wait until a write could not be made durable, and raise why. The process must end."""
         await self._failed.wait()
@@ -235,9 +250,6 @@ class Engine:
             if (event.record or event.previous).key.startswith(prefix)  # type: ignore[union-attr]
         ]
 
-    def watch(self, prefix: str, after: int) -> Watch:
-        return self._hub.watch(prefix, self.history(prefix, after))
-
     def subscribe(self, prefix: str, callback: Callback) -> Callable[[], None]:
         self._hub.add(prefix, callback)
         return lambda: self._hub.remove(prefix, callback)
@@ -246,9 +258,8 @@ class Engine:
         self._forget(min(before, self._state.revision))
 
     async def close(self) -> None:
-        """Finish what was begun, then close the journal. Watches end."""
+        """Finish what was begun, then close the journal."""
         await self._idle.wait()
-        self._hub.end()
         await self._journal.close()
 
 

@@ -7,7 +7,7 @@ disk: an implementation keeps the live state in memory. What a read or a watch s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 
@@ -72,10 +72,6 @@ class FutureRevision(StoreError):
     """The revision asked for is ahead of the store's."""
 
 
-class WatcherTooSlow(StoreError):
-    """The watch was cut off because its reader did not keep up; list and watch again."""
-
-
 class Damaged(StoreError):
     """The data on disk cannot be trusted; the text says how to restore it."""
 
@@ -124,12 +120,6 @@ class Store(Protocol):
         durable. Raises RevisionMismatch (also when there is no such key)."""
         ...
 
-    def watch(self, prefix: str, after: int) -> AsyncIterator[Sequence[Event]]:
-        """Events of keys under `prefix` with revisions greater than `after`, in order, in batches
-        as they become durable; first those of the kept window. Raises Compacted at once, and
-        WatcherTooSlow from the iterator. Close it with `aclose`."""
-        ...
-
     def history(self, prefix: str, after: int) -> Sequence[Event]:
         """The kept events under `prefix` with revisions greater than `after`, in order; with
         `subscribe` in the same turn of the loop, a watch without gap or queue. Raises Compacted,
@@ -142,6 +132,10 @@ class Store(Protocol):
         """Call `callback` with every batch of durable events under `prefix`, synchronously and
         before the `put` that made them returns: for indexes that must never lag behind a read.
         Returns a function that ends it. A callback must not raise."""
+        ...
+
+    def trouble(self) -> str:
+        """Why writes fail or hang; "" while they do not."""
         ...
 
     async def compact(self, before: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from sampan.aio.tasks import Supervisor
 from sampan.server.exchange import ANONYMOUS, Attributes, Request, Response, User
 from tests.kit.clock import FakeClock, settle
@@ -27,6 +29,18 @@ async def test_checks_by_themselves_and_together() -> None:
         assert 'no matches for "x"' in without
         assert (await cluster.http("GET", "/livez/nonsense")).status == 404
         assert (await cluster.http("POST", "/livez")).status == 405
+
+
+async def test_a_store_that_takes_no_writes_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with api_cluster() as cluster:
+        trouble = "the store has failed: no space left on device"
+        monkeypatch.setattr(cluster.server.store, "trouble", lambda: trouble)
+        for path in ("/healthz", "/livez", "/readyz"):
+            answer = await cluster.http("GET", path)
+            assert answer.status == 500
+            assert b"[-]etcd failed: reason withheld\n" in answer.body
+        one = await cluster.http("GET", "/readyz/etcd")
+        assert (one.status, one.body) == (500, f"internal server error: {trouble}\n".encode())
 
 
 async def test_a_server_that_ends_is_alive_but_not_ready() -> None:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sampan.store import engine, hub
+from sampan.store import engine
 from sampan.store.interface import (
     Compacted,
     FutureRevision,
     Record,
     RevisionMismatch,
     StoreError,
-    WatcherTooSlow,
 )
 from sampan.store.memory import MemoryStore, NoJournal
 from sampan.store.mvcc import State
@@ -87,28 +85,25 @@ def test_store_agrees_with_the_model(steps: list[tuple[str, str]], start: int, l
                 after = page.records[-1].key
             if revision and limit:
                 assert pages == expected
-        await follow(store, model, min(start, store.revision))
+        follow(store, model, min(start, store.revision))
 
     asyncio.run(run())
 
 
-async def follow(store: MemoryStore, model: Model, after: int) -> None:
-    """A watch from `after` turns that state into the present one."""
+def follow(store: MemoryStore, model: Model, after: int) -> None:
+    """The history since `after` turns that state into the present one."""
     state = {k: r for k, r in model.states[after].items() if k.startswith("/registry/b/")}
-    watch = store.watch("/registry/b/", after)
-    await watch.aclose()
     last = after
-    async for batch in watch:
-        for event in batch:
-            assert event.revision > last
-            last = event.revision
-            record = event.record or event.previous
-            assert record is not None
-            assert state.get(record.key) == event.previous
-            if event.record is None:
-                del state[record.key]
-            else:
-                state[record.key] = event.record
+    for event in store.history("/registry/b/", after):
+        assert event.revision > last
+        last = event.revision
+        record = event.record or event.previous
+        assert record is not None
+        assert state.get(record.key) == event.previous
+        if event.record is None:
+            del state[record.key]
+        else:
+            state[record.key] = event.record
     assert state == {k: r for k, r in model.now.items() if k.startswith("/registry/b/")}
 
 
@@ -146,6 +141,25 @@ async def test_reads_show_only_what_is_durable() -> None:
     assert (await second).modified == 2
 
 
+async def test_a_write_that_hangs_is_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Held(NoJournal):
+        def append(self, *_: object) -> asyncio.Future[None]:
+            return held
+
+    held: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    store = engine.Engine(State(), Held())
+    assert store.trouble() == ""
+    write = asyncio.ensure_future(store.put("/registry/a", b"1"))
+    await asyncio.sleep(0)
+    assert store.trouble() == ""
+    monkeypatch.setattr(engine, "STUCK_S", -1.0)
+    assert "not become durable" in store.trouble()
+    held.set_result(None)
+    await write
+    await asyncio.sleep(0)
+    assert store.trouble() == ""
+
+
 async def test_a_journal_that_takes_no_batch_ends_the_store() -> None:
     class Refusing(NoJournal):
         def append(self, *_: object) -> asyncio.Future[None]:
@@ -175,6 +189,7 @@ async def test_a_failed_journal_is_never_asked_again() -> None:
         with pytest.raises(StoreError):
             await store.put("/registry/a", b"1")
     assert journal.calls == 1
+    assert "no space left on device" in store.trouble()
     assert store.get("/registry/a") is None
     with pytest.raises(StoreError):
         await store.failed()
@@ -202,13 +217,13 @@ async def test_history_ends_at_compaction() -> None:
     await store.compact(6)
     assert store.oldest == 6
     with pytest.raises(Compacted):
-        store.watch("/registry/", 4)
+        store.history("/registry/", 4)
     with pytest.raises(Compacted):
         store.range("/registry/", revision=5)
     # As etcd: who has seen revision 5 misses nothing that is kept, but nobody lists it any more.
     assert [event.revision for event in store.history("/registry/", 5)] == [6, 7, 8, 9, 10]
     with pytest.raises(FutureRevision):
-        store.watch("/registry/", 11)
+        store.history("/registry/", 11)
     assert [r.value for r in store.range("/registry/", revision=6).records] == [b"5"]
 
 
@@ -229,28 +244,3 @@ async def test_the_window_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(50):
         await store.put("/registry/a", b"%d" % number)
     assert store.oldest == 41
-
-
-async def test_a_slow_watcher_is_cut_off_and_the_others_go_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(hub, "QUEUE_EVENTS", 5)
-    store = MemoryStore()
-    slow, quick = store.watch("/registry/", 0), store.watch("/registry/", 0)
-    got = 0
-    for number in range(8):
-        await store.put(f"/registry/{number}", b"")
-        got += len(await anext(quick))
-    assert got == 8
-    with pytest.raises(WatcherTooSlow):
-        await anext(slow)
-
-
-async def test_a_watch_that_is_closed_while_it_waits_ends() -> None:
-    store = MemoryStore()
-    watch = store.watch("/registry/", 0)
-    waiting = asyncio.ensure_future(anext(watch, None))
-    await asyncio.sleep(0)
-    async with aclosing(watch):
-        pass
-    assert await waiting is None
