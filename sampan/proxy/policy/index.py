@@ -8,6 +8,7 @@ kernel sees of it is elements of sets. `rules_of` is the same from nothing.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import TypeVar
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -16,6 +17,7 @@ from ..families import IPV4, Family
 from .classes import Class, ClassKey, class_of
 from .objects import ALL_PODS, Group, Key, Pod, Policy, Port, Rule
 
+T = TypeVar("T")
 DIRECTIONS = ("in", "out")
 
 
@@ -59,13 +61,8 @@ class PolicyIndex:
         self._policies_changed = False
 
     def put_policy(self, key: Key, policy: Policy | None) -> bool:
-        group = self._policies.setdefault(key[0], {})
-        if group.get(key) == policy:
+        if not _put(self._policies, key, policy):
             return False
-        if policy is None:
-            del group[key]
-        else:
-            group[key] = policy
         self._policies_changed = True
         self._dirty_pods.update(self._pods.get(key[0], ()))
         return True
@@ -82,13 +79,8 @@ class PolicyIndex:
         return True
 
     def put_pod(self, key: Key, pod: Pod | None) -> bool:
-        pods = self._pods.setdefault(key[0], {})
-        if pods.get(key) == pod:
+        if not _put(self._pods, key, pod):
             return False
-        if pod is None:
-            del pods[key]
-        else:
-            pods[key] = pod
         self._dirty_pods.add(key)
         self._regroup(key, pod)
         return True
@@ -180,6 +172,20 @@ class PolicyIndex:
         into, out = (_class_key(direction, chosen, pod) for direction in DIRECTIONS)
         if into is not None or out is not None:
             self._wanted[key] = into, out
+
+
+def _put(by_namespace: dict[str, dict[Key, T]], key: Key, item: T | None) -> bool:
+    """Keep what is at `key`, or nothing; a namespace with nothing is forgotten. Is it new?"""
+    found = by_namespace.get(key[0], {})
+    if found.get(key) == item:
+        return False
+    if item is not None:
+        by_namespace.setdefault(key[0], found)[key] = item
+    elif len(found) > 1:
+        del found[key]
+    else:
+        del by_namespace[key[0]]
+    return True
 
 
 def _class_key(direction: str, policies: Iterable[Policy], pod: Pod) -> ClassKey | None:

@@ -322,6 +322,26 @@ def test_ranges_neither_overlap_nor_touch() -> None:
     assert merge([(5, 9), (1, 3), (4, 4), (7, 20), (30, 30)]) == ((1, 20), (30, 30))
 
 
+def test_namespaces_that_are_gone_leave_nothing() -> None:
+    index = PolicyIndex()
+    rule = compile_policy(policy(ingress=[{"from": [{"namespaceSelector": {}}]}]))
+    for number in range(3):
+        name = f"n{number}"
+        index.put_namespace(name, {})
+        for pod in ("a", "b"):
+            index.put_pod((name, pod), Pod(name, {}, "10.0.0.1", True))
+        index.put_policy((name, "p"), rule)
+        index.state()
+        for pod in ("a", "b"):
+            assert index.put_pod((name, pod), None)
+            assert not index.put_pod((name, pod), None)
+        assert index.put_policy((name, "p"), None)
+        index.put_namespace(name, None)
+        assert index.state() == State()
+    kept = {name: value for name, value in vars(index).items() if name != "family"}
+    assert not any(kept.values()), kept
+
+
 def test_open_connections_are_judged_when_rules_become_stricter() -> None:
     pods = {("a", name): Pod("a", {"app": name}, f"10.0.0.{number}", True)
             for number, name in enumerate("xyz", 1)}  # fmt: skip
