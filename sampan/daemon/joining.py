@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from sampan.aio.backoff import Backoff
 from sampan.api.errors import AlreadyExists, Forbidden, NotFound, Object, StatusError
 from sampan.api.meta import has_condition
 from sampan.api.resources import api_resource
@@ -409,8 +410,10 @@ def _is_settled(request: Object) -> bool:
 
 
 async def _wait(client: Client, kind: Any, name: str, done: Any) -> Object:
-    """The object once `done(object)` holds, by watch."""
+    """The object once `done(object)` holds, by watch. A server whose watches end at once is asked
+    ever more rarely."""
     query = {"fieldSelector": f"metadata.name={name}"}
+    backoff = Backoff(initial_s=0.05, cap_s=30.0, jitter=0.5)
     while True:
         listed = await client.list(kind, query=query)
         for obj in listed["items"]:
@@ -422,3 +425,5 @@ async def _wait(client: Client, kind: Any, name: str, done: Any) -> Object:
             async for event in events:
                 if done(event.object):
                     return event.object
+                backoff.reset()
+        await asyncio.sleep(backoff.next_s())

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ssl
 from argparse import Namespace
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from sampan.api.resources import api_resource
 from sampan.client.api import Client
+from sampan.client.interface import WatchEvent
 from sampan.daemon import config, joining
 from sampan.daemon.child import Refused
 from sampan.paths import ClusterPaths
@@ -74,3 +77,31 @@ async def test_an_address_that_another_node_has_is_not_told() -> None:
     )  # fmt: skip
     assert cluster.address_of_node == "10.244.2.1"
     assert cluster.underlay == "192.168.1.2"
+
+
+async def test_watches_that_end_at_once_are_begun_ever_more_rarely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Hasty(Feed):
+        lists = 0
+
+        async def request(self, method: str, path: str, **other: Any) -> Any:
+            self.lists += 1
+            items = [{"metadata": {"name": "n"}, "done": self.lists == 6}]
+            return {"items": items, "metadata": {"resourceVersion": "1"}}
+
+        async def watch(self, path: str, query: Any) -> AsyncIterator[WatchEvent]:
+            for _ in ():
+                yield
+
+    async def pause(seconds: float) -> None:
+        paused.append(seconds)
+
+    paused: list[float] = []
+    monkeypatch.setattr(joining.asyncio, "sleep", pause)
+    nodes = api_resource("nodes")
+    found = await joining._wait(Client(Hasty()), nodes, "n", lambda item: item["done"])
+    assert found["done"]
+    assert len(paused) == 5
+    assert paused == sorted(paused)
+    assert paused[-1] >= 16 * 0.05
