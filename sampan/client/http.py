@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from sampan.api.errors import Object, StatusError, from_status
 
 from .interface import JSON, WatchEvent
-from .kubeconfig import Access, read
+from .kubeconfig import Access
 from .lines import LineSplitter
 
 if TYPE_CHECKING:
@@ -78,11 +78,6 @@ class HttpTransport:
         made = cls.__new__(cls)
         made._open(access)
         return made
-
-    @classmethod
-    def from_kubeconfig(cls, path: Path, context: str = "") -> HttpTransport:
-        """Raises KubeconfigError for a file that does not say how to reach a server."""
-        return cls.from_access(read(path, context))
 
     def _open(self, access: Access) -> None:
         self.url = access.url.rstrip("/")

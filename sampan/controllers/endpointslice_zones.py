@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 
 from sampan.api.errors import Object
+from sampan.api.meta import has_condition
 from sampan.wire import quantity
 
 from .endpoints_plan import ZONE_LABEL
@@ -35,7 +36,7 @@ def zone_shares(nodes: Iterable[Object]) -> dict[str, float]:
     for node in nodes:
         labels = node["metadata"].get("labels") or {}
         status = node.get("status") or {}
-        if any(label in labels for label in _APART) or not _is_ready(status):
+        if any(label in labels for label in _APART) or not has_condition(node, "Ready"):
             continue
         text = (status.get("allocatable") or {}).get("cpu") or "0"
         zone, processors = labels.get(ZONE_LABEL), quantity.milli(text)
@@ -44,13 +45,6 @@ def zone_shares(nodes: Iterable[Object]) -> dict[str, float]:
         found[zone] = found.get(zone, 0) + processors
     total = sum(found.values())
     return {zone: part / total for zone, part in found.items()} if len(found) > 1 else {}
-
-
-def _is_ready(status: Object) -> bool:
-    return any(
-        item.get("type") == "Ready" and item.get("status") == "True"
-        for item in status.get("conditions") or ()
-    )
 
 
 def assign_zones(endpoints: Sequence[Object], shares: Mapping[str, float]) -> str:

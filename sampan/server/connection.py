@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
         self._certificate: bytes | None = None
         self._peer = ""
         self._queue: deque[Request] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self.answering: asyncio.Task[None] | None = None
         self._deadline = 0.0
         self._write_deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -117,8 +117,8 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
         if self._incoming is not None:
             self._incoming.lose()
-        if self._task is not None:
-            self._task.cancel()
+        if self.answering is not None:
+            self.answering.cancel()
         self._drain()
         # The parser knows this connection: what it holds would wait for the collector of cycles.
         self._parser = None
@@ -132,7 +132,7 @@ class Connection(asyncio.Protocol):
             return
         left = self._deadline - now
         if left <= 0:
-            if self._task is None and self._drained is None:
+            if self.answering is None and self._drained is None:
                 self._transport.close()
                 return
             left = IDLE_TIMEOUT_S
@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._shared.slow.pop(self, None)
         self._drain()
-        if self._task is None and not self._upgraded:
+        if self.answering is None and not self._upgraded:
             self._next()
 
     def _drain(self) -> None:
@@ -261,7 +261,7 @@ class Connection(asyncio.Protocol):
     @property
     def _busy(self) -> bool:
         """Must a request wait, since another is answered or its answer is not taken?"""
-        return self._task is not None or bool(self._queue) or self._drained is not None
+        return self.answering is not None or bool(self._queue) or self._drained is not None
 
     def on_body(self, part: bytes) -> None:
         self._body_size += len(part)
@@ -349,7 +349,7 @@ class Connection(asyncio.Protocol):
             self._next()
         else:
             self._deadline = self._loop.time() + IDLE_TIMEOUT_S
-            self._task = self._loop.create_task(self._finish(request, answer))
+            self.answering = self._loop.create_task(self._finish(request, answer))
 
     async def _finish(self, request: Request, answer: Answer | Coroutine[Any, Any, Answer]) -> None:
         try:
@@ -371,7 +371,7 @@ class Connection(asyncio.Protocol):
         except Exception:
             log.exception("%s %s: the answer broke off", request.method, request.path)
             self._transport.abort()
-        self._task = None
+        self.answering = None
         self._next()
 
     def _next(self) -> None:
@@ -484,7 +484,7 @@ class Connection(asyncio.Protocol):
     def shut(self) -> None:
         """Close when what is under way is answered; watches end by themselves."""
         self._close_after = True
-        if self._task is None:
+        if self.answering is None:
             self._transport.close()
 
     def abort(self) -> None:

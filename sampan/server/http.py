@@ -61,7 +61,7 @@ class Listener:
         for server in self._servers:
             server.close()
         connections = self._shared.connections
-        answering = [item._task for item in connections if item._task is not None]
+        answering = [item.answering for item in connections if item.answering is not None]
         for connection in tuple(connections):
             connection.shut()
         if answering:

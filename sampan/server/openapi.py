@@ -168,7 +168,7 @@ def index(resources: Registry) -> Object:
     for group, versions in versions_of(resources).items():
         for version in versions:
             where = f"apis/{group}/{version}" if group else f"api/{version}"
-            items = [item for item in resources if (item.group, item.version) == (group, version)]
+            items = _items(resources, group, version)
             paths[where] = {"serverRelativeURL": f"/openapi/v3/{where}?hash={_digest(items)}"}
     return {"paths": paths}
 

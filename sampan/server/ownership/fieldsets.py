@@ -9,7 +9,7 @@ set once it is made: operations return their first operand itself when it stays 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -176,17 +176,6 @@ def paths(fields: FieldSet, prefix: Path = ()) -> Iterator[Path]:
     for name in names:
         if fields[name]:
             yield from paths(fields[name], (*prefix, name))
-
-
-def of_paths(found: Iterable[Path]) -> FieldSet:
-    """The set with these members."""
-    out: FieldSet = {}
-    for path in found:
-        one: FieldSet = LEAF
-        for name in reversed(path):
-            one = {name: one}
-        out = union(out, one)
-    return out
 
 
 def path_text(path: Path) -> str:

@@ -19,6 +19,7 @@ from sampan.api.errors import (
     conflict,
     forbidden,
 )
+from sampan.api.meta import has_condition
 from sampan.api.resources import resource
 from sampan.api.selectors import from_label_selector
 from sampan.api.times import format_time
@@ -162,7 +163,7 @@ async def _take(server: Server, pod: Object, dry_run: bool) -> tuple[str, Leave]
     if len(matching) > 1:
         raise InternalError(SEVERAL)
     budget = matching[0]
-    if not _is_ready(pod) and _lets_unhealthy_go(budget):
+    if not has_condition(pod, "Ready") and _lets_unhealthy_go(budget):
         return budget["metadata"]["name"], Leave(unchanged=True)
     now = format_time(server.clock.now())
     await server.update_object(
@@ -242,11 +243,6 @@ def _pending(budget: str) -> TooManyRequests:
 def _refused(why: str, retry_after_s: int = 0) -> TooManyRequests:
     cause = Cause("", why, "DisruptionBudget")
     return TooManyRequests(REFUSED, Details(causes=(cause,), retry_after_s=retry_after_s))
-
-
-def _is_ready(pod: Object) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
 
 
 def _lets_unhealthy_go(budget: Object) -> bool:

@@ -49,9 +49,10 @@ async def with_sampan() -> None:
     from sampan.client.api import Client
     from sampan.client.http import HttpTransport
     from sampan.client.informer import Informer
+    from sampan.client.kubeconfig import read
 
     resource = next(item for item in builtin() if item.plural == "configmaps")
-    transport = HttpTransport.from_kubeconfig(Path(os.environ["KUBECONFIG"]))
+    transport = HttpTransport.from_access(read(Path(os.environ["KUBECONFIG"])))
     informer = Informer(Client(transport), resource, (NAMESPACE, "", ""))
     ended = asyncio.Event()
 

@@ -62,25 +62,6 @@ def test_names_count_where_claims_are_made_of_them(checks: list[str]) -> None:
     assert checks == ["short", "n" * 200]
 
 
-def test_one_create_makes_one_digest(monkeypatch: pytest.MonkeyPatch) -> None:
-    made_of: list[Any] = []
-    digest = proven.digest_of
-
-    def spy(spec: Any) -> bytes:
-        made_of.append(spec)
-        return digest(spec)
-
-    for module in (kind, proven):
-        monkeypatch.setattr(module, "digest_of", spy)
-    pods = [made(name, **shape("once:1")) for name in ("a", "b")]
-    for pod in pods:
-        assert POD.validate(pod, None) == []
-        assert POD.warnings(pod, None) == []
-    assert len(made_of) == 2
-    assert POD.warnings(pods[0], None) == [], "another than the last"
-    assert len(made_of) == 3
-
-
 def test_warnings_are_said_to_everybody() -> None:
     spec = shape(nodeSelector={"beta.kubernetes.io/os": "linux"})
     first, second = (POD.warnings(made(name, **spec), None) for name in ("a", "b"))

@@ -13,11 +13,11 @@ from sampan.server.ownership.fieldsets import (
     is_readable,
     minus,
     minus_below,
-    of_paths,
     path_text,
     paths,
     union,
 )
+from tests.kit.fieldsets import of_paths
 
 NAMES = ("f:a", "f:b", 'k:{"name":"a"}', 'v:"x"')
 SETS = st.sets(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4).map(tuple), max_size=8)

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.api.descriptor import Structure
-from sampan.server.ownership.fieldsets import of_paths, paths
+from sampan.server.ownership.fieldsets import paths
 from sampan.server.ownership.lists import merge_lists
 from sampan.server.ownership.nodes import Fields, Untrackable
 from sampan.server.ownership.plans import custom_plan, definition_plan
 from sampan.server.ownership.remembered import KNOWN, Remembered
+from tests.kit.fieldsets import of_paths
 
 SPEC = {
     "type": "object",

@@ -36,25 +36,10 @@ class Proven:
             del self._digests[next(iter(self._digests))]
 
 
-_latest: tuple[Object, bytes] = ({}, b"")
-"""The spec whose digest was made last, and the digest."""
-
-
 def digest_of(spec: Object) -> bytes:
     """What tells a spec from all others; b"", which is in nothing, where it cannot be told."""
-    global _latest
     try:
         raw = dumps(spec)
     except JSONEncodeError:
-        raw = BY_NAME
-    digest = b"" if BY_NAME in raw else blake2b(raw, digest_size=DIGEST_BYTES).digest()
-    _latest = (spec, digest)
-    return digest
-
-
-def take_digest(spec: Object) -> bytes:
-    """`digest_of`, for who comes right after another, with nothing changed in between."""
-    global _latest
-    known, digest = _latest
-    _latest = ({}, b"")
-    return digest if known is spec else digest_of(spec)
+        return b""
+    return b"" if BY_NAME in raw else blake2b(raw, digest_size=DIGEST_BYTES).digest()

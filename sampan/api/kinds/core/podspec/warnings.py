@@ -16,7 +16,7 @@ from ...doubts import (
     doubt_pod_name,
     doubt_term,
 )
-from .proven import Proven, take_digest
+from .proven import Proven, digest_of
 
 ANNOTATIONS = {
     "scheduler.alpha.kubernetes.io/critical-pod":
@@ -68,7 +68,7 @@ def warn_pod(obj: Object, old: Object | None) -> list[str]:
         )
     if obj["metadata"].get("annotations"):
         return out + _warnings(obj, "")
-    digest = take_digest(obj.get("spec") or {})
+    digest = digest_of(obj.get("spec") or {})
     if digest not in HARMLESS:
         found = _warnings(obj, "")
         if found:
