@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from math import inf
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -36,18 +37,7 @@ class Partials:
     def sweep(self, before: float) -> None:
         """Remove what was last written before then and is not being fetched."""
         for path in self._root.iterdir():
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except OSError:
-                continue
-            try:
-                if os.fstat(fd).st_mtime < before:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink(missing_ok=True)
-            except BlockingIOError:
-                pass
-            finally:
-                os.close(fd)
+            _remove(path, before)
 
     @asynccontextmanager
     async def claim(self, digest: str, draft: Path) -> AsyncIterator[Path]:
@@ -56,18 +46,47 @@ class Partials:
         lock = self._locks.setdefault(name, asyncio.Lock())
         async with lock:
             path = self._root / name
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(path, flags, 0o600)
+            fd, is_ours = _take(path)
             try:
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    path = draft
-                yield path
+                yield path if is_ours else draft
             finally:
                 os.close(fd)
 
     def forget(self, digests: Iterable[str]) -> None:
-        """Remove them: they are unpacked, or not what they should be."""
+        """Remove them: they are unpacked, or not what they should be. One that somebody else
+        fetches meanwhile is his, and goes when he is done."""
         for digest in digests:
-            (self._root / digest.removeprefix("sha256:")).unlink(missing_ok=True)
+            _remove(self._root / digest.removeprefix("sha256:"))
+
+
+def _take(path: Path) -> tuple[int, bool]:
+    """The file, made if it is not there, and whether its lock is ours. Until it is, whoever has it
+    may remove the file, and then it is another one."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        is_ours = _try_lock(fd)
+        if not is_ours or os.fstat(fd).st_nlink:
+            return fd, is_ours
+        os.close(fd)
+
+
+def _remove(path: Path, before: float = inf) -> None:
+    """If nobody fetches it, and it was last written before then."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        # One that another has removed has left its name to a new file.
+        if os.fstat(fd).st_mtime < before and _try_lock(fd) and os.fstat(fd).st_nlink:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
