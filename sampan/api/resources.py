@@ -29,7 +29,10 @@ VERBS = {
 
 
 STABLE = re.compile(r"v[0-9]+").fullmatch
-YOUNG = {("clustertrustbundles", "certificates.k8s.io"): "v1beta1"}
+YOUNG = {
+    ("clustertrustbundles", "certificates.k8s.io"): "v1beta1",
+    ("storageversionmigrations", "storagemigration.k8s.io"): "v1beta1",
+}
 """The version of what is served although it has no stable one."""
 
 

@@ -49,6 +49,7 @@ from .serviceaccount import ServiceAccountController
 from .servicecidr import ServiceCidrController
 from .snapshots import SnapshotController
 from .statefulset import StatefulSetController
+from .storageversionmigrator import StorageVersionMigrator
 from .tainteviction import TaintEvictionController
 from .ttlafterfinished import TtlAfterFinishedController
 from .volumebinder import VolumeBinderController
@@ -100,5 +101,6 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     ClaimProtectionController,
     VolumeProtectionController,
     AttributesProtectionController,
+    StorageVersionMigrator,
     GarbageCollector,
 )

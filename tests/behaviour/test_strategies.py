@@ -37,7 +37,8 @@ FLAGS = {
     "ClusterRole": "c", "ClusterRoleBinding": "c", "Role": "c", "RoleBinding": "c",
     "DeviceClass": "g", "ResourceClaim": "", "ResourceClaimTemplate": "", "ResourceSlice": "g",
     "PriorityClass": "g", "CSIDriver": "gv", "CSINode": "v", "CSIStorageCapacity": "v",
-    "StorageClass": "", "VolumeAttachment": "v", "VolumeAttributesClass": "d",
+    "StorageClass": "", "StorageVersionMigration": "v", "VolumeAttachment": "v",
+    "VolumeAttributesClass": "d",
 }  # fmt: skip
 
 ALL = "annotations finalizers labels ownerReferences"
@@ -46,7 +47,7 @@ KEPT = {
     "APIService": ALL, "CustomResourceDefinition": ALL, "Deployment": "labels",
     "FlowSchema": ALL, "Pod": "ownerReferences", "PriorityLevelConfiguration": ALL,
     "ResourceClaim": ALL, "ServiceCIDR": ALL, "ValidatingAdmissionPolicy": ALL,
-    "VolumeAttachment": ALL,
+    "StorageVersionMigration": ALL, "VolumeAttachment": ALL,
 }  # fmt: skip
 
 OWNER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u"}

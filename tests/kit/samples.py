@@ -134,6 +134,9 @@ SAMPLES: dict[str, dict[str, Any]] = {
     },
     "RuntimeClass": {"handler": "crun"},
     "Service": {"spec": {"selector": LABELS, "ports": [{"port": 80}]}},
+    "StorageVersionMigration": {
+        "spec": {"resource": {"group": "example.com", "resource": "widgets"}}
+    },
     "ServiceCIDR": {"spec": {"cidrs": ["10.99.0.0/24"]}},
     "StatefulSet": {"spec": {"selector": SELECTOR, "serviceName": "x", "template": TEMPLATE}},
     "StorageClass": {"provisioner": "example.com/x"},

@@ -67,6 +67,7 @@ from .storage import (
     volumeattachment,
     volumeattributesclass,
 )
+from .storagemigration import storageversionmigration
 
 KINDS: tuple[Kind, ...] = (
     binding.KIND,
@@ -138,4 +139,5 @@ KINDS: tuple[Kind, ...] = (
     storageclass.KIND,
     volumeattachment.KIND,
     volumeattributesclass.KIND,
+    storageversionmigration.KIND,
 )

@@ -212,6 +212,12 @@ CONTROLLER_ROLES: Final[Mapping[str, Sequence[RuleRow]]] = {
         ("update", "core", "pods/finalizers"),
         EVENTS,
     ),
+    # Upstream's where its gate StorageVersionMigrator is on.
+    "storage-version-migrator-controller": (
+        ("create list patch", "*", "*"),
+        ("update", "storagemigration.k8s.io", "storageversionmigrations/status"),
+        ("get", "apiextensions.k8s.io", "customresourcedefinitions"),
+    ),
     "ttl-controller": (("list patch update watch", "core", "nodes"), EVENTS),
     "certificate-controller": (
         ("delete get list watch", CERTIFICATES, "certificatesigningrequests"),

@@ -52,6 +52,7 @@ VERSION_REQUIRED = frozenset(
         ("storage.k8s.io", "csinodes"),
         ("storage.k8s.io", "csistoragecapacities"),
         ("storage.k8s.io", "volumeattachments"),
+        ("storagemigration.k8s.io", "storageversionmigrations"),
     }
 )
 """Resources whose PUT must name the version it replaces (upstream's AllowUnconditionalUpdate), as

@@ -104,6 +104,7 @@ ROWS: tuple[tuple[str, str, Object, list[Any]], ...] = (
     ("poddisruptionbudgets", "policy",
      {"spec": {"minAvailable": "50%"}, "status": {"disruptionsAllowed": 2}},
      ["x", "50%", "N/A", 2, "5m"]),
+    ("storageversionmigrations", "storagemigration.k8s.io", {}, ["x", CREATED]),
     ("clusterroles", RBAC, {}, ["x", CREATED]),
     ("roles", RBAC, {}, ["x", CREATED]),
     ("clusterrolebindings", RBAC,

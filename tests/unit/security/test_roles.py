@@ -11,6 +11,8 @@ OWN = {
     "system:aggregated-metrics-reader", "sampan:node-network", "sampan:node-dns",
     # Upstream's where its gate ClusterTrustBundle is on.
     "system:cluster-trust-bundle-discovery",
+    # And where StorageVersionMigrator is.
+    "system:controller:storage-version-migrator-controller",
 }  # fmt: skip
 
 
