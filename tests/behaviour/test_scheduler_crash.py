@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -165,20 +167,50 @@ async def test_a_scheduler_may_die_after_any_write() -> None:
         assert end == GOAL, after
 
 
+Send = Callable[[], Awaitable[Object]]
+Binding = Callable[[Cluster, Object, Send], Awaitable[Object]]
+"""What becomes of a binding, whose body and sending are given."""
+
+
+class Tampered(Mortal):
+    """The first binding goes another way; all else goes through."""
+
+    def __init__(self, cluster: Cluster, binding: Binding) -> None:
+        self._cluster, self._binding = cluster, binding
+        self.watched: list[str] = []
+        super().__init__(cluster.server.local_transport(SCHEDULER), 10_000)
+
+    def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[WatchEvent]:
+        self.watched.append(path.rpartition("/")[2])
+        return self.inner.watch(path, query)
+
+    async def request(self, method: str, path: str, **more: Any) -> Object:
+        send = partial(self.inner.request, method, path, **more)
+        if path.endswith("/binding") and not self.dead.is_set():
+            self.dead.set()
+            return await self._binding(self._cluster, more["body"], send)
+        return await send()
+
+
+@asynccontextmanager
+async def tampered(nodes: int, binding: Binding) -> AsyncIterator[tuple[Cluster, Tampered]]:
+    """A cluster, and the transport of its scheduler."""
+    options = Options(nodes=nodes, virtual_time=True, capacity=CAPACITY)
+    async with await Cluster.start(options) as cluster:
+        transport = Tampered(cluster, binding)
+        life = Life(cluster, transport)
+        yield cluster, transport
+        await life.end()
+
+
 async def test_a_node_may_go_while_pods_are_bound_to_it() -> None:
     """Pods that were bound to a node that is no more are its loss; the others go elsewhere."""
-    options = Options(nodes=2, virtual_time=True, capacity=CAPACITY)
-    async with await Cluster.start(options) as cluster:
-        inner = cluster.server.local_transport(SCHEDULER)
 
-        class Mean(Mortal):
-            async def request(self, method: str, path: str, **more: Any) -> Object:
-                if path.endswith("/binding") and not self.dead.is_set():
-                    self.dead.set()
-                    await cluster.delete("node", more["body"]["target"]["name"])
-                return await inner.request(method, path, **more)
+    async def mean(cluster: Cluster, body: Object, send: Send) -> Object:
+        await cluster.delete("node", body["target"]["name"])
+        return await send()
 
-        life = Life(cluster, Mean(inner, 10_000))
+    async with tampered(2, mean) as (cluster, _):
         for number in range(6):
             await cluster.create(mine(f"p{number}", "500m"))
         await cluster.advance(5)
@@ -192,31 +224,18 @@ async def test_a_node_may_go_while_pods_are_bound_to_it() -> None:
         await cluster.advance(15)
         homes = [item["spec"].get("nodeName") for item in await cluster.list("pods")]
         assert homes.count(left) == 8
-        await life.end()
 
 
 @pytest.mark.parametrize("fault", [ConnectionResetError(), Conflict("another bound it")])
 async def test_a_pod_that_was_bound_although_binding_it_failed_is_counted(fault: Any) -> None:
-    options = Options(nodes=1, virtual_time=True, capacity=CAPACITY)
-    async with await Cluster.start(options) as cluster:
-        inner = cluster.server.local_transport(SCHEDULER)
-        lost = asyncio.Event()
-        watched: list[str] = []
+    lost = asyncio.Event()
 
-        class Late(Mortal):
-            def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[WatchEvent]:
-                watched.append(path.rpartition("/")[2])
-                return inner.watch(path, query)
+    async def late(cluster: Cluster, body: Object, send: Send) -> Object:
+        await send()
+        await lost.wait()
+        raise fault
 
-            async def request(self, method: str, path: str, **more: Any) -> Object:
-                answer = await inner.request(method, path, **more)
-                if path.endswith("/binding") and not self.dead.is_set():
-                    self.dead.set()
-                    await lost.wait()
-                    raise fault
-                return answer
-
-        life = Life(cluster, Late(inner, 10_000))
+    async with tampered(1, late) as (cluster, transport):
         await cluster.create(mine("first", "3"))
         await cluster.advance(2)
         assert (await cluster.get("pod", "first"))["status"]["phase"] == "Running"
@@ -225,25 +244,15 @@ async def test_a_pod_that_was_bound_although_binding_it_failed_is_counted(fault:
         await cluster.create(mine("second", "3"))
         await cluster.advance(15)
         assert "nodeName" not in (await cluster.get("pod", "second"))["spec"]
-        assert "pods" in watched
-        assert "resourceclaims" not in watched, "where no pod has any, nothing is watched"
-        await life.end()
+        assert "pods" in transport.watched
+        assert "resourceclaims" not in transport.watched, "where no pod has any, nothing is watched"
 
 
 async def test_a_pod_whose_binding_fails_in_whatever_way_is_tried_again() -> None:
-    options = Options(nodes=1, virtual_time=True, capacity=CAPACITY)
-    async with await Cluster.start(options) as cluster:
-        inner = cluster.server.local_transport(SCHEDULER)
+    async def odd(cluster: Cluster, body: Object, send: Send) -> Object:
+        raise KeyError("nobody thought of this")
 
-        class Odd(Mortal):
-            async def request(self, method: str, path: str, **more: Any) -> Object:
-                if path.endswith("/binding") and not self.dead.is_set():
-                    self.dead.set()
-                    raise KeyError("nobody thought of this")
-                return await inner.request(method, path, **more)
-
-        life = Life(cluster, Odd(inner, 10_000))
+    async with tampered(1, odd) as (cluster, _):
         await cluster.create(mine("p", "3"))
         await cluster.advance(5)
         assert (await cluster.get("pod", "p"))["status"]["phase"] == "Running"
-        await life.end()

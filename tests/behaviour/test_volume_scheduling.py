@@ -41,6 +41,17 @@ def local(name: str, node: str, storage_class: str) -> dict[str, Any]:
     }
 
 
+def late(name: str, provisioner: str) -> dict[str, Any]:
+    """A class whose claims are bound when a pod of theirs has a node."""
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": name},
+        "provisioner": provisioner,
+        "volumeBindingMode": "WaitForFirstConsumer",
+    }
+
+
 async def node_of(cluster: Cluster, name: str) -> str:
     found = await cluster.get("pods", name)
     return str(found["spec"].get("nodeName") or "")
@@ -105,15 +116,8 @@ async def wait_scheduled(cluster: Cluster, name: str) -> None:
 
 
 async def test_volumes_that_were_made_by_hand() -> None:
-    kind = {
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "StorageClass",
-        "metadata": {"name": "hand"},
-        "provisioner": "kubernetes.io/no-provisioner",
-        "volumeBindingMode": "WaitForFirstConsumer",
-    }
     async with await Cluster.start(Options(nodes=3)) as cluster:
-        await cluster.create(kind)
+        await cluster.create(late("hand", "kubernetes.io/no-provisioner"))
         await cluster.create(local("disk-1", "node-1", "hand"))
         for name in ("one", "two"):
             await cluster.create(claim(name, storageClassName="hand"))
@@ -132,15 +136,8 @@ async def test_volumes_that_were_made_by_hand() -> None:
 
 
 async def test_two_claims_of_one_pod_take_two_volumes_of_one_node() -> None:
-    kind = {
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "StorageClass",
-        "metadata": {"name": "hand"},
-        "provisioner": "kubernetes.io/no-provisioner",
-        "volumeBindingMode": "WaitForFirstConsumer",
-    }
     async with await Cluster.start(Options(nodes=3)) as cluster:
-        await cluster.create(kind)
+        await cluster.create(late("hand", "kubernetes.io/no-provisioner"))
         for name, node in (("x", "node-0"), ("y", "node-1"), ("z", "node-1")):
             await cluster.create(local(name, node, "hand"))
         for name in ("one", "two"):
@@ -198,15 +195,8 @@ async def test_ephemeral_volumes_come_and_go_with_their_pod() -> None:
 
 
 async def test_a_pod_says_where_it_is_expected_while_its_volume_is_made() -> None:
-    slow = {
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "StorageClass",
-        "metadata": {"name": "slow"},
-        "provisioner": "example.com/nobody",
-        "volumeBindingMode": "WaitForFirstConsumer",
-    }
     async with await Cluster.start(Options(nodes=2)) as cluster:
-        await cluster.create(slow)
+        await cluster.create(late("slow", "example.com/nobody"))
         await cluster.create(claim("data", storageClassName="slow"))
         chosen = {"nodeSelector": {"kubernetes.io/hostname": "node-1"}}
         await cluster.create(pod("p", "data", **chosen))
