@@ -42,6 +42,7 @@ def node_config(paths: ClusterPaths, cluster: ClusterConfig) -> NodeConfig:
         listen_host=cluster.address_of_node,
         streaming_idle_s=cluster.streaming_idle_s,
         shared=paths.shared or paths.data,
+        number=paths.number,
         cni=paths.cni,
         annotations=way_to(cluster),
         underlay=cluster.underlay,

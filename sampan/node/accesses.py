@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ RECORDING = (NEVER_VERIFY_LISTED, ALWAYS_VERIFY)
 POLICIES = (NEVER_VERIFY, NEVER_VERIFY_PRELOADED, *RECORDING)
 EVERYBODY: dict[str, Any] = {"everybody": True}
 NOBODY: dict[str, Any] = {"secrets": [], "hashes": []}
+FOLDER = "accesses"
+"""Below the node's data."""
 PULLING = "pulling"
 
 
@@ -58,13 +60,20 @@ class Accesses:
     """The agent's records, below its data folder."""
 
     def __init__(
-        self, folder: Path, policy: str = NEVER_VERIFY_PRELOADED, listed: Sequence[str] = ()
+        self,
+        folder: Path,
+        policy: str = NEVER_VERIFY_PRELOADED,
+        listed: Sequence[str] = (),
+        beside: Callable[[], Iterable[Path]] = tuple,
     ) -> None:
         """`listed` are the repositories of images that came otherwise and are everybody's, where
-        the policy asks for a list; one that ends in "*" is the beginning of several."""
+        the policy asks for a list; one that ends in "*" is the beginning of several. `beside` gives
+        the records' folders of this machine's other nodes, whose images are the same: what one of
+        them pulled with a secret has come to all."""
         self._folder = folder
         self._policy = policy
         self._listed = listed
+        self._beside = beside
         self._known: dict[str, dict[str, Any]] | None = None
         self._coming: dict[str, Coming] = {}
 
@@ -79,6 +88,9 @@ class Accesses:
                     self._read()[image.id] = {_repository(coming.name): NOBODY}
                     self._write(image.id)
             path.unlink(missing_ok=True)
+        for image_id in [each for each in self._read() if find(each) is None]:
+            # Another node, or a person, has removed it.
+            self.forget(image_id)
 
     def begin(self, name: str, before: Image | None) -> None:
         """It is about to be pulled with a secret; `before` is what has the name now."""
@@ -98,13 +110,27 @@ class Accesses:
 
     def _is_coming(self, image: Image) -> bool:
         """Its arrival is not noted yet."""
-        if not self._coming:
+        coming = [*self._coming.values(), *self._coming_beside()]
+        if not coming:
             return False
         places = {_repository(name) for name in (*image.tags, *image.digests)}
-        return any(
-            _repository(each.name) in places and each.before != image.id
-            for each in self._coming.values()
-        )
+        return any(_repository(each.name) in places and each.before != image.id for each in coming)
+
+    def _coming_beside(self) -> Iterator[Coming]:
+        """What other nodes are pulling, or were when they were stopped."""
+        for folder in self._beside():
+            for path in (folder / PULLING).glob("*.json"):
+                with suppress(FileNotFoundError, orjson.JSONDecodeError, TypeError):
+                    yield Coming(**orjson.loads(path.read_bytes()))
+
+    def _noted(self, image_id: str) -> dict[str, Any]:
+        """Own records of the image, else another node's; nothing where there are none."""
+        if found := self._read().get(image_id):
+            return found
+        for folder in self._beside():
+            with suppress(FileNotFoundError):
+                return _read_file(folder / self._path(image_id).name)
+        return {}
 
     def is_open(self, name: str, image: Image) -> bool:
         """Whether any pod may use the image under this name."""
@@ -125,7 +151,7 @@ class Accesses:
         repository = _repository(name)
         old = known.get(image.id, {}).get(repository, {})
         if key is None:
-            if not known.get(image.id) and self._policy not in RECORDING:
+            if not self._noted(image.id) and self._policy not in RECORDING:
                 return
             record = EVERYBODY
         elif old.get("everybody"):
@@ -149,12 +175,12 @@ class Accesses:
     def _record(self, name: str, image: Image) -> dict[str, Any]:
         if self._policy == NEVER_VERIFY:
             return EVERYBODY
-        found = self._read().get(image.id)
+        found = self._noted(image.id)
         trusted = self._policy == NEVER_VERIFY_PRELOADED or self._is_listed(_repository(name))
         if trusted and (image.pinned or not (found or self._is_coming(image))):
             return EVERYBODY
         # It was pulled, but not under this name (or by its id): that has to be asked for.
-        record = (found or {}).get(_repository(name), NOBODY)
+        record = found.get(_repository(name), NOBODY)
         return EVERYBODY if record.get("everybody") else record
 
     def _is_listed(self, repository: str) -> bool:
@@ -170,11 +196,7 @@ class Accesses:
         if self._known is None:
             self._known = {}
             for path in self._folder.glob("*.json") if self._folder.is_dir() else ():
-                try:
-                    self._known[f"sha256:{path.stem}"] = orjson.loads(path.read_bytes())
-                except orjson.JSONDecodeError:
-                    # As it would be without a record of it: nobody's until somebody pulls.
-                    self._known[f"sha256:{path.stem}"] = {"": NOBODY}
+                self._known[f"sha256:{path.stem}"] = _read_file(path)
         return self._known
 
     def _write(self, image_id: str) -> None:
@@ -187,7 +209,22 @@ class Accesses:
 def accesses_of(config: NodeConfig) -> Accesses:
     """As the node's administrator has it."""
     settings = config.settings
-    return Accesses(config.data / "accesses", settings.image_verification, settings.image_allowlist)
+    return Accesses(
+        config.data / FOLDER,
+        settings.image_verification,
+        settings.image_allowlist,
+        lambda: (folder / FOLDER for folder in config.beside()),
+    )
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """By repository. Raises FileNotFoundError."""
+    try:
+        found: dict[str, Any] = orjson.loads(path.read_bytes())
+        return found
+    except orjson.JSONDecodeError:
+        # As it would be without a record of it: nobody's until somebody pulls.
+        return {"": NOBODY}
 
 
 def _replace(path: Path, value: Any) -> None:

@@ -196,8 +196,7 @@ def collector_of(agent: Agent) -> Collector:
     def used() -> Iterable[str]:
         for container in parts.runtime.list():
             yield container.image
-        if agent.config.shared is not None:
-            yield from used_beside(agent.config.shared, agent.config.data)
+        yield from used_beside(agent.config.beside())
         for worker in tuple(agent.workers.values()):
             for wanted in wanted_images(worker.state.pod):
                 image = parts.images.find(wanted)
@@ -219,11 +218,11 @@ def collector_of(agent: Agent) -> Collector:
     )
 
 
-def used_beside(shared: Path, own: Path) -> Iterable[str]:
+def used_beside(nodes: Iterable[Path]) -> Iterable[str]:
     """Images of the containers of this machine's other nodes, which have the same store. Read from
     their records when asked for: images are collected seldom."""
-    for node in (shared / "node", *shared.glob("nodes/*/node")):
-        for path in node.glob("containers/*/record.json") if node != own else ():
+    for node in nodes:
+        for path in node.glob("containers/*/record.json"):
             record = read_record(path)
             if record is not None:
                 yield record.image

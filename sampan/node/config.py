@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
@@ -31,6 +31,8 @@ class NodeConfig(Struct, frozen=True):
     """The folder of CNI configurations; where there is one, plugins make the pods' network."""
     shared: Path | None = None
     """The cluster's data on this machine, whose images all its nodes here use."""
+    number: int = 1
+    """Of the node on this machine."""
     annotations: Mapping[str, str] = field(default_factory=dict)
     """What the Node says of the way to it (`overlay`)."""
     underlay: str = ""
@@ -54,6 +56,13 @@ class NodeConfig(Struct, frozen=True):
     @property
     def pod_cidrs(self) -> list[str]:
         return [self.pod_cidr, self.pod_cidr6] if self.pod_cidr6 else [self.pod_cidr]
+
+    def beside(self) -> Iterator[Path]:
+        """`data` of this machine's other nodes."""
+        if self.shared is not None:
+            for folder in (self.shared / "node", *self.shared.glob("nodes/*/node")):
+                if folder != self.data:
+                    yield folder
 
     @property
     def addresses(self) -> list[str]:

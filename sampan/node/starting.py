@@ -244,7 +244,7 @@ def _user_ids(worker: PodWorker) -> tuple[int, int] | None:
     from .userids import COUNT, first_id
 
     folder = worker.parts.volumes.directory(worker.state.uid)
-    return first_id(folder.parent, worker.state.uid), COUNT
+    return first_id(folder.parent, worker.state.uid, worker.parts.config.number), COUNT
 
 
 def _shared_memory(worker: PodWorker) -> str:

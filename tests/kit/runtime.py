@@ -46,7 +46,8 @@ class FakeImages:
         self.pulls: list[tuple[str, Credentials | None]] = []
 
     def find(self, reference: str) -> Image | None:
-        return self.here.get(reference)
+        by_id = {image.id: image for image in self.here.values()}
+        return self.here.get(reference) or by_id.get(reference)
 
     def list(self) -> Sequence[Image]:
         return tuple({image.id: image for image in self.here.values()}.values())

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from sampan.node.collector import PERIOD_S, Collector, size_text, used_beside, wanted_images
+from sampan.node.config import NodeConfig
 from sampan.node.facts import Disk
 from sampan.node.settings import Settings, parse_settings
 from sampan.runtime.interface import Image, ImageNotFound
@@ -173,5 +174,7 @@ def test_what_other_nodes_of_the_machine_use_is_in_use(tmp_path: Path) -> None:
         folder = tmp_path / node / "containers" / "c"
         folder.mkdir(parents=True)
         write_record(folder / "record.json", Record("c", image, "g", "boot", 1.0))
-    assert list(used_beside(tmp_path, tmp_path / "nodes/2/node")) == ["sha256:a"]
-    assert list(used_beside(tmp_path, tmp_path / "node")) == ["sha256:b"]
+    for own, others in (("nodes/2/node", "sha256:a"), ("node", "sha256:b")):
+        data, no = tmp_path / own, Path()
+        config = NodeConfig("n", data, no, "", "", "", no, no, no, shared=tmp_path)
+        assert list(used_beside(config.beside())) == [others]

@@ -13,7 +13,7 @@ from sampan.node.configuration import configuration
 from sampan.node.cpus import CpuSets, NotEnough, cpus_text, exclusive, parse_cpus
 from sampan.node.pinning import Pinning
 from sampan.node.settings import Settings, parse_settings
-from sampan.node.userids import COUNT, first_id
+from sampan.node.userids import COUNT, SLOTS, first_id
 from sampan.runtime.bundle import Surroundings, build_config
 from sampan.runtime.interface import ContainerSpec, Mount
 from tests.kit.onenode import Node, no_server
@@ -119,6 +119,15 @@ def test_no_two_pods_have_the_same_ids(tmp_path: Path) -> None:
     first = first_id(tmp_path, "a")
     assert first == first_id(tmp_path, "a") == COUNT
     assert first_id(tmp_path, "b") == 2 * COUNT
+
+
+def test_pods_of_two_nodes_of_a_machine_have_no_ids_in_common(tmp_path: Path) -> None:
+    """The nodes share a kernel, in which ids are ids, and look at nothing of each other's."""
+    for number in (1, 2, 64):
+        (tmp_path / f"{number}/a").mkdir(parents=True)
+    found = [first_id(tmp_path / str(number), "a", number) for number in (1, 2, 64)]
+    assert found == [COUNT, COUNT * (SLOTS + 1), COUNT * (63 * SLOTS + 1)]
+    assert COUNT * (64 * SLOTS + 1) < 1 << 32
 
 
 def test_a_user_namespace_maps_volumes_too() -> None:

@@ -233,3 +233,36 @@ async def test_a_back_off_does_not_count_by_the_clock_on_the_wall(bench: Bench) 
     clock._base -= 3600 + CRASH_INITIAL_S + 1
     bench.images.remote["r.io/app:1"] = BUSYBOX
     assert await bench.start("1") == PULLED
+
+
+async def test_what_another_node_of_the_machine_pulled_with_a_secret_is_not_everybodys(
+    tmp_path: Path,
+) -> None:
+    """All nodes of a machine have one store: an image comes to the others as if from nowhere."""
+    one, other = Bench(tmp_path / "1"), Bench(tmp_path / "2")
+    other.images = one.images
+    other.pulls = Pulls(
+        one.images, FakeClock(), Accesses(tmp_path / "2", beside=lambda: [tmp_path / "1"])
+    )
+    one.images.remote["r.io/app:1"] = structs.replace(
+        BUSYBOX, id="sha256:app", tags=("r.io/app:1",)
+    )
+    known = secret(**{"r.io": auth("a")})
+    assert await one.start("1", known) == PULLED
+    assert await other.start("2", known) == HERE
+    pulled: list[Credentials | None] = []
+
+    async def pull(reference: str, credentials: Credentials | None = None) -> Any:
+        pulled.append(credentials)
+        raise RegistryFailure("no")
+
+    one.images.pull = pull  # type: ignore[method-assign]
+    assert await other.start("3") == "ErrImagePull: no"
+    assert pulled == [None]
+    # Nor is what is about to come so.
+    image = one.images.find("r.io/app:1")
+    assert image is not None
+    one.pulls._accesses.forget(image.id)
+    assert other.pulls.is_free({"image": "r.io/app:1"})
+    one.pulls._accesses.begin("r.io/app:1", None)
+    assert not other.pulls.is_free({"image": "r.io/app:1"})
