@@ -273,7 +273,10 @@ async def _update_once(context: Context, record: Record, compute: Compute) -> Wr
     version = check_version(context, old, new)
     new = merged(context, old, new)
     if context.applied is not None:
-        new["metadata"]["managedFields"] = context.applied
+        if context.applied:
+            new["metadata"]["managedFields"] = context.applied
+        else:
+            new["metadata"].pop("managedFields", None)
     else:
         if not context.subresource:
             _default(context, old, new)

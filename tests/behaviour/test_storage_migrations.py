@@ -266,3 +266,16 @@ async def test_secrets_are_sealed_by_the_new_key(tmp_path: Path) -> None:
             assert not any(map(store.is_stale, after))
             assert (records == after) is not bool(stale), "and is written once"
         await store.close()
+
+
+async def test_an_object_whose_fields_nobody_owns_stays_as_it_is() -> None:
+    accounts = "/api/v1/namespaces/default/serviceaccounts"
+    async with api_cluster() as cluster, migrating(cluster.client.transport):
+        untracked = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "a"}}
+        assert (await cluster.http("POST", accounts, untracked)).status == 201
+        untracked["metadata"] = {"name": "a", "managedFields": [{}]}
+        before = (await cluster.http("PATCH", f"{accounts}/a", untracked, content_type=MERGE)).json
+        assert "managedFields" not in before["metadata"]
+        await ask(cluster, "m", "serviceaccounts", "")
+        assert said(await until(cluster, "m", is_over)) == DONE
+        assert (await cluster.http("GET", f"{accounts}/a")).json == before
