@@ -8,10 +8,9 @@ from sampan.api.errors import Object
 from sampan.api.meta import has_condition
 from sampan.api.selectors import from_label_selector
 
-from .facts import Facts, Finding, labels_of, plural
+from .facts import Facts, Finding, is_finished, labels_of, plural
 
 SHOWN = 3
-FINISHED = ("Succeeded", "Failed")
 
 
 def chosen(budget: Object, pods: list[Object]) -> list[Object]:
@@ -20,12 +19,7 @@ def chosen(budget: Object, pods: list[Object]) -> list[Object]:
     if selector is None:
         return []
     matcher = from_label_selector(selector)
-    return [
-        pod
-        for pod in pods
-        if matcher.matches(labels_of(pod))
-        and (pod.get("status") or {}).get("phase") not in FINISHED
-    ]
+    return [pod for pod in pods if matcher.matches(labels_of(pod)) and not is_finished(pod)]
 
 
 def matches_nothing(facts: Facts) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sampan.api.errors import Object
 from sampan.wire.quantity import compare
 
-from .facts import Facts, Finding, said
+from .facts import Facts, Finding, is_finished, said
 
 PROTECTION = "kubernetes.io/pvc-protection"
 DEFAULT = "storageclass.kubernetes.io/is-default-class"
@@ -32,7 +32,7 @@ def users_of(facts: Facts) -> list[str]:
     return [
         pod["metadata"]["name"]
         for pod in facts.others.get("pods", [])
-        if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+        if not is_finished(pod)
         and any(
             (volume.get("persistentVolumeClaim") or {}).get("claimName") == facts.name
             for volume in pod["spec"].get("volumes") or ()

@@ -100,3 +100,14 @@ def labels_of(obj: Object) -> dict[str, Any]:
 def plural(number: int, word: str) -> str:
     """ "1 pod", "2 pods"."""
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def taint_text(taint: Object) -> str:
+    """As kubectl taint writes it."""
+    value = taint.get("value")
+    return f"{taint['key']}{'=' if value else ''}{value or ''}:{taint['effect']}"
+
+
+def is_finished(pod: Object) -> bool:
+    """It has ended for good."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")

@@ -44,6 +44,7 @@ FINDERS: dict[str, tuple[Finder, ...]] = {
         pods.silent_node,
         scheduling.gated,
         scheduling.no_node,
+        scheduling.undecided,
         scheduling.unscheduled,
         starting.sandbox,
         starting.image,

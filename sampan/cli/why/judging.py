@@ -12,7 +12,7 @@ from sampan.scheduler.nodes import Nodes, NodeState
 from sampan.scheduler.verdict import prepare, verdicts_of
 from sampan.wire.quantity import milli_text, whole_text
 
-FINAL = ("Succeeded", "Failed")
+from .facts import is_finished
 
 
 class Judged(NamedTuple):
@@ -35,7 +35,7 @@ def judge(
         known.set_node(node)
     for other in pods:
         home = other["spec"].get("nodeName")
-        if home and (other.get("status") or {}).get("phase") not in FINAL:
+        if home and not is_finished(other):
             known.place(guest_of(other), home)
     asked = _asked_of_nodes(pod)
     guest = guest_of({**asked, "spec": {k: v for k, v in asked["spec"].items() if k != "volumes"}})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .budgets import chosen
-from .facts import Facts, Finding, plural
+from .facts import Facts, Finding, plural, taint_text
 
 SHOWN = 5
 PRESSURES = {
@@ -82,16 +82,12 @@ def cordoned(facts: Facts) -> Iterator[Finding]:
 
 
 def tainted(facts: Facts) -> Iterator[Finding]:
-    taints = [
-        item
+    told = [
+        taint_text(item)
         for item in facts.spec.get("taints") or ()
         if not item["key"].startswith("node.kubernetes.io/")
     ]
-    if taints:
-        told = [
-            f"{item['key']}{'=' + item['value'] if item.get('value') else ''}:{item['effect']}"
-            for item in taints
-        ]
+    if told:
         yield Finding(
             "note/tainted",
             "It is tainted: only pods that tolerate that go there.",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sampan.api.errors import Object
 
+from . import spaces
 from .containers import containers_of, wrote
 from .facts import Facts, Finding, plural, said, seconds_since
 
@@ -40,17 +41,8 @@ def leaving(facts: Facts) -> Iterator[Finding]:
     stamp = meta.get("deletionTimestamp")
     if not stamp:
         return
-    finalizers = meta.get("finalizers") or []
-    if finalizers:
-        yield Finding(
-            "terminating/finalizers",
-            "It is deleted, but finalizers keep it until somebody has done their work.",
-            [f"metadata.finalizers: {', '.join(finalizers)}"],
-            [
-                f"See who owns {finalizers[0]} and why it does not finish; taking it out by "
-                "hand (kubectl edit) skips that work."
-            ],
-        )
+    if meta.get("finalizers"):
+        yield from spaces.kept(facts)
     elif node_trouble(facts):
         yield Finding(
             "terminating/node",

@@ -149,6 +149,20 @@ EXAMPLES: list[tuple[str, Facts, str, str]] = [
     ("unschedulable/claim", unschedulable(
         "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."),
      "claims are not bound", "sampan why pvc"),
+    ("unschedulable/claim-in-use", unschedulable(
+        "0/2 nodes are available: 2 node(s) unavailable due to PersistentVolumeClaim with "
+        "ReadWriteOncePod access mode already in-use by another pod. no new claims to deallocate, "
+        "preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod."),
+     "for one pod alone", "when that pod has ended"),
+    ("unschedulable/other", unschedulable(
+        "0/3 nodes are available: 1 Insufficient cpu, 2 no licence left. no new claims to "
+        "deallocate, preemption: 0/3 nodes are available: 3 Preemption is not helpful for "
+        "scheduling."),
+     "2 node(s): no licence left", "whom scheduler.yaml names"),
+    ("scheduler-error", Facts(pod({"conditions": [
+        {"type": "PodScheduled", "status": "False", "reason": "SchedulerError",
+         "message": "failed filter with extender at URL https://a.b/filter, code 500"}]})),
+     "code 500", "bring the one that fails back"),
     ("unschedulable/no-nodes", unschedulable("no nodes available to schedule pods"),
      "no nodes", "sampan up"),
     ("scheduling-gated", Facts(pod(schedulingGates=[{"name": "example.com/later"}])),
