@@ -28,6 +28,7 @@ from .runtime.parallel import each
 from .runtime.queue import Request, Requeue
 from .runtime.status import write_status
 from .storageversionmigrator_plan import (
+    MIGRATING,
     RUNNING,
     definition_ended,
     definition_started,
@@ -72,12 +73,12 @@ class StorageVersionMigrator(Controller):
             self.queue.add(Request("", key_of(obj)))
 
     def _definition_changed(self, old: Object | None, new: Object | None) -> None:
-        """Migrations may wait for it."""
+        """Migrations may wait for it; one that ran may have gone before its word was taken off."""
         name = (new or old or {})["metadata"]["name"]
-        for item in self.migrations.list():
-            if key_of(item) == name and not is_over(item):
-                self.queue.add(Request("", name))
-                return
+        if (new is not None and is_true(new, MIGRATING)) or any(
+            key_of(item) == name and not is_over(item) for item in self.migrations.list()
+        ):
+            self.queue.add(Request("", name))
 
     async def reconcile(self, request: Request) -> Requeue | None:
         mine = [item for item in self.migrations.list() if key_of(item) == request.name]

@@ -13,7 +13,7 @@ import pytest
 
 from sampan.aio.clock import Clock, SystemClock
 from sampan.aio.tasks import Supervisor
-from sampan.api.errors import Object
+from sampan.api.errors import Object, TooManyRequests
 from sampan.api.resources import resource
 from sampan.client.api import Client
 from sampan.client.informer import Informers
@@ -145,6 +145,9 @@ async def test_custom_objects_are_stored_in_the_new_version(
         await ask(cluster, "again")
         assert said(await until(cluster, "again", is_over)) == DONE
         assert stored(cluster) == after
+        await settle()
+        one = (await cluster.http("GET", ONE)).json
+        assert conditions(one)["StorageMigrating"] == ("False", "MigrationSucceeded")
         # And the old version may go.
         spec = {"versions": [version("v2")]}
         gone = await cluster.http("PATCH", ONE, {"spec": spec}, content_type=MERGE)
@@ -196,7 +199,7 @@ async def test_a_definition_that_changes_meanwhile_keeps_its_stored_versions() -
         )
 
 
-async def test_what_is_refused_fails_it_and_a_deleted_one_leaves_no_mark() -> None:
+async def test_what_is_refused_fails_it() -> None:
     async with api_cluster() as cluster:
         await move(cluster, 2)
         rule = {"apiGroups": ["example.com"], "apiVersions": ["*"], "operations": ["UPDATE"],
@@ -219,17 +222,89 @@ async def test_what_is_refused_fails_it_and_a_deleted_one_leaves_no_mark() -> No
         one = (await cluster.http("GET", ONE)).json
         assert conditions(one)["StorageMigrating"] == ("False", "MigrationFailed")
         assert one["status"]["storedVersions"] == ["v1", "v2"], "objects are left in it"
-        await ask(cluster, "gone")
+
+
+async def test_one_that_is_deleted_while_it_runs_leaves_no_mark() -> None:
+    async with api_cluster() as cluster:
+        await move(cluster, 1)
+        await ask(cluster)
         mortal = Mortal(cluster.client.transport, 2)
         async with migrating(mortal):
             async with asyncio.timeout(PATIENCE_S):
                 await mortal.dead.wait()
-        await cluster.http("DELETE", f"{MIGRATIONS}/gone")
-        await ask(cluster, "last")
+        assert (await cluster.http("DELETE", f"{MIGRATIONS}/m")).status == 200
         async with migrating(cluster.client.transport):
-            await until(cluster, "last", is_over)
+            await settle()
         one = (await cluster.http("GET", ONE)).json
-        assert conditions(one)["StorageMigrating"][0] == "False"
+        assert conditions(one)["StorageMigrating"] == ("False", "MigrationFailed")
+        assert one["status"]["storedVersions"] == ["v1", "v2"]
+
+
+class Meddler(Mortal):
+    """Between a page and its writes, others write; and a write may be refused for once."""
+
+    def __init__(self, inner: Transport, meddle: Callable[[], Any]) -> None:
+        super().__init__(inner, 0)
+        self.meddle = meddle
+        self.busy = ""
+        """The end of a path: the first write there is one too many."""
+        self.patched: list[str] = []
+
+    async def request(self, method: str, path: str, **more: Any) -> Object:
+        if method == "PATCH":
+            self.patched.append(path.rpartition("/")[2])
+            if self.busy and path.endswith(self.busy):
+                self.busy = ""
+                raise TooManyRequests("too many")
+        answer = await super().request(method, path, **more)
+        if method == "GET" and path.endswith("/widgets") and self.writes > 1:
+            await self.meddle()
+        return answer
+
+
+async def test_what_others_write_meanwhile_needs_none_and_what_may_pass_is_tried_again() -> None:
+    async with api_cluster() as cluster:
+        await move(cluster, 5)
+        pages = 0
+
+        async def meddle() -> None:
+            nonlocal pages
+            pages += 1
+            if pages > 1:
+                return
+            for name in ("w00", "w01"):
+                assert (await cluster.http("DELETE", f"{V2}/{name}")).status == 200
+            again = widget("w01", "example.com/v2", size=7)
+            assert (await cluster.http("POST", V2, again)).status == 201
+            body = {"spec": {"size": 8}}
+            await cluster.http("PATCH", f"{V2}/w02", body, content_type=MERGE)
+
+        meddler = Meddler(cluster.client.transport, meddle)
+        meddler.busy = "/w03"
+        await ask(cluster)
+        async with migrating(meddler):
+            assert said(await until(cluster, "m", is_over)) == DONE
+        assert sorted(meddler.patched) == ["w00", "w01", "w02", "w03", "w03", "w04"]
+        found = (await cluster.http("GET", V2)).json["items"]
+        sizes = {item["metadata"]["name"]: item["spec"]["size"] for item in found}
+        assert sizes == {"w01": 7, "w02": 8, "w03": 3, "w04": 4}
+        assert {item[0] for item in stored(cluster).values()} == {"example.com/v2"}
+
+
+async def test_nothing_more_is_written_once_it_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storageversionmigrator, "PAGE_LENGTH", 1)
+    async with api_cluster() as cluster:
+        await move(cluster, 4)
+
+        async def meddle() -> None:
+            await cluster.http("DELETE", f"{MIGRATIONS}/m")
+            await settle()
+
+        meddler = Meddler(cluster.client.transport, meddle)
+        await ask(cluster)
+        async with migrating(meddler):
+            await settle(500)
+        assert meddler.patched == ["w00"]
 
 
 async def test_it_waits_a_minute_for_its_definition() -> None:
