@@ -33,7 +33,7 @@ def test_the_one_that_runs_goes_on_and_the_oldest_is_next() -> None:
     assert next_of([migration("s", Succeeded="True"), migration("f", Failed="True")]) is None
 
 
-def states(status: dict[str, Any], *names: str) -> list[tuple[str, ...]]:
+def states(status: dict[str, Any], *names: str) -> list[tuple[Any, ...]]:
     return [tuple(item[name] for name in names) for item in status["conditions"]]
 
 
