@@ -40,7 +40,8 @@ _GENERIC = 16
 _CONTROL, _GET_FAMILY, _FAMILY_ID, _FAMILY_NAME = 0x10, 3, 1, 2
 # linux/wireguard.h
 _SET_DEVICE, _VERSION = 1, 1
-_DEVICE_INDEX, _DEVICE_KEY, _DEVICE_PORT, _DEVICE_PEERS = 1, 3, 6, 8
+_DEVICE_INDEX, _DEVICE_KEY, _DEVICE_FLAGS, _DEVICE_PORT, _DEVICE_PEERS = 1, 3, 5, 6, 8
+_REPLACE_PEERS = 1
 _PEER_KEY, _PEER_FLAGS, _PEER_ENDPOINT, _PEER_KEEPALIVE, _PEER_NETWORKS = 1, 3, 4, 5, 9
 _REMOVE, _REPLACE_NETWORKS = 1, 2
 _NETWORK_FAMILY, _NETWORK_ADDRESS, _NETWORK_BITS = 1, 2, 3
@@ -92,10 +93,13 @@ def make(route: Netlink, name: str) -> bool:
 
 
 def configure(
-    index: int, device: WireguardDevice, peers: Sequence[WireguardPeer], gone: Sequence[str] = ()
+    index: int,
+    device: WireguardDevice,
+    peers: Sequence[WireguardPeer],
+    gone: Sequence[str] | None = (),
 ) -> None:
-    """Give the device its key, its port, these peers and no more those with the keys `gone`.
-    Raises OSError."""
+    """Give the device its key, its port, these peers and no more those with the keys `gone`; with
+    None no others at all. Raises OSError."""
     path = SOCKETS / f"{device.name}.sock"
     if path.exists():
         # One that nobody listens at was left by a program that was killed: its device went too.
@@ -113,7 +117,7 @@ def messages(
     where: tuple[int, int],
     device: WireguardDevice,
     peers: Sequence[WireguardPeer],
-    gone: Sequence[str] = (),
+    gone: Sequence[str] | None = (),
 ) -> Iterator[Message]:
     """What the kernel is told, in order; `where` are the family's number and the device's. Pure."""
     family, index = where
@@ -121,18 +125,24 @@ def messages(
     own = attribute(_DEVICE_KEY, base64.b64decode(device.private_key)) + attribute(
         _DEVICE_PORT, struct.pack("=H", device.port)
     )
-    all_of_them = [*(_nest(0, *_gone(key)) for key in gone)]
+    if gone is None:
+        own += _number(_DEVICE_FLAGS, _REPLACE_PEERS)
+    all_of_them = [*(_nest(0, *_gone(key)) for key in gone or ())]
     all_of_them += [_nest(0, *_peer(peer)) for peer in peers]
     for first in range(0, max(1, len(all_of_them)), PEERS_A_MESSAGE):
         told = _nest(_DEVICE_PEERS, *all_of_them[first : first + PEERS_A_MESSAGE])
         yield Message(family, 0, head + (b"" if first else own) + told)
 
 
-def text(device: WireguardDevice, peers: Sequence[WireguardPeer], gone: Sequence[str] = ()) -> str:
+def text(
+    device: WireguardDevice, peers: Sequence[WireguardPeer], gone: Sequence[str] | None = ()
+) -> str:
     """The same for a program's socket. Pure."""
     key = _hex(device.private_key)
     lines = ["set=1", f"private_key={key}", f"listen_port={device.port}"]
-    for old in gone:
+    if gone is None:
+        lines.append("replace_peers=true")
+    for old in gone or ():
         lines += [f"public_key={_hex(old)}", "remove=true"]
     for peer in peers:
         host, port = peer.endpoint

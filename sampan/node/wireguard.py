@@ -66,18 +66,19 @@ class WireguardEnd:
         self._index = link.index
         mtu = overlaid_mtu(uplink_mtu(route), self._local)
         route.request(rtnetlink.set_mtu(link.index, mtu))
-        self._peers = self._read()
+        known = self._read()
+        self._peers = known or []
         # Also its own key and port, and before it is up: nothing is sent from another.
-        wireguard.configure(link.index, self._device, ())
+        wireguard.configure(link.index, self._device, (), () if known is not None else None)
         self._own.open(route, link.index)
         return True
 
-    def _read(self) -> list[WireguardPeer]:
-        """What the device knows by now."""
+    def _read(self) -> list[WireguardPeer] | None:
+        """What the device knows by now; None where nobody can say."""
         try:
             return json.decode(self._record.read_bytes(), type=list[WireguardPeer])
         except (FileNotFoundError, ValueError):
-            return []
+            return None
 
     def apply(self, route: Netlink, before: Mapping[str, Peer], wanted: Mapping[str, Peer]) -> None:
         """Reach these nodes and no others."""
@@ -86,8 +87,12 @@ class WireguardEnd:
         if peers != self._peers:
             gone = {peer.key for peer in self._peers} - {peer.key for peer in peers}
             news = [peer for peer in peers if peer not in self._peers]
+            # In between the record says nothing: whoever is killed there leaves no peers unseen.
+            self._record.unlink(missing_ok=True)
             wireguard.configure(self._index, self._device, news, sorted(gone))
-            self._record.write_bytes(json.encode(peers))
+            draft = self._record.with_suffix(".new")
+            draft.write_bytes(json.encode(peers))
+            draft.rename(self._record)
             self._peers = peers
         for name, peer in wanted.items():
             if before.get(name) == peer:

@@ -78,6 +78,9 @@ def test_many_peers_are_told_in_pieces() -> None:
     assert len(first["WGDEVICE_A_PEERS"]) == PEERS_A_MESSAGE
     assert len(second["WGDEVICE_A_PEERS"]) == 1
     assert "WGDEVICE_A_LISTEN_PORT" not in second
+    # WGDEVICE_F_REPLACE_PEERS, but for those of the first message.
+    first, second = (heard(message.payload) for message in messages((42, 7), DEVICE, many, None))
+    assert (first["WGDEVICE_A_FLAGS"], second.get("WGDEVICE_A_FLAGS")) == (1, None)
     (only,) = messages((42, 7), DEVICE, [])
     assert heard(only.payload)["WGDEVICE_A_LISTEN_PORT"] == 51821
 
@@ -111,3 +114,4 @@ def test_a_program_is_told_the_same_in_text() -> None:
         f"public_key={two}\nendpoint=[2001:db8::2]:51822\n{rest}"
         "allowed_ip=10.244.2.1/32\n\n"
     )
+    assert text(DEVICE, [], None).endswith("listen_port=51821\nreplace_peers=true\n\n")

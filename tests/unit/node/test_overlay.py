@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from sampan.linux.wireguard import WireguardPeer
+from sampan.linux import wireguard
+from sampan.linux.wireguard import WireguardDevice, WireguardPeer
 from sampan.node.overlay import (
     SEEN,
     UNDERLAY,
@@ -25,7 +27,7 @@ from sampan.node.overlay import (
 from sampan.node.overlaysettings import OverlaySettings, read_overlay_settings
 from sampan.node.plumbing import overlaid_mtu
 from sampan.node.ways import Own, Peer, Way
-from sampan.node.wireguard import machines
+from sampan.node.wireguard import WireguardEnd, machines
 
 
 def node(name: str, *shares: str, **annotations: str) -> dict[str, Any]:
@@ -175,3 +177,59 @@ def test_machines_behind_nats_of_their_own_have_a_third_between() -> None:
     assert ends("a", home, away)["b"] == (keys[1], at, 0)
     home["metadata"]["annotations"][SEEN] = "192.0.2.12"
     assert ends("a")["b"] == (keys[1], at, 0)
+
+
+class Route:
+    """A kernel with the device, and no routes."""
+
+    def link(self, name: str) -> Any:
+        return SimpleNamespace(index=7)
+
+    def links(self) -> list[Any]:
+        return []
+
+    def default_route_device(self) -> int:
+        return 0
+
+    def request(self, *messages: Any) -> None: ...
+
+    def routes(self, index: int, family: int = 0) -> list[tuple[str, int]]:
+        return []
+
+
+def test_peers_of_a_record_that_cannot_be_read_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device outlives its agent, and so would a peer that nobody remembers: it would be heard
+    for ever with the addresses of a machine that has gone."""
+    told: list[tuple[list[str], Any]] = []
+
+    def configure(index: int, device: Any, peers: Any, gone: Any = ()) -> None:
+        told.append(([peer.key for peer in peers], gone))
+        if told[-1][0] == ["killed"]:
+            raise OSError
+
+    monkeypatch.setattr(wireguard, "configure", configure)
+    monkeypatch.setattr("sampan.node.wireguard.rtnetlink.set_route", lambda *_, **__: None)
+    route, record = cast(Any, Route()), tmp_path / "wireguard"
+
+    def end() -> WireguardEnd:
+        device = WireguardDevice("sx~c", "", 1)
+        return WireguardEnd(Own({4: "10.244.0.1", 6: ""}), device, "192.0.2.1", record, port=1)
+
+    def peers(key: str) -> dict[str, Peer]:
+        return {"b": Peer((way("10.244.2.0/24", "10.244.2.1"),), "192.0.2.2", key)}
+
+    first = end()
+    first.open(route)
+    first.apply(route, {}, peers("one"))
+    again = end()
+    again.open(route)
+    with pytest.raises(OSError):
+        again.apply(route, {}, peers("killed"))
+    end().open(route)
+    record.write_bytes(b"[{")
+    end().open(route)
+    assert told == [
+        ([], None), (["one"], []), ([], ()), (["killed"], ["one"]), ([], None), ([], None),
+    ]  # fmt: skip
