@@ -21,7 +21,7 @@ import typer
 from sampan.paths import ClusterPaths, registry_port
 
 from .image import runtime_of, use
-from .options import NAME, Data, Json, Name, fail, paths_of
+from .options import NAME, Data, Json, Name, fail, paths_of, settings_of
 
 Tag = Annotated[str, typer.Option("-t", "--tag", help="The image's name.")]
 Dockerfile = Annotated[str, typer.Option("-f", "--file", help="The Dockerfile.")]
@@ -62,11 +62,8 @@ def registry(name: Name = NAME, data: Data = None, json_output: Json = False) ->
 
 def registry_host(paths: ClusterPaths) -> str:
     """ "localhost:PORT" of the cluster's registry; "" when there is none."""
-    try:
-        facts = json.loads(paths.config.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return ""
-    if runtime_of(paths) != "crun":
+    facts = settings_of(paths)
+    if not facts or runtime_of(paths) != "crun":
         return ""
     port = registry_port(facts.get("slot", 0), facts.get("registry_port", 0))
     return f"localhost:{port}" if port else ""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from .options import NAME, Data, Json, Name, fail, not_running, paths_of
+from .options import NAME, Data, Json, Name, fail, not_running, paths_of, settings_of
 
 if TYPE_CHECKING:
     from sampan.paths import ClusterPaths
@@ -47,11 +47,9 @@ def use(paths: ClusterPaths, work: Callable[[Images], Awaitable[Answer]], what: 
 
 
 def runtime_of(paths: ClusterPaths) -> str:
-    """What runs the cluster's containers; it is decided when a cluster is made."""
-    try:
-        return str(json.loads(paths.config.read_bytes()).get("runtime", "crun"))
-    except (FileNotFoundError, ValueError):
-        return "crun"
+    """What runs the cluster's containers; it is decided when a cluster is made.
+    Ends the command where that cannot be read."""
+    return str(settings_of(paths).get("runtime", "crun"))
 
 
 def store_of(paths: ClusterPaths) -> ImageStore:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -41,16 +41,45 @@ def owner_of(paths: ClusterPaths) -> str:
         return ""
 
 
+def settings_of(paths: ClusterPaths) -> dict[str, Any]:
+    """What DATA/cluster.json says, {} where there is none. Ends the command where it is damaged."""
+    try:
+        found = json.loads(paths.config.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        fail(f"{paths.config}: {error.strerror}")
+    except ValueError as error:
+        fail(f"{paths.config} is damaged: {error}")
+    if not isinstance(found, dict):
+        fail(f"{paths.config} is damaged: it is no map")
+    return found
+
+
+def listening(paths: ClusterPaths) -> tuple[str, int]:
+    """Where a cluster that has been started listens. Ends the command likewise."""
+    settings = settings_of(paths)
+    try:
+        return str(settings["listen_host"]), int(settings["listen_port"])
+    except (KeyError, TypeError, ValueError):
+        fail(f"{paths.config} is damaged: it does not say where the API listens")
+
+
+def up_command(paths: ClusterPaths) -> str:
+    """What starts this cluster."""
+    command = "sampan up" if paths.name == NAME else f"sampan up --name {paths.name}"
+    if paths.data.exists() and paths.data != cluster_paths(paths.name).data:
+        command += f" --data {paths.data}"
+    return command
+
+
 def not_running(paths: ClusterPaths, more: str = "") -> str:
     """What to say of a cluster that does not run, or never did, and how to start it."""
     here = paths.data.exists()
-    command = "sampan up" if paths.name == NAME else f"sampan up --name {paths.name}"
-    if here and paths.data != cluster_paths(paths.name).data:
-        command += f" --data {paths.data}"
     state = f"cluster {paths.name} is not running" if here else f"there is no cluster {paths.name}"
     # Who typed sudo for `up` forgets it afterwards.
     hint = " (root's clusters are seen by root alone: try sudo)" if os.geteuid() else ""
-    return f"{state}; start it with: {command}{more}{hint}"
+    return f"{state}; start it with: {up_command(paths)}{more}{hint}"
 
 
 def make_data(paths: ClusterPaths) -> None:

@@ -24,7 +24,17 @@ from sampan.paths import ClusterPaths
 from sampan.wire.address import join_host_port
 
 from . import api
-from .options import NAME, Data, Json, Name, fail, not_running, paths_of
+from .options import (
+    NAME,
+    Data,
+    Json,
+    Name,
+    fail,
+    listening,
+    not_running,
+    paths_of,
+    up_command,
+)
 from .supervisor import connect, status_of, url_of
 
 app = typer.Typer(help="Let other machines join: tokens.", no_args_is_help=True)
@@ -120,18 +130,13 @@ def running_url(paths: ClusterPaths) -> str:
     return f"https://{join_host_port('127.0.0.1' if host in EVERYWHERE else host, port)}"
 
 
-def listening(paths: ClusterPaths) -> tuple[str, int]:
-    config = json.loads(paths.config.read_bytes())
-    return config["listen_host"], config["listen_port"]
-
-
 def outside_address(paths: ClusterPaths) -> str:
     """HOST:PORT by which other machines reach the API; ends the command when they cannot."""
     host, port = listening(paths)
     if not is_reachable(paths):
         fail(
             "the API listens on this machine alone; let others reach it with:"
-            f" sampan down && sampan up --listen ADDRESS:{port}"
+            f" sampan down --name {paths.name} && {up_command(paths)} --listen ADDRESS:{port}"
         )
     return join_host_port(primary_address() if host in EVERYWHERE else host, port)
 

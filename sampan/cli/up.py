@@ -19,7 +19,7 @@ from sampan.wire.address import join_host_port
 from .doctor import firewall, look_at_chains
 from .image import runtime_of
 from .nodes import NODES_MAX, check_runtime, finish_partings, node_numbers, resize
-from .options import NAME, Data, Json, Name, context_of, fail, paths_of
+from .options import NAME, Data, Json, Name, context_of, fail, listening, paths_of
 from .progress import Progress
 from .simulate import await_simulation, keep_simulation
 from .supervisor import (
@@ -134,17 +134,15 @@ def check_machine(runtime: str = "crun") -> None:
 
 def check_choices(paths: ClusterPaths, listen: str, runtime: str) -> None:
     """End the command where a cluster that runs was made, or started, otherwise than is asked."""
-    try:
-        kept = json.loads(paths.config.read_bytes())
-    except (OSError, ValueError):
+    if not paths.config.exists():
+        # Another `up` is making it now.
         return
     host, _, port = listen.rpartition(":")
     wanted = (host.strip("[]").replace("localhost", "127.0.0.1") or "127.0.0.1", port)
-    now = (kept["listen_host"], str(kept["listen_port"]))
-    if listen and wanted != now:
+    if listen and wanted != (now := tuple(map(str, listening(paths)))):
         text = f"cluster {paths.name} runs already, and listens on {join_host_port(*now)}"
         fail(f"{text}; to change that, stop it first with: sampan down --name {paths.name}")
-    if runtime not in ("", used := kept.get("runtime", RUNTIMES[0])):
+    if runtime not in ("", used := runtime_of(paths)):
         fail(f"the cluster's containers are run by {used}; a new one can have {runtime}")
 
 

@@ -66,6 +66,8 @@ def _fork(paths: ClusterPaths) -> int:
         try:
             finish(paths)
             code = 0
+        except ValueError as error:
+            print(f"sampan: {error}", file=sys.stderr)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -76,11 +78,14 @@ def _fork(paths: ClusterPaths) -> int:
 
 def finish(paths: ClusterPaths) -> None:
     """Stop what a node runs; its run folder stays."""
-    cluster = config.read(paths)
-    if cluster is None:
-        cluster = config.read_file(paths.run / "cluster.json")
     if paths.run.exists():
-        clean(paths, cluster)
+        clean(paths, _settings(paths))
+
+
+def _settings(paths: ClusterPaths) -> config.ClusterConfig | None:
+    """By which it ran, also where the data are gone or damaged. Raises ValueError."""
+    copy = config.read_file(paths.run / "cluster.json")
+    return config.read(paths) if copy is None else copy
 
 
 def clean(paths: ClusterPaths, cluster: config.ClusterConfig | None) -> None:

@@ -147,6 +147,8 @@ def read_file(path: Path) -> ClusterConfig | None:
         text = path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
     try:
         said = json.loads(text)
         # What a newer version has written besides is not ours to know: it may live beside us.

@@ -10,9 +10,11 @@ import pytest
 import typer
 
 from sampan.cli import down
+from sampan.cli.build import registry_host
 from sampan.cli.down import remove
-from sampan.cli.options import make_data
-from sampan.daemon import cleanup
+from sampan.cli.image import runtime_of
+from sampan.cli.options import listening, make_data, settings_of
+from sampan.daemon import cleanup, config
 from sampan.paths import ClusterPaths, cluster_paths
 
 
@@ -88,3 +90,46 @@ def test_what_cannot_be_stopped_keeps_its_data_and_is_tried_again(
     monkeypatch.setattr(cleanup, "clean", lambda *_: None)
     down.down("stuck", None)
     assert not any(node.run.exists() for node in nodes)
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b'{"name": ', b"\xff", None])
+def test_a_damaged_configuration_ends_commands_with_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    paths = cluster_paths("hurt", tmp_path)
+    if content is None:
+        paths.config.mkdir()
+    else:
+        paths.config.write_bytes(content)
+    for ask in (settings_of, listening, runtime_of, registry_host):
+        with pytest.raises(typer.Exit):
+            ask(paths)
+        said = capsys.readouterr().err
+        assert said.startswith(f"sampan: {paths.config}")
+        assert said.count("\n") == 1
+    with pytest.raises(ValueError, match=str(paths.config)):
+        config.read(paths)
+
+
+def test_a_cluster_is_stopped_by_what_it_ran_with_where_its_data_are_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    paths = ClusterPaths("hurt", tmp_path / "data", tmp_path / "run/hurt")
+    config.write(paths, config.create(paths, "127.0.0.1:17001", []))
+    known = config.read(paths)
+    paths.run.mkdir(parents=True)
+    copy = paths.run / "cluster.json"
+    paths.config.rename(copy)
+    paths.config.write_text("{")
+    asked = []
+    monkeypatch.setattr(cleanup, "clean", lambda *given: asked.append(given))
+    cleanup.finish(paths)
+    assert asked == [(paths, known)]
+    # Neither says what to stop: then nothing is taken for stopped.
+    copy.unlink()
+    monkeypatch.setattr(cleanup, "cluster_paths", lambda *_: paths)
+    assert cleanup.main(["--name", "hurt", "--data", "x"]) == 1
+    assert paths.run.exists()
+    said = capfd.readouterr().err
+    assert said.startswith(f"sampan: {paths.config} is damaged")
+    assert "Traceback" not in said
