@@ -465,23 +465,21 @@ async def _store(context: Context, record: Record, new: Object, old: Object) -> 
         gone = await server.store.delete(record.key, expected=record.modified, note=Note(None, old))
         return Written(with_version(new, gone.modified), deleted=True)
     new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
-    if new == old and _is_current(context, record, old):
+    # An update of nothing writes only what would be stored otherwise now: by another key or in
+    # another version.
+    same = new == old and not server.store.is_stale(record)
+    custom = context.resource.custom
+    if same and (custom is None or custom.codec.view is None):
         return Written(old, splice_version(record.value, record.modified))
     value, stored = await _encoded(context.resource, new)
-    note = Note(stored, server.cache.decode(record))
+    known = server.cache.decode(record)
+    if same and stored == known:
+        return Written(old)
+    note = Note(stored, known)
     put = await server.store.put(record.key, value, expected=record.modified, note=note)
     if stored is not new:
         return Written(with_version(new, put.modified))
     return Written(new, splice_version(value, put.modified))
-
-
-def _is_current(context: Context, record: Record, old: Object) -> bool:
-    """Is what is stored just what was read? Else even an update of nothing writes it anew, which
-    is how custom resources are brought to another storage version, and values to another key."""
-    if context.server.store.is_stale(record):
-        return False
-    custom = context.resource.custom
-    return custom is None or custom.codec.view is None or context.server.cache.decode(record) == old
 
 
 def may_go(obj: Object) -> bool:

@@ -114,6 +114,23 @@ async def test_objects_are_read_and_written_in_every_version() -> None:
         assert (await b.get(f"{WIDGETS}/b")).json["spec"] == {"hostPort": "x:2"}
 
 
+@pytest.mark.parametrize("strategy", ["None", "Webhook"])
+async def test_an_update_of_nothing_writes_nothing_in_a_version_not_stored(strategy: str) -> None:
+    async with bench() as b:
+        if strategy == "None":
+            both = [version("v1", PORTS_V2), version("v2", PORTS_V2, storage=False)]
+            await b.define(versions=both, conversion={"strategy": "None"})
+        else:
+            await b.define()
+        made = await b.cluster.http("POST", V2, widget("a", "example.com/v2", host="x", port="1"))
+        assert made.status == 201
+        found = (await b.get(f"{V2}/a")).json
+        again = await b.cluster.http("PUT", f"{V2}/a", found)
+        assert (again.status, again.json) == (200, found)
+        again = await b.cluster.http("PATCH", f"{V2}/a", {}, content_type=MERGE)
+        assert (again.status, again.json) == (200, found)
+
+
 async def test_a_list_is_converted_in_one_call() -> None:
     async with bench() as b:
         await b.define()

@@ -22,6 +22,7 @@ from sampan.controllers import storageversionmigrator
 from sampan.controllers.runtime.controller import Context, Options
 from sampan.controllers.storageversionmigrator import GRACE_S, StorageVersionMigrator
 from sampan.store.sqlite import SqliteStore
+from tests.behaviour.test_custom_versions import PORTS_V1, PORTS_V2, bench, converted
 from tests.behaviour.test_encryption import keys
 from tests.behaviour.test_policies import POLICIES, binding, policy
 from tests.kit.clock import FakeClock, settle
@@ -354,3 +355,37 @@ async def test_an_object_whose_fields_nobody_owns_stays_as_it_is() -> None:
         await ask(cluster, "m", "serviceaccounts", "")
         assert said(await until(cluster, "m", is_over)) == DONE
         assert (await cluster.http("GET", f"{accounts}/a")).json == before
+
+
+async def test_a_conversion_webhook_converts_and_is_waited_for() -> None:
+    away, asked = True, asyncio.Event()
+
+    def respond(request: Object) -> Object:
+        asked.set()
+        if away:
+            return {"result": {"status": "Failure", "message": "away"}}
+        wanted = request["desiredAPIVersion"]
+        objects = [converted(item, wanted) for item in request["objects"]]
+        return {"result": {"status": "Success"}, "convertedObjects": objects}
+
+    async with bench(respond=respond) as b:
+        await b.define()
+        made = []
+        for number in range(4):
+            body = widget(f"w{number}", hostPort=f"h:{number}")
+            made.append((await b.cluster.http("POST", WIDGETS, body)).json["metadata"])
+        spec = {"versions": [version("v1", PORTS_V1, storage=False), version("v2", PORTS_V2)]}
+        moved = await b.cluster.http("PATCH", ONE, {"spec": spec}, content_type=MERGE)
+        assert moved.status == 200, moved.message
+        await ask(b.cluster)
+        async with migrating(b.cluster.client.transport):
+            async with asyncio.timeout(PATIENCE_S):
+                await asked.wait()
+            assert not is_over((await b.cluster.http("GET", f"{MIGRATIONS}/m")).json)
+            away = False
+            assert said(await until(b.cluster, "m", is_over)) == DONE
+        found = [orjson.loads(item.value) for item in b.cluster.store.range(STORED).records]
+        for number, (before, after) in enumerate(zip(made, found, strict=True)):
+            assert after["spec"] == {"host": "h", "port": str(number), "kind": "web"}
+            assert after["metadata"]["managedFields"] == before["managedFields"]
+        assert len(b.hook.calls) < 8, "a page is converted in one call"
