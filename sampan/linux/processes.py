@@ -34,7 +34,13 @@ class Child:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
         self.pid = process.pid
-        self._pidfd = os.pidfd_open(process.pid)
+        try:
+            self._pidfd = os.pidfd_open(process.pid)
+        except BaseException:
+            # No descriptor is to be had: nobody could wait for it.
+            process.kill()
+            process.wait()
+            raise
         _started.add(process.pid)
 
     async def wait(self) -> int:

@@ -98,7 +98,8 @@ async def create(places: Places, spec: ContainerSpec, log_size_max: int = 0) -> 
             code = await child.wait()
         monitor = read_pid(places.bundle(spec.id) / "conmon.pid")
         return Monitored(_answer(line, code), monitor)
-    except (TimeoutError, RuntimeFailure) as error:
+    except BaseException as error:
+        # Also when nobody waits any more: it would make a container that nobody knows.
         child.kill()
         await child.wait()
         # Its monitor ends when there is nothing to watch, and nobody else waits for it.
