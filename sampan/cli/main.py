@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import urllib.error
 from typing import Annotated
 
 import click
@@ -10,6 +13,7 @@ from typer.core import TyperGroup
 
 from . import (
     addons,
+    api,
     build,
     clusters,
     dependencies,
@@ -97,5 +101,23 @@ app.command()(parts.agent)
 
 def main() -> int:
     """Run the command line; the exit code (typer exits by itself with others than 0)."""
-    app()
+    try:
+        app()
+    except OSError as error:
+        # A full disk, a folder that may not be read, a server that is away: no fault of ours.
+        print(f"sampan: {told(error)}", file=sys.stderr)
+        return 1
     return 0
+
+
+def told(error: OSError) -> str:
+    """What the machine, or the API server, refused, in a line."""
+    reason: object = getattr(error, "reason", None)
+    if isinstance(error, urllib.error.HTTPError):
+        return api.reason(error)
+    if isinstance(reason, OSError):
+        away = f"the API server does not answer: {reason.strerror or reason}"
+        return f"{away}; 'sampan status' says whether the cluster runs"
+    if error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
