@@ -11,9 +11,9 @@ from .operators import checked, checked_uint
 from .times import format_timestamp, parse_duration, parse_timestamp
 from .values import INT_MAX, NANOS, UINT_MAX, Duration, Timestamp, TypeValue, Uint, type_name
 
-_DECIMAL = re.compile(r"[+-]?\d+")
+_DECIMAL = re.compile(r"[+-]?[0-9]+")
 _FLOAT = re.compile(
-    r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|inf|infinity|nan)", re.I
+    r"[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?|(inf|infinity|nan))", re.I | re.A
 )
 TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
@@ -65,9 +65,15 @@ def to_double(value: Any) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, str):
-        if not _FLOAT.fullmatch(value):
+        found = _FLOAT.fullmatch(value)
+        if found is None:
             raise EvaluationError(f'strconv.ParseFloat: parsing "{value[:100]}": invalid syntax')
-        return float(value)
+        number = float(value)
+        if not isfinite(number) and not found[1]:
+            raise EvaluationError(
+                f'strconv.ParseFloat: parsing "{value[:100]}": value out of range'
+            )
+        return number
     raise no_such_overload()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import isinf
 from typing import Any, NamedTuple
 
 from .errors import Issue
@@ -10,6 +11,9 @@ from .values import Uint
 
 MAX_SOURCE = 100_000
 """Characters of an expression, as cel-go's default: more is refused before it is read."""
+
+MAX_DIGITS = 40
+"""Digits of an integer that are looked at: no 64-bit number has more."""
 
 IN_GO = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
 
@@ -22,7 +26,7 @@ _TOKEN = re.compile(
   | (?P<name>[A-Za-z_][A-Za-z0-9_]*)
   | (?P<op>&&|\|\||==|!=|<=|>=|[-+*/%!<>?:.,()\[\]{}])
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.ASCII,
 )
 _ESCAPE = re.compile(
     r"\\(?:([abfnrtv\\?\"'`])|[xX]([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-3][0-7]{2})|(.|\Z))",
@@ -76,11 +80,18 @@ def tokens_of(source: str) -> list[Token]:
 
 def _plain(kind: str, text: str, offset: int) -> Token:
     if kind == "float":
+        if isinf(float(text)):
+            raise LexicalError(offset, "invalid double literal")
         return Token("float", text, offset, float(text))
     if kind == "int":
         unsigned = text[-1] in "uU"
         digits = text[:-1] if unsigned else text
-        number = int(digits, 16) if digits[:2] == "0x" else int(digits)
+        hexadecimal = digits[:2] == "0x"
+        digits = digits[2:] if hexadecimal else digits
+        # Beyond any 64-bit number: Python's own parser refuses thousands of digits.
+        number = 1 << 64
+        if len(digits.lstrip("0")) <= MAX_DIGITS:
+            number = int(digits[-MAX_DIGITS:], 16 if hexadecimal else 10)
         if unsigned:
             if number >= 1 << 64:
                 raise LexicalError(offset, "invalid uint literal")

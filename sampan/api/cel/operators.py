@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import fmod, trunc
 from typing import Any
 
 from .errors import EvaluationError, no_such_key, no_such_overload
@@ -182,7 +181,7 @@ def contains(value: Any, where: Any) -> bool:
 def _key(value: Any) -> Any:
     """A map key: whole doubles are the integers they equal."""
     if type(value) is float:
-        return trunc(value) if fmod(value, 1) == 0 else None
+        return int(value) if value.is_integer() else None
     return value if isinstance(value, str | int | bool) else None
 
 
@@ -223,6 +222,6 @@ def _has(where: Any, at: Any) -> bool:
 def _position(at: Any) -> int:
     if type(at) in (int, Uint):
         return int(at)
-    if type(at) is float and at == trunc(at):
+    if type(at) is float and at.is_integer():
         return int(at)
     raise EvaluationError(f"unsupported index type '{type(at).__name__}' in list")

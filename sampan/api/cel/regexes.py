@@ -6,6 +6,7 @@ remembered, `REMEMBERED` of them.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -16,10 +17,15 @@ REMEMBERED = 512
 MEMORY_BYTES = 8 << 20
 """What RE2 may use for one pattern; a pattern that needs more is an error."""
 
+_ANY_BYTE = re.compile(r"(?<!\\)(?:\\\\)*\\C")
+
 
 @lru_cache(maxsize=REMEMBERED)
 def compiled(pattern: str) -> Any:
     """A compiled pattern. Raises EvaluationError with Go's words where they are known."""
+    if _ANY_BYTE.search(pattern):
+        # Go has it not: it would match a part of a character.
+        raise EvaluationError("error parsing regexp: invalid escape sequence: `\\C`")
     import re2
 
     options = re2.Options()

@@ -15,12 +15,15 @@ UNITS = {
     "ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 1_000_000,
     "s": NANOS, "m": 60 * NANOS, "h": 3600 * NANOS,
 }  # fmt: skip
-_DURATION = re.compile(r"[-+]?(?:0|(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)")
-_PART = re.compile(r"(\d*)(?:\.(\d*))?(ns|us|µs|μs|ms|s|m|h)")
+_DURATION = re.compile(r"[-+]?(?:0|(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)")
+_PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)")
+MAX_DIGITS = 19
+"""Digits of a part of a duration that are looked at: no span in nanoseconds has more."""
 _TIMESTAMP = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?(?:([Zz])|([+-])(\d\d):(\d\d))"
+    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?(?:([Zz])|([+-])(\d\d):(\d\d))",
+    re.ASCII,
 )
-_OFFSET = re.compile(r"([+-]?)(\d{1,2}):(\d{2})")
+_OFFSET = re.compile(r"([+-]?)([0-9]{1,2}):([0-9]{2})")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -30,8 +33,12 @@ def parse_duration(text: str) -> Duration:
         raise EvaluationError(f'time: invalid duration "{text}"')
     total = 0
     for whole, fraction, unit in _PART.findall(text):
-        scale = UNITS[unit]
-        total += int(whole or 0) * scale
+        scale, digits = UNITS[unit], whole.lstrip("0")
+        if len(digits) > MAX_DIGITS:
+            raise EvaluationError(f'time: invalid duration "{text[:100]}"')
+        total += int(digits or 0) * scale
+        # An hour has 3.6e12 nanoseconds: what is finer than that adds nothing.
+        fraction = fraction[:MAX_DIGITS]
         if fraction:
             total += int(fraction) * scale // 10 ** len(fraction)
     return Duration(-total if text[0] == "-" else total)
@@ -67,7 +74,10 @@ def format_timestamp(moment: Timestamp) -> str:
 
 def local(moment: Timestamp, zone: str) -> datetime:
     """The moment on the clock of a zone: a name, or an offset such as -07:00."""
-    return (_EPOCH + timedelta(seconds=moment.nanos // NANOS)).astimezone(_zone(zone))
+    try:
+        return (_EPOCH + timedelta(seconds=moment.nanos // NANOS)).astimezone(_zone(zone))
+    except OverflowError:  # the year 0 or 10000 there
+        raise EvaluationError("timestamp overflow") from None
 
 
 @lru_cache(maxsize=64)

@@ -120,3 +120,51 @@ def test_any_text_compiles_or_is_refused(text: str) -> None:
         compile(text, ENVIRONMENT).evaluate({"object": {}}, Budget())
     except (CompileError, EvaluationError, CostExceeded):
         pass
+
+
+DIGITS = "1" * 5000
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        (f"{DIGITS} == 1", "invalid int literal"),
+        (f"0x{DIGITS} == 1", "invalid int literal"),
+        (f"{DIGITS}u == 1u", "invalid uint literal"),
+        ("1e999 == 1.0", "invalid double literal"),
+        ("\u0663 == 3", "token recognition error"),
+    ],
+)
+def test_numbers_that_fit_nowhere_do_not_compile(source: str, why: str) -> None:
+    with pytest.raises(CompileError, match=why):
+        compile(source, ENVIRONMENT)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "duration(object + 's')",
+        "duration(object)",
+        "double('1e999') > 0.0",
+        "[1][dyn(1.0 / 0.0)]",
+        "[1][dyn(0.0 / 0.0)]",
+        "{1: 2}[dyn(1.0 / 0.0)]",
+        "timestamp('0001-01-01T00:00:00Z').getHours('-07:00')",
+        "timestamp('9999-12-31T23:59:59Z').getFullYear('+07:00')",
+        "'\u00e9'.find('\\\\C')",
+    ],
+)
+def test_values_that_fit_nowhere_are_errors_of_the_expression(source: str) -> None:
+    with pytest.raises(EvaluationError):
+        compile(source, ENVIRONMENT).evaluate({"object": DIGITS})
+
+
+def test_values_at_the_bounds_are_found() -> None:
+    for source in (
+        "!(dyn(1.0 / 0.0) in {1: 2})",
+        "dyn(1.0) in {1: 2} && [5][dyn(0.0)] == 5",
+        "0000000000000000000000000000000000000000000000000000007 == 7",
+        f"duration('0.{DIGITS}s') < duration('112ms')",
+        "double('inf') > 0.0 && 'C'.matches('\\\\\\\\C') == false",
+    ):
+        assert compile(source, ENVIRONMENT).evaluate({"object": 1}) is True, source
