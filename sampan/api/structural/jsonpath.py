@@ -14,6 +14,9 @@ import orjson
 
 Step = Callable[[Any], Iterator[Any]]
 
+MAX_DIGITS = 19
+"""Of an index: more is no 64-bit number, and Python's parser takes no thousands of them."""
+
 
 class PathError(ValueError):
     """The text is no JSON path of the kind supported."""
@@ -36,7 +39,8 @@ _INDEX = re.compile(r"\[\s*(-?\d+)\s*\]")
 _SLICE = re.compile(r"\[\s*(-?\d*)\s*:\s*(-?\d*)\s*(?::\s*(\d+)\s*)?\]")
 _STAR = re.compile(r"\[\s*\*\s*\]")
 _FILTER = re.compile(
-    r"\[\?\(\s*@((?:\\.|[^\s=!<>()])*)\s*(?:(==|!=|<=|>=|<|>)\s*"
+    # Nothing matches in two ways: else a path that fails would be tried in 2**length of them.
+    r"\[\?\(\s*@((?:\\.|[^\\\s=!<>()])*)\s*(?:(==|!=|<=|>=|<|>)\s*"
     r"('(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[-\w.]+)\s*)?\)\s*\]"
 )
 
@@ -102,7 +106,7 @@ def _quoted(found: re.Match[str]) -> Step:
 
 
 def _index(found: re.Match[str]) -> Step:
-    position = int(found[1])
+    position = _number(found[1])
 
     def step(value: Any) -> Iterator[Any]:
         if isinstance(value, list) and -len(value) <= position < len(value):
@@ -111,11 +115,18 @@ def _index(found: re.Match[str]) -> Step:
     return step
 
 
+def _number(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise PathError(f"invalid array index {text[:MAX_DIGITS]}...")
+    return int(text)
+
+
 def _slice(found: re.Match[str]) -> Step:
-    start, stop, stride = (int(part) if part else None for part in found.groups())
+    start, stop, stride = (_number(part) if part else None for part in found.groups())
 
     def step(value: Any) -> Iterator[Any]:
-        if isinstance(value, list):
+        # "step must be > 0" is an error of reading upstream: nothing is found.
+        if isinstance(value, list) and stride != 0:
             yield from value[start:stop:stride]
 
     return step

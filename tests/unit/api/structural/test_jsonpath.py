@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -41,3 +42,15 @@ def test_paths(path: str, found: list[Any]) -> None:
 def test_what_is_no_path(path: str) -> None:
     with pytest.raises(PathError):
         parse(path)
+
+
+def test_what_fails_fails_at_once() -> None:
+    began = time.process_time()
+    for path in ("[?(@" + "\\a" * 40 + "!", "[?(@" + "\\." * 40 + "=="):
+        with pytest.raises(PathError):
+            parse(path)
+    assert time.process_time() - began < 5
+    for path in (f".a[{'1' * 5000}]", f".a[:{'1' * 5000}]"):
+        with pytest.raises(PathError, match="index"):
+            parse(path)
+    assert parse(".a[::0]").find({"a": [1]}) == []
