@@ -114,8 +114,12 @@ def _explain(text: str, layout: str) -> str:
     return f'parsing time "{text}": extra text: "{rest[match.end() :]}"'
 
 
-_DURATION = re.compile(r"[-+]?(?:0|(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)")
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_DURATION = re.compile(r"[-+]?(?:0|(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+_MAX_DURATION_S = (2**63 - 1) / 1e9
+"""Nanoseconds that fit in 64 bits: 292 years."""
+MAX_SHOWN = 200
+"""Characters of a bad duration that its error shows."""
 _UNITS_S = {
     "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0,
 }  # fmt: skip
@@ -124,6 +128,8 @@ _UNITS_S = {
 def parse_duration_s(text: str) -> float:
     """Seconds of a duration as Go writes it ("1m30s"). Raises TimeError, in Go's words."""
     if not _DURATION.fullmatch(text):
-        raise TimeError(f'time: invalid duration "{text}"')
+        raise TimeError(f'time: invalid duration "{text[:MAX_SHOWN]}"')
     total_s = sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
+    if total_s > _MAX_DURATION_S:
+        raise TimeError(f'time: invalid duration "{text[:MAX_SHOWN]}"')
     return -total_s if text[0] == "-" else total_s

@@ -8,7 +8,6 @@ the first schedule is.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -16,6 +15,7 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from sampan.api.kinds.batch.schedule import FIELDS, NAMES, schedule_problem
+from sampan.api.times import parse_duration_s
 
 DESCRIPTORS = {
     "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *",
@@ -29,9 +29,6 @@ PROBE_S = 7 * 86400
 """No time zone changes its offset twice within a week."""
 HORIZON_S = 5 * 366 * 86400
 """What does not come within five years never does (robfig/cron's limit)."""
-
-_UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
 
 
 class ScheduleError(ValueError):
@@ -130,7 +127,7 @@ def read_schedule(text: str, zone: str = "") -> Schedule:
         name, _, text = text.partition(" ")
         zone, text = name.partition("=")[2], text.strip()
     if text.startswith("@every "):
-        return Every(_duration_s(text.removeprefix("@every ")))
+        return Every(parse_duration_s(text.removeprefix("@every ")))
     return Calendar(DESCRIPTORS.get(text, text), zone_named(zone) if zone else None)
 
 
@@ -140,16 +137,6 @@ def zone_named(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         raise ScheduleError(f"unknown time zone {name}") from None
-
-
-def _duration_s(text: str) -> float:
-    """As Go reads a duration ("1h30m"). Raises ScheduleError."""
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ScheduleError(
-            f'failed to parse duration @every {text}: time: invalid duration "{text}"'
-        )
-    return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
 
 
 def _plain(fields: str) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sampan.api.errors import NotFound, Object, StatusError
 from sampan.api.selectors import Selector, from_label_selector
-from sampan.api.times import TimeError, parse_time
+from sampan.api.times import TimeError, parse_duration_s, parse_time
 from sampan.client.api import Client
 from sampan.wire.quantity import QuantityError, milli
 
@@ -23,7 +23,6 @@ EXTERNAL = "/apis/external.metrics.k8s.io/v1beta1"
 WINDOW_S = 60.0
 """Of a custom metric that does not say its own (metricServerDefaultMetricWindow)."""
 
-UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
 class MetricsError(Exception):
@@ -175,7 +174,7 @@ def _resource_sample(item: Object, name: str, container: str) -> Sample | None:
     if not parts or any(name not in part["usage"] for part in parts):
         return None
     total = sum(milli(part["usage"][name]) for part in parts)
-    return Sample(total, parse_time(item["timestamp"]), duration_s(item["window"]))
+    return Sample(total, parse_time(item["timestamp"]), parse_duration_s(item["window"]))
 
 
 def _custom_sample(item: Object) -> Sample:
@@ -183,19 +182,3 @@ def _custom_sample(item: Object) -> Sample:
     window = item.get("windowSeconds", item.get("window"))
     over_s = WINDOW_S if window is None else float(window)
     return Sample(milli(item["value"]), parse_time(item["timestamp"]), over_s)
-
-
-def duration_s(text: str) -> float:
-    """A duration as Go writes it: "1m30.5s". Raises ValueError."""
-    total, number, unit = 0.0, "", ""
-    for sign in f"{text} ":
-        if sign.isdigit() or sign in ". ":
-            if unit:
-                total += float(number) * UNITS_S[unit]
-                number, unit = "", ""
-            number += sign.strip()
-        else:
-            unit += sign
-    if number.strip("0."):
-        raise ValueError(f"a duration without a unit: {text}")
-    return total

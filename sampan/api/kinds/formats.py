@@ -36,6 +36,9 @@ BAD_ENV = (
 )
 BAD_FILE_MODE = "must be a number between 0 and 0777 (octal), both inclusive"
 MAX_INT32 = 2**31 - 1
+MAX_INT64 = 2**63 - 1
+DIGITS_64 = 19
+"""A number with fewer decimal digits fits in 64 bits. Python's parser refuses thousands of them."""
 MAX_ANNOTATIONS = 256 * 1024
 """Bytes of an object's annotations, keys and values together."""
 MAX_PORT_NAME = 15
@@ -221,6 +224,15 @@ def is_percent(value: Any) -> bool:
     return isinstance(value, str) and _PERCENT.fullmatch(value) is not None
 
 
+def percent_of(value: Any) -> int | None:
+    """The number of a percentage, None for anything else. What fits no 64 bits counts as the most
+    that does, as Go's parser has it (and Python's takes no thousands of digits)."""
+    if not is_percent(value):
+        return None
+    digits = value[:-1].lstrip("0")
+    return int(digits or "0") if len(digits) < DIGITS_64 else MAX_INT64
+
+
 def check_count_or_percent(value: Any, path: str, out: list[Cause]) -> None:
     """A non-negative IntOrString whose string is a percentage."""
     if isinstance(value, str):
@@ -241,5 +253,5 @@ def check_count_or_percent(value: Any, path: str, out: list[Cause]) -> None:
 
 
 def check_not_over_100(value: Any, path: str, out: list[Cause]) -> None:
-    if is_percent(value) and int(value[:-1]) > 100:
+    if (percent_of(value) or 0) > 100:
         out.append(fields.invalid(path, value, "must not be greater than 100%"))

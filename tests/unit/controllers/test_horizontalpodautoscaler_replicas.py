@@ -12,7 +12,6 @@ from sampan.controllers.horizontalpodautoscaler_metrics import (
     MetricsError,
     Sample,
     Samples,
-    duration_s,
 )
 from sampan.controllers.horizontalpodautoscaler_replicas import (
     Count,
@@ -130,16 +129,3 @@ def test_by_value_and_share() -> None:
     assert by_share(target(A, B), 50_000, 10_000) == Count(5, 25_000)
     assert by_share(target(A, B), 21_000, 10_000) == Count(2, 10_500)
     assert by_share(target(replicas=0), 25_000, 10_000) == Count(3, 25_000)
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("15s", 15), ("1m30.5s", 90.5), ("1h0m1s", 3601), ("20.5ms", 0.0205), ("0s", 0)],
-)
-def test_durations(text: str, seconds: float) -> None:
-    assert duration_s(text) == pytest.approx(seconds)
-
-
-def test_a_duration_without_a_unit_is_none() -> None:
-    with pytest.raises(ValueError, match="without a unit"):
-        duration_s("15")

@@ -11,7 +11,7 @@ from ...meta import annotations_of
 from ...selectors import from_label_selector
 from ..core.podspec.template import check_selected_template, default_template
 from ..core.podspec.warnings import warn_workload
-from ..formats import check_count_or_percent, check_nonnegative, check_not_over_100, is_percent
+from ..formats import check_count_or_percent, check_nonnegative, check_not_over_100, percent_of
 from ..printing import AGE, CONTAINERS, IMAGES, NAME, SELECTOR, age, container_cells, name
 
 STRATEGIES = ("Recreate", "RollingUpdate")
@@ -80,7 +80,7 @@ def _check_strategy(strategy: Object, path: str, out: list[Cause]) -> None:
 def _number(value: Any) -> int:
     """The number of an IntOrString, whichever it is."""
     if isinstance(value, str):
-        return int(value[:-1]) if is_percent(value) else 0
+        return percent_of(value) or 0
     return value or 0
 
 

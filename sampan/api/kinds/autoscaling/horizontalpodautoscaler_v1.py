@@ -10,10 +10,12 @@ from typing import Any
 
 import orjson
 
+from ...decoding import decode
 from ...descriptor import Kind
-from ...errors import Cause, Object
+from ...errors import BadRequest, Cause, Object
 from . import horizontalpodautoscaler as v2
 
+V2 = "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler"
 PREFIX = "autoscaling.alpha.kubernetes.io/"
 METRICS, BEHAVIOR = f"{PREFIX}metrics", f"{PREFIX}behavior"
 CONDITIONS, CURRENT = f"{PREFIX}conditions", f"{PREFIX}current-metrics"
@@ -61,22 +63,22 @@ def to_stored(obj: Object) -> Object:
     """The v2 form of a v1 object."""
     spec, status = dict(obj.get("spec") or {}), dict(obj.get("status") or {})
     annotations = dict((obj.get("metadata") or {}).get("annotations") or {})
-    metrics = _load(annotations.pop(METRICS, None), list)
+    metrics = _load(annotations.pop(METRICS, None), "spec", "metrics") or []
     percent = spec.pop("targetCPUUtilizationPercentage", None)
     if percent is not None:
         metrics = [_cpu_metric("target", percent), *metrics]
     if metrics:
         spec["metrics"] = metrics
-    behavior = _load(annotations.pop(BEHAVIOR, None), dict)
+    behavior = _load(annotations.pop(BEHAVIOR, None), "spec", "behavior")
     if behavior:
         spec["behavior"] = behavior
-    current = _load(annotations.pop(CURRENT, None), list)
+    current = _load(annotations.pop(CURRENT, None), "status", "currentMetrics") or []
     used = status.pop("currentCPUUtilizationPercentage", None)
     if used is not None:
         current = [_cpu_metric("current", used), *current]
     if current:
         status["currentMetrics"] = current
-    conditions = _load(annotations.pop(CONDITIONS, None), list)
+    conditions = _load(annotations.pop(CONDITIONS, None), "status", "conditions")
     if conditions:
         status["conditions"] = conditions
     return _object(obj, "autoscaling/v2", spec, status, annotations)
@@ -89,13 +91,16 @@ def _cpu_metric(side: str, percent: int) -> Object:
     return {"type": "Resource", "resource": {"name": "cpu", side: value}}
 
 
-def _load(text: str | None, shape: type) -> Any:
-    """What an annotation holds; nothing if it is broken, since a user may write it."""
+def _load(text: str | None, part: str, field: str) -> Any:
+    """What an annotation holds for a field of the v2 form; nothing if it is broken or of another
+    type, since a user may write it."""
+    if not text:
+        return None
     try:
-        value = orjson.loads(text) if text else None
-    except orjson.JSONDecodeError:
-        value = None
-    return value if isinstance(value, shape) else shape()
+        found = decode(V2, {part: {field: orjson.loads(text)}}).obj
+    except (orjson.JSONDecodeError, BadRequest):
+        return None
+    return (found.get(part) or {}).get(field)
 
 
 def _object(obj: Object, version: str, spec: Object, status: Object, annotations: Object) -> Object:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ... import fields
 from ...errors import Cause, Object
-from ..formats import check_nonnegative, check_qualified
+from ..formats import DIGITS_64, check_nonnegative, check_qualified
 
 MAX_RULES = 20
 MAX_PATTERNS = 20
@@ -172,7 +172,7 @@ def _interval(text: str, completions: int) -> tuple[tuple[int, int], str]:
         )
     bounds = []
     for part in parts:
-        if not part.isascii() or not part.isdigit():
+        if not part.isascii() or not part.isdigit() or len(part.lstrip("0")) >= DIGITS_64:
             return none, f"cannot convert string to integer for index: {fields.quote(part)}"
         if int(part) >= completions:
             return none, f"too large index: {fields.quote(part)}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from ...times import TimeError, parse_duration_s
+from ..formats import DIGITS_64
+
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
 NAMES = {
@@ -22,7 +25,9 @@ def schedule_problem(text: str) -> str:
     if text.startswith(("TZ=", "CRON_TZ=")):
         rest = text.partition(" ")[2].strip()
     if rest.startswith("@"):
-        if rest in WORDS or rest.startswith("@every "):
+        if rest.startswith("@every "):
+            return _every_problem(rest)
+        if rest in WORDS:
             return ""
         return f"unrecognized descriptor: {rest}"
     parts = rest.split()
@@ -40,8 +45,8 @@ def _range_problem(text: str, low: int, high: int, names: dict[str, int]) -> str
     span, slash, step = text.partition("/")
     if "/" in step:
         return f"too many slashes: {text}"
-    if slash and (not step.isascii() or not step.isdigit()):
-        return f"failed to parse int from {step}: strconv.Atoi: parsing {_go(step)}: invalid syntax"
+    if slash and (problem := _number_problem(step)):
+        return problem
     if slash and int(step) == 0:
         return f"step of range should be a positive number: {text}"
     first, dash, last = span.partition("-")
@@ -53,11 +58,9 @@ def _range_problem(text: str, low: int, high: int, names: dict[str, int]) -> str
     for item in (first, last) if dash else (first,):
         value = names.get(item.lower())
         if value is None:
-            if not item.isascii() or not item.isdigit():
-                return (
-                    f"failed to parse int from {item}: strconv.Atoi: parsing {_go(item)}: "
-                    "invalid syntax"
-                )
+            problem = _number_problem(item)
+            if problem:
+                return problem
             value = int(item)
         bounds.append(value)
     start, end = bounds[0], bounds[-1]
@@ -70,5 +73,18 @@ def _range_problem(text: str, low: int, high: int, names: dict[str, int]) -> str
     return ""
 
 
-def _go(text: str) -> str:
-    return f'"{text}"'
+def _number_problem(text: str) -> str:
+    why = ""
+    if not text.isascii() or not text.isdigit():
+        why = "invalid syntax"
+    elif len(text.lstrip("0")) >= DIGITS_64:
+        why = "value out of range"
+    return why and f'failed to parse int from {text}: strconv.Atoi: parsing "{text}": {why}'
+
+
+def _every_problem(text: str) -> str:
+    try:
+        parse_duration_s(text.removeprefix("@every "))
+    except TimeError as error:
+        return f"failed to parse duration {text}: {error}"
+    return ""

@@ -36,6 +36,8 @@ def to_stored(obj: Object) -> Object:
     """The core Event of an events.k8s.io one."""
     out = {ORIGINAL.get(field, field): value for field, value in obj.items()}
     out["apiVersion"] = "v1"
+    # Core events must name their object; the newer form calls it regarding and may leave it out.
+    out.setdefault("involvedObject", {})
     return out
 
 
