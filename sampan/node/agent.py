@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from sampan.aio.backoff import Backoff
 from sampan.aio.clock import Clock
 from sampan.aio.tasks import Supervisor
 from sampan.api.errors import Object
@@ -56,6 +57,8 @@ log = logging.getLogger("sampan.node")
 CREATES_PER_CPU = 4
 FAILED_S = 1.0
 """Until a worker that has failed is made anew."""
+ORPHAN_S = 60.0
+"""At the most between two tries to remove what is left of a pod."""
 # After this much quiet the kernel's first cgroup move waits for a grace period again.
 WARM_S = 1.0
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -354,6 +357,10 @@ class Agent:
         self.keeper.keep_logs(worker.state.pod)
         if is_static(worker.state.pod):
             self.static.ended()
+        runs = (run for runs in worker.state.attempts.values() for run in runs if run.id)
+        left = [item for run in runs if (item := self._runtime.get(run.id)) is not None]
+        if left or worker.sandbox.stays:
+            self._clean_orphan(uid, left)
 
     async def _watch_exits(self) -> None:
         async for container in self._runtime.exits():
@@ -372,16 +379,22 @@ class Agent:
         task.add_done_callback(self._orphans.discard)
 
     async def _remove_orphan(self, uid: str, containers: list[Container]) -> None:
-        """A pod deleted while nobody looked after it: nothing of it may stay."""
-        log.info("removing pod %s, which was deleted meanwhile", uid or "?")
-        try:
-            for container in containers:
-                await self._runtime.delete(container.id)
-            if uid:
-                await self._network.detach(uid)
-                await self.parts.volumes.remove(uid)
-        except Exception:
-            log.exception("removing pod %s", uid)
+        """A pod that is deleted, and nobody looks after it any more: nothing of it may stay. What
+        cannot be removed is tried again, as by upstream's housekeeping."""
+        log.info("removing what is left of pod %s", uid or "?")
+        backoff = Backoff(FAILED_S, ORPHAN_S)
+        while True:
+            try:
+                for container in containers:
+                    await self._runtime.delete(container.id)
+                # A static pod comes again under its uid.
+                if uid and uid not in self.workers:
+                    await self._network.detach(uid)
+                    await self.parts.volumes.remove(uid)
+                return
+            except Exception:
+                log.exception("removing pod %s", uid)
+            await self._clock.sleep(backoff.next_s())
 
 
 def _host_resolver() -> Resolver:

@@ -67,6 +67,8 @@ class Sandbox:
         self.etc_files: dict[str, Path] = {}
         self.ipc: SharedIpc | None = None
         self.ready = False
+        self.stays = False
+        """Its network could not be given back."""
         self._tokens: dict[tuple[str, int], Token] = {}
         self._found = Found()
         self._waits_since = 0.0
@@ -221,7 +223,7 @@ class Sandbox:
         try:
             await self._parts.network.detach(self.uid)
         except OSError as error:
-            # The next agent takes away what belongs to no pod.
+            self.stays = True
             log.warning("pod %s: its network stays: %s", self.uid, error)
         if volumes:
             mounts = has_mounts(self.pod) or shares_ipc(self.pod)

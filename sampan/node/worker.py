@@ -444,7 +444,7 @@ class PodWorker:
         )
         for run, result in zip(runs, done, strict=True):
             if isinstance(result, Exception):
-                # The next agent takes away what belongs to no pod.
+                # The agent takes away what belongs to no pod.
                 log.warning("container %s stays: %s", run.id[:12], result)
         await self.sandbox.remove(volumes=True)
         self.parts.pulls.forget(self.state.uid)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sampan.client.api import Client
+from sampan.node.agent import Agent
 from sampan.node.channels import SpdyChannels
 from sampan.node.config import NodeConfig
 from sampan.node.csi.registry import Homes, Registry
@@ -20,9 +21,10 @@ from sampan.node.pulse import Pulse
 from sampan.node.volumes import local
 from sampan.node.volumes.kubelet import Kubelet
 from sampan.node.volumes.local import LocalVolumes
+from sampan.runtime.interface import RuntimeFailure
 from tests.kit.clock import FakeClock, settle
 from tests.kit.node import FakeApi
-from tests.kit.onenode import Node, no_server
+from tests.kit.onenode import PODS, Node, no_server
 from tests.kit.runtime import FakeKernel
 
 NAME = "pvc-62bb990e-6e3e-4d0c-a80c-56bde485be73"
@@ -183,3 +185,48 @@ async def test_a_client_that_opens_no_streams_leaves_no_task(
     await channels.close()
     await settle()
     assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["same agent", "next agent"])
+async def test_what_cannot_be_removed_of_a_deleted_pod_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    node = Node(tmp_path)
+    tries: list[str] = []
+    delete, detach = node.runtime.delete, node.network.detach
+
+    async def busy(container_id: str) -> None:
+        tries.append("container")
+        if tries.count("container") < 4:
+            raise RuntimeFailure("device or resource busy")
+        await delete(container_id)
+
+    async def held(uid: str) -> None:
+        tries.append("network")
+        if tries.count("network") < 3:
+            raise OSError(16, "busy")
+        await detach(uid)
+
+    async with node.running() as agent:
+        node.bind()
+        await node.until(lambda: node.container()["ready"])
+        monkeypatch.setattr(node.runtime, "delete", busy)
+        monkeypatch.setattr(node.network, "detach", held)
+        if not restarted:
+            node.delete("p", 0)
+            await node.until(lambda: f"{PODS}/p" not in node.api.objects)
+            await _gone(node, agent)
+    if restarted:
+        node.api.remove(f"{PODS}/p")
+        async with node.running() as agent:
+            await _gone(node, agent)
+    assert not node.runtime.containers
+    assert not node.network.given
+
+
+async def _gone(node: Node, agent: Agent) -> None:
+    """While the clock goes on, until nothing is left to be removed."""
+    await node.until(lambda: agent.orphans)
+    while agent.orphans:
+        await node.clock.advance(60.0)
+        await settle(1)
