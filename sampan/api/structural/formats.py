@@ -12,7 +12,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from sampan.api.names import LABEL, MAX_LABEL, SUBDOMAIN
-from sampan.api.times import TimeError, parse_time
+from sampan.api.times import TimeError, parse_duration_s, parse_time
 
 Test = Callable[[str], bool]
 
@@ -53,19 +53,24 @@ def _is_uri(value: str) -> bool:
 _EMAIL = _like(r'[^@\s<>()\[\],;:"]+@[^@\s<>()\[\],;:"]+')
 _HOSTNAME = _like(r"([a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.)*"
                   r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.?")  # fmt: skip
-_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
-_WORDY = re.compile(
-    r"(\d+)\s*(ns|nano|us|µs|micro|ms|milli|s|sec|m|min|h|hr|hour|d|day|w|wk|week)s?"
-)
+# Digits are taken whole, where they begin: a text of digits alone would else cost its square.
+_WORDY = re.compile(r"(?<![0-9])([0-9]++)\s*+([A-Za-zµ]+)")
+_UNITS = frozenset({"ns", "us", "µs", "ms", "s", "m", "h", "hr", "d", "w", "wk"})
+_LONG_UNITS = ("nano", "micro", "milli", "sec", "min", "hour", "day", "week")
+MAX_DIGITS = 18
+"""Of a number in a duration: what has no more fits in 64 bits."""
 
 
 def _is_duration(value: str) -> bool:
-    body = value.lstrip("+-") if value[:1] in "+-" else value
-    if body == "0":
-        return True
-    if body and _DURATION_PART.sub("", body) == "":
-        return True
-    return bool(value) and _WORDY.sub("", value).strip() == ""
+    """Go's, or one in words: "3 days". Upstream looks for one unit that it knows."""
+    try:
+        parse_duration_s(value)
+    except TimeError:
+        found = [(number, unit.lower()) for number, unit in _WORDY.findall(value)]
+        return all(len(number.lstrip("0")) <= MAX_DIGITS for number, _ in found) and any(
+            unit in _UNITS or unit.startswith(_LONG_UNITS) for _, unit in found
+        )
+    return True
 
 
 def _is_address(value: str, version: int) -> bool:
