@@ -389,3 +389,30 @@ async def test_a_conversion_webhook_converts_and_is_waited_for() -> None:
             assert after["spec"] == {"host": "h", "port": str(number), "kind": "web"}
             assert after["metadata"]["managedFields"] == before["managedFields"]
         assert len(b.hook.calls) < 8, "a page is converted in one call"
+
+
+async def test_many_at_once_amid_those_who_make_and_delete() -> None:
+    """Upstream's TestStorageVersionMigrationDuringChaos."""
+    async with api_cluster() as cluster, migrating(cluster.client.transport):
+        await move(cluster, 0)
+        for number in range(20):
+            await cluster.http("POST", V2, widget(f"still{number}", "example.com/v2"))
+        still = stored(cluster)
+        names = [f"m{number}" for number in range(10)]
+        over = False
+
+        async def stir(name: str) -> None:
+            while not over:
+                assert (await cluster.http("POST", WIDGETS, widget(name))).status == 201
+                await asyncio.sleep(0)
+                assert (await cluster.http("DELETE", f"{V2}/{name}")).status == 200
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(4):
+                group.create_task(stir(f"stirred{number}"))
+            for name in names:
+                await ask(cluster, name)
+            for name in names:
+                assert said(await until(cluster, name, is_over)) == DONE
+            over = True
+        assert stored(cluster) == still, "a migration of what is stored as it should be is none"
