@@ -12,12 +12,12 @@ from sampan.api.errors import AlreadyExists, NotFound, Object, StatusError, is_n
 from sampan.api.resources import resource
 from sampan.api.times import parse_time
 from sampan.client.events import NORMAL, WARNING
+from sampan.wire.exposition import Buckets
 
 from . import cronjob_plan as planning
 from .cronjob_schedule import Schedule, ScheduleError, read_schedule, zone_named
 from .job_plan import is_finished
 from .runtime.controller import Context, Controller
-from .runtime.metrics import Histogram
 from .runtime.owners import add_owner_indexes, controller_of, controller_uid, owned, refers_to
 from .runtime.queue import Request, Requeue
 from .runtime.status import write_status
@@ -51,7 +51,7 @@ class CronJobController(Controller):
         self.resource = resource("cronjobs", "batch")
         self.job_resource = resource("jobs", "batch")
         self.recorder = context.recorder("cronjob-controller")
-        self.skew = Histogram(SKEW_BUCKETS_S)
+        self.skew = Buckets(SKEW_BUCKETS_S)
         self.written: dict[Request, int] = {}
         """The version of each cron job's last status, until the cache has it."""
         self.jobs = self.informer(self.job_resource)
@@ -225,7 +225,7 @@ class CronJobController(Controller):
             mine = known is not None and controller_uid(known) == cron["metadata"]["uid"]
             return known if mine else None
         created_s = parse_time(job["metadata"]["creationTimestamp"])
-        self.skew.observe(created_s - scheduled_s)
+        self.skew.add(created_s - scheduled_s)
         text = f"Created job {job['metadata']['name']}"
         self.recorder.event(cron, NORMAL, "SuccessfulCreate", text)
         return job

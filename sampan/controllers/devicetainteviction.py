@@ -14,13 +14,14 @@ from sampan.api.errors import Object
 from sampan.api.resources import resource
 from sampan.client.events import NORMAL
 from sampan.client.informer import Informer
+from sampan.wire.exposition import Buckets
 
 from . import devicetainteviction_plan as planning
 from .resourceclaim_plan import claims_by_name, is_for
 from .runtime import pods as podlib
 from .runtime.controller import Context, Controller
 from .runtime.disrupting import delete_disrupted, disrupted
-from .runtime.metrics import Counters, Histogram
+from .runtime.metrics import Counters
 from .runtime.queue import Request, Requeue
 
 GROUP = "resource.k8s.io"
@@ -49,7 +50,7 @@ class DeviceTaintEvictionController(Controller):
         self.waiting: dict[Request, float] = {}
         """Pods that are to go, and when."""
         self.counters = Counters({DELETED: ()})
-        self.took: Histogram | None = None
+        self.took: Buckets | None = None
         self.claims.on_change(self._claim_changed)
         self.pods.on_change(self._pod_changed)
 
@@ -106,8 +107,8 @@ class DeviceTaintEvictionController(Controller):
         status = disrupted(pod, REASON, MESSAGE, now)
         if await delete_disrupted(self.client, self.resource, pod, status):
             self.counters.add(DELETED)
-            self.took = self.took or Histogram(BUCKETS_S)
-            self.took.observe(self.clock.now() - when)
+            self.took = self.took or Buckets(BUCKETS_S)
+            self.took.add(self.clock.now() - when)
         self.waiting.pop(request, None)
         return None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .runtime.metrics import Counters, Histogram
+from sampan.wire.exposition import Buckets
+
+from .runtime.metrics import Counters
 
 PREFIX = "horizontal_pod_autoscaler_controller_"
 SYNCS, SYNC_S = f"{PREFIX}reconciliations_total", f"{PREFIX}reconciliation_duration_seconds"
@@ -23,7 +25,7 @@ class Tally:
         self._counts = Counters(
             {SYNCS: ("action", "error"), METRICS: ("action", "error", "metric_type")}
         )
-        self._times: dict[str, dict[str, Histogram]] = {SYNC_S: {}, METRIC_S: {}}
+        self._times: dict[str, dict[str, Buckets]] = {SYNC_S: {}, METRIC_S: {}}
 
     def note_sync(self, action: str, error: str, seconds: float) -> None:
         self._counts.add(SYNCS, action, error)
@@ -35,7 +37,7 @@ class Tally:
         self._observe(METRIC_S, labels, seconds)
 
     def _observe(self, metric: str, labels: str, seconds: float) -> None:
-        self._times[metric].setdefault(labels, Histogram(BUCKETS_S)).observe(seconds)
+        self._times[metric].setdefault(labels, Buckets(BUCKETS_S)).add(seconds)
 
     def exposition(self) -> str:
         """Prometheus text; "" before the first sync."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from sampan.api.errors import Object
+from sampan.wire.exposition import Buckets
 
 from . import job_indexes as indexes
 from .job_plan import Survey, has_finalizer, is_indexed
 from .runtime import pods as podlib
-from .runtime.metrics import Counters, Histogram
+from .runtime.metrics import Counters
 
 DURATION = "job_controller_job_sync_duration_seconds"
 # prometheus.ExponentialBuckets(0.004, 2, 15)
@@ -45,12 +46,12 @@ class Durations:
     """How long syncs took, by what they did: at most sixteen histograms."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Histogram] = {}
+        self._known: dict[str, Buckets] = {}
 
     def observe(self, job: Object, result: str, action: str, seconds: float) -> None:
         label = f'completion_mode="{mode(job)}",result="{result}",action="{action}"'
-        known = self._known.setdefault(label, Histogram(DURATION_BUCKETS_S))
-        known.observe(seconds)
+        known = self._known.setdefault(label, Buckets(DURATION_BUCKETS_S))
+        known.add(seconds)
 
     def exposition(self) -> str:
         """Prometheus text; "" before the first sync."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 from sampan.api.errors import NotFound, Object
 from sampan.api.resources import resource
 from sampan.api.times import parse_time
+from sampan.wire.exposition import Buckets
 
 from .job_plan import is_finished
 from .runtime.conditions import condition
 from .runtime.controller import Context, Controller
-from .runtime.metrics import Histogram
 from .runtime.queue import Request, Requeue
 
 DELAY = "ttl_after_finished_controller_job_deletion_duration_seconds"
@@ -28,7 +28,7 @@ class TtlAfterFinishedController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.resource = resource("jobs", "batch")
-        self.delay = Histogram(DELAY_BUCKETS_S)
+        self.delay = Buckets(DELAY_BUCKETS_S)
         self.jobs = self.informer(self.resource)
         self.jobs.on_change(self._job_changed)
 
@@ -61,7 +61,7 @@ class TtlAfterFinishedController(Controller):
             await self.client.delete(self.resource, request.name, request.namespace, options)
         except NotFound:
             return None
-        self.delay.observe(self.clock.now() - (expires_s(live) or 0.0))
+        self.delay.add(self.clock.now() - (expires_s(live) or 0.0))
         return None
 
     def _left_s(self, job: Object) -> float | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from time import perf_counter
+
+from sampan.wire.exposition import Buckets
 
 
 def doubling(first: float, count: int) -> tuple[float, ...]:
@@ -29,29 +30,19 @@ class Histogram:
 
     def __init__(self, name: str, buckets: tuple[float, ...], *labels: str) -> None:
         self._name, self._buckets, self._labels = name, buckets, labels
-        self._rows: dict[tuple[str, ...], list[int]] = {}
-        self._sums: Counter[tuple[str, ...]] = Counter()
+        self._rows: dict[tuple[str, ...], Buckets] = {}
 
     def observe(self, value: float, *labels: str) -> None:
         row = self._rows.get(labels)
         if row is None:
-            row = self._rows[labels] = [0] * (len(self._buckets) + 1)
-        row[bisect_left(self._buckets, value)] += 1
-        self._sums[labels] += value  # type: ignore[assignment]
+            row = self._rows[labels] = Buckets(self._buckets)
+        row.add(value)
 
     def lines(self) -> Iterator[str]:
         yield f"# TYPE {self._name} histogram"
         for labels, row in self._rows.items():
-            pairs = [f'{key}="{value}"' for key, value in zip(self._labels, labels, strict=True)]
-            seen = 0
-            for limit, count in zip((*self._buckets, None), row, strict=True):
-                seen += count
-                bound = "+Inf" if limit is None else f"{limit:g}"
-                told = ",".join([*pairs, f'le="{bound}"'])
-                yield f"{self._name}_bucket{{{told}}} {seen}"
-            named = f"{{{','.join(pairs)}}}" if pairs else ""
-            yield f"{self._name}_sum{named} {self._sums[labels]:.9g}"
-            yield f"{self._name}_count{named} {seen}"
+            pairs = zip(self._labels, labels, strict=True)
+            yield from row.lines(self._name, ",".join(f'{key}="{value}"' for key, value in pairs))
 
 
 class Metrics:

@@ -5,8 +5,9 @@ Memory: one entry per name and labels seen; who counts must keep the number of l
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+
+from sampan.wire.exposition import Buckets
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -14,25 +15,22 @@ DEFAULT_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10
 """Those of Prometheus' client, for histograms that name none."""
 
 
-class Histogram:
-    """How often values came to each bucket, and their sum."""
+class Histogram(Buckets):
+    """Of one metric and its labels."""
 
-    __slots__ = ("bounds", "counts", "first", "total")
+    __slots__ = ("first",)
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
+        super().__init__(bounds)
         self.first = bounds[0]
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
 
-    def add(self, value: float) -> None:
-        """Count a value."""
-        self.total += value
-        # Most are in the first bucket, and need no search.
+    def add(self, value: float, times: int = 1) -> None:
+        """Most are in the first bucket, and need no search."""
         if value <= self.first:
-            self.counts[0] += 1
+            self.counts[0] += times
+            self.total += value * times
         else:
-            self.counts[bisect_left(self.bounds, value)] += 1
+            super().add(value, times)
 
 
 class Series:
@@ -69,23 +67,15 @@ class Series:
             if used:
                 yield f"# TYPE {name} histogram"
             for labels, item in used:
-                yield from _histogram(name, labels, item)
-
-
-def _histogram(name: str, labels: Labels, item: Histogram) -> Iterator[str]:
-    seen = 0
-    bounds = [f"{bound:g}" for bound in item.bounds]
-    for bound, count in zip((*bounds, "+Inf"), item.counts, strict=True):
-        seen += count
-        yield f"{name}_bucket{_text((*labels, ('le', bound)))} {seen}"
-    yield f"{name}_sum{_text(labels)} {round(item.total, 9)}"
-    yield f"{name}_count{_text(labels)} {seen}"
+                yield from item.lines(name, _inside(labels))
 
 
 def _text(labels: Labels) -> str:
-    if not labels:
-        return ""
-    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels) + "}"
+    return f"{{{_inside(labels)}}}" if labels else ""
+
+
+def _inside(labels: Labels) -> str:
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels)
 
 
 def _escaped(text: str) -> str:

@@ -32,8 +32,9 @@ class Buckets:
         yield "_sum", "", self.total
         yield "_count", "", seen
 
-    def lines(self, name: str, labels: str) -> Iterator[str]:
+    def lines(self, name: str, labels: str = "") -> Iterator[str]:
         """`labels` as they are written, of all of its lines."""
         for suffix, bound, figure in self.rows():
-            more = f',le="{bound}"' if bound else ""
-            yield f"{name}{suffix}{{{labels}{more}}} {figure}"
+            parts = (labels, f'le="{bound}"' if bound else "")
+            told = ",".join(part for part in parts if part)
+            yield f"{name}{suffix}{f'{{{told}}}' if told else ''} {figure:.12g}"

@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct, field
+
+from sampan.wire.exposition import Buckets
 
 # prometheus.ExponentialBuckets(10e-9, 10, 10): from 10 ns to 10 s.
 BUCKETS_S = tuple(1e-8 * 10**power for power in range(10))
 
 
-class Histogram(Struct):
-    """Cumulative when read, per bucket when written."""
-
-    limits_s: tuple[float, ...] = BUCKETS_S
-    counts: list[int] = field(default_factory=list)
-    total_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.counts = [0] * (len(self.limits_s) + 1)
-
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(self.limits_s, seconds)] += 1
-        self.total_s += seconds
-
-    def lines(self, metric: str, label: str = "") -> Iterable[str]:
-        """Prometheus text; `label` is `name="value"` of all lines, if they have one."""
-        seen, more, alone = 0, f"{label}," if label else "", f"{{{label}}}" if label else ""
-        for limit, count in zip((*self.limits_s, None), self.counts, strict=True):
-            seen += count
-            bound = "+Inf" if limit is None else f"{limit:g}"
-            yield f'{metric}_bucket{{{more}le="{bound}"}} {seen}'
-        yield f"{metric}_sum{alone} {self.total_s:.9g}"
-        yield f"{metric}_count{alone} {seen}"
+def _buckets() -> Buckets:
+    return Buckets(BUCKETS_S)
 
 
 class QueueMetrics(Struct):
@@ -44,8 +24,8 @@ class QueueMetrics(Struct):
     failures: int = 0
     """Reconciles that raised something other than a conflict."""
     conflicts: int = 0
-    waited: Histogram = field(default_factory=Histogram)
-    worked: Histogram = field(default_factory=Histogram)
+    waited: Buckets = field(default_factory=_buckets)
+    worked: Buckets = field(default_factory=_buckets)
 
 
 class Reading(Struct):

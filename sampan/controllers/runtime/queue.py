@@ -205,13 +205,13 @@ class Queue:
         while self._ready and self._open:
             request = self._ready.popleft()
             now = self._clock.monotonic()
-            self.metrics.waited.observe(now - self._added.pop(request))
+            self.metrics.waited.add(now - self._added.pop(request))
             self._running[request] = now
             try:
                 await self._handle(request)
             finally:
                 del self._running[request]
-                self.metrics.worked.observe(self._clock.monotonic() - now)
+                self.metrics.worked.add(self._clock.monotonic() - now)
                 if request in self._added:
                     left = self._rest_left(request)
                     if left > RESOLUTION_S:
