@@ -34,6 +34,8 @@ PLUGIN_S = 60.0
 """A plugin that takes longer hangs; the pod's start fails and is tried again."""
 ANSWER_BYTES = 1 << 20
 INTERFACE = "eth0"
+DRAFT = ".new"
+"""Of an answer that is being written down."""
 
 Result = Mapping[str, Any]
 
@@ -116,7 +118,7 @@ class CniPlumbing(Plumbing):
             self._undo(uid, path)
             netns.remove(path)
             raise
-        draft = kept.with_suffix(".new")
+        draft = kept.with_suffix(DRAFT)
         draft.write_text(json.dumps(result))
         draft.rename(kept)
         return PodAddress(path, *addresses_of(result))
@@ -172,7 +174,8 @@ class CniPlumbing(Plumbing):
                 call(self._chain, plugin, "DEL", (uid, path), result)
             except OSError as error:
                 log.warning("pod %s: %s", uid, error)
-        kept.unlink(missing_ok=True)
+        for path in (kept, kept.with_suffix(DRAFT)):
+            path.unlink(missing_ok=True)
 
 
 def call(

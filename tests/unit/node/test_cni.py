@@ -113,7 +113,8 @@ def test_what_was_asked_for_is_undone_also_where_the_answer_was_lost(
     plumbing = CniPlumbing(config, "c", Networks(share, share, None), chain)
     answers = tmp_path / "cni"
     answers.mkdir()
-    (answers / "uid-1.json").write_text(kept)
+    for name in ("uid-1.json", "uid-1.new"):
+        (answers / name).write_text(kept)
     plumbing.detach("uid-1")
     assert asked.read_text() == "DEL uid-1\n"
     assert not [*answers.iterdir()]
