@@ -59,8 +59,9 @@ def parse(value: str | int | float) -> Quantity:
 
 @lru_cache(maxsize=CACHED_TEXTS)
 def _parse(text: str) -> Quantity:
-    match = _SHAPE.fullmatch(text)
-    if match is None or len(text) > MAX_DIGITS:
+    # The length first: a shape that fails costs its square.
+    match = _SHAPE.fullmatch(text) if len(text) <= MAX_DIGITS else None
+    if match is None:
         raise QuantityError(BAD_FORMAT)
     sign, whole, fraction, suffix = match.groups()
     fraction = fraction or ""

@@ -13,7 +13,7 @@ from .values import INT_MAX, NANOS, UINT_MAX, Duration, Timestamp, TypeValue, Ui
 
 _DECIMAL = re.compile(r"[+-]?[0-9]+")
 _FLOAT = re.compile(
-    r"[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?|(inf|infinity|nan))", re.I | re.A
+    r"[+-]?(?:\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?|(inf|infinity|nan))", re.I | re.A
 )
 TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})

@@ -47,8 +47,9 @@ LINKS: Final[Mapping[bytes, frozenset[bytes]]] = {
 TAG_MAX: Final = 64 << 10
 """A tag longer than this is passed on unread."""
 _NAME = re.compile(rb"[A-Za-z][A-Za-z0-9]*")
+# A name is taken whole, from where it begins: a long word would else cost its square.
 _ATTRIBUTE = re.compile(
-    rb"""([^\s"'>/=]+)(\s*=\s*)("[^"]*"|'[^']*'|[^\s"'>]+)""",
+    rb"""(?<![^\s"'>/=])([^\s"'>/=]++)(\s*+=\s*+)("[^"]*"|'[^']*'|[^\s"'>]+)""",
 )
 # Text in which "<" begins no tag, until its own end.
 _RAW: Final = (b"script", b"style", b"textarea", b"title")

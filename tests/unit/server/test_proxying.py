@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,3 +150,12 @@ def test_paths() -> None:
 )  # fmt: skip
 def test_which_addresses_are_gone_to(host: str, good: bool) -> None:
     assert is_reachable(host) == good
+
+
+def test_long_words_in_a_tag_cost_no_square() -> None:
+    began = time.process_time()
+    for inside in (b"a" * 60_000, b"a" + b" " * 60_000, b"a='" * 20_000):
+        tag = b"<a " + inside + b">"
+        made = HtmlRewriter("/p", frozenset())
+        assert made.feed(tag) + made.finish() == tag
+    assert time.process_time() - began < 5

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from fractions import Fraction
 
 import pytest
@@ -69,3 +70,11 @@ def test_canonical_keeps_the_value(number: int, places: int, suffix: str) -> Non
     again = q.parse(q.canonical(text))
     assert again.nanos == first.nanos
     assert q.canonical(q.canonical(text)) == q.canonical(text)
+
+
+def test_what_is_no_quantity_is_refused_at_once() -> None:
+    began = time.process_time()
+    for text in ("1" * 300_000 + "!", "1." + "1" * 300_000 + "!"):
+        with pytest.raises(q.QuantityError):
+            q.parse(text)
+    assert time.process_time() - began < 5

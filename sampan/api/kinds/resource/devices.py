@@ -69,7 +69,7 @@ def _check_attribute(item: Object, path: str, out: list[Cause]) -> None:
     if text is not None and len(text.encode()) > MAX_VALUE:
         out.append(fields.too_long(f"{path}.string", "", MAX_VALUE))
     if version is not None:
-        if not _SEMVER.fullmatch(version):
+        if not _SEMVER.fullmatch(version[:MAX_VALUE]):
             why = "must be a string compatible with semver.org spec 2.0.0"
             out.append(fields.invalid(f"{path}.version", version, why))
         if len(version) > MAX_VALUE:

@@ -168,3 +168,10 @@ def test_values_at_the_bounds_are_found() -> None:
         "double('inf') > 0.0 && 'C'.matches('\\\\\\\\C') == false",
     ):
         assert compile(source, ENVIRONMENT).evaluate({"object": 1}) is True, source
+
+
+def test_what_is_no_number_is_told_in_linear_time() -> None:
+    began = time.process_time()
+    with pytest.raises(EvaluationError, match="invalid syntax"):
+        compile("double(object)", ENVIRONMENT).evaluate({"object": "1" * 300_000 + "!"})
+    assert time.process_time() - began < 5

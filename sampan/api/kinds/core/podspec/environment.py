@@ -53,7 +53,7 @@ _DIVISORS: dict[str, tuple[frozenset[str], str]] = {
         )
     },
 }
-_SUBSCRIPT = re.compile(r"(.+?)\['(.*)'\]")
+_SUBSCRIPT = re.compile(r"([^\[]+)\['(.*)'\]")
 _SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
 
 
