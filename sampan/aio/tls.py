@@ -50,7 +50,10 @@ def _load(files: ServingFiles) -> ssl.SSLContext:
     context.load_cert_chain(files.cert, files.key)
     for path in files.client_cas:
         if path.exists():
-            context.load_verify_locations(path)
+            try:
+                context.load_verify_locations(path)
+            except OSError as error:
+                raise OSError(f"{path}: {error.strerror or error}") from error
     # Whether a client may be without a certificate is for the application to say.
     context.verify_mode = ssl.CERT_OPTIONAL
     context.set_alpn_protocols(["http/1.1"])

@@ -231,6 +231,8 @@ def _load(path: Path) -> Object:
         return _parse(path.read_text(), path)
     except OSError as error:
         raise KubeconfigError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise KubeconfigError(f"{path}: not YAML: {error}") from error
 
 
 def _parse(text: str, path: Path) -> Object:

@@ -91,10 +91,11 @@ async def run(child: Child) -> None:
     try:
         try:
             await server.start()
+            cert, key = paths.pki / "server.crt", paths.pki / "server.key"
+            http = await serve(server, listeners, cert, key)
         except ValueError as error:
             # A file of the administrator's that is no good.
             raise Refused(str(error)) from error
-        http = await serve(server, listeners, paths.pki / "server.crt", paths.pki / "server.key")
         child.say(state="listening", url=cluster.url)
         write_kubeconfig(paths, cluster)
         upkeep = Upkeep(paths, cluster, server, http)

@@ -105,7 +105,11 @@ async def serve(
         authorities = (config.ca_cert, *config.client_cas)
         if config.front_proxy_ca is not None:
             authorities = (*authorities, config.front_proxy_ca)
-        tls = ServingContext(ServingFiles(cert, key, authorities))
+        try:
+            tls = ServingContext(ServingFiles(cert, key, authorities))
+        except OSError as error:
+            # The next start would find the same files.
+            raise ValueError(str(error)) from error
     servers = []
     for sock in sockets:
         # Accepted connections inherit these: watches of clients that are gone must end.

@@ -60,9 +60,9 @@ async def test_a_file_of_tokens_is_read_and_read_again(tmp_path: Path) -> None:
         cluster.server.authn.load()
         assert await refused(cluster, "t1")
         assert await login(cluster, "t3") == User("eve", (AUTHENTICATED,))
-        for bad in ("t3\n", "t3,\n", "a,b\na,c\n"):
-            path.write_text(bad)
-            with pytest.raises(ValueError):
+        for bad in (b"t3\n", b"t3,\n", b"a,b\na,c\n", b"a,\x80\n"):
+            path.write_bytes(bad)
+            with pytest.raises(ValueError, match=r"tokens\.csv"):
                 cluster.server.authn.load()
             assert await login(cluster, "t3") is not None, "the old file still counts"
         path.write_text("t4,joe\n")

@@ -20,6 +20,8 @@ def read_tokens(path: Path) -> dict[str, User]:
             rows = list(csv.reader(file, skipinitialspace=True))
     except FileNotFoundError:
         return {}
+    except (OSError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path}: {error}") from error
     found: dict[str, User] = {}
     for number, row in enumerate(rows, 1):
         if not row or row[0].startswith("#"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -209,3 +211,17 @@ def test_a_slip_is_shown_without_what_is_merely_there() -> None:
     pods = [{"metadata": {"labels": {"app": name}}} for name in ("web", "web", "redis", "frontend")]
     assert near_misses({"app": "webb"}, pods) == ["close: 2 pods with app=web"]
     assert near_misses({"app": "web", "tier": "x"}, pods) == ["close: 2 pods with no label tier"]
+
+
+def test_every_cause_is_named_in_the_documentation() -> None:
+    """Programs go by these names."""
+    root = Path(__file__).resolve().parents[3]
+    named, kind = set(), ""
+    for word in re.findall(r"`([a-z/-]+)`", (root / "docs/why.md").read_text()):
+        if not word.startswith("/"):
+            kind = word.partition("/")[0]
+        named.add(f"{kind}{word}" if word.startswith("/") else word)
+    sources = "".join(path.read_text() for path in (root / "sampan/cli/why").glob("*.py"))
+    made = re.findall(r'(?:Finding|Filter|Refusal)\(\s*"([a-z/-]+)"', sources)
+    assert len(made) > 80
+    assert {*made} <= named

@@ -22,7 +22,9 @@ from sampan.daemon.renewal import (
     settle_pair,
     write_pair,
 )
+from sampan.server.http import serve
 from tests.kit.clock import FakeClock, settle
+from tests.kit.cluster import api_cluster
 
 CLUSTER = ClusterConfig(
     "test", 0, "node", "10.244.0.0/16", "10.96.0.0/12", "127.0.0.1", 6443, "test"
@@ -261,3 +263,14 @@ async def test_a_node_that_joined_sleeps_until_its_certificates_are_due(tmp_path
     # What nobody wrote down is looked at now.
     (tmp_path / DUE).unlink()
     await until_due(tmp_path, clock)
+
+
+async def test_an_authority_that_is_no_good_is_named_and_stops_the_start(tmp_path: Path) -> None:
+    """As the administrator's other files do: a start that is tried again finds the same one."""
+    folder, bad = tmp_path / "pki", tmp_path / "client-ca.crt"
+    pki.ensure(folder, CLUSTER, datetime.datetime.now().timestamp())
+    async with api_cluster(client_cas=(bad,)) as cluster:
+        for content in (b"", b"\x80"):
+            bad.write_bytes(content)
+            with pytest.raises(ValueError, match=str(bad)):
+                await serve(cluster.server, [], folder / "server.crt", folder / "server.key")
