@@ -10,7 +10,7 @@ import pytest
 from tests.kit.cluster import api_cluster
 
 DIGITS = "1" * 5000
-TEMPLATE = {
+TEMPLATE: dict[str, Any] = {
     "metadata": {"labels": {"a": "b"}},
     "spec": {"containers": [{"name": "c", "image": "i"}]},
 }
