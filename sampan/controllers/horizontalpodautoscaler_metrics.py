@@ -24,7 +24,6 @@ WINDOW_S = 60.0
 """Of a custom metric that does not say its own (metricServerDefaultMetricWindow)."""
 
 
-
 class MetricsError(Exception):
     """Metrics could not be had; the text is upstream's."""
 
