@@ -15,6 +15,7 @@ from typing import Any
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from sampan.api.times import parse_duration_s
 from sampan.wire.quantity import QuantityError, whole
 
 from .settingsfile import read_settings_file
@@ -133,13 +134,7 @@ def _thresholds(wanted: Mapping[str, Any]) -> tuple[Threshold, ...]:
 
 def seconds(text: Any) -> float:
     """A Go duration ("5m0s"). Raises ValueError."""
-    from sampan.api.cel.errors import EvaluationError
-    from sampan.api.cel.times import parse_duration
-
-    try:
-        found = parse_duration(str(text)).nanos / 1e9
-    except EvaluationError as error:
-        raise ValueError(str(error)) from error
+    found = parse_duration_s(str(text))
     if found < 0:
         raise ValueError(f"{text} is negative")
     return found

@@ -8,17 +8,10 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from ..times import TimeError, parse_duration_ns
 from .errors import EvaluationError
 from .values import NANOS, Duration, Timestamp
 
-UNITS = {
-    "ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 1_000_000,
-    "s": NANOS, "m": 60 * NANOS, "h": 3600 * NANOS,
-}  # fmt: skip
-_DURATION = re.compile(r"[-+]?(?:0|(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)")
-_PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)")
-MAX_DIGITS = 19
-"""Digits of a part of a duration that are looked at: no span in nanoseconds has more."""
 _TIMESTAMP = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?(?:([Zz])|([+-])(\d\d):(\d\d))",
     re.ASCII,
@@ -29,19 +22,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def parse_duration(text: str) -> Duration:
     """Go's time.ParseDuration."""
-    if not _DURATION.fullmatch(text):
-        raise EvaluationError(f'time: invalid duration "{text}"')
-    total = 0
-    for whole, fraction, unit in _PART.findall(text):
-        scale, digits = UNITS[unit], whole.lstrip("0")
-        if len(digits) > MAX_DIGITS:
-            raise EvaluationError(f'time: invalid duration "{text[:100]}"')
-        total += int(digits or 0) * scale
-        # An hour has 3.6e12 nanoseconds: what is finer than that adds nothing.
-        fraction = fraction[:MAX_DIGITS]
-        if fraction:
-            total += int(fraction) * scale // 10 ** len(fraction)
-    return Duration(-total if text[0] == "-" else total)
+    try:
+        return Duration(parse_duration_ns(text))
+    except TimeError as error:
+        raise EvaluationError(str(error)) from None
 
 
 def parse_timestamp(text: str) -> Timestamp:
