@@ -34,6 +34,7 @@ from .storageversionmigrator_plan import (
     definition_started,
     ended,
     is_over,
+    is_running,
     is_true,
     key_of,
     next_of,
@@ -112,7 +113,7 @@ class StorageVersionMigrator(Controller):
             return None
 
     async def _run(self, migration: Object, found: Descriptor) -> None:
-        if not is_true(migration, RUNNING):
+        if not is_running(migration):
             begun = await self._begin(migration, found)
             if begun is None:
                 return

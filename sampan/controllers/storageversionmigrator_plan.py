@@ -39,6 +39,11 @@ def is_over(migration: Object) -> bool:
     return is_true(migration, SUCCEEDED) or is_true(migration, FAILED)
 
 
+def is_running(migration: Object) -> bool:
+    """It has begun, and says when: who writes its status may say the one without the other."""
+    return is_true(migration, RUNNING) and bool(migration["status"].get("resourceVersion"))
+
+
 def next_of(migrations: Iterable[Object]) -> Object | None:
     """Of the migrations of one resource: the one that runs, or else the oldest that has not."""
     left = [item for item in migrations if not is_over(item)]
@@ -47,7 +52,7 @@ def next_of(migrations: Iterable[Object]) -> Object | None:
 
 def _turn(migration: Object) -> tuple[bool, str, str]:
     meta = migration["metadata"]
-    return not is_true(migration, RUNNING), meta["creationTimestamp"], meta["name"]
+    return not is_running(migration), meta["creationTimestamp"], meta["name"]
 
 
 def started(migration: Object, version: str, now_s: float) -> Object:

@@ -8,6 +8,7 @@ from sampan.controllers.storageversionmigrator_plan import (
     definition_ended,
     definition_started,
     ended,
+    is_running,
     next_of,
     started,
 )
@@ -31,6 +32,16 @@ def test_the_one_that_runs_goes_on_and_the_oldest_is_next() -> None:
     running = migration("z", LATE, Running="True")
     assert next_of([a, running]) is running
     assert next_of([migration("s", Succeeded="True"), migration("f", Failed="True")]) is None
+
+
+def test_one_that_does_not_say_since_when_it_runs_begins() -> None:
+    """Whoever may write its status may have said so."""
+    said = migration("a", Running="True")
+    assert is_running(said)
+    del said["status"]["resourceVersion"]
+    assert not is_running(said)
+    assert not is_running(migration("b"))
+    assert started(said, "7", NOW)["resourceVersion"] == "7"
 
 
 def states(status: dict[str, Any], *names: str) -> list[tuple[Any, ...]]:
