@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
         return 0
     numbers = {*paths.member_numbers(), *_running(paths)}
     nodes = [paths, *map(paths.member, sorted(numbers))]
-    children = {_fork(node): node for node in nodes}
+    children = [_fork(node) for node in nodes]
     codes = [os.waitpid(pid, 0)[1] for pid in children]
     if any(codes):
         # What is left is found by the run folders: with them it is tried again.

@@ -77,8 +77,13 @@ def mapping(raw: Any, path: str, known: Sequence[str] | None = None) -> Mapping[
         raise BadDocument(f"{path or 'the file'}: must be an object")
     for field in raw:
         if known is not None and field not in known:
-            raise BadDocument(f"unknown field {f'{path}.{field}'.lstrip('.')}")
+            raise BadDocument(f"unknown field {at(path, field)}")
     return raw
+
+
+def at(path: str, field: str) -> str:
+    """The path of a field; "" is that of the whole document."""
+    return f"{path}.{field}".lstrip(".")
 
 
 def items(raw: Any, path: str) -> Sequence[Any]:
@@ -94,7 +99,7 @@ def text(found: Mapping[str, Any], field: str, path: str) -> str:
     """A text that is required. Raises BadDocument."""
     value = found.get(field)
     if not isinstance(value, str) or not value:
-        raise BadDocument(f"{path}.{field}: Required value")
+        raise BadDocument(f"{at(path, field)}: Required value")
     return value
 
 
@@ -102,7 +107,7 @@ def flag(found: Mapping[str, Any], field: str, path: str, default: bool) -> bool
     """True or false. Raises BadDocument."""
     value = found.get(field, default)
     if not isinstance(value, bool):
-        raise BadDocument(f"{path}.{field}: must be true or false")
+        raise BadDocument(f"{at(path, field)}: must be true or false")
     return value
 
 

@@ -190,10 +190,10 @@ def _stages(found: Mapping[str, Any], path: str) -> frozenset[str]:
     stages = frozenset(_texts(found, "omitStages", path))
     unknown = stages - set(STAGES)
     if unknown:
-        where = f"{path}.omitStages".lstrip(".")
+        where = documents.at(path, "omitStages")
         raise BadDocument(f"{where}: {sorted(unknown)[0]} is no stage")
     return stages
 
 
 def _texts(found: Mapping[str, Any], field: str, path: str) -> Sequence[str]:
-    return [str(item) for item in documents.items(found.get(field), f"{path}.{field}".lstrip("."))]
+    return [str(item) for item in documents.items(found.get(field), documents.at(path, field))]
