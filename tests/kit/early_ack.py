@@ -10,14 +10,14 @@ import asyncio
 import sys
 import time
 
-from sampan.store import engine, sqlite
+from sampan.store import engine, journal
 
 HOLD_S = 0.02
 
 
 def answer_early() -> None:
     landed = engine.Engine._landed
-    write = sqlite.Writer.write
+    write = journal.Writer.write
 
     def flush(self: engine.Engine) -> None:
         """As the engine's own, but the batch counts as landed before the journal has it."""
@@ -33,12 +33,12 @@ def answer_early() -> None:
         early.set_result(None)
         landed(self, batch, early)
 
-    def held(self: sqlite.Writer, *arguments: object) -> None:
+    def held(self: journal.Writer, *arguments: object) -> None:
         time.sleep(HOLD_S)
         write(self, *arguments)  # type: ignore[arg-type]
 
     engine.Engine._flush = flush  # type: ignore[method-assign]
-    sqlite.Writer.write = held  # type: ignore[method-assign]
+    journal.Writer.write = held  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ import apsw
 import pytest
 
 from sampan.store.interface import Event, Record
+from sampan.store.journal import Connection, Row, Writer, row_of
 from sampan.store.mvcc import State
-from sampan.store.sqlite import Connection, Row, Writer, load, prepare, row_of
+from sampan.store.sqlite import load, prepare
 from tests.kit.disk import Disk, PowerCut
 from tests.kit.trust import SLICE, size
 

@@ -13,7 +13,7 @@ import yaml
 
 from sampan.server.documents import BadDocument
 from sampan.server.encryption import build, read
-from sampan.store import sqlite
+from sampan.store import journal
 from sampan.store.encryption import (
     AesCbc,
     AesGcm,
@@ -194,7 +194,7 @@ async def test_a_row_copied_to_another_object_stops_the_start(tmp_path: Path) ->
     database = sqlite3.connect(path)
     database.execute(
         "UPDATE log SET value = ?, crc = ? WHERE revision = 2",
-        (value, sqlite.checksum(2, other, value)),
+        (value, journal.checksum(2, other, value)),
     )
     database.commit()
     database.close()

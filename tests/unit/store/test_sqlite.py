@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.store import engine, sqlite
+from sampan.store import engine, journal
 from sampan.store.interface import Damaged, StoreError
 from sampan.store.sqlite import SqliteStore
 
@@ -51,7 +51,7 @@ async def test_compacted_rows_leave_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "WINDOW_EVENTS", 10)
-    monkeypatch.setattr(sqlite, "DEAD_PER_DELETE", 5)
+    monkeypatch.setattr(journal, "DEAD_PER_DELETE", 5)
     path = tmp_path / "state.db"
     store = SqliteStore.open(path)
     for number in range(100):
@@ -115,16 +115,16 @@ async def test_garbage_and_an_emptied_file_are_refused(tmp_path: Path) -> None:
 async def test_the_log_is_carried_over_when_writes_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "CARRY_BYTES", 1_000)
-    monkeypatch.setattr(sqlite, "QUIET_S", 0.0)
+    monkeypatch.setattr(journal, "CARRY_BYTES", 1_000)
+    monkeypatch.setattr(journal, "QUIET_S", 0.0)
     done = threading.Event()
-    carry = sqlite.Writer.carry_over
+    carry = journal.Writer.carry_over
 
-    def carried(writer: sqlite.Writer) -> None:
+    def carried(writer: journal.Writer) -> None:
         carry(writer)
         done.set()
 
-    monkeypatch.setattr(sqlite.Writer, "carry_over", carried)
+    monkeypatch.setattr(journal.Writer, "carry_over", carried)
     store = SqliteStore.open(tmp_path / "db")
     await store.put("/a", b"x" * 500)
     assert not done.is_set()
@@ -138,15 +138,15 @@ async def test_the_log_is_carried_over_when_writes_pause(
 async def test_a_log_that_cannot_be_carried_over_ends_the_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "CARRY_BYTES", 1)
-    monkeypatch.setattr(sqlite, "QUIET_S", 0.0)
+    monkeypatch.setattr(journal, "CARRY_BYTES", 1)
+    monkeypatch.setattr(journal, "QUIET_S", 0.0)
     done = threading.Event()
 
-    def fail(writer: sqlite.Writer) -> None:
+    def fail(writer: journal.Writer) -> None:
         done.set()
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(sqlite.Writer, "carry_over", fail)
+    monkeypatch.setattr(journal.Writer, "carry_over", fail)
     store = SqliteStore.open(tmp_path / "db")
     await store.put("/a", b"1")
     await asyncio.to_thread(done.wait, 10)
