@@ -1,23 +1,34 @@
-"""How batches reach the disk: one INSERT statement each, so a batch is atomic and costs one fsync.
+"""How batches reach the disk: written by the event loop, synced by nobody who waits.
 
-A batch is written by a thread, but for small ones on a disk that has proven fast (`Pace`): there
-the hand-over costs more than the write. One statement takes the interpreter lock twice, not twice
-per row.
+A batch is one INSERT statement, so it is atomic: SQLite appends it to its write-ahead log, which is
+no more than a copy of memory, and the kernel is asked to make the log durable and to say when it is
+(`linux.datasync`). A thread that waited for the disk would have to take the interpreter's lock back
+from the loop for every batch, which costs a third of a write. Large batches, and all where the
+kernel cannot be asked, are still a thread's.
 
-The write-ahead log is carried into the database by the thread, when writes pause (`QUIET_S`) or the
-log has grown to `FULL_LOG_BYTES`; SQLite's own way would make some commit wait for it. Until it is
-done, writes are the thread's: the event loop never waits for it.
+SQLite is told `synchronous=NORMAL`: it syncs the log where its own order needs it (a log that
+begins again, and before it is carried over), and leaves to us when a commit is durable. One batch
+is written at a time, and the next not before this one is durable: what a power cut leaves is the
+batches up to some point, as with `FULL`.
+
+The log is carried into the database by the thread, when writes pause (`QUIET_S`) or the log has
+grown to `FULL_LOG_BYTES`; SQLite's own way would make some commit wait for it. Until it is done,
+writes are the thread's, and so is the first one after it, which begins the log again: the event
+loop never waits for the disk.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import threading
-import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
+
+from sampan.linux.datasync import DataSync
 
 from .encryption import Codec
 from .interface import Event
@@ -25,15 +36,10 @@ from .interface import Event
 ROWS_PER_INSERT = 512
 """Bound parameters per statement are limited (32,766); the widths used are powers of two so that
 few statement texts exist and all stay prepared."""
-INLINE_ROWS = 32
-"""Batches up to this may be written without the thread: on a fast disk its hand-overs of the
-interpreter lock cost a sixth of every write (measured); larger ones take long enough to share."""
-INLINE_BYTES = 128 << 10
+INLINE_ROWS = 64
+"""Batches up to this are written by the event loop; larger ones take long enough to share."""
+INLINE_BYTES = 256 << 10
 """And up to this: what it takes to write is then bounded too, whatever the objects are."""
-FAST_S = 0.001
-"""A write that takes less than this holds the event loop no longer than a request does."""
-FAST_RUN = 64
-"""So many fast writes in a row make the disk a fast one."""
 DEAD_PER_DELETE = 10_000
 """Deleting rows waits until this many are due: single deletions would double every commit."""
 
@@ -85,10 +91,11 @@ class Connection(Protocol):
 
 
 class Writer:
-    """Writes batches; returns when they are durable."""
+    """Writes batches, which are durable after the next `sync` (it raises OSError if not)."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, sync: Callable[[], None]) -> None:
         self._connection = connection
+        self.sync = sync
         self._inserts: dict[int, str] = {}
 
     def write(self, rows: Sequence[Row], drop: Sequence[int] = (), oldest: int = 0) -> None:
@@ -96,7 +103,7 @@ class Writer:
         `oldest` on."""
         execute = self._connection.execute
         if not drop and len(rows) & (len(rows) - 1) == 0 and len(rows) <= ROWS_PER_INSERT:
-            # One statement is a transaction of its own: one step, one fsync.
+            # One statement is a transaction of its own.
             self._insert(rows)
             return
         execute("BEGIN IMMEDIATE")
@@ -134,43 +141,36 @@ class Writer:
         self._connection.close()
 
 
-class Pace:
-    """Is the disk so fast that handing a small batch to the thread costs more than waiting?
-
-    Only a run of fast writes says so, and a single slow one takes it back: on a slow disk the event
-    loop is never held for longer than one write in `FAST_RUN`.
-    """
-
-    def __init__(self) -> None:
-        self._run = 0
-
-    def is_fast(self) -> bool:
-        return self._run >= FAST_RUN
-
-    def note(self, seconds: float) -> None:
-        self._run = self._run + 1 if seconds < FAST_S else 0
-
-
 Job = tuple[list[Row], Sequence[int], int, asyncio.Future[None]]
 
 
 class SqliteJournal:
-    """A writer in a thread of its own. `append` is called by one loop, one batch at a time."""
+    """Batches to a `Writer` whose log is open as `file`. `append` is called by one loop, one batch
+    at a time. Both are the journal's to close."""
 
-    def __init__(self, writer: Writer, codec: Codec | None = None) -> None:
+    def __init__(self, writer: Writer, file: int, codec: Codec | None = None) -> None:
         self._writer = writer
+        self._file = file
         self._codec = codec
         self._dead: list[int] = []
-        self._pace = Pace()
         self._grown = 0
         """Bytes written since the log was carried over last."""
         self._broken: BaseException | None = None
+        self._begins = True
+        """Will the next batch begin the log? Then SQLite waits for the disk."""
+        self._sync: DataSync | None = None
+        self._synced: asyncio.Future[None] | None = None
+        """Of the batch the kernel is syncing."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Where the kernel's answer is waited for."""
         self._using = threading.Lock()
         """Held by whoever uses the connection."""
         self._jobs: queue.SimpleQueue[Job | bool] = queue.SimpleQueue()
         """Batches; True says that the log has grown, False that this is the end."""
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
+        with suppress(OSError):
+            self._sync = DataSync(file)
 
     def append(
         self, events: Sequence[Event], dead: Sequence[int], oldest: int
@@ -190,29 +190,56 @@ class SqliteJournal:
         if before < CARRY_BYTES <= self._grown:
             self._jobs.put(True)
         small = len(rows) <= INLINE_ROWS and size <= INLINE_BYTES and not drop
-        if small and self._pace.is_fast() and self._using.acquire(blocking=False):
-            try:
-                self._write_here(rows, done)
-            finally:
-                self._using.release()
-        else:
+        if not (small and self._sync is not None and self._write_here(self._sync, rows, done)):
             self._jobs.put((rows, drop, oldest, done))
         return done
 
-    def _write_here(self, rows: list[Row], done: asyncio.Future[None]) -> None:
-        """Write without the thread, which has nothing to do: batches come one at a time."""
-        began = time.perf_counter()
+    def _write_here(self, sync: DataSync, rows: list[Row], done: asyncio.Future[None]) -> bool:
+        """Write without the thread, unless the connection is used or the disk would be waited
+        for. False: nothing was done."""
+        if self._synced is not None or not self._using.acquire(blocking=False):
+            return False
         try:
+            if self._begins:
+                return False
             self._writer.write(rows)
         except BaseException as error:
             done.set_exception(error)
-        else:
-            done.set_result(None)
-        self._pace.note(time.perf_counter() - began)
+            return True
+        finally:
+            self._using.release()
+        try:
+            sync.begin()
+        except OSError:
+            # The kernel has no room for it now: the thread syncs what is written.
+            self._jobs.put(([], (), 0, done))
+            return True
+        self._synced = done
+        if self._loop is None:
+            self._loop = done.get_loop()
+            self._loop.add_reader(sync.fileno(), self._finish, sync)
+        return True
+
+    def _finish(self, sync: DataSync) -> None:
+        """The kernel has synced the log, or could not."""
+        done, self._synced = self._synced, None
+        assert done is not None
+        error: BaseException | None = None
+        try:
+            sync.finish()
+        except OSError as failure:
+            error = failure
+        _settle(done, error)
 
     async def close(self) -> None:
+        """Let the thread end what it was given; nothing may be with the kernel any more."""
         self._jobs.put(False)
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        if self._sync is not None:
+            if self._loop is not None:
+                self._loop.remove_reader(self._sync.fileno())
+            self._sync.close()
+        os.close(self._file)
 
     def _run(self) -> None:
         due = False
@@ -234,14 +261,13 @@ class SqliteJournal:
     def _write(self, job: Job) -> None:
         rows, drop, oldest, done = job
         error: BaseException | None = None
-        began = time.perf_counter()
         try:
             with self._using:
                 self._writer.write(rows, drop, oldest)
+                self._begins = False
+                self._writer.sync()
         except BaseException as failure:
             error = failure
-        if len(rows) <= INLINE_ROWS and not drop:
-            self._pace.note(time.perf_counter() - began)
         done.get_loop().call_soon_threadsafe(_settle, done, error)
 
     def _carry_over(self) -> bool:
@@ -249,6 +275,7 @@ class SqliteJournal:
         write: what the disk holds is not certain any more."""
         with self._using:
             self._grown = 0
+            self._begins = True
             try:
                 self._writer.carry_over()
             except BaseException as failure:

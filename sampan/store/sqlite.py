@@ -1,4 +1,4 @@
-"""The journal on disk: SQLite in WAL mode, synchronous=FULL, one row per write.
+"""The journal on disk: SQLite in WAL mode, one row per write.
 
 Table `log`: revision (primary key), key, created, value (NULL for a deletion), crc. The live state
 is the newest row of each key; superseded rows stay while the window of history needs them, and are
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,15 +74,13 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def prepare(connection: Connection, path: Path, new: bool, synchronous: str = "FULL") -> None:
-    """Set the connection up, and make the tables of a new database. Raises Damaged.
-
-    `synchronous` is FULL but in the test that shows that NORMAL loses acknowledged writes.
-    """
+def prepare(connection: Connection, path: Path, new: bool) -> None:
+    """Set the connection up, and make the tables of a new database. Raises Damaged."""
     # Exclusive: no second process, and no shared-memory file that could go stale.
     connection.execute("PRAGMA locking_mode=EXCLUSIVE")
     connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute(f"PRAGMA synchronous={synchronous}")
+    # When a commit is durable is `journal`'s to say.
+    connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute("BEGIN IMMEDIATE")
     _identify(connection, path, new)
     connection.execute("COMMIT")
@@ -219,12 +218,15 @@ class SqliteStore(Engine):
     def open(cls, path: Path, codec: Codec | None = None) -> SqliteStore:
         """Open or create the store at `path` (0600). Raises Damaged, OSError."""
         connection = connect(path)
+        log = -1
         try:
             state, dead, stale, purged = load(connection, path, codec)
             if codec is not None or purged:
                 # What is deleted or written over is zeroed: it may have been a plain value.
                 connection.execute("PRAGMA secure_delete=ON")
-            writer = Writer(connection)
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            log = os.open(path.with_name(path.name + "-wal"), flags)
+            writer = Writer(connection, partial(os.fdatasync, log))
             if purged:
                 writer.write((), dead, state.oldest)
                 tuple(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)"))
@@ -233,8 +235,10 @@ class SqliteStore(Engine):
             connection.execute("PRAGMA wal_autocheckpoint=0")
         except BaseException:
             connection.close()
+            if log >= 0:
+                os.close(log)
             raise
-        store = cls(state, SqliteJournal(writer, codec))
+        store = cls(state, SqliteJournal(writer, log, codec))
         store._dead.extend(dead)
         store.stale = stale
         return store

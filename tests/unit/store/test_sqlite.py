@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import sqlite3
 import threading
 from pathlib import Path
@@ -154,4 +156,139 @@ async def test_a_log_that_cannot_be_carried_over_ends_the_journal(
         pass  # The thread has noted the failure when it lets go.
     with pytest.raises(StoreError):
         await store.put("/b", b"2")
+    await store.close()
+
+
+class Kernel:
+    """The kernel's answers, by hand: what stands for `DataSync` in a journal."""
+
+    def __init__(self, file: int) -> None:
+        self.begun = 0
+        self.asked = asyncio.Event()
+        self.refuses = False
+        self.error: OSError | None = None
+        self.told, self.teller = os.pipe()
+        opened.append(self)
+
+    def fileno(self) -> int:
+        return self.told
+
+    def begin(self) -> None:
+        if self.refuses:
+            raise OSError(errno.EAGAIN, "too many")
+        self.begun += 1
+        self.asked.set()
+
+    def answer(self) -> None:
+        self.asked.clear()
+        os.write(self.teller, b".")
+
+    def finish(self) -> None:
+        os.read(self.told, 1)
+        if self.error is not None:
+            raise self.error
+
+    def close(self) -> None:
+        os.close(self.told)
+        os.close(self.teller)
+
+
+opened: list[Kernel] = []
+
+
+@pytest.fixture
+async def synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[SqliteStore, Kernel]:
+    """A store whose log has begun, and the kernel it asks from then on."""
+    monkeypatch.setattr(journal, "DataSync", Kernel)
+    store = SqliteStore.open(tmp_path / "db")
+    await store.put("/first", b"is the thread's")
+    return store, opened.pop()
+
+
+async def test_a_write_is_answered_when_the_kernel_has_synced_it(
+    synced: tuple[SqliteStore, Kernel],
+) -> None:
+    store, kernel = synced
+    seen: list[str] = []
+    store.subscribe("/", lambda events: seen.extend(e.record.key for e in events if e.record))
+    writes = asyncio.gather(store.put("/a", b"1"), store.put("/b", b"2"))
+    await kernel.asked.wait()
+    later = asyncio.ensure_future(store.put("/c", b"3"))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not writes.done()
+    assert (seen, store.get("/a"), kernel.begun) == ([], None, 1)
+    kernel.answer()
+    await writes
+    assert seen == ["/a", "/b"]
+    await kernel.asked.wait()
+    assert (kernel.begun, later.done()) == (2, False)
+    kernel.answer()
+    await later
+    await store.close()
+
+
+async def test_what_could_not_be_synced_is_not_acknowledged(
+    synced: tuple[SqliteStore, Kernel],
+) -> None:
+    store, kernel = synced
+    kernel.error = OSError(errno.EIO, "the disk is gone")
+    kernel.answer()
+    with pytest.raises(StoreError, match="the disk is gone"):
+        await store.put("/a", b"1")
+    assert store.get("/a") is None
+    assert "the disk is gone" in store.trouble()
+    await store.close()
+
+
+async def test_the_thread_syncs_what_the_kernel_has_no_room_for(
+    synced: tuple[SqliteStore, Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, kernel = synced
+    kernel.refuses = True
+    threads: list[str] = []
+    sync = store._journal._writer.sync  # type: ignore[attr-defined]
+
+    def noted() -> None:
+        threads.append(threading.current_thread().name)
+        sync()
+
+    monkeypatch.setattr(store._journal._writer, "sync", noted)  # type: ignore[attr-defined]
+    await store.put("/a", b"1")
+    assert (threads, kernel.begun) == (["journal"], 0)
+    await store.close()
+
+
+async def test_a_log_that_begins_again_is_the_threads(
+    synced: tuple[SqliteStore, Kernel],
+) -> None:
+    store, kernel = synced
+    await asyncio.to_thread(store._journal._carry_over)  # type: ignore[attr-defined]
+    await store.put("/a", b"1")
+    assert kernel.begun == 0
+    kernel.answer()
+    await store.put("/b", b"2")
+    assert kernel.begun == 1
+    await store.close()
+
+
+async def test_without_the_kernels_help_the_thread_does_it_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(file: int) -> None:
+        raise OSError(errno.ENOSYS, "no such call")
+
+    monkeypatch.setattr(journal, "DataSync", none)
+    before = await fill(tmp_path / "db")
+    store = SqliteStore.open(tmp_path / "db")
+    assert {record.key: record.value for record in store.range("/").records} == before
+    await store.close()
+
+
+async def test_large_batches_leave_the_loop(synced: tuple[SqliteStore, Kernel]) -> None:
+    store, kernel = synced
+    await store.put("/large", b"x" * (journal.INLINE_BYTES + 1))
+    many = journal.INLINE_ROWS + 1
+    await asyncio.gather(*(store.put(f"/many/{number}", b"x") for number in range(many)))
+    assert kernel.begun == 0
     await store.close()
