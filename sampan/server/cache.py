@@ -19,7 +19,7 @@ from sampan.api.descriptor import Descriptor
 from sampan.api.errors import Object
 from sampan.store.interface import Event, Record, Store
 
-from .changes import Change, Observer, decode_record, labels_of, notify
+from .changes import Change, Observer, decode_record, labels_of, notify, stored_labels
 from .fanout import Fanout, Group, Member, Pump
 from .selection import Selection
 
@@ -214,18 +214,22 @@ class Cache:
         collection = self.collection(resource)
         # Label keys need no escapes in JSON, so bytes without the key are not even decoded.
         mark = f'"{name}":"'.encode()
-        return self._indexed(collection.labels, labels_of, (name, value), collection, mark)
+        return self._indexed(collection.labels, stored_labels, (name, value), collection, mark)
 
     def keys_with_field(self, resource: Descriptor, name: str, value: str) -> set[str] | None:
         """The same for a selectable field of the kind's own."""
         collection = self.collection(resource)
         pairs = collection.selectable
-        return self._indexed(collection.fields, pairs, (name, value), collection, b"")
+
+        def stored(record: Record) -> Mapping[str, str]:
+            return pairs(self.peek(record))
+
+        return self._indexed(collection.fields, stored, (name, value), collection, b"")
 
     def _indexed(
         self,
         index: dict[str, dict[str, set[str]]],
-        pairs: Callable[[Object], Mapping[str, str]],
+        pairs: Callable[[Record], Mapping[str, str]],
         wanted: tuple[str, str],
         collection: Collection,
         mark: bytes,
@@ -239,7 +243,7 @@ class Cache:
             for record in self._store.range(collection.prefix).records:
                 if mark not in record.value:
                     continue
-                found = pairs(self.peek(record)).get(name)
+                found = pairs(record).get(name)
                 if found is not None:
                     values.setdefault(found, set()).add(record.key)
         return values.get(value, _NOTHING)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+from msgspec.json import Decoder
 from orjson import loads
 
 from sampan.api.errors import Object
@@ -116,6 +118,22 @@ Observer = Callable[[str, Object, Object | None], None]
 
 def labels_of(obj: Object) -> Mapping[str, str]:
     return obj["metadata"].get("labels") or {}
+
+
+class _Metadata(Struct):
+    labels: dict[str, Any] | None = None
+
+
+class _Labelled(Struct):
+    metadata: _Metadata
+
+
+_labelled = Decoder(_Labelled).decode
+
+
+def stored_labels(record: Record) -> Mapping[str, str]:
+    """The same of what is stored, of which no more is decoded: a third of the time."""
+    return _labelled(record.value).metadata.labels or {}
 
 
 def notify(observer: Observer, change: Change) -> None:
