@@ -45,7 +45,10 @@ CLIENTS = 32
 STOP_S = 15.0
 """How long a part may take to end after SIGTERM before SIGKILL."""
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""How long a part that ended stays down, by how often it ended without having been ready."""
+"""How long a part that ended stays down, by how often it ended without having held."""
+STEADY_S = 10.0
+"""A part that ends by itself this soon after it was ready has not held: what ended it (a full disk)
+is likely to be there still."""
 REFUSED = 3
 """Exit code of a part that cannot start whatever is tried again (damaged data, port in use)."""
 
@@ -64,9 +67,15 @@ class Part:
     error: str = ""
     detail: dict[str, object] = field(default_factory=dict)
     failures: int = 0
-    """In a row, without having been ready."""
+    """In a row, without having held."""
+    ready_at: float = 0.0
     restarts: int = 0
     restart_at: float = 0.0
+
+    def has_held(self, code: int) -> bool:
+        """Has it been well until it ended with `code`? A signal (below 0) is somebody else's."""
+        steady = time.monotonic() - self.ready_at >= STEADY_S
+        return self.state == "ready" and (code < 0 or steady)
 
     @property
     def is_vital(self) -> bool:
@@ -209,6 +218,8 @@ class Cluster:
         for line in data.splitlines():
             with contextlib.suppress(ValueError):
                 said = json.loads(line)
+                if said.get("state") == "ready" and part.state != "ready":
+                    part.ready_at = time.monotonic()
                 part.state = said.pop("state", part.state)
                 # What failed once is no news any more when the part is ready.
                 part.error = said.pop("error", "" if part.state == "ready" else part.error)
@@ -254,7 +265,7 @@ class Cluster:
             if part.is_vital:
                 self._end(1)
         elif not self.stopping:
-            if part.state == "ready":
+            if part.has_held(code):
                 part.failures = 0
             part.restarts += 1
             part.state = "restarting"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import selectors
 import sys
 from pathlib import Path
 
 import pytest
 
 from sampan.daemon import supervise
-from sampan.daemon.supervise import BACKOFF_S, Cluster
+from sampan.daemon.supervise import BACKOFF_S, STEADY_S, Cluster
 from sampan.paths import cluster_paths
 
 
@@ -33,6 +34,40 @@ def test_a_full_disk_does_not_end_the_supervisor(
     cluster._ended(part, 1)
     assert part.state == "restarting"
     assert part.restart_at > 0
+
+
+@pytest.mark.parametrize(
+    ("code", "held_s", "delays"),
+    [
+        # It ends by itself as soon as it is ready: what is wrong is still wrong.
+        (1, 1.0, BACKOFF_S[:3]),
+        (1, STEADY_S, (BACKOFF_S[0],) * 3),
+        # Somebody kills it.
+        (-9, 1.0, (BACKOFF_S[0],) * 3),
+    ],
+)
+def test_a_part_that_does_not_hold_is_started_less_and_less_often(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    held_s: float,
+    delays: tuple[float, ...],
+) -> None:
+    cluster = Cluster(cluster_paths("c", tmp_path))
+    part = cluster.parts["control"]
+    now = [100.0]
+    monkeypatch.setattr(supervise.time, "monotonic", lambda: now[0])
+    for delay in delays:
+        part.go = os.open(tmp_path, os.O_RDONLY)
+        part.state = "starting"
+        part.pipe, said = os.pipe()
+        os.write(said, b'{"state": "ready"}\n')
+        os.close(said)
+        cluster._hear(part)
+        now[0] += held_s
+        cluster.selector.register(part.pipe, selectors.EVENT_READ)
+        cluster._ended(part, code)
+        assert part.restart_at == now[0] + delay
 
 
 def test_a_part_that_cannot_be_started_is_tried_again(
