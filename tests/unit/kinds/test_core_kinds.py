@@ -395,3 +395,37 @@ def test_autoscaler_views() -> None:
     assert v1["apiVersion"] == "autoscaling/v1"
     assert v1["spec"]["targetCPUUtilizationPercentage"] == 80
     assert "metrics" not in v1["spec"]
+
+
+def test_what_a_client_of_autoscaling_v1_writes_back() -> None:
+    """As upstream: what v1 has no field for travels in annotations, all metrics of the status too;
+    the CPU target comes behind the others; and an annotation nobody can read is nothing."""
+    rules = resource("horizontalpodautoscalers", "autoscaling", "v1").rules
+    assert rules.from_stored is not None
+    assert rules.to_stored is not None
+    cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}
+    pods = {"metric": {"name": "m"}, "target": {"type": "AverageValue", "averageValue": "1"}}
+    used = {"name": "cpu", "current": {"averageUtilization": 40, "averageValue": "20m"}}
+    spec = {"scaleTargetRef": {"kind": "Deployment", "name": "d"}, "maxReplicas": 3}
+    stored = {
+        "metadata": {"name": "a"},
+        "spec": {
+            **spec,
+            "metrics": [{"type": "Resource", "resource": cpu}, {"type": "Pods", "pods": pods}],
+        },
+        "status": {"currentMetrics": [{"type": "Resource", "resource": used}]},
+    }
+    v1 = rules.from_stored(stored)
+    assert v1["spec"] == {**spec, "targetCPUUtilizationPercentage": 50}
+    assert v1["status"] == {"currentCPUUtilizationPercentage": 40}
+    back = rules.to_stored(v1)
+    assert [metric["type"] for metric in back["spec"]["metrics"]] == ["Pods", "Resource"]
+    assert back["status"] == stored["status"]
+    prefix = "autoscaling.alpha.kubernetes.io/"
+    for name in ("metrics", "current-metrics", "behavior", "conditions"):
+        v1["metadata"]["annotations"] = {prefix + name: '{"not": [what it says'}
+        plain = rules.to_stored(v1)
+        assert "annotations" not in plain["metadata"]
+        assert plain["spec"]["metrics"] == [{"type": "Resource", "resource": cpu}]
+        assert "behavior" not in plain["spec"]
+        assert plain["status"].keys() == {"currentMetrics"}

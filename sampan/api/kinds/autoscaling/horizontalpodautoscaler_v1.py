@@ -30,9 +30,10 @@ def _cpu(metric: Object, side: str) -> int | None:
     return value
 
 
-def _take_cpu(metrics: list[Object], side: str) -> tuple[int | None, list[Object]]:
+def _take_target(metrics: list[Object]) -> tuple[int | None, list[Object]]:
+    """The CPU utilization asked for, and the other metrics."""
     for position, metric in enumerate(metrics):
-        value = _cpu(metric, side)
+        value = _cpu(metric, "target")
         if value is not None:
             return value, metrics[:position] + metrics[position + 1 :]
     return None, metrics
@@ -42,12 +43,14 @@ def from_stored(obj: Object) -> Object:
     """The v1 form of a v2 object."""
     spec, status = dict(obj.get("spec") or {}), dict(obj.get("status") or {})
     annotations = dict((obj.get("metadata") or {}).get("annotations") or {})
-    percent, others = _take_cpu(spec.pop("metrics", None) or [], "target")
-    used, current = _take_cpu(status.pop("currentMetrics", None) or [], "current")
+    percent, others = _take_target(spec.pop("metrics", None) or [])
+    # All of them travel: what v1 says of the CPU leaves out its value.
+    current: list[Object] = status.pop("currentMetrics", None) or []
+    used = [part for metric in current if (part := _cpu(metric, "current")) is not None]
     if percent is not None:
         spec["targetCPUUtilizationPercentage"] = percent
-    if used is not None:
-        status["currentCPUUtilizationPercentage"] = used
+    if used:
+        status["currentCPUUtilizationPercentage"] = used[-1]
     for key, value in (
         (METRICS, others),
         (CURRENT, current),
@@ -66,16 +69,17 @@ def to_stored(obj: Object) -> Object:
     metrics = _load(annotations.pop(METRICS, None), "spec", "metrics") or []
     percent = spec.pop("targetCPUUtilizationPercentage", None)
     if percent is not None:
-        metrics = [_cpu_metric("target", percent), *metrics]
+        metrics = [*metrics, _cpu_metric("target", percent)]
     if metrics:
         spec["metrics"] = metrics
     behavior = _load(annotations.pop(BEHAVIOR, None), "spec", "behavior")
     if behavior:
         spec["behavior"] = behavior
-    current = _load(annotations.pop(CURRENT, None), "status", "currentMetrics") or []
+    # What travelled knows more than the percentage.
+    current = _load(annotations.pop(CURRENT, None), "status", "currentMetrics")
     used = status.pop("currentCPUUtilizationPercentage", None)
-    if used is not None:
-        current = [_cpu_metric("current", used), *current]
+    if current is None and used is not None:
+        current = [_cpu_metric("current", used)]
     if current:
         status["currentMetrics"] = current
     conditions = _load(annotations.pop(CONDITIONS, None), "status", "conditions")
@@ -92,8 +96,8 @@ def _cpu_metric(side: str, percent: int) -> Object:
 
 
 def _load(text: str | None, part: str, field: str) -> Any:
-    """What an annotation holds for a field of the v2 form; nothing if it is broken or of another
-    type, since a user may write it."""
+    """What an annotation holds for a field of the v2 form; nothing, as upstream, if it is broken or
+    of another type, since a user may write it."""
     if not text:
         return None
     try:
