@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import struct
 from typing import NamedTuple
 
@@ -49,7 +48,7 @@ class DataSync:
     read, `finish`. Raises OSError where the kernel has none to give (ENOSYS, EPERM, EAGAIN)."""
 
     def __init__(self, file: int) -> None:
-        calls = _CALLS.get(platform.machine())
+        calls = _CALLS.get(os.uname().machine)
         if calls is None:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         self._context = ctypes.c_ulong(0)

@@ -23,6 +23,7 @@ import asyncio
 import os
 import queue
 import threading
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -155,6 +156,8 @@ class SqliteJournal:
         self._dead: list[int] = []
         self._grown = 0
         """Bytes written since the log was carried over last."""
+        self._wrote = 0.0
+        """When the last batch came."""
         self._broken: BaseException | None = None
         self._begins = True
         """Will the next batch begin the log? Then SQLite waits for the disk."""
@@ -184,6 +187,7 @@ class SqliteJournal:
         if len(self._dead) >= DEAD_PER_DELETE:
             drop, self._dead = self._dead, []
         rows = [row_of(event, self._codec) for event in events]
+        self._wrote = time.monotonic()
         before = self._grown
         size = sum(len(row[3]) for row in rows if row[3] is not None)
         self._grown += size
@@ -247,7 +251,10 @@ class SqliteJournal:
             try:
                 job = self._jobs.get(timeout=QUIET_S if due else None)
             except queue.Empty:
-                due = self._carry_over()
+                # What the loop writes by itself is no job.
+                quiet = time.monotonic() - self._wrote >= QUIET_S
+                if quiet or self._grown >= FULL_LOG_BYTES:
+                    due = self._carry_over()
                 continue
             if job is False:
                 break

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -134,6 +135,32 @@ async def test_the_log_is_carried_over_when_writes_pause(
     await asyncio.to_thread(done.wait, 10)
     assert (tmp_path / "db").stat().st_size > 5_000
     await store.put("/c", b"after")
+    await store.close()
+
+
+async def test_writes_that_go_on_are_no_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "CARRY_BYTES", 1)
+    monkeypatch.setattr(journal, "QUIET_S", 0.001)
+    clock, looked = [100.0], threading.Semaphore(0)
+
+    def monotonic() -> float:
+        if threading.current_thread().name == "journal":
+            looked.release()
+        return clock[0]
+
+    monkeypatch.setattr(journal, "time", SimpleNamespace(monotonic=monotonic))
+    done = threading.Event()
+    monkeypatch.setattr(journal.Writer, "carry_over", lambda writer: done.set())
+    store = SqliteStore.open(tmp_path / "db")
+    await store.put("/a", b"1")
+    for _ in range(3):
+        # The clock stands still: this was written just now.
+        await asyncio.to_thread(looked.acquire)
+    assert not done.is_set()
+    clock[0] += 1.0
+    assert await asyncio.to_thread(done.wait, 10)
     await store.close()
 
 
